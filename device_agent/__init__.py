@@ -1,0 +1,1 @@
+"""The program a device runs; importable without torch."""

@@ -1,0 +1,1 @@
+"""Plans as pure functions of profiles and a random generator."""

@@ -1,0 +1,1 @@
+"""The algorithm and the server-side model; no network."""

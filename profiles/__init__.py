@@ -1,0 +1,1 @@
+"""Facts with units; imports nothing of ours."""

@@ -1,0 +1,36 @@
+"""Every error that a caller can act on.
+
+* EdgeError
+    * SettingsError         the user asked for something that cannot be; the message says what can
+    * BusError              the way to the broker failed; trying again may help
+    * ProtocolError         a peer broke the conversation; trying again will not
+        * UnexpectedEventError
+        * MalformedMessageError
+"""
+
+
+class EdgeError(Exception):
+    """Root of the errors this project raises on purpose."""
+
+
+class SettingsError(EdgeError):
+    """A setting, an argument or a data set that cannot be used; says which and what would be right."""
+
+
+class BusError(EdgeError):
+    """The way to the broker failed."""
+
+
+class ProtocolError(EdgeError):
+    """A peer broke the conversation."""
+
+
+class UnexpectedEventError(ProtocolError):
+    """An event that the session does not allow in its present phase; nothing was changed."""
+
+    def __init__(self, phase: str, event: object) -> None:
+        super().__init__(f"{type(event).__name__} is not allowed while {phase}: {event!r:.200}")
+
+
+class MalformedMessageError(ProtocolError):
+    """Bytes that are not the message which was asked for."""

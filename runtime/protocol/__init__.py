@@ -1,0 +1,1 @@
+"""Both halves of the conversation, without I/O and without a clock."""
