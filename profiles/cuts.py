@@ -30,6 +30,8 @@ class LayerCost:
     activation_shape: tuple[int, ...]
     """Output shape of one sample, without the batch axis."""
     activation_bytes: int
+    kind: str = ""
+    """What the layer is, as its class is named: `Conv2d`, `ReLU`; empty where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ class CutTable:
     @cached_property
     def server_forward_flop(self) -> Floats:
         """FLOPs of the server's forward pass for one sample, [cut]."""
-        return self.device_forward_flop[-1] - self.device_forward_flop
+        whole_flop: float = self.device_forward_flop[-1]
+        return whole_flop - self.device_forward_flop
 
     @cached_property
     def server_backward_flop(self) -> Floats:
         """FLOPs of the server's backward pass for one sample, [cut]."""
-        return self.device_backward_flop[-1] - self.device_backward_flop
+        whole_flop: float = self.device_backward_flop[-1]
+        return whole_flop - self.device_backward_flop
 
     @cached_property
     def smashed_bits(self) -> Floats:

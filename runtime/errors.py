@@ -34,3 +34,10 @@ class UnexpectedEventError(ProtocolError):
 
 class MalformedMessageError(ProtocolError):
     """Bytes that are not the message which was asked for."""
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Give what is inside nested exception groups: the first failure, which stopped the rest."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,212 @@
+"""`cpsl-agent`: run one device, or host several, until stopped."""
+
+import argparse
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from device_agent.agent import Agent
+from device_agent.executor import Engine, open_engine
+from device_agent.facts import measure_profile
+from device_agent.settings import AgentSettings, load_samples, parse_shard
+from device_agent.workload import Workload
+from runtime.allocator import keep_freed_memory
+from runtime.broker_url import TlsFiles
+from runtime.bus import Will
+from runtime.datasets.samples import Samples
+from runtime.drive import DEFAULT_CHUNK_BYTES
+from runtime.errors import EdgeError, root_cause
+from runtime.messages import Assignment, DeviceStatus
+from runtime.mqtt import MqttBus
+from runtime.ownership import new_session
+from runtime.topics import Topics
+
+log = logging.getLogger("cpsl-agent")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; its exit code."""
+    flags = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=flags.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    keep_freed_memory()
+    try:
+        settings = _settings(flags)
+        samples = load_samples(settings)
+        asyncio.run(_serve(settings, samples, flags))
+    except KeyboardInterrupt:
+        return 130
+    except (EdgeError, BaseExceptionGroup) as error:
+        cause = root_cause(error)
+        if not isinstance(cause, EdgeError):
+            raise
+        print(f"cpsl-agent: {cause}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(
+    settings: AgentSettings, samples: Sequence[Samples], flags: argparse.Namespace
+) -> None:
+    """Serve every device of this process until told to end."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows has no signals on its loop.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+    if flags.end_with_stdin:
+        loop.add_reader(sys.stdin, _on_stdin, ended)
+    tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
+    with ThreadPoolExecutor(1, "compute", _start_compute, (settings,)) as compute:
+        async with asyncio.TaskGroup() as tasks:
+            serving = [
+                tasks.create_task(
+                    _serve_device(settings, device, own, compute, tls, wait=flags.wait),
+                    name=f"device {device}",
+                )
+                for device, own in zip(settings.devices, samples, strict=True)
+            ]
+            await ended.wait()
+            for task in serving:
+                task.cancel()
+
+
+async def _serve_device(
+    settings: AgentSettings,
+    device: str,
+    samples: Samples,
+    compute: ThreadPoolExecutor,
+    tls: TlsFiles,
+    *,
+    wait: bool,
+) -> None:
+    topics = Topics(settings.site)
+    status = DeviceStatus(
+        state="online",
+        session=new_session(),
+        since_unix_s=time.time(),
+        engine=settings.engine,
+        version=version("cpsl"),
+    )
+    offline = status.model_copy(update={"state": "offline"})
+    async with await MqttBus.connect(
+        settings.broker,
+        client_id=f"{device}-{status.session}",
+        will=Will(topics.status(device), offline.encode()),
+        wait=wait,
+        on_waiting=lambda why: log.warning("%s is waiting for the broker: %s", device, why),
+        tls=tls,
+    ) as bus:
+        agent = Agent(
+            device=device,
+            bus=bus,
+            topics=topics,
+            status=status,
+            profile=partial(
+                measure_profile,
+                device,
+                engine=settings.engine,
+                num_samples=len(samples),
+                sample_shape=samples.sample_shape,
+            ),
+            workload=Workload(device, samples, partial(_build_engine, settings)),
+            compute=compute,
+            chunk_bytes=settings.chunk_bytes,
+        )
+        await agent.serve()
+
+
+def _build_engine(
+    settings: AgentSettings, assignment: Assignment, sample_shape: tuple[int, ...]
+) -> Engine:
+    return open_engine(settings.engine, assignment, sample_shape=sample_shape)
+
+
+def _start_compute(settings: AgentSettings) -> None:
+    if settings.engine == "torch":
+        import torch  # noqa: PLC0415
+
+        torch.set_num_threads(settings.num_threads)
+
+
+def _on_stdin(ended: asyncio.Event) -> None:
+    if not sys.stdin.buffer.read1(1):  # type: ignore[attr-defined]
+        ended.set()
+
+
+def _settings(flags: argparse.Namespace) -> AgentSettings:
+    has_torch = importlib.util.find_spec("torch") is not None
+    return AgentSettings(
+        broker=flags.broker,
+        site=flags.site,
+        devices=tuple(flags.id),
+        data=flags.data,
+        shards=tuple(parse_shard(text) for text in flags.shard),
+        partition=flags.partition,
+        seed=flags.seed,
+        engine=flags.engine or ("torch" if has_torch else "onnxruntime"),
+        num_threads=flags.threads,
+        chunk_bytes=flags.chunk_bytes,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cpsl-agent",
+        description="Train the device side of a split network on this device's own data, as the "
+        "coordinator asks over MQTT. Runs until stopped; the coordinator may come later.",
+    )
+    add = parser.add_argument
+    add("--version", action="version", version=f"cpsl {version('cpsl')}")
+    add(
+        "--broker",
+        required=True,
+        metavar="URL",
+        help="mqtt://[user:password@]host[:port] or mqtts://…",
+    )
+    add("--id", required=True, action="append", help="this device's id; again to host another")
+    add("--site", default="default", help="part of every topic; that of the coordinator")
+    add(
+        "--data",
+        required=True,
+        metavar="SOURCE",
+        help="digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory",
+    )
+    add(
+        "--shard",
+        action="append",
+        default=[],
+        metavar="I/N",
+        help="take the I-th of N parts of the data (from 0); one for each --id",
+    )
+    add("--partition", default="iid", help="how parts are made: iid, classes:K, dirichlet:ALPHA")
+    add("--seed", type=int, default=0, help="seed of the partition; that of the job")
+    add("--engine", choices=["torch"], help="what computes; torch where it is installed")
+    add("--threads", type=int, default=1, help="threads of the arithmetic (1)")
+    add("--wait", action="store_true", help="if the broker is not there, wait for it")
+    add("--cafile", type=Path, help="whom to trust, for mqtts")
+    add("--certfile", type=Path, help="client certificate")
+    add("--keyfile", type=Path, help="its key")
+    add(
+        "--chunk-bytes",
+        type=int,
+        default=DEFAULT_CHUNK_BYTES,
+        help="tensors travel in chunks of this",
+    )
+    add("--end-with-stdin", action="store_true", help="end when standard input does")
+    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""A device agent: bus events and finished work go in, the session says what to do."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Executor as ThreadPool
+from functools import partial
+from itertools import groupby
+from time import perf_counter
+
+from device_agent.workload import Workload
+from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
+from runtime.drive import FrameInbox, leaf_of, send_frame
+from runtime.errors import EdgeError, ProtocolError
+from runtime.messages import (
+    Challenge,
+    DeviceMetrics,
+    DeviceProfile,
+    DeviceStatus,
+    Join,
+    Message,
+    decode_command,
+)
+from runtime.ownership import Claim, Verdict, judge
+from runtime.protocol.device import DeviceSession
+from runtime.protocol.events import (
+    CommandArrived,
+    DeviceCommand,
+    DeviceEvent,
+    FrameArrived,
+    OpenPass,
+    Prepare,
+    SendFrame,
+    SendReply,
+    Work,
+    WorkFailed,
+)
+from runtime.tensors import Frame, FrameKind
+from runtime.topics import Topics
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """Serves one device until it is cancelled or its id turns out to be another's."""
+
+    def __init__(
+        self,
+        *,
+        device: str,
+        bus: Bus,
+        topics: Topics,
+        status: DeviceStatus,
+        profile: Callable[[], DeviceProfile],
+        workload: Workload,
+        compute: ThreadPool,
+        chunk_bytes: int,
+    ) -> None:
+        self._device = device
+        self._bus = bus
+        self._topics = topics
+        self._status = status
+        self._claim = Claim(
+            what=f"device id {device!r} on site {topics.site!r}",
+            status_topic=topics.status(device),
+            challenge_topic=topics.down(device, "command"),
+            own=status,
+            decode=DeviceStatus.decode,
+        )
+        self._profile = profile
+        self._workload = workload
+        self._compute = compute
+        self._chunk_bytes = chunk_bytes
+        self._session = DeviceSession()
+        self._frames = FrameInbox(self._session.asked_for)
+        self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
+        self._cluster_topic = ""
+        self._turn = TurnMeter()
+        self._complaints: set[str] = set()
+
+    async def serve(self) -> None:
+        """Claim the id, then answer the coordinator; the first failure stops all."""
+        events = self._bus.events()
+        await self._bus.subscribe(self._topics.down(self._device, "+"))
+        await self._claim.make(self._bus, events)
+        await self._announce()
+        log.info("%s is waiting for a coordinator on site %s", self._device, self._topics.site)
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._pump(events), name=f"receive {self._device}")
+            while True:
+                self._take(await self._queue.get())
+
+    async def leave(self) -> None:
+        """Say goodbye: the retained status becomes offline."""
+        await self._publish_status("offline")
+
+    # What happens
+
+    async def _pump(self, events: AsyncIterator[BusEvent]) -> None:
+        async for event in events:
+            self._queue.put_nowait(event)
+
+    def _take(self, event: BusEvent | DeviceEvent) -> None:
+        match event:
+            case Delivery():
+                self._receive(event)
+            case Connected():
+                log.info("%s is connected again", self._device)
+                self._start(self._announce())
+            case Disconnected(reason):
+                log.warning("%s lost the broker (%s); trying again", self._device, reason)
+            case _:
+                self._act(self._session.handle(event))
+
+    def _receive(self, delivery: Delivery) -> None:
+        """Decode one message; whatever is wrong with it is said once and dropped."""
+        try:
+            if delivery.topic == self._topics.down(self._device, "command"):
+                self._command(delivery.payload)
+            elif delivery.topic == self._topics.status(self._device):
+                self._compare(delivery)
+            elif (kind := self._kind_of(delivery.topic)) is not None:
+                self._frame(delivery.payload, kind)
+        except ProtocolError as error:
+            if delivery.topic not in self._complaints:
+                log.warning("%s drops a message on %s: %s", self._device, delivery.topic, error)
+            self._complaints.add(delivery.topic)
+
+    def _command(self, payload: memoryview) -> None:
+        message = decode_command(payload)
+        if isinstance(message, Challenge):
+            if message.session != self._status.session:
+                self._start(self._publish_status("online"))
+            return
+        self._act(self._session.handle(CommandArrived(message)))
+
+    def _compare(self, delivery: Delivery) -> None:
+        seen = DeviceStatus.decode(delivery.payload)
+        match judge(self._status, seen, retained=delivery.retained):
+            case Verdict.YIELD:
+                raise self._claim.taken_by(seen)
+            case Verdict.REASSERT:
+                self._start(self._publish_status("online"))
+
+    def _frame(self, payload: memoryview, kind: FrameKind) -> None:
+        frame = self._frames.feed(payload, kind=kind)
+        if frame is not None:
+            self._turn.received(frame)
+            self._act(self._session.handle(FrameArrived("", frame)))
+
+    def _kind_of(self, topic: str) -> FrameKind | None:
+        model = self._topics.down(self._device, leaf_of(FrameKind.MODEL))
+        if topic in (self._cluster_topic, model):
+            return FrameKind.MODEL
+        gradient = self._topics.down(self._device, leaf_of(FrameKind.GRADIENT))
+        return FrameKind.GRADIENT if topic == gradient else None
+
+    # What to do
+
+    def _act(self, commands: list[DeviceCommand]) -> None:
+        for is_work, group in groupby(commands, key=lambda command: isinstance(command, Work)):
+            if is_work:
+                work = [command for command in group if isinstance(command, Work)]
+                self._start(self._work(partial(self._workload.run, work)))
+                continue
+            for command in group:
+                self._act_on_one(command)
+
+    def _act_on_one(self, command: DeviceCommand) -> None:
+        match command:
+            case Prepare(assignment):
+                log.info("%s takes part in run %016x", self._device, assignment.run)
+                self._start(self._work(partial(self._workload.prepare, assignment), assignment.run))
+            case OpenPass(join):
+                self._start(self._open(join))
+            case SendReply(message):
+                self._start(self._publish(self._topics.up(self._device, "reply"), message))
+            case SendFrame(frame):
+                self._start(self._send(frame))
+
+    async def _open(self, join: Join) -> None:
+        topic = self._topics.cluster_model(join.cluster)
+        if topic != self._cluster_topic:
+            if self._cluster_topic:
+                await self._bus.unsubscribe(self._cluster_topic)
+            self._cluster_topic = topic
+            await self._bus.subscribe(topic)
+        self._turn = TurnMeter()
+        await self._work(partial(self._workload.open, join), join.run)
+
+    async def _work(self, do: Callable[[], DeviceEvent], run: int | None = None) -> None:
+        join = self._session.join
+        about = run if run is not None else (join.run if join else 0)
+        try:
+            event = await asyncio.get_running_loop().run_in_executor(self._compute, do)
+        except EdgeError as error:
+            event = WorkFailed(about, str(error))
+        except Exception as error:  # The user's own network and data may raise anything.
+            log.exception("%s failed at its work", self._device)
+            event = WorkFailed(about, f"{type(error).__name__}: {error}")
+        self._queue.put_nowait(event)
+
+    async def _send(self, frame: Frame) -> None:
+        topic = self._topics.up(self._device, leaf_of(frame.kind))
+        self._turn.waiting_since_s = perf_counter()
+        start_s = perf_counter()
+        num_bytes = await send_frame(self._bus, topic, frame, chunk_bytes=self._chunk_bytes)
+        self._turn.up_bytes += num_bytes
+        self._turn.upload_s += perf_counter() - start_s
+        join = self._session.join
+        if frame.kind is FrameKind.WEIGHTS and join is not None:
+            await self._publish(self._topics.metrics(self._device), self._metrics(join))
+
+    def _metrics(self, join: Join) -> DeviceMetrics:
+        return DeviceMetrics(
+            run=join.run,
+            round=join.round,
+            cluster=join.cluster,
+            forward_s=self._workload.forward_s,
+            backward_s=self._workload.backward_s,
+            upload_s=self._turn.upload_s,
+            waiting_s=self._turn.waiting_s,
+            up_bytes=self._turn.up_bytes,
+            down_bytes=self._turn.down_bytes,
+        )
+
+    async def _announce(self) -> None:
+        await self._publish_status("online")
+        profile = self._profile()
+        await self._bus.publish(self._topics.profile(self._device), profile.encode(), retain=True)
+
+    async def _publish_status(self, state: str) -> None:
+        status = self._status.model_copy(update={"state": state})
+        await self._bus.publish(self._topics.status(self._device), status.encode(), retain=True)
+
+    async def _publish(self, topic: str, message: Message) -> None:
+        await self._bus.publish(topic, message.encode(), retain=False)
+
+    def _start(self, coroutine: Coroutine[None, None, None]) -> None:
+        self._tasks.create_task(coroutine, name=f"{coroutine.__name__} {self._device}")
+
+
+class TurnMeter:
+    """Seconds and bytes of one cluster's turn."""
+
+    def __init__(self) -> None:
+        self.upload_s = 0.0
+        self.waiting_s = 0.0
+        self.waiting_since_s = 0.0
+        self.up_bytes = 0
+        self.down_bytes = 0
+
+    def received(self, frame: Frame) -> None:
+        """Count a frame from the coordinator."""
+        self.down_bytes += sum(tensor.nbytes for tensor in frame.tensors)
+        if self.waiting_since_s:
+            self.waiting_s += perf_counter() - self.waiting_since_s
+            self.waiting_since_s = 0.0

@@ -1,0 +1,76 @@
+"""What an engine does: forward, backward and update of the device side of a network."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import SettingsError
+from runtime.messages import Assignment
+from runtime.tensors import Tensor, TensorSpec
+
+DropoutKey = tuple[int, ...]
+
+
+class Executor(Protocol):
+    """The device side of a network at one cut. Arrays are float32 and [sample, ...]."""
+
+    def model_specs(self) -> tuple[TensorSpec, ...]:
+        """Tensors that `load` takes and `tensors` gives."""
+        ...
+
+    def smashed_spec(self, num_samples: int) -> TensorSpec:
+        """What `forward` gives for so many samples."""
+        ...
+
+    def load(self, tensors: Sequence[Tensor]) -> None:
+        """Take over parameters and buffers in `state_dict` order, then optimiser slots."""
+        ...
+
+    def tensors(self) -> list[Tensor]:
+        """Copies of what `load` takes."""
+        ...
+
+    def forward(self, x: NDArray[np.float32], *, dropout_key: DropoutKey) -> NDArray[np.float32]:
+        """Smashed data of a mini-batch; keeps what `backward` needs."""
+        ...
+
+    def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
+        """Gradients of the last forward's parameters, and the update."""
+        ...
+
+    def train(
+        self, x: NDArray[np.float32], y: Tensor, *, dropout_key: DropoutKey, learning_rate: float
+    ) -> float:
+        """Forward, loss, backward and update of a whole network; the loss."""
+        ...
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Forward in evaluation mode."""
+        ...
+
+
+class Engine(Protocol):
+    """A network of a job on this device."""
+
+    def check(self, sample_shape: tuple[int, ...]) -> None:
+        """SettingsError unless such samples fit the network."""
+        ...
+
+    def open(self, cut: int) -> Executor:
+        """Cut the network after so many layers."""
+        ...
+
+
+def open_engine(name: str, assignment: Assignment, *, sample_shape: tuple[int, ...]) -> Engine:
+    """Build the network of a job with the named engine."""
+    if name == "torch":
+        try:
+            from device_agent.torch_engine import TorchEngine  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"the torch engine needs {error.name}; install it with pip install 'cpsl[torch]'"
+            ) from error
+        return TorchEngine(assignment, sample_shape=sample_shape)
+    raise SettingsError(f"no engine named {name!r}; there is torch")

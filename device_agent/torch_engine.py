@@ -1,0 +1,116 @@
+"""The device side on PyTorch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from device_agent.executor import DropoutKey
+from runtime.messages import Assignment
+from runtime.models.dropout import seed_dropout, set_dropout_keys
+from runtime.models.load import check_sample_shape, load_network, split
+from runtime.models.losses import Loss, load_loss
+from runtime.models.side import Side, empty_state
+from runtime.seeding import torch_seed
+from runtime.tensors import Tensor, TensorSpec
+
+
+class TorchEngine:
+    """A job's network, built on the device from its name."""
+
+    def __init__(self, assignment: Assignment, *, sample_shape: tuple[int, ...]) -> None:
+        self._assignment = assignment
+        self._sample_shape = sample_shape
+        network = load_network(
+            assignment.network, assignment.options, seed=assignment.seed, sample_shape=sample_shape
+        )
+        self._network = seed_dropout(network)
+        self._loss = load_loss(assignment.loss)
+
+    def check(self, sample_shape: tuple[int, ...]) -> None:
+        """SettingsError unless such samples fit the network."""
+        check_sample_shape(self._network, sample_shape)
+
+    def open(self, cut: int) -> "TorchExecutor":
+        """Cut the network after so many layers."""
+        device_side, _ = split(self._network, cut)
+        return TorchExecutor(
+            device_side, self._assignment, sample_shape=self._sample_shape, loss=self._loss
+        )
+
+
+class TorchExecutor:
+    """The device side at one cut; see `device_agent.executor.Executor`."""
+
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        assignment: Assignment,
+        *,
+        sample_shape: tuple[int, ...],
+        loss: Loss,
+    ) -> None:
+        self._side = Side(
+            layers,
+            assignment.optimizer,
+            carry_state=assignment.carry_state,
+            state=empty_state(),
+        )
+        self._layers = layers
+        self._loss = loss
+        with torch.no_grad():
+            smashed = layers.eval()(torch.zeros(1, *sample_shape))
+        self._smashed_shape = tuple(smashed.shape[1:])
+        self._smashed = smashed
+
+    def model_specs(self) -> tuple[TensorSpec, ...]:
+        """Tensors that `load` takes and `tensors` gives."""
+        return self._side.specs()
+
+    def smashed_spec(self, num_samples: int) -> TensorSpec:
+        """What `forward` gives for so many samples."""
+        return TensorSpec("<f4", (num_samples, *self._smashed_shape))
+
+    def load(self, tensors: Sequence[Tensor]) -> None:
+        """Take over a device-side model."""
+        self._side.load(tensors)
+
+    def tensors(self) -> list[Tensor]:
+        """Copies of what `load` takes."""
+        return self._side.tensors()
+
+    def forward(self, x: NDArray[np.float32], *, dropout_key: DropoutKey) -> NDArray[np.float32]:
+        """Smashed data of a mini-batch; keeps what `backward` needs."""
+        self._smashed = self._run(x, dropout_key)
+        smashed: NDArray[np.float32] = self._smashed.detach().numpy()
+        return smashed
+
+    def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
+        """Gradients of the last forward's parameters, and the update."""
+        if self._smashed.requires_grad:
+            self._smashed.backward(torch.from_numpy(gradient))
+        self._side.step(learning_rate)
+
+    def train(
+        self, x: NDArray[np.float32], y: Tensor, *, dropout_key: DropoutKey, learning_rate: float
+    ) -> float:
+        """Forward, loss, backward and update of a whole network; the loss."""
+        loss = self._loss(self._run(x, dropout_key), torch.from_numpy(np.asarray(y)))
+        loss.backward()
+        self._side.step(learning_rate)
+        return loss.item()
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Forward in evaluation mode."""
+        with torch.no_grad():
+            outputs: NDArray[np.float32] = self._layers.eval()(torch.from_numpy(x)).numpy()
+        return outputs
+
+    def _run(self, x: NDArray[np.float32], dropout_key: DropoutKey) -> torch.Tensor:
+        # Random layers that we do not know draw from torch's own generator.
+        torch.manual_seed(torch_seed(dropout_key))
+        set_dropout_keys(self._layers, [(dropout_key, len(x))])
+        outputs: torch.Tensor = self._layers.train()(torch.from_numpy(x))
+        return outputs

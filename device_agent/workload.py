@@ -1,0 +1,138 @@
+"""The work of one device: what the session asks for, done with an engine and a shard.
+
+Everything here computes; the agent runs it in a thread, one piece at a time.
+"""
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+
+import numpy as np
+
+from device_agent.executor import Engine, Executor
+from device_agent.shard import Shard, make_shard
+from runtime.datasets.samples import Samples
+from runtime.errors import SettingsError
+from runtime.messages import Assignment, Join, Ready
+from runtime.protocol.events import (
+    CollectWeights,
+    ForwardDone,
+    LoadModel,
+    PassOpened,
+    Predict,
+    Prepared,
+    RunBackward,
+    RunForward,
+    TrainLocally,
+    WeightsCollected,
+    Work,
+)
+from runtime.seeding import Purpose, step_key
+from runtime.tensors import StepId, Tensor, spec_of
+
+BuildEngine = Callable[[Assignment, tuple[int, ...]], Engine]
+
+
+class Workload:
+    """One device's data, engine and executor."""
+
+    def __init__(self, device: str, samples: Samples, build_engine: BuildEngine) -> None:
+        self._device = device
+        self._samples = samples
+        self._build_engine = build_engine
+        self.forward_s = 0.0
+        self.backward_s = 0.0
+
+    def prepare(self, assignment: Assignment) -> Prepared:
+        """Split the data and build the network of a job."""
+        shape = self._samples.sample_shape
+        self._assignment = assignment
+        self._shard: Shard = make_shard(self._device, assignment, self._samples.x, self._samples.y)
+        self._engine = self._build_engine(assignment, shape)
+        self._engine.check(shape)
+        label = spec_of(self._shard.y)
+        return Prepared(
+            Ready.model_validate(
+                {
+                    "run": assignment.run,
+                    "num_samples": len(self._shard.x),
+                    "num_held_out": len(self._shard.held_out_x),
+                    "label_dtype": label.dtype,
+                    "label_shape": label.shape[1:],
+                }
+            )
+        )
+
+    def open(self, join: Join) -> PassOpened:
+        """Cut the network for a cluster's turn."""
+        self._join = join
+        self._executor: Executor = self._engine.open(join.cut)
+        self.forward_s = self.backward_s = 0.0
+        has_gradient = join.cut > 0 and join.purpose == "train"
+        num_samples = min(self._assignment.batch_size, len(self._shard.x))
+        gradient = (self._executor.smashed_spec(num_samples),) if has_gradient else ()
+        return PassOpened(join, self._executor.model_specs(), gradient)
+
+    def run(self, work: Sequence[Work]) -> ForwardDone | WeightsCollected:
+        """Do one command after the other; the result of the last."""
+        result: ForwardDone | WeightsCollected | None = None
+        for command in work:
+            result = self._run_one(command)
+        if result is None:
+            raise SettingsError(f"work without a result: {work}")
+        return result
+
+    def _run_one(self, command: Work) -> ForwardDone | WeightsCollected | None:
+        match command:
+            case LoadModel(tensors):
+                self._executor.load(tensors)
+            case RunForward(step):
+                return ForwardDone(step, self._forward(step))
+            case RunBackward(gradient):
+                self._backward(gradient)
+            case TrainLocally(step):
+                return WeightsCollected(step, self._train_locally(step))
+            case Predict(step):
+                outputs = self._executor.predict(self._shard.held_out_x)
+                return ForwardDone(step, (outputs, self._shard.held_out_y))
+            case CollectWeights(step):
+                return WeightsCollected(step, tuple(self._executor.tensors()))
+        return None
+
+    def _forward(self, step: StepId) -> tuple[Tensor, ...]:
+        x, y = self._shard.draw(step)
+        start_s = perf_counter()
+        smashed = self._executor.forward(x, dropout_key=self._key(step))
+        self.forward_s += perf_counter() - start_s
+        return smashed, y
+
+    def _backward(self, gradient: tuple[Tensor, ...]) -> None:
+        if not gradient:
+            return  # Nothing on the device to train.
+        start_s = perf_counter()
+        self._executor.backward(
+            gradient[0].astype(np.float32, copy=False), learning_rate=self._join.learning_rate
+        )
+        self.backward_s += perf_counter() - start_s
+
+    def _train_locally(self, last: StepId) -> tuple[Tensor, ...]:
+        start_s = perf_counter()
+        losses = []
+        for epoch in range(self._join.local_epochs):
+            step = StepId(last.run, last.round, last.cluster, epoch)
+            x, y = self._shard.draw(step)
+            losses.append(
+                self._executor.train(
+                    x, y, dropout_key=self._key(step), learning_rate=self._join.learning_rate
+                )
+            )
+        self.forward_s += perf_counter() - start_s
+        return (*self._executor.tensors(), np.float32(np.mean(losses)).reshape(()))
+
+    def _key(self, step: StepId) -> tuple[int, ...]:
+        return step_key(
+            Purpose.DROPOUT,
+            seed=self._assignment.seed,
+            device=self._device,
+            round_=step.round,
+            epoch=step.epoch,
+        )

@@ -1,0 +1,151 @@
+"""A cluster reached over the bus: what `algorithm.Cluster` promises, as frames."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edge_coordinator.conversation import Conversation, DeviceGoneError, Exchange
+from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
+from runtime.messages import Join, Ready
+from runtime.protocol.events import Gathered
+from runtime.protocol.gathering import Gathering
+from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
+
+_LOSS = TensorSpec("<f4", ())
+
+
+@dataclass(frozen=True)
+class Member:
+    """A device of a cluster, and how many samples it sends at a time."""
+
+    device: str
+    ready: Ready
+    batch_size: int
+
+
+class RemoteCluster:
+    """One cluster's turn: a model goes to all, then smashed data and gradients to and fro."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        members: Sequence[Member],
+        *,
+        joins: Mapping[str, Join],
+        smashed_shape: tuple[int, ...],
+    ) -> None:
+        """`joins` is what each member is asked to take part in; all of one turn."""
+        self._conversation = conversation
+        self._members = {member.device: member for member in members}
+        self._joins = joins
+        self._smashed_shape = smashed_shape
+        self._purpose = next(iter(joins.values())).purpose
+        self._local_epochs = next(iter(joins.values())).local_epochs
+        self._exchange: Exchange | None = None
+        self._device_side: tuple[TensorSpec, ...] = ()
+        self._epoch = 0
+        self.lost: dict[str, str] = {}
+        """Device id to why it fell out of this turn."""
+
+    @property
+    def sample_counts(self) -> Mapping[str, int]:
+        """|D_k| of each device."""
+        return {device: member.ready.num_samples for device, member in self._members.items()}
+
+    async def join(self) -> None:
+        """Have every member listen; those that do not are out of this turn."""
+        devices = sorted(self._members)
+        answers = await asyncio.gather(*(self._join_one(device) for device in devices))
+        for device, reason in zip(devices, answers, strict=True):
+            if reason:
+                self._drop({device: reason})
+
+    async def load(self, device_side: Sequence[Tensor]) -> None:
+        """Distribute the device-side model, one publish for all."""
+        self._device_side = specs_of(device_side)
+        frame = Frame(FrameKind.MODEL, self._step(0), tuple(device_side))
+        kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
+        self._expect(kind, dict.fromkeys(self._members, frame))
+        await self._conversation.publish_model(frame.step.cluster, frame)
+
+    async def forward(self) -> Mapping[str, Smashed]:
+        """Smashed data of every device that is still there, in device-id order."""
+        gathered = await self._gathered()
+        return {device: Smashed(*tensors) for device, tensors in gathered.answers.items()}
+
+    async def backward(self, gradients: Mapping[str, Tensor]) -> None:
+        """Return its gradient to each device; where nothing learns, an empty frame."""
+        step = self._step(self._epoch)
+        frames = {
+            device: Frame(
+                FrameKind.GRADIENT, step, (gradients[device],) if device in gradients else ()
+            )
+            for device in self._members
+        }
+        is_last = self._epoch + 1 == self._local_epochs
+        self._epoch += not is_last
+        self._expect(FrameKind.WEIGHTS if is_last else FrameKind.SMASHED, frames)
+        async with asyncio.TaskGroup() as tasks:
+            for device, frame in frames.items():
+                send = self._conversation.send(device, frame)
+                tasks.create_task(send, name=f"gradient {device}")
+
+    async def weights(self) -> Collected:
+        """The device-side models after the last local epoch."""
+        answers = (await self._gathered()).answers
+        if self._purpose != "train_locally":
+            return Collected(answers)
+        return Collected(
+            {device: tensors[:-1] for device, tensors in answers.items()},
+            [float(tensors[-1]) for tensors in answers.values()],
+        )
+
+    async def _join_one(self, device: str) -> str:
+        try:
+            await self._conversation.join(device, self._joins[device])
+        except DeviceGoneError as error:
+            return str(error)
+        return ""
+
+    def _expect(self, kind: FrameKind, requests: Mapping[str, Frame]) -> None:
+        """Gather answers to these requests from now on."""
+
+        async def ask_again(device: str) -> None:
+            await self._conversation.send(device, requests[device])
+
+        last = kind is FrameKind.WEIGHTS
+        step = self._step(self._local_epochs - 1 if last else self._epoch)
+        expected = {device: self._specs(kind, member) for device, member in self._members.items()}
+        self._exchange = self._conversation.exchange(Gathering(kind, step, expected), ask_again)
+
+    def _specs(self, kind: FrameKind, member: Member) -> tuple[TensorSpec, ...]:
+        if kind is FrameKind.SMASHED:
+            smashed = TensorSpec("<f4", (member.batch_size, *self._smashed_shape))
+            labels = (member.batch_size, *member.ready.label_shape)
+            return smashed, TensorSpec(member.ready.label_dtype, labels)
+        return (
+            (*self._device_side, _LOSS) if self._purpose == "train_locally" else self._device_side
+        )
+
+    async def _gathered(self) -> Gathered:
+        assert self._exchange is not None
+        if not self._members:
+            raise ClusterLostError(self._why_nobody())
+        gathered = await self._exchange.gathered()
+        self._drop(gathered.lost)
+        if not gathered.answers:
+            raise ClusterLostError(self._why_nobody())
+        return gathered
+
+    def _drop(self, lost: Mapping[str, str]) -> None:
+        for device, reason in lost.items():
+            self.lost[device] = reason
+            self._members.pop(device, None)
+
+    def _why_nobody(self) -> str:
+        reasons = "; ".join(f"{device} {reason}" for device, reason in self.lost.items())
+        return f"nobody is left in the cluster: {reasons}"
+
+    def _step(self, epoch: int) -> StepId:
+        join = next(iter(self._joins.values()))
+        return StepId(join.run, join.round, join.cluster, epoch)

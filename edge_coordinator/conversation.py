@@ -1,0 +1,288 @@
+"""Everything the coordinator says to its devices and hears from them, for one run."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+
+from edge_coordinator.registry import Change, Registry
+from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
+from runtime.drive import FrameInbox, leaf_of, send_frame
+from runtime.errors import EdgeError, ProtocolError
+from runtime.messages import (
+    Assignment,
+    DeviceProfile,
+    DeviceStatus,
+    Join,
+    Joined,
+    Ready,
+    Refused,
+    Stop,
+    decode_reply,
+)
+from runtime.protocol.events import DeviceLost, FrameArrived, Gathered, GatheringEvent, Overdue
+from runtime.protocol.gathering import Gathering
+from runtime.tensors import Frame, FrameKind, StepId, TensorSpec
+from runtime.topics import DeviceTopic, Topics
+
+GRACE_S = 3.0
+"""How long a device whose connection broke may take to come back before it counts as lost."""
+REPEAT_AFTER_S = 5.0
+"""Silence after which a request is repeated; the pause grows with every repeat."""
+
+log = logging.getLogger(__name__)
+
+
+class DeviceGoneError(EdgeError):
+    """A device went away, refused, or did not answer in time."""
+
+
+class Conversation:
+    """Requests out and answers in; one exchange of frames at a time."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        topics: Topics,
+        *,
+        run: int,
+        patience_s: float,
+        chunk_bytes: int,
+        on_other: Callable[[Delivery], None],
+        on_connected: Callable[[], None],
+    ) -> None:
+        """`on_other` takes what no device sent; `on_connected` hears of a new connection."""
+        self.run = run
+        self.registry = Registry()
+        self.changed = asyncio.Event()
+        """Set whenever the registry has changed."""
+        self.up_bytes = 0
+        self.down_bytes = 0
+        self.dropped: Counter[str] = Counter()
+        """Device id to the number of its messages that were dropped."""
+        self._bus = bus
+        self._topics = topics
+        self._patience_s = patience_s
+        self._chunk_bytes = chunk_bytes
+        self._on_other = on_other
+        self._on_connected = on_connected
+        self._inboxes: dict[str, FrameInbox] = {}
+        self._exchange: Exchange | None = None
+        self._replies: dict[str, asyncio.Queue[Ready | Joined | Refused]] = {}
+        self._grace: dict[str, asyncio.TimerHandle] = {}
+
+    async def open(self) -> None:
+        """Listen to the devices of the site."""
+        for leaf in ("status", "profile", "up/#"):
+            await self._bus.subscribe(self._topics.every_device(leaf))
+
+    async def listen(self, events: AsyncIterator[BusEvent]) -> None:
+        """Take in whatever the bus brings, until it is closed."""
+        async for event in events:
+            match event:
+                case Delivery():
+                    self._receive(event)
+                case Disconnected(reason):
+                    log.warning("lost the broker (%s); trying again", reason)
+                case Connected():
+                    log.info("connected again")
+                    self._on_connected()
+                    self._post(Overdue())
+
+    # Requests
+
+    async def assign(self, device: str, assignment: Assignment) -> None:
+        """Give a device the job and note its answer; DeviceGoneError if there is none."""
+        reply = await self._request(device, assignment)
+        if isinstance(reply, Ready):
+            self.registry.note_ready(device, reply)
+
+    async def join(self, device: str, join: Join) -> None:
+        """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""
+        await self._request(device, join)
+
+    async def stop(self, device: str) -> None:
+        """Tell a device that the run is over."""
+        await self._command(device, Stop(run=self.run))
+
+    async def publish_model(self, cluster: int, frame: Frame) -> None:
+        """Distribute a device-side model to all who listen to a cluster's topic."""
+        await self._send(self._topics.cluster_model(cluster), frame)
+
+    async def send(self, device: str, frame: Frame) -> None:
+        """Send a frame to one device."""
+        await self._send(self._topics.down(device, leaf_of(frame.kind)), frame)
+
+    def exchange(self, gathering: Gathering, ask_again: "AskAgainFunction") -> "Exchange":
+        """Expect answers from now on; those to the exchange before are stale."""
+        self._exchange = Exchange(gathering, ask_again, patience_s=self._patience_s)
+        for device in gathering.missing:
+            if device not in self.registry.available and device not in self._grace:
+                self._post(DeviceLost(device, "is not there any more"))
+        return self._exchange
+
+    async def _request(self, device: str, message: Assignment | Join) -> Ready | Joined:
+        queue = self._replies[device] = asyncio.Queue()
+        pause_s, waited_s = REPEAT_AFTER_S, 0.0
+        while waited_s < self._patience_s:
+            await self._command(device, message)
+            try:
+                async with asyncio.timeout(pause_s):
+                    return await self._answer(device, message, queue)
+            except TimeoutError:
+                waited_s, pause_s = waited_s + pause_s, pause_s * 2
+        raise DeviceGoneError(f"no answer to {message.kind} within {waited_s:.0f} s")
+
+    async def _answer(
+        self,
+        device: str,
+        message: Assignment | Join,
+        queue: "asyncio.Queue[Ready | Joined | Refused]",
+    ) -> Ready | Joined:
+        while True:
+            reply = await queue.get()
+            match message, reply:
+                case _, Refused(run=run, reason=reason) if run == self.run:
+                    self.registry.refusals[device] = reason
+                    raise DeviceGoneError(reason)
+                case Assignment(), Ready(run=run) if run == self.run:
+                    return reply
+                case Join(), Joined() if _place(reply) == _place(message):
+                    return reply
+            self.dropped[device] += 1
+
+    async def _command(self, device: str, message: Assignment | Join | Stop) -> None:
+        topic = self._topics.down(device, "command")
+        await self._bus.publish(topic, message.encode(), retain=False)
+
+    async def _send(self, topic: str, frame: Frame) -> None:
+        sent = await send_frame(self._bus, topic, frame, chunk_bytes=self._chunk_bytes)
+        self.down_bytes += sent
+
+    # Answers
+
+    def _receive(self, delivery: Delivery) -> None:
+        """Take one message; whatever is wrong with it is said once a sender and dropped."""
+        topic = self._topics.parse(delivery.topic)
+        sender = topic.device if topic else delivery.topic
+        try:
+            if topic is None:
+                self._on_other(delivery)
+            else:
+                self._receive_from(topic, delivery)
+        except ProtocolError as error:
+            if not self.dropped[sender]:
+                log.warning("dropped a message of %s on %s: %s", sender, delivery.topic, error)
+            self.dropped[sender] += 1
+
+    def _receive_from(self, topic: DeviceTopic, delivery: Delivery) -> None:
+        match topic.leaf:
+            case "status":
+                status = DeviceStatus.decode(delivery.payload)
+                self._note(topic.device, self.registry.note_status(topic.device, status))
+            case "profile":
+                profile = DeviceProfile.decode(delivery.payload)
+                self.registry.note_profile(topic.device, profile)
+            case "up/reply":
+                reply = decode_reply(delivery.payload)
+                if topic.device in self._replies:
+                    self._replies[topic.device].put_nowait(reply)
+            case "up/smashed":
+                self._frame(topic.device, FrameKind.SMASHED, delivery.payload)
+            case "up/weights":
+                self._frame(topic.device, FrameKind.WEIGHTS, delivery.payload)
+
+    def _frame(self, device: str, kind: FrameKind, payload: memoryview) -> None:
+        if device not in self.registry.records:
+            self.dropped[device] += 1
+            return
+        if device not in self._inboxes:
+            self._inboxes[device] = FrameInbox(partial(self._asked_for, device))
+        self.up_bytes += len(payload)
+        frame = self._inboxes[device].feed(payload, kind=kind)
+        if frame is not None:
+            self._post(FrameArrived(device, frame))
+
+    def _asked_for(self, device: str, kind: FrameKind, step: StepId) -> Sequence[TensorSpec] | None:
+        gathering = self._exchange.gathering if self._exchange else None
+        return gathering.asked_for(device, kind, step) if gathering else None
+
+    def _note(self, device: str, change: Change) -> None:
+        """Act on a change of presence: a broken connection has a moment to come back."""
+        if change is Change.NOTHING:
+            return
+        self.changed.set()
+        waiting = self._grace.pop(device, None)
+        if waiting is not None:
+            waiting.cancel()
+        match change:
+            case Change.WENT:
+                loop = asyncio.get_running_loop()
+                self._grace[device] = loop.call_later(GRACE_S, self._lose, device, "went offline")
+            case Change.RESTARTED:
+                self._lose(device, "was restarted")
+            case Change.ARRIVED if self.registry.records[device].ready is None:
+                self._lose(device, "was restarted")  # Whoever it was before.
+            case Change.ARRIVED:
+                self._post(Overdue())
+
+    def _lose(self, device: str, reason: str) -> None:
+        self._grace.pop(device, None)
+        self._post(DeviceLost(device, reason))
+
+    def _post(self, event: GatheringEvent) -> None:
+        if self._exchange is not None:
+            self._exchange.post(event)
+
+
+AskAgainFunction = Callable[[str], Awaitable[None]]
+
+
+class Exchange:
+    """One gathering under way: events in, the gathered answers out."""
+
+    def __init__(
+        self, gathering: Gathering, ask_again: AskAgainFunction, *, patience_s: float
+    ) -> None:
+        self.gathering = gathering
+        self._ask_again = ask_again
+        self._patience_s = patience_s
+        self._events: asyncio.Queue[GatheringEvent] = asyncio.Queue()
+
+    def post(self, event: GatheringEvent) -> None:
+        """Take an event, to be handled in order."""
+        self._events.put_nowait(event)
+
+    async def gathered(self) -> Gathered:
+        """Wait until every device has answered, is lost, or has been silent for too long."""
+        pause_s, silent_s = REPEAT_AFTER_S, 0.0
+        while True:
+            try:
+                async with asyncio.timeout(pause_s):
+                    event = await self._events.get()
+            except TimeoutError:
+                silent_s, pause_s = silent_s + pause_s, pause_s * 2
+                event = Overdue()
+            else:
+                silent_s, pause_s = 0.0, REPEAT_AFTER_S
+            events = [event] if silent_s < self._patience_s else self._give_up(silent_s)
+            for one in events:
+                result = await self._handle(one)
+                if result is not None:
+                    return result
+
+    async def _handle(self, event: GatheringEvent) -> Gathered | None:
+        for command in self.gathering.handle(event):
+            if isinstance(command, Gathered):
+                return command
+            await self._ask_again(command.device)
+        return None
+
+    def _give_up(self, silent_s: float) -> list[GatheringEvent]:
+        reason = f"gave no answer for {silent_s:.0f} s"
+        return [DeviceLost(device, reason) for device in self.gathering.missing]
+
+
+def _place(message: Join | Joined) -> tuple[int, int, int]:
+    return (message.run, message.round, message.cluster)

@@ -1,0 +1,250 @@
+"""The coordinator of a run: devices in, rounds of training, reports out."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edge_coordinator.cluster import Member, RemoteCluster
+from edge_coordinator.conversation import Conversation, DeviceGoneError
+from edge_coordinator.edge_worker import EdgeWorker, OffLoopEdge
+from edge_coordinator.job import Job
+from edge_coordinator.planning.plan import ClusterPlan, Plan
+from edge_coordinator.progress import (
+    ClusterStarted,
+    Evaluating,
+    Observer,
+    Progress,
+    RoundDone,
+    RoundPlanned,
+    Waiting,
+)
+from edge_coordinator.training.algorithm import ClusterLostError, train_cluster, train_locally
+from edge_coordinator.training.edge_model import EdgeModel, Evaluation
+from runtime.messages import ClusterReport, Join, PlanReport, RoundReport
+
+EVALUATION_CLUSTER = 0xFFFF
+"""The cluster number of a round's evaluation on the devices, after all that train."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a round of training gave."""
+
+    losses: Sequence[float]
+    lost: dict[str, str]
+
+
+class Coordinator:
+    """Runs a job with whatever devices are there."""
+
+    def __init__(
+        self, job: Job, model: EdgeModel, conversation: Conversation, observers: Sequence[Observer]
+    ) -> None:
+        self._job = job
+        self._model = model
+        self._conversation = conversation
+        self._registry = conversation.registry
+        self._observers = observers
+
+    async def run(self, worker: EdgeWorker) -> None:
+        """Wait for the devices, train all rounds, and let the devices go."""
+        await self._until_there(self._job.settings.devices.count)
+        self._started_s = time.monotonic()
+        round_, is_over = 1, False
+        while not is_over:
+            report = await self._round(round_, worker)
+            if report is None:
+                await self._until_there(1)
+                continue
+            self._tell(RoundDone(report))
+            is_over = self._job.is_over(report)
+            round_ += 1
+        await asyncio.gather(*(self._conversation.stop(device) for device in self._registry.ready))
+
+    def _tell(self, progress: Progress) -> None:
+        for observer in self._observers:
+            observer.tell(progress)
+
+    # Devices
+
+    async def _until_there(self, num_devices: int) -> None:
+        """Assign the job to whoever comes, until so many are ready."""
+        while True:
+            self._conversation.changed.clear()
+            await self._admit()
+            ready = list(self._registry.ready)
+            if len(ready) >= num_devices:
+                return
+            names = f" ({', '.join(ready)})" if ready else ""
+            refused = "".join(f"; {d}: {why}" for d, why in self._registry.refusals.items())
+            self._job.check_refusals(self._registry.refusals)
+            self._tell(Waiting(f"{len(ready)} of {num_devices} devices are ready{names}{refused}"))
+            await self._conversation.changed.wait()
+
+    async def _admit(self) -> None:
+        """Assign the job to every device that is there and has not answered yet."""
+        excluded = self._job.settings.devices.exclude
+        newcomers = [device for device in self._registry.unassigned if device not in excluded]
+        await asyncio.gather(*(self._assign(device) for device in newcomers))
+
+    async def _assign(self, device: str) -> None:
+        try:
+            await self._conversation.assign(device, self._job.assignment)
+        except DeviceGoneError as error:
+            log.warning("%s does not take part: %s", device, error)
+
+    # One round
+
+    async def _round(self, round_: int, worker: EdgeWorker) -> RoundReport | None:
+        """Plan, train and evaluate; None if nobody was there to train."""
+        await self._admit()
+        devices = list(self._registry.ready)
+        if not devices:
+            return None
+        plan = self._job.plan(devices)
+        self._tell(RoundPlanned(self._plan_report(round_, plan), self._job.num_rounds))
+        up, down = self._conversation.up_bytes, self._conversation.down_bytes
+        start_s = time.monotonic()
+        trained = await self._train(round_, plan, worker)
+        if not trained.losses:
+            return None
+        round_s = time.monotonic() - start_s
+        up, down = self._conversation.up_bytes - up, self._conversation.down_bytes - down
+        evaluation, where = await self._evaluate(round_, plan, worker)
+        return RoundReport(
+            run=self._conversation.run,
+            round=round_,
+            cut_layer=self._job.cut_name(plan.cut),
+            num_clusters=len(plan.clusters),
+            num_devices=sum(len(cluster.devices) for cluster in plan.clusters),
+            learning_rate=self._job.server_rate(round_),
+            train_loss=sum(trained.losses) / len(trained.losses),
+            test_loss=evaluation.loss if evaluation else None,
+            test_accuracy=evaluation.accuracy if evaluation else None,
+            evaluated_on=where,
+            round_s=round_s,
+            elapsed_s=time.monotonic() - self._started_s,
+            up_bytes=up,
+            down_bytes=down,
+            lost=trained.lost,
+        )
+
+    async def _train(self, round_: int, plan: Plan, worker: EdgeWorker) -> Trained:
+        """First parallel, then sequential: the clusters' turns, one after another."""
+        clusters = [
+            self._cluster(round_, index, cluster, plan.cut)
+            for index, cluster in enumerate(plan.clusters)
+        ]
+        await asyncio.gather(*(cluster.join() for cluster in clusters))
+        losses: list[float] = []
+        lost: dict[str, str] = {}
+        for cluster, edge in self._turns(round_, plan, clusters, worker):
+            try:
+                if self._job.is_local:
+                    losses += await train_locally(cluster, edge)
+                else:
+                    losses += await train_cluster(
+                        cluster, edge, local_epochs=self._job.local_epochs
+                    )
+            except ClusterLostError as error:
+                log.warning("round %d: %s", round_, error)
+            lost |= cluster.lost
+        return Trained(losses, lost)
+
+    def _turns(
+        self, round_: int, plan: Plan, clusters: Sequence[RemoteCluster], worker: EdgeWorker
+    ) -> Iterator[tuple[RemoteCluster, OffLoopEdge]]:
+        for index, cluster in enumerate(clusters):
+            devices = tuple(cluster.sample_counts)
+            self._tell(ClusterStarted(round_, index, len(clusters), devices))
+            turn = self._model.turn(
+                cut=plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
+            )
+            yield cluster, worker.edge(turn)
+
+    def _cluster(self, round_: int, index: int, cluster: ClusterPlan, cut: int) -> RemoteCluster:
+        join = Join(
+            run=self._conversation.run,
+            round=round_,
+            cluster=index,
+            purpose="train_locally" if self._job.is_local else "train",
+            cut=cut,
+            local_epochs=self._job.local_epochs,
+            learning_rate=self._job.device_rate(round_, len(cluster.devices)),
+        )
+        return self._remote(join, cluster.devices)
+
+    def _remote(self, join: Join, devices: Sequence[str]) -> RemoteCluster:
+        batch_size = self._job.settings.training.batch_size
+        members = []
+        for device in devices:
+            ready = self._registry.ready[device]
+            evaluates = join.purpose == "evaluate"
+            size = ready.num_held_out if evaluates else min(batch_size, ready.num_samples)
+            members.append(Member(device, ready, size))
+        return RemoteCluster(
+            self._conversation,
+            members,
+            joins=dict.fromkeys(devices, join),
+            smashed_shape=self._job.smashed_shape(join.cut),
+        )
+
+    # Evaluation
+
+    async def _evaluate(
+        self, round_: int, plan: Plan, worker: EdgeWorker
+    ) -> tuple[Evaluation | None, str | None]:
+        """Evaluate where the job says, if this round is one for it."""
+        if not self._job.evaluates_in(round_):
+            return None, None
+        self._tell(Evaluating(round_))
+        test = self._job.test
+        if test is not None:
+            return await worker.do(lambda: self._model.evaluate(test.x, test.y)), "coordinator"
+        return await self._evaluate_on_devices(round_, plan.cut, worker), "devices"
+
+    async def _evaluate_on_devices(
+        self, round_: int, cut: int, worker: EdgeWorker
+    ) -> Evaluation | None:
+        devices = [d for d, ready in self._registry.ready.items() if ready.num_held_out]
+        if not devices:
+            return None
+        join = Join(
+            run=self._conversation.run,
+            round=round_,
+            cluster=EVALUATION_CLUSTER,
+            purpose="evaluate",
+            cut=cut,
+            local_epochs=1,
+            learning_rate=0.0,
+        )
+        cluster = self._remote(join, devices)
+        await cluster.join()
+        turn = self._model.turn(cut=cut, round_=round_, learning_rate=0.0)
+        try:
+            await cluster.load(await worker.edge(turn).device_side())
+            smashed = await cluster.forward()
+        except ClusterLostError as error:
+            log.warning("round %d could not be evaluated: %s", round_, error)
+            return None
+        return await worker.do(lambda: self._model.evaluate_smashed(cut, smashed))
+
+    def _plan_report(self, round_: int, plan: Plan) -> PlanReport:
+        left_out = dict(plan.left_out) | self._registry.refusals
+        return PlanReport(
+            run=self._conversation.run,
+            round=round_,
+            method=self._job.settings.training.method,
+            cut=plan.cut,
+            cut_layer=self._job.cut_name(plan.cut),
+            clusters=tuple(
+                ClusterReport(devices=cluster.devices, shares=cluster.shares)
+                for cluster in plan.clusters
+            ),
+            left_out=left_out,
+            reason=plan.reason,
+        )

@@ -1,0 +1,212 @@
+"""A job made ready: its settings, with everything in them that has a name looked up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_coordinator.planning.by_hand import InfeasiblePlanError, clusters_of_size, plan_by_hand
+from edge_coordinator.planning.plan import Plan
+from edge_coordinator.settings import JobSettings
+from edge_coordinator.training.edge_model import EdgeModel, Training
+from edge_coordinator.training.schedule import rate_factor
+from runtime.datasets.samples import DataSet, Samples
+from runtime.datasets.sources import load_source
+from runtime.errors import SettingsError
+from runtime.messages import Assignment, RoundReport
+from runtime.models.load import (
+    check_sample_shape,
+    cut_index,
+    input_shape_of,
+    layer_shapes,
+    load_network,
+)
+from runtime.models.losses import load_loss
+from runtime.models.sequence import Network, layers_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """Settings, and what follows from them for every round."""
+
+    settings: JobSettings
+    assignment: Assignment
+    layer_names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    """Of one sample at each cut, [cut]; the input's first."""
+    cut: int
+    test: Samples | None
+    """The coordinator's test set; None if the devices evaluate."""
+
+    @property
+    def num_rounds(self) -> int:
+        """T."""
+        return self.settings.training.rounds
+
+    @property
+    def local_epochs(self) -> int:
+        """L."""
+        return self.settings.training.local_epochs
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the loss is computed on the devices (federated averaging)."""
+        return self.settings.training.method == "fl"
+
+    def cut_name(self, cut: int) -> str:
+        """Name of the last layer on the device."""
+        return self.layer_names[cut - 1] if cut else "input"
+
+    def smashed_shape(self, cut: int) -> tuple[int, ...]:
+        """Shape of one sample's smashed data."""
+        return self.shapes[cut]
+
+    def plan(self, devices: Sequence[str]) -> Plan:
+        """Plan a round for the devices that are there."""
+        wanted = num_clusters(self.settings, len(devices))
+        return plan_by_hand(devices, cut=self.cut, num_clusters=min(wanted, len(devices)))
+
+    def server_rate(self, round_: int) -> float:
+        """Learning rate of the server side in a round."""
+        return self.settings.training.server_optimizer.learning_rate * self._factor(round_)
+
+    def device_rate(self, round_: int, cluster_size: int) -> float:
+        """Learning rate of the device side; |K_m| times the server's if none was given.
+
+        Where the devices compute the loss themselves, each gradient is that of its own mean, and
+        the rate is the server's.
+        """
+        given = self.settings.training.device_optimizer
+        if given is not None and given.learning_rate is not None:
+            return given.learning_rate * self._factor(round_)
+        return self.server_rate(round_) * (1 if self.is_local else cluster_size)
+
+    def evaluates_in(self, round_: int) -> bool:
+        """Whether a round ends with an evaluation."""
+        return round_ % self.settings.evaluation.every == 0 or round_ == self.num_rounds
+
+    def is_over(self, report: RoundReport) -> bool:
+        """Whether a round was the last: all done, or the target reached."""
+        target = self.settings.evaluation.target_accuracy
+        reached = target is not None and (report.test_accuracy or 0.0) >= target
+        return reached or report.round >= self.num_rounds
+
+    def check_refusals(self, refusals: Mapping[str, str]) -> None:
+        """SettingsError if so many devices refused that the job cannot begin in local mode."""
+        if self.settings.broker.url is None and refusals:
+            device, reason = next(iter(sorted(refusals.items())))
+            raise SettingsError(f"device {device} cannot take part: {reason}")
+
+    def _factor(self, round_: int) -> float:
+        schedule = self.settings.training.schedule
+        return rate_factor(
+            schedule.name,
+            round_=round_,
+            num_rounds=self.num_rounds,
+            every=schedule.every,
+            factor=schedule.factor,
+        )
+
+
+def num_clusters(settings: JobSettings, num_devices: int) -> int:
+    """How many clusters the method and the settings ask for."""
+    match settings.training.method:
+        case "sl":
+            return num_devices
+        case "fl" | "cl":
+            return 1
+    if settings.plan.cluster_size is not None:
+        return clusters_of_size(num_devices, settings.plan.cluster_size)
+    default = min(2, num_devices)
+    return settings.plan.clusters if settings.plan.clusters is not None else default
+
+
+def prepare_job(
+    settings: JobSettings, *, run: int, base_dir: Path, data: DataSet | None
+) -> tuple[Job, EdgeModel]:
+    """Look everything up, once; SettingsError for whatever does not fit together.
+
+    `data` is the source where it has been loaded already (local mode).
+    """
+    loss = load_loss(settings.training.loss, base_dir=base_dir)
+    test = _test_set(settings, base_dir=base_dir, data=data)
+    known = data.sample_shape if data else test.sample_shape if test else None
+    network = load_network(
+        settings.model.name,
+        settings.model.options,
+        seed=settings.seed,
+        sample_shape=known,
+        base_dir=base_dir,
+    )
+    shape = known or input_shape_of(network)
+    check_sample_shape(network, shape)
+    job = Job(
+        settings=settings,
+        assignment=_assignment(settings, network, run=run, shape=shape),
+        layer_names=tuple(layers_of(network)),
+        shapes=(shape, *layer_shapes(network, shape)),
+        cut=_cut(settings, network),
+        test=test,
+    )
+    _check_clusters(settings)
+    training = Training(
+        server_optimizer=settings.training.server_optimizer.spec(),
+        device_optimizer=settings.training.device_spec(),
+        carry_state=settings.training.carry_optimizer_state,
+        loss=loss,
+        seed=settings.seed,
+    )
+    return job, EdgeModel(network, training)
+
+
+def _assignment(
+    settings: JobSettings, network: Network, *, run: int, shape: tuple[int, ...]
+) -> Assignment:
+    outputs = layer_shapes(network, shape)[-1]
+    classifies = settings.training.loss == "cross_entropy" and len(outputs) == 1
+    return Assignment(
+        run=run,
+        network=settings.model.name,
+        options=settings.model.options,
+        loss=settings.training.loss,
+        seed=settings.seed,
+        batch_size=settings.training.batch_size,
+        held_out=settings.data.held_out if settings.data.test == "devices" else 0.0,
+        max_evaluation_samples=settings.data.max_evaluation_samples,
+        num_classes=outputs[0] if classifies else None,
+        optimizer=settings.training.device_spec(),
+        carry_state=settings.training.carry_optimizer_state,
+    )
+
+
+def _cut(settings: JobSettings, network: Network) -> int:
+    match settings.training.method:
+        case "fl":
+            return len(layers_of(network))
+        case "cl":
+            return 0
+    return cut_index(network, settings.plan.cut)
+
+
+def _test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | None) -> Samples | None:
+    if settings.data.test == "devices":
+        return None
+    if settings.data.test != "source":
+        other = load_source(settings.data.test, base_dir=base_dir)
+        return other.test or other.train
+    source = data or load_source(settings.data.source, base_dir=base_dir)
+    if source.test is None:
+        raise SettingsError(
+            f"data.source {settings.data.source} has no test set; set data.test to 'devices', "
+            "or to another source"
+        )
+    return source.test
+
+
+def _check_clusters(settings: JobSettings) -> None:
+    count = settings.devices.count
+    try:
+        plan_by_hand(
+            [str(i) for i in range(count)], cut=0, num_clusters=num_clusters(settings, count)
+        )
+    except InfeasiblePlanError as error:
+        raise SettingsError(f"plan.clusters: {error}") from error

@@ -1,0 +1,106 @@
+"""Reading a job: the file, then the flags over it; every mistake is one sentence."""
+
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from edge_coordinator.settings import JobSettings
+from runtime.errors import SettingsError
+
+
+def load_job(path: Path | None, overrides: Mapping[str, object]) -> JobSettings:
+    """Read a job file and put `overrides` (dotted key to value) over it.
+
+    Raises SettingsError that names the key, its value and what is allowed.
+    """
+    tree = _read(path) if path else {}
+    for key, value in overrides.items():
+        _put(tree, key, value)
+    try:
+        return JobSettings.model_validate(tree)
+    except ValidationError as error:
+        where = str(path) if path else "the flags"
+        raise SettingsError(f"{where}: {describe(error, JobSettings)}") from error
+
+
+def parse_assignment(text: str) -> tuple[str, object]:
+    """Take `KEY=VALUE` apart; the value is TOML, or a string where it is no TOML."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SettingsError(f"--set {text!r} is not of the form KEY=VALUE")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def dump_job(job: JobSettings) -> str:
+    """Write a job as TOML that `load_job` reads back as the same."""
+    tree = job.model_dump(mode="json", exclude_none=True)
+    if "url" in tree["broker"]:
+        tree["broker"]["url"] = _without_password(tree["broker"]["url"])
+    return tomli_w.dumps(tree)
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in one sentence what is wrong with the first wrong key."""
+    found = error.errors(include_url=False)[0]
+    place = [str(part) for part in found["loc"]]
+    key = ".".join(place) or "the job"
+    if found["type"] == "extra_forbidden":
+        known = _keys(model, place[:-1])
+        close = get_close_matches(place[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
+        return f"unknown key {key}; {hint}"
+    message = found["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    value = found["input"]
+    shown = "" if isinstance(value, Mapping) else f" = {value!r}"
+    return f"{key}{shown}: {message}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+
+
+def _put(tree: dict[str, Any], key: str, value: object) -> None:
+    *tables, last = key.split(".")
+    for table in tables:
+        inner = tree.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise SettingsError(f"{key}: {table} is not a table")
+        tree = inner
+    tree[last] = value
+
+
+def _keys(model: type[BaseModel], place: list[str]) -> list[str]:
+    """The keys of the table at `place`."""
+    for part in place:
+        found = model.model_fields.get(part)
+        candidates = _models_in(found.annotation) if found else []
+        if not candidates:
+            return []
+        model = candidates[0]
+    return sorted(model.model_fields)
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    options = getattr(annotation, "__args__", (annotation,))
+    return [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    return f"{scheme}{separator}{user}{at}{host}"

@@ -1,0 +1,58 @@
+"""A whole run on one machine: broker, agents and coordinator, over real MQTT."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from edge_coordinator.job import Job
+from edge_coordinator.local_agents import device_names, local_agents, num_processes, watch
+from edge_coordinator.local_broker import local_broker
+from edge_coordinator.progress import Observer
+from edge_coordinator.record import RunDirectory
+from edge_coordinator.serve import serve_job
+from edge_coordinator.settings import JobSettings
+from edge_coordinator.show_data import data_table
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.datasets.partition import class_counts, partition
+from runtime.datasets.samples import DataSet
+
+
+def show_shards(console: Console, settings: JobSettings, data: DataSet) -> None:
+    """Print how many samples of which class each device will have."""
+    labels, count = data.train.y, settings.devices.count
+    parts = partition(labels, settings.data.partition, num_devices=count, seed=settings.seed)
+    if data.num_classes is None or not np.issubdtype(labels.dtype, np.integer):
+        sizes = ", ".join(str(len(part)) for part in parts)
+        console.print(f"samples of {count} devices: {sizes}")
+        return
+    console.print(
+        data_table(
+            class_counts(labels, parts, num_classes=data.num_classes), devices=device_names(count)
+        )
+    )
+
+
+async def run_local(
+    job: Job,
+    model: EdgeModel,
+    *,
+    console: Console,
+    directory: RunDirectory,
+    observers: Sequence[Observer],
+    base_dir: Path,
+) -> None:
+    """Start a broker and the agents, train, and end all that was started."""
+    settings = job.settings
+    async with local_broker(settings.broker.local, settings.broker.port) as broker:
+        console.print(f"broker: {broker.kind} at {broker.url}")
+        count = num_processes(settings)
+        console.print(f"agents: {settings.devices.count} devices in {count} processes")
+        async with local_agents(
+            settings, url=broker.url, base_dir=base_dir, log_dir=directory.path
+        ) as agents, asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch(agents), name="watch agents")
+            await serve_job(job, model, url=broker.url, observers=observers, on_waiting=None)
+            watching.cancel()

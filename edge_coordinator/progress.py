@@ -1,0 +1,56 @@
+"""What a run tells those who watch it: the terminal, the run directory, the bus."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.messages import PlanReport, RoundReport
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing can happen until something else has; `what` says what."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class RoundPlanned:
+    """A round begins with this plan."""
+
+    plan: PlanReport
+    num_rounds: int
+
+
+@dataclass(frozen=True)
+class ClusterStarted:
+    """A cluster's turn begins."""
+
+    round: int
+    cluster: int
+    num_clusters: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """The joint network is being evaluated."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class RoundDone:
+    """A round is over."""
+
+    report: RoundReport
+
+
+Progress = Waiting | RoundPlanned | ClusterStarted | Evaluating | RoundDone
+
+
+class Observer(Protocol):
+    """Somebody who is told."""
+
+    def tell(self, progress: Progress) -> None:
+        """Take note; must return soon."""
+        ...

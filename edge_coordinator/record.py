@@ -1,0 +1,160 @@
+"""The run directory: the settings as run, one JSON line a round, the model, the curves."""
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from datetime import datetime
+from io import StringIO
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from safetensors.torch import save_file
+
+from edge_coordinator.job_file import dump_job
+from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
+from edge_coordinator.settings import JobSettings
+from runtime.errors import SettingsError
+from runtime.messages import PlanReport, RoundReport
+from runtime.models.sequence import Network
+
+# Two colours that differ in print and for the colour-blind (Okabe and Ito's blue and vermilion).
+_TEST_COLOUR, _TRAIN_COLOUR = "#0072B2", "#D55E00"
+
+
+class RunDirectory:
+    """Writes a run's results as they come; an observer of the run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reports: list[RoundReport] = []
+        self._plan: PlanReport | None = None
+
+    @classmethod
+    def make(cls, settings: JobSettings, *, now: datetime) -> "RunDirectory":
+        """Make a new directory below the job's output folder; SettingsError if that cannot be."""
+        model = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.name)
+        name = f"{now:%Y%m%d-%H%M%S}-{settings.training.method}-{model}"
+        try:
+            path = _make_unused(settings.output, name)
+            (path / "job.toml").write_text(dump_job(settings), encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(
+                f"output {settings.output} cannot be written: {error.strerror}"
+            ) from error
+        return cls(path)
+
+    def tell(self, progress: Progress) -> None:
+        """Write down a finished round, with the plan it had."""
+        match progress:
+            case RoundPlanned(plan, _):
+                self._plan = plan
+            case RoundDone(report):
+                self.reports.append(report)
+                line = json.loads(report.encode())
+                line["plan"] = json.loads(self._plan.encode()) if self._plan else None
+                with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+
+    def save_weights(self, network: Network) -> Path:
+        """Write the whole model as safetensors."""
+        path = self.path / "model.safetensors"
+        save_file({name: t.contiguous() for name, t in network.state_dict().items()}, path)
+        return path
+
+    def save_onnx(self, network: Network, sample_shape: tuple[int, ...]) -> Path:
+        """Write the whole model as ONNX, any batch size, in evaluation mode."""
+        path = self.path / "model.onnx"
+        example = torch.zeros(2, *sample_shape)
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        # The exporter warns of its own deprecations and prints its progress.
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network.eval(),
+                (example,),
+                dynamo=True,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                verbose=False,
+            )
+            assert program is not None
+            program.save(path, external_data=False)
+        return path
+
+    def save_curves(self) -> Path:
+        """Plot accuracy and loss over rounds and over seconds."""
+        path = self.path / "curves.png"
+        plot_curves(self.reports).savefig(path, dpi=150)
+        return path
+
+
+def plot_curves(reports: Sequence[RoundReport]) -> Figure:
+    """Accuracy above, loss below; over rounds on the left, over seconds on the right."""
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(8, 5.5), layout="constrained")
+        axes = figure.subplots(2, 2, sharex="col", sharey="row", squeeze=False)
+        for column, unit in enumerate(("round", "seconds")):
+            _plot_accuracy(axes[0][column], reports, unit)
+            _plot_loss(axes[1][column], reports, unit)
+            axes[1][column].set_xlabel(unit)
+        axes[0][0].set_ylabel("test accuracy (%)")
+        axes[1][0].set_ylabel("loss")
+        axes[1][1].legend(frameon=False)
+    return figure
+
+
+def _plot_accuracy(axes: Axes, reports: Sequence[RoundReport], unit: str) -> None:
+    points = [
+        (_x(report, unit), report.test_accuracy * 100)
+        for report in reports
+        if report.test_accuracy is not None
+    ]
+    if points:
+        _line(axes, points, "test", _TEST_COLOUR, "-")
+        best = max(y for _, y in points)
+        axes.set_title(f"best {best:.1f} %", loc="right", fontsize=9)
+    axes.grid(visible=True, alpha=0.3)
+
+
+def _plot_loss(axes: Axes, reports: Sequence[RoundReport], unit: str) -> None:
+    train = [(_x(r, unit), r.train_loss) for r in reports if r.train_loss is not None]
+    test = [(_x(r, unit), r.test_loss) for r in reports if r.test_loss is not None]
+    _line(axes, train, "training", _TRAIN_COLOUR, "--")
+    _line(axes, test, "test", _TEST_COLOUR, "-")
+    axes.grid(visible=True, alpha=0.3)
+
+
+def _line(
+    axes: Axes, points: Sequence[tuple[float, float]], label: str, colour: str, style: str
+) -> None:
+    marker = "o" if len(points) == 1 else ""
+    axes.plot(
+        [x for x, _ in points],
+        [y for _, y in points],
+        label=label,
+        color=colour,
+        linestyle=style,
+        marker=marker,
+    )
+
+
+def _x(report: RoundReport, unit: str) -> float:
+    return report.round if unit == "round" else report.elapsed_s
+
+
+def _make_unused(folder: Path, name: str) -> Path:
+    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+        path = folder / f"{name}{suffix}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise SettingsError(f"{folder} has a thousand runs named {name}; move some away")

@@ -1,0 +1,85 @@
+"""One job over one broker, from connecting to saying goodbye."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from edge_coordinator.conversation import Conversation
+from edge_coordinator.coordinator import Coordinator
+from edge_coordinator.edge_worker import EdgeWorker
+from edge_coordinator.job import Job
+from edge_coordinator.presence import Presence
+from edge_coordinator.progress import Observer
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.broker_url import TlsFiles
+from runtime.bus import Bus, Will
+from runtime.messages import CoordinatorStatus
+from runtime.mqtt import MqttBus
+from runtime.ownership import new_session
+from runtime.topics import Topics
+
+
+async def serve_job(
+    job: Job,
+    model: EdgeModel,
+    *,
+    url: str,
+    observers: Sequence[Observer],
+    on_waiting: Callable[[str], None] | None,
+) -> None:
+    """Train a job with the devices of a broker; with `on_waiting`, wait for the broker too."""
+    broker, topics = job.settings.broker, Topics(job.settings.site)
+    status = new_status(job.assignment.run)
+    offline = status.model_copy(update={"state": "offline"})
+    async with await MqttBus.connect(
+        url,
+        client_id=f"coordinator-{status.session}",
+        will=Will(topics.coordinator_status, offline.encode()),
+        wait=on_waiting is not None,
+        on_waiting=on_waiting,
+        tls=TlsFiles(broker.cafile, broker.certfile, broker.keyfile),
+    ) as bus:
+        await serve_on(bus, job, model, status=status, observers=observers)
+
+
+async def serve_on(
+    bus: Bus,
+    job: Job,
+    model: EdgeModel,
+    *,
+    status: CoordinatorStatus,
+    observers: Sequence[Observer],
+) -> None:
+    """Train a job over a bus that stands."""
+    topics = Topics(job.settings.site)
+    presence = Presence(bus, topics, status)
+    events = bus.events()
+    await presence.claim(events)
+    conversation = Conversation(
+        bus,
+        topics,
+        run=job.assignment.run,
+        patience_s=job.settings.devices.patience_s,
+        chunk_bytes=job.settings.broker.chunk_bytes,
+        on_other=presence.receive,
+        on_connected=presence.republish,
+    )
+    coordinator = Coordinator(job, model, conversation, [*observers, presence])
+    with EdgeWorker(num_threads=job.settings.server_threads) as worker:
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(conversation.listen(events), name="listen"),
+                tasks.create_task(presence.publish(), name="publish"),
+            ]
+            await conversation.open()
+            await coordinator.run(worker)
+            for task in background:
+                task.cancel()
+        await presence.leave()
+
+
+def new_status(run: int) -> CoordinatorStatus:
+    """Begin a session of a coordinator."""
+    return CoordinatorStatus(
+        state="online", session=new_session(), since_unix_s=time.time(), run=run
+    )

@@ -1,0 +1,169 @@
+"""The job file: one TOML file says all about a run, and every key has a sensible default."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edge_coordinator.training.schedule import ScheduleName
+from runtime.messages import OptimizerSpec, Scalar
+
+Method = Literal["cpsl", "sl", "fl", "cl"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """A table of the job file; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSettings(Section):
+    """The network."""
+
+    name: str = Field("lenet", description="built-in name, or package.module:factory")
+    options: dict[str, Scalar | list[int]] = Field({}, description="arguments of the factory")
+
+
+class DataSettings(Section):
+    """The samples, of the local devices and of the coordinator's test set."""
+
+    source: str = Field(
+        "digits", description="digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
+    )
+    partition: str = Field("iid", description="iid, classes:K or dirichlet:ALPHA; local mode")
+    test: str = Field(
+        "source",
+        description="test set: source (that of the source, if it has one), devices (they evaluate "
+        "on their held-out part), or another source",
+    )
+    held_out: float = Field(
+        0.2, ge=0, lt=1, description="fraction each device keeps, where the devices evaluate"
+    )
+    max_evaluation_samples: int = Field(
+        512, ge=1, description="at most so many held-out samples of a device"
+    )
+
+
+class OptimizerSettings(OptimizerSpec):
+    """An optimiser and its learning rate."""
+
+    learning_rate: float = Field(0.05, gt=0)
+
+    def spec(self) -> OptimizerSpec:
+        """Give it without the learning rate, as devices get it."""
+        fields = self.model_dump(exclude={"learning_rate"})
+        return OptimizerSpec.model_validate(fields)
+
+
+class DeviceOptimizerSettings(OptimizerSpec):
+    """The devices' optimiser; without a learning rate, |K_m| times the server's."""
+
+    learning_rate: float | None = Field(None, gt=0)
+
+
+class ScheduleSettings(Section):
+    """How the learning rates of both sides change over the rounds."""
+
+    name: ScheduleName = "constant"
+    every: int = Field(10, ge=1, description="rounds, of step and exponential")
+    factor: float = Field(0.5, ge=0, le=1, description="of step and exponential; of cosine the end")
+
+
+class TrainingSettings(Section):
+    """The algorithm's own numbers."""
+
+    method: Method = Field(
+        "cpsl", description="cpsl, sl (one by one), fl (federated), cl (central)"
+    )
+    rounds: int = Field(60, ge=1, le=1_000_000)
+    local_epochs: int = Field(1, ge=1, le=10_000, description="mini-batches in a cluster's turn")
+    batch_size: int = Field(16, ge=1, le=65_536, description="samples in a device's mini-batch")
+    loss: str = Field("cross_entropy", description="cross_entropy, mse or package.module:function")
+    server_optimizer: OptimizerSettings = OptimizerSettings()
+    device_optimizer: DeviceOptimizerSettings | None = Field(
+        None, description="by default the server's kind, at |K_m| times its rate"
+    )
+    carry_optimizer_state: bool = Field(
+        True, description="the device side's momentum travels with its weights and is averaged"
+    )
+    schedule: ScheduleSettings = ScheduleSettings()
+
+    def device_spec(self) -> OptimizerSpec:
+        """The devices' optimiser without its learning rate."""
+        if self.device_optimizer is None:
+            return self.server_optimizer.spec()
+        fields = self.device_optimizer.model_dump(exclude={"learning_rate"})
+        return OptimizerSpec.model_validate(fields)
+
+
+class PlanSettings(Section):
+    """Clusters and cut, by hand."""
+
+    cut: str | int = Field("pool1", description="last layer on the device, or number of layers")
+    clusters: int | None = Field(None, ge=1, description="how many clusters; 2 by default")
+    cluster_size: int | None = Field(None, ge=1, description="or how many devices in each")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if self.clusters is not None and self.cluster_size is not None:
+            raise ValueError("give clusters or cluster_size, not both")
+        return self
+
+
+class DeviceSettings(Section):
+    """Which devices take part."""
+
+    count: int = Field(6, ge=1, le=10_000, description="local devices, or devices to wait for")
+    exclude: tuple[Name, ...] = Field((), description="device ids that never take part")
+    patience_s: float = Field(
+        60.0, gt=0, description="silence after which a device is left out of a round"
+    )
+    processes: int | None = Field(
+        None, ge=1, description="local mode: processes that host the devices; one a core by default"
+    )
+
+
+class EvaluationSettings(Section):
+    """When the joint network is evaluated."""
+
+    every: int = Field(1, ge=1, description="rounds between evaluations; the last is always one")
+    target_accuracy: float | None = Field(
+        None, gt=0, le=1, description="stop once the test accuracy is this high"
+    )
+
+
+class BrokerSettings(Section):
+    """The MQTT broker."""
+
+    url: str | None = Field(None, description="mqtt://[user:password@]host[:port] or mqtts://…")
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    local: Literal["auto", "mosquitto", "amqtt"] = Field(
+        "auto", description="local mode: the broker to start"
+    )
+    port: int | None = Field(
+        None, ge=1, le=65_535, description="local mode: the port of that broker; a free one"
+    )
+    chunk_bytes: int = Field(
+        256 * 1024, ge=1024, le=64 * 1024 * 1024, description="tensors travel in chunks of this"
+    )
+
+
+class JobSettings(Section):
+    """A whole job."""
+
+    site: Name = Field(
+        "default", description="part of every topic; jobs of one broker differ in it"
+    )
+    seed: int = Field(0, ge=0, lt=2**32)
+    server_threads: int = Field(1, ge=1, description="threads of the server side's arithmetic")
+    output: Path = Field(Path("runs"), description="folder in which the run directory is made")
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    training: TrainingSettings = TrainingSettings()
+    plan: PlanSettings = PlanSettings()
+    devices: DeviceSettings = DeviceSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    broker: BrokerSettings = BrokerSettings()

@@ -1,0 +1,111 @@
+"""Cluster-based parallel split learning: one cluster's turn, step for step.
+
+Wu, Li, Qu, Zhou, Shen, Zhuang, Li, Shi: Split Learning over Wireless Networks: Parallel Design
+and Resource Management, IEEE JSAC 2023. First parallel, then sequential: the devices of a cluster
+train in parallel; the coordinator gives the clusters of a round their turns one after another.
+Nothing here knows how a cluster is reached.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge_coordinator.training.averaging import average
+from runtime.errors import EdgeError
+from runtime.tensors import Tensor
+
+
+class ClusterLostError(EdgeError):
+    """Every device of a cluster was lost; its turn is over."""
+
+
+@dataclass(frozen=True)
+class Smashed:
+    """What one device sends in a local epoch."""
+
+    data: Tensor
+    """[sample, *activation_shape]"""
+    labels: Tensor
+    """[sample, ...]"""
+
+
+@dataclass(frozen=True)
+class ServerStep:
+    """What one local epoch gives on the server."""
+
+    loss: float
+    """Mean over all samples of the cluster."""
+    gradients: Mapping[str, Tensor]
+    """Of that loss with respect to each device's smashed data; empty where nothing learns."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The device-side models of a cluster after its local epochs."""
+
+    weights: Mapping[str, Sequence[Tensor]]
+    losses: Sequence[float] = ()
+    """Where the loss was computed on the devices: one mean a device."""
+
+
+class Cluster(Protocol):
+    """The devices that train in parallel, however they are reached."""
+
+    @property
+    def sample_counts(self) -> Mapping[str, int]:
+        """|D_k| of each device."""
+        ...
+
+    async def load(self, device_side: Sequence[Tensor]) -> None:
+        """Distribute the device-side model to every device."""
+        ...
+
+    async def forward(self) -> Mapping[str, Smashed]:
+        """Smashed data of every device, in device-id order."""
+        ...
+
+    async def backward(self, gradients: Mapping[str, Tensor]) -> None:
+        """Return to each device its gradient."""
+        ...
+
+    async def weights(self) -> Collected:
+        """The device-side models after the last local epoch."""
+        ...
+
+
+class Edge(Protocol):
+    """The server during one cluster's turn."""
+
+    async def device_side(self) -> Sequence[Tensor]:
+        """The device-side model."""
+        ...
+
+    async def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
+        """Forward, loss over the cluster, backward, update of the server-side model."""
+        ...
+
+    async def absorb(self, device_side: Sequence[Tensor]) -> None:
+        """Take over the averaged device-side model."""
+        ...
+
+
+async def train_cluster(cluster: Cluster, edge: Edge, *, local_epochs: int) -> list[float]:
+    """One cluster's turn; the loss of each local epoch."""
+    await cluster.load(await edge.device_side())
+    losses = []
+    for _ in range(local_epochs):
+        smashed = await cluster.forward()
+        step = await edge.step(smashed)
+        await cluster.backward(step.gradients)
+        losses.append(step.loss)
+    collected = await cluster.weights()
+    await edge.absorb(average(collected.weights, cluster.sample_counts))
+    return losses
+
+
+async def train_locally(cluster: Cluster, edge: Edge) -> list[float]:
+    """Federated averaging's turn: whole network and loss on the devices; each device's loss."""
+    await cluster.load(await edge.device_side())
+    collected = await cluster.weights()
+    await edge.absorb(average(collected.weights, cluster.sample_counts))
+    return list(collected.losses)

@@ -1,0 +1,174 @@
+"""The whole network on the edge server, cut anew for each cluster's turn.
+
+Between turns the server holds every layer with its optimiser state, so a change of the cut moves
+layers between two halves of one network and nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from edge_coordinator.training.algorithm import ServerStep, Smashed
+from runtime.messages import OptimizerSpec
+from runtime.models.dropout import seed_dropout, set_dropout_keys
+from runtime.models.load import split
+from runtime.models.losses import Loss
+from runtime.models.sequence import Network, layers_of
+from runtime.models.side import Side, empty_state
+from runtime.seeding import Purpose, step_key, torch_seed
+from runtime.tensors import Tensor, TensorSpec, specs_of
+
+_EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and accuracy over some samples."""
+
+    loss: float
+    accuracy: float | None
+    """Fraction right; None where the labels are no classes."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How both sides of the network learn."""
+
+    server_optimizer: OptimizerSpec
+    device_optimizer: OptimizerSpec
+    carry_state: bool
+    loss: Loss
+    seed: int
+
+
+class EdgeModel:
+    """The joint network with the optimiser state of every layer."""
+
+    def __init__(self, network: Network, training: Training) -> None:
+        self.network = seed_dropout(network)
+        self.training = training
+        self._state = empty_state()
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers there are to cut between."""
+        return len(layers_of(self.network))
+
+    def turn(self, *, cut: int, round_: int, learning_rate: float) -> "Turn":
+        """Cut the network for one cluster's turn; `learning_rate` is the server's."""
+        device_layers, server_layers = split(self.network, cut)
+        training = self.training
+        device_side = Side(
+            device_layers,
+            training.device_optimizer,
+            carry_state=training.carry_state,
+            state=self._state,
+        )
+        server_side = Side(
+            server_layers, training.server_optimizer, carry_state=True, state=self._state
+        )
+        return Turn(
+            device_side,
+            server_side,
+            training,
+            round_=round_,
+            learning_rate=learning_rate,
+        )
+
+    def evaluate(self, x: np.ndarray, y: Tensor) -> Evaluation:
+        """Evaluate the joint network on [sample, *sample_shape] and [sample, ...]."""
+        return evaluate_layers(self.network, x, y, self.training.loss)
+
+    def evaluate_smashed(self, cut: int, smashed: Mapping[str, Smashed]) -> Evaluation:
+        """Evaluate the layers above the cut on what the devices' layers gave."""
+        _, server_layers = split(self.network, cut)
+        x = np.concatenate([smashed[device].data for device in sorted(smashed)])
+        y = np.concatenate([smashed[device].labels for device in sorted(smashed)])
+        return evaluate_layers(server_layers, x, y, self.training.loss)
+
+
+class Turn:
+    """The server during one cluster's turn; what it does, in `algorithm.Edge`'s words."""
+
+    def __init__(
+        self,
+        device_side: Side,
+        server_side: Side,
+        training: Training,
+        *,
+        round_: int,
+        learning_rate: float,
+    ) -> None:
+        self._device_side = device_side
+        self._server_side = server_side
+        self._training = training
+        self._round = round_
+        self._learning_rate = learning_rate
+        self._epoch = 0
+
+    def device_side(self) -> list[Tensor]:
+        """Copies of the device-side model's tensors, carried optimiser slots at the end."""
+        return self._device_side.tensors()
+
+    def device_specs(self) -> tuple[TensorSpec, ...]:
+        """Shapes of `device_side`."""
+        return specs_of(self.device_side())
+
+    def absorb(self, device_side: Sequence[Tensor]) -> None:
+        """Take over an averaged device-side model."""
+        self._device_side.load(device_side)
+
+    def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
+        """Forward, mean loss over the cluster, backward, update; a gradient for each device."""
+        devices = sorted(smashed)
+        sizes = [len(smashed[device].data) for device in devices]
+        inputs = torch.from_numpy(np.concatenate([smashed[device].data for device in devices]))
+        labels = torch.from_numpy(np.concatenate([smashed[device].labels for device in devices]))
+        learns = bool(list(self._device_side.layers.parameters()))
+        inputs.requires_grad_(learns)
+        loss = self._training.loss(self._forward(inputs, dict(zip(devices, sizes))), labels)
+        loss.backward()
+        self._server_side.step(self._learning_rate)
+        self._epoch += 1
+        if inputs.grad is None:
+            return ServerStep(loss.item(), {})
+        parts = torch.split(inputs.grad, sizes)
+        return ServerStep(
+            loss.item(), {device: part.numpy() for device, part in zip(devices, parts)}
+        )
+
+    def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
+        keys = [(self._key(device), size) for device, size in sizes.items()]
+        # Random layers that we do not know draw from torch's own generator.
+        torch.manual_seed(torch_seed(keys[0][0]))
+        layers = self._server_side.layers
+        set_dropout_keys(layers, keys)
+        outputs: torch.Tensor = layers.train()(inputs)
+        return outputs
+
+    def _key(self, device: str) -> tuple[int, ...]:
+        return step_key(
+            Purpose.DROPOUT,
+            seed=self._training.seed,
+            device=device,
+            round_=self._round,
+            epoch=self._epoch,
+        )
+
+
+def evaluate_layers(layers: torch.nn.Module, x: np.ndarray, y: Tensor, loss: Loss) -> Evaluation:
+    """Loss and accuracy of some layers in evaluation mode, batch by batch."""
+    layers.eval()
+    total_loss, num_right, classes = 0.0, 0, np.issubdtype(y.dtype, np.integer)
+    with torch.no_grad():
+        for start in range(0, len(x), _EVALUATION_BATCH):
+            labels = torch.from_numpy(y[start : start + _EVALUATION_BATCH])
+            outputs = layers(torch.from_numpy(x[start : start + _EVALUATION_BATCH]))
+            total_loss += loss(outputs, labels).item() * len(labels)
+            if classes and outputs.dim() == 2:
+                num_right += int((outputs.argmax(1) == labels).sum())
+            else:
+                classes = False
+    return Evaluation(total_loss / len(x), num_right / len(x) if classes else None)

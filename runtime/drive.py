@@ -1,0 +1,74 @@
+"""Frames over a bus: out in chunks with few unacknowledged, in through a reassembly."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from runtime.bus import Bus
+from runtime.errors import MalformedMessageError
+from runtime.protocol.reassembly import Reassembly
+from runtime.tensors import (
+    CHUNK_HEADER,
+    Frame,
+    FrameKind,
+    StepId,
+    TensorSpec,
+    all_finite,
+    decode_chunk,
+    encode_chunks,
+)
+
+DEFAULT_CHUNK_BYTES = 256 * 1024
+MAX_UNACKNOWLEDGED_CHUNKS = 4
+
+AskedFor = Callable[[FrameKind, StepId], Sequence[TensorSpec] | None]
+
+
+def leaf_of(kind: FrameKind) -> str:
+    """Last level of the topic that frames of this kind travel on."""
+    return kind.name.lower()
+
+
+async def send_frame(bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int) -> int:
+    """Publish a frame in chunks; the bytes of its payloads, once the broker has them all."""
+    room = min(chunk_bytes, bus.max_payload_bytes - CHUNK_HEADER.size)
+    window = asyncio.Semaphore(MAX_UNACKNOWLEDGED_CHUNKS)
+    num_bytes = 0
+
+    async def publish(chunk: bytes) -> None:
+        try:
+            await bus.publish(topic, chunk, retain=False)
+        finally:
+            window.release()
+
+    async with asyncio.TaskGroup() as tasks:
+        for chunk in encode_chunks(frame, chunk_bytes=room):
+            await window.acquire()
+            num_bytes += len(chunk)
+            tasks.create_task(publish(chunk), name=f"publish {topic}")
+    return num_bytes
+
+
+class FrameInbox:
+    """Frames from one peer: what was not asked for is counted and dropped, unread."""
+
+    def __init__(self, asked_for: AskedFor) -> None:
+        self._asked_for = asked_for
+        self._reassembly = Reassembly()
+        self.num_stale = 0
+
+    def feed(self, payload: memoryview, *, kind: FrameKind) -> Frame | None:
+        """Take one payload from the topic of `kind`; the frame that it completes.
+
+        Raises MalformedMessageError for what can never be right.
+        """
+        chunk = decode_chunk(payload)
+        if chunk.kind is not kind:
+            raise MalformedMessageError(f"a {leaf_of(chunk.kind)} frame among {leaf_of(kind)}")
+        specs = self._asked_for(chunk.kind, chunk.step)
+        if specs is None:
+            self.num_stale += 1
+            return None
+        frame = self._reassembly.feed(chunk, specs)
+        if frame is not None and not all_finite(frame.tensors):
+            raise MalformedMessageError(f"NaN or infinity in a {leaf_of(kind)} frame {frame.step}")
+        return frame

@@ -1,0 +1,73 @@
+"""Things of the user's own, named in a setting as `package.module:factory`.
+
+A factory is a function that returns a network or a data set. Its module is imported from the
+Python path, or else from the folder that the settings came from.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from runtime.errors import SettingsError
+
+Factory = Callable[..., Any]
+
+
+def import_factory(reference: str, *, base_dir: Path) -> Factory:
+    """Import `package.module:factory`; raises SettingsError when there is no such function."""
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise SettingsError(f"{reference!r} is not of the form package.module:factory")
+    found: object = getattr(_import_module(module_name, base_dir), attribute, None)
+    if not callable(found):
+        problem = "has no" if found is None else "has a value, not a function, named"
+        raise SettingsError(f"{reference}: module {module_name} {problem} {attribute!r}")
+    return found
+
+
+def call_factory(factory: Factory, options: Mapping[str, object], *, name: str) -> object:
+    """Call a factory with its options; raises SettingsError for options it does not take.
+
+    Errors that the factory raises about its arguments become SettingsError as well.
+    """
+    signature = inspect.signature(factory)
+    allowed = option_names(factory)
+    for option in options:
+        if allowed is not None and option not in allowed:
+            known = f"it takes {', '.join(allowed)}" if allowed else "it takes no options"
+            raise SettingsError(f"{name} has no option {option!r}; {known}")
+    try:
+        signature.bind(**options)
+        built: object = factory(**options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        how = f"with {given}" if given else "without options"
+        raise SettingsError(f"{name} cannot be built {how}: {error}") from error
+    return built
+
+
+def option_names(factory: Factory) -> list[str] | None:
+    """Name the options that a factory takes; None when it takes any."""
+    parameters = inspect.signature(factory).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [parameter.name for parameter in parameters if parameter.kind in named]
+
+
+def _import_module(module_name: str, base_dir: Path) -> ModuleType:
+    # A console script does not have the working folder on its path, as `python -m` does. It goes
+    # to the end, where it can hide nothing.
+    folder = str(base_dir.resolve())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        return importlib.import_module(module_name)
+    except ImportError as error:
+        raise SettingsError(
+            f"cannot import {module_name}: {error} (searched the Python path and {folder})"
+        ) from error

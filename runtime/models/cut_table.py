@@ -1,0 +1,78 @@
+"""The cut table of a network, counted layer by layer.
+
+FLOPs are counted as `flop_count` says, those of one sample in training. The gradient with respect
+to the network's own input is not counted, at any cut, since nobody needs it: so the first layer
+with parameters costs half of what it would cost further up in its backward pass, and a layer
+before it nothing.
+"""
+
+import copy
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import nn
+
+from profiles.cuts import CutTable, LayerCost
+from runtime.models.dropout import seed_dropout, set_dropout_keys
+from runtime.models.flop_count import count_flop
+from runtime.models.load import layer_shapes
+from runtime.models.sequence import layers_of
+
+BATCH = 2
+"""Samples to count with; batch norm refuses to train on one."""
+
+
+def measure_cut_table(
+    network: nn.Sequential, *, name: str, input_shape: tuple[int, ...]
+) -> CutTable:
+    """Count what each layer costs for one sample of `input_shape`, in training.
+
+    The network and torch's random generator stay as they were. Raises SettingsError when the
+    network does not take such a sample.
+    """
+    shapes = layer_shapes(network, input_shape)
+    subject = seed_dropout(copy.deepcopy(network)).train()
+    set_dropout_keys(subject, [((0,), BATCH)])
+    costs = []
+    batch = torch.ones(BATCH, *input_shape)
+    with torch.random.fork_rng(devices=[]):
+        for (layer_name, layer), shape in zip(layers_of(subject).items(), shapes, strict=True):
+            cost, batch = _measure_layer(layer, batch, name=layer_name, shape=shape)
+            costs.append(cost)
+    kinds = (type(layer).__name__ for layer in layers_of(network).values())
+    return CutTable(
+        network=name,
+        input_shape=input_shape,
+        input_bytes=prod(input_shape) * torch.float32.itemsize,
+        layers=tuple(replace(cost, kind=kind) for cost, kind in zip(costs, kinds, strict=True)),
+    )
+
+
+def _measure_layer(
+    layer: nn.Module, batch: torch.Tensor, *, name: str, shape: tuple[int, ...]
+) -> tuple[LayerCost, torch.Tensor]:
+    """Count one layer; also returns its output, which needs a gradient if a layer so far does."""
+    with count_flop() as forward:
+        # A copy, since a layer may overwrite its input.
+        output: torch.Tensor = layer(batch.clone())
+    state = layer.state_dict().values()
+    cost = LayerCost(
+        name=name,
+        forward_flop=forward.flop / BATCH,
+        backward_flop=_count_backward(layer, batch, output) / BATCH,
+        state_bytes=sum(value.numel() * value.element_size() for value in state),
+        activation_shape=shape,
+        activation_bytes=prod(shape) * output.element_size(),
+    )
+    return cost, output.detach().requires_grad_(output.requires_grad)
+
+
+def _count_backward(layer: nn.Module, batch: torch.Tensor, output: torch.Tensor) -> int:
+    wanted = [tensor for tensor in (batch, *layer.parameters()) if tensor.requires_grad]
+    if not wanted or not output.requires_grad:
+        return 0
+    gradient = torch.ones_like(output)
+    with count_flop() as backward:
+        torch.autograd.grad(output, wanted, gradient, allow_unused=True)
+    return backward.flop

@@ -1,0 +1,129 @@
+"""Count the FLOPs of whatever torch runs.
+
+- Matrix products and convolutions are counted by torch's own counter; a multiply and an add are
+  two FLOPs, and adding a bias is free. Its formula for the backward pass over-counts convolutions
+  in groups, so ours replaces it: each of the two gradients costs what the forward pass costs.
+- Pooling is one FLOP for each element of each window.
+- Everything else is one FLOP for each element of the largest tensor that an operator reads or
+  writes. Moving, copying and viewing data is free.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import torch
+from torch.backends import mkldnn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+FREE = frozenset(
+    {
+        *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_"),
+        *("zeros", "zeros_like", "new_zeros", "ones", "ones_like", "full", "full_like", "zero_"),
+        *("fill_", "scalar_tensor", "arange", "lift_fresh", "detach_", "_local_scalar_dense"),
+        *("clone", "copy", "copy_", "_to_copy", "contiguous", "_unsafe_view", "_reshape_alias"),
+        *(
+            "cat",
+            "stack",
+            "unsafe_split",
+            "constant_pad_nd",
+            "roll",
+            "flip",
+            "repeat",
+            "set_",
+            "alias",
+        ),
+        *("index", "index_select", "gather", "embedding", "slice_backward", "select_backward"),
+    }
+)
+"""Operators that compute nothing; views are known by their schema."""
+
+
+class FlopCount:
+    """The FLOPs counted so far."""
+
+    def __init__(self) -> None:
+        self.flop = 0
+
+
+@contextmanager
+def count_flop() -> Iterator[FlopCount]:
+    """Count the FLOPs of what runs inside; the count is complete when the block is left."""
+    count = FlopCount()
+    mapping = {torch.ops.aten.convolution_backward: _convolution_backward_flop}
+    products = FlopCounterMode(display=False, custom_mapping=mapping)
+    others = _OtherOperators()
+    with _plain_kernels(), others, products:
+        yield count
+    count.flop = products.get_total_flops() + others.flop
+
+
+@contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """Keep off the fused attention and recurrent kernels, which hide their matrix products."""
+    was_enabled, *_ = _set_mkldnn(enabled=False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        _set_mkldnn(enabled=was_enabled)
+
+
+def _set_mkldnn(*, enabled: bool) -> tuple[bool, ...]:
+    # `mkldnn.flags` would touch settings that some machines answer with a warning.
+    before: tuple[bool, ...] = mkldnn.set_flags(  # type: ignore[no-untyped-call]
+        _enabled=enabled, _fp32_precision=None
+    )
+    return before
+
+
+class _OtherOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operators that torch's own counter does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flop = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - torch's own signature
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        output: object = func(*args, **(kwargs or {}))
+        packet = func.overloadpacket
+        if packet not in flop_registry and not func.is_view:
+            self.flop += _operator_flop(packet.__name__, args, output)
+        return output
+
+
+def _operator_flop(operator: str, args: tuple[Any, ...], output: object) -> int:
+    if operator in FREE:
+        return 0
+    if "_pool" in operator and not operator.endswith("_backward") and "adaptive" not in operator:
+        pooled, kernel = tree_leaves(output)[0], args[1]
+        num_axes = pooled.dim() - 2
+        return int(pooled.numel() * prod(kernel) ** (num_axes // len(kernel)))
+    tensors = [leaf for leaf in tree_leaves((args, output)) if isinstance(leaf, torch.Tensor)]
+    largest = max((tensor.numel() for tensor in tensors), default=0)
+    # A single number is a counter, such as batch norm's of batches.
+    return largest if largest > 1 else 0
+
+
+def _convolution_backward_flop(
+    output_gradient_shape: Sequence[int],
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    *settings: Any,  # noqa: ANN401 - bias, stride, padding, dilation, transposed, ..., mask
+    out_shape: object,  # noqa: ARG001 - torch passes it by this name
+) -> int:
+    transposed, mask = settings[4], settings[7]
+    positions = input_shape[2:] if transposed else output_gradient_shape[2:]
+    forward_flop = 2 * input_shape[0] * prod(positions) * prod(weight_shape)
+    input_wanted, weight_wanted, *_ = mask
+    return forward_flop * (int(input_wanted) + int(weight_wanted))

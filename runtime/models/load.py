@@ -1,0 +1,172 @@
+"""From the name of a network to its layers, and from the name of a cut to two halves."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from runtime.errors import SettingsError
+from runtime.factories import call_factory, import_factory, option_names
+from runtime.models.sequence import Network, Shape, as_network, layers_of
+from runtime.models.zoo import BUILT_IN
+
+NOTHING_ON_THE_DEVICE = ("input", "none")
+"""Other names for cut 0, where no layer has one of these."""
+
+
+def load_network(
+    reference: str,
+    options: Mapping[str, object],
+    *,
+    seed: int,
+    sample_shape: Shape | None = None,
+    base_dir: Path = Path(),
+) -> Network:
+    """Build a network by its built-in name, or by `package.module:factory`.
+
+    Equal seeds give equal parameters; torch's global random generator is left as it was. A
+    factory of the user's own says the shape of a sample by an attribute `input_shape` of what
+    it returns or by the option of that name; else it is taken to be `sample_shape`, the shape
+    of the data. Raises SettingsError for whatever cannot be built.
+    """
+    name = f"model {reference}"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if ":" not in reference:
+            return _build(reference, options)
+        factory = import_factory(reference, base_dir=base_dir)
+        allowed = option_names(factory)
+        declared = options.get("input_shape")
+        if allowed is not None and "input_shape" not in allowed:
+            options = {key: value for key, value in options.items() if key != "input_shape"}
+        module = call_factory(factory, options, name=name)
+        if not isinstance(module, nn.Module):
+            raise SettingsError(f"{name} returned a {type(module).__name__}, not an nn.Module")
+        shape = getattr(module, "input_shape", None) or declared or sample_shape
+        return as_network(module, name=reference, input_shape=_as_shape(shape, name=name))
+
+
+def name_of(network: nn.Sequential) -> str:
+    """Return the network's name, for messages to the user."""
+    return network.name if isinstance(network, Network) else "the network"
+
+
+def input_shape_of(network: nn.Sequential) -> Shape:
+    """Return the shape of one sample, without the batch axis; raises SettingsError when unknown."""
+    shape = network.input_shape if isinstance(network, Network) else None
+    if shape is None:
+        raise SettingsError(
+            f"model {name_of(network)} does not say what shape of sample it takes; "
+            "add the option input_shape"
+        )
+    return shape
+
+
+def check_sample_shape(network: nn.Sequential, sample_shape: Shape) -> None:
+    """Raise SettingsError unless a sample of this shape fits the network and runs through it."""
+    if isinstance(network, Network) and network.input_shape not in (None, sample_shape):
+        raise SettingsError(
+            f"a sample of shape {sample_shape} does not fit model {name_of(network)}, "
+            f"which takes {network.input_shape}"
+        )
+    layer_shapes(network, sample_shape)
+
+
+def layer_shapes(network: nn.Sequential, sample_shape: Shape) -> tuple[Shape, ...]:
+    """Return each layer's output shape for one sample, [layer], without the batch axis.
+
+    Raises SettingsError naming the layer that cannot take what it is given.
+    """
+    shapes = []
+    was_training = network.training
+    network.eval()
+    shape, batch = sample_shape, torch.zeros(1, *sample_shape)
+    try:
+        with torch.no_grad():
+            for name, layer in layers_of(network).items():
+                batch = _run_layer(network, name, layer, batch)
+                shape = tuple(batch.shape[1:])
+                shapes.append(shape)
+    finally:
+        network.train(was_training)
+    return tuple(shapes)
+
+
+def cut_index(network: nn.Sequential, cut: str | int) -> int:
+    """How many layers a cut leaves on the device: 0 up to the number of layers.
+
+    `cut` is the name of the last layer on the device, or `input` or `none` for cut 0, or the
+    count itself. Text that is a layer's name means that layer, also if it looks like a number.
+    """
+    names = list(layers_of(network))
+    if isinstance(cut, str):
+        if cut in names:
+            return names.index(cut) + 1
+        if cut in NOTHING_ON_THE_DEVICE:
+            return 0
+        if not cut.isdecimal():
+            known = ", ".join(names)
+            raise SettingsError(
+                f"no layer named {cut!r} in {name_of(network)}; the layers are {known}"
+            )
+    count = int(cut)
+    if not 0 <= count <= len(names):
+        raise SettingsError(
+            f"cut {count} is outside {name_of(network)}, which has {len(names)} layers; "
+            f"a cut is a number from 0 to {len(names)} or the name of a layer"
+        )
+    return count
+
+
+def split(network: nn.Sequential, cut: str | int) -> tuple[Network, Network]:
+    """Part a network into its device side and its server side.
+
+    Both share the network's layers and keep their names. The server side takes whatever
+    shape the device side returns.
+    """
+    count = cut_index(network, cut)
+    items = list(layers_of(network).items())
+    shape = network.input_shape if isinstance(network, Network) else None
+    name = name_of(network)
+    device_side = Network(OrderedDict(items[:count]), name=name, input_shape=shape)
+    server_shape = shape if count == 0 else None
+    server_side = Network(OrderedDict(items[count:]), name=name, input_shape=server_shape)
+    # A container starts in training mode; its layers may be in the other.
+    device_side.training = server_side.training = network.training
+    return device_side, server_side
+
+
+def _build(name: str, options: Mapping[str, object]) -> Network:
+    if name not in BUILT_IN:
+        raise SettingsError(
+            f"no model named {name!r}; the built-in models are {', '.join(BUILT_IN)}, and "
+            "one of your own is named package.module:factory"
+        )
+    built = call_factory(BUILT_IN[name], options, name=f"model {name}")
+    assert isinstance(built, Network)  # noqa: S101 - each factory in the zoo returns one
+    return built
+
+
+def _as_shape(shape: object, *, name: str) -> Shape | None:
+    if shape is None:
+        return None
+    if isinstance(shape, Sequence) and shape and all(isinstance(size, int) for size in shape):
+        return tuple(shape)
+    raise SettingsError(f"input_shape of {name} is {shape!r}; it has to be a list of whole numbers")
+
+
+def _run_layer(
+    network: nn.Sequential, name: str, layer: nn.Module, batch: torch.Tensor
+) -> torch.Tensor:
+    shape = tuple(batch.shape[1:])
+    where = f"layer {name} of model {name_of(network)}"
+    try:
+        output = layer(batch)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"{where} cannot take what it is given, {shape}: {reason}") from error
+    if not isinstance(output, torch.Tensor) or output.shape[:1] != batch.shape[:1]:
+        raise SettingsError(f"{where} does not return one tensor with a batch axis for {shape}")
+    return output

@@ -1,0 +1,113 @@
+"""A network as a sequence of named layers."""
+
+import copy
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from runtime.errors import SettingsError
+
+Shape = tuple[int, ...]
+
+LayerDict = OrderedDict[str, nn.Module]
+
+
+class Network(nn.Sequential):
+    """Named layers that run in order, with the network's name and the shape of a sample.
+
+    `input_shape` is without the batch axis; None means that the network takes any shape.
+    """
+
+    # The defaults are for slicing, which builds a sequence from its layers alone.
+    def __init__(
+        self, layers: LayerDict, *, name: str = "network", input_shape: Shape | None = None
+    ) -> None:
+        super().__init__(layers)
+        self.name = name
+        self.input_shape = input_shape
+
+
+def layers_of(module: nn.Module) -> LayerDict:
+    """Return the direct children by name, in order, also where one layer object stands twice."""
+    named = module.named_modules(remove_duplicate=False)
+    return OrderedDict((name, child) for name, child in named if name and "." not in name)
+
+
+def as_network(module: nn.Module, *, name: str, input_shape: Shape | None) -> Network:
+    """Turn a module whose children run in order into a sequence of them.
+
+    An `nn.Sequential` does so by nature; for any other module it is tried out on a random
+    batch. Raises SettingsError when the sequence does not do what the module does.
+    """
+    layers = layers_of(module)
+    if not layers:
+        raise SettingsError(f"{name} has no layers; a network is an nn.Sequential of layers")
+    if not isinstance(module, nn.Sequential):
+        _check_runs_in_order(module, layers, name=name, input_shape=input_shape)
+    network = Network(_distinct(layers, name=name), name=name, input_shape=input_shape)
+    _forbid_in_place(network)
+    return network
+
+
+def _forbid_in_place(network: Network) -> None:
+    """Let no layer overwrite its input, which is the smashed data for a layer beside the cut."""
+    for module in network.modules():
+        if getattr(module, "inplace", False) is True:
+            vars(module)["inplace"] = False
+
+
+def _distinct(layers: LayerDict, *, name: str) -> LayerDict:
+    """Copy the layers that stand twice; one with parameters could not be cut apart."""
+    distinct: LayerDict = OrderedDict()
+    owner_of: dict[int, str] = {}
+    for layer_name, layer in layers.items():
+        for parameter in layer.parameters():
+            owner = owner_of.setdefault(id(parameter), layer_name)
+            if owner != layer_name:
+                raise SettingsError(
+                    f"layers {owner} and {layer_name} of {name} share a parameter, "
+                    "so no cut can lie between them; give each its own"
+                )
+        seen = any(layer is other for other in distinct.values())
+        distinct[layer_name] = copy.deepcopy(layer) if seen else layer
+    return distinct
+
+
+def _check_runs_in_order(
+    module: nn.Module, layers: LayerDict, *, name: str, input_shape: Shape | None
+) -> None:
+    advice = "return an nn.Sequential instead, with one layer for each step"
+    own = [key for key, _ in module.named_parameters(recurse=False)]
+    own += [key for key, _ in module.named_buffers(recurse=False)]
+    if own:
+        raise SettingsError(f"{name} keeps {own[0]!r} outside its layers; {advice}")
+    if input_shape is None:
+        raise SettingsError(
+            f"{name} is no nn.Sequential, and without the shape of a sample it cannot be checked "
+            f"that its layers run in order; add the option input_shape, or {advice}"
+        )
+    sequence = nn.Sequential(layers)
+    for training in (True, False):
+        expected = _try(module, input_shape, name=name, training=training)
+        actual = _try(sequence, input_shape, name=f"{name} as a sequence", training=training)
+        if not torch.equal(expected, actual):
+            order = ", ".join(layers)
+            raise SettingsError(f"running the layers {order} in order is not {name}; {advice}")
+
+
+def _try(module: nn.Module, input_shape: Shape, *, name: str, training: bool) -> torch.Tensor:
+    """Run a copy on a random batch of two; equal modules draw equal dropout masks."""
+    subject = copy.deepcopy(module).train(training)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        batch = torch.randn(2, *input_shape)
+        try:
+            output = subject(batch)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise SettingsError(
+                f"{name} does not run on samples of shape {input_shape}: {error}"
+            ) from error
+    if not isinstance(output, torch.Tensor):
+        raise SettingsError(f"{name} returns a {type(output).__name__}, not one tensor")
+    return output

@@ -1,0 +1,110 @@
+"""One side of a cut network: layers, and the optimiser state that belongs to them."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from runtime.messages import OptimizerSpec
+from runtime.tensors import Tensor, TensorSpec, specs_of
+
+OptimizerState = defaultdict[Any, dict[str, torch.Tensor]]
+"""Parameter to slot name to tensor, as torch's optimisers keep it."""
+
+
+def empty_state() -> OptimizerState:
+    """State before the first step."""
+    return defaultdict(dict)
+
+
+class Side:
+    """Layers that train together.
+
+    Several sides may share one `state`: it belongs to the parameters, not to the side, and so
+    survives a change of the cut. With `carry_state` the slots travel with the weights; without,
+    they are forgotten whenever weights are loaded.
+    """
+
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        optimizer: OptimizerSpec,
+        *,
+        carry_state: bool,
+        state: OptimizerState,
+    ) -> None:
+        self.layers = layers
+        self._spec = optimizer
+        self._carry_state = carry_state
+        self._state = state
+        self._trainable = [p for p in layers.parameters() if p.requires_grad]
+        for parameter in self._trainable:
+            if state[parameter].keys() != set(optimizer.slots):
+                state[parameter].clear()  # Left by another kind of optimiser.
+        self._optimizer = build_optimizer(self._trainable, optimizer)
+        if self._optimizer is not None:
+            self._optimizer.state = state
+
+    def step(self, learning_rate: float) -> None:
+        """Update the parameters from their gradients, and forget the gradients."""
+        if self._optimizer is None:
+            return
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def tensors(self) -> list[Tensor]:
+        """Copies of parameters and buffers in `state_dict` order, then of the carried slots."""
+        values = list(self.layers.state_dict().values())
+        if self._carry_state:
+            values += [self._slot(p, slot) for p in self._trainable for slot in self._spec.slots]
+        return [np.array(value.detach().numpy()) for value in values]
+
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Shapes of `tensors`."""
+        return specs_of(self.tensors())
+
+    def load(self, tensors: Sequence[Tensor]) -> None:
+        """Take over what another side's `tensors` gave."""
+        loaded = [torch.from_numpy(np.array(tensor)) for tensor in tensors]
+        own = list(self.layers.state_dict().values())
+        with torch.no_grad():
+            for target, source in zip(own, loaded[: len(own)], strict=True):
+                target.copy_(source)
+        slots = iter(loaded[len(own) :])
+        for parameter in self._trainable:
+            self._state[parameter].clear()
+            if self._carry_state:
+                self._state[parameter].update({slot: next(slots) for slot in self._spec.slots})
+
+    def _slot(self, parameter: nn.Parameter, slot: str) -> torch.Tensor:
+        like = torch.zeros(()) if slot == "step" else torch.zeros_like(parameter)
+        return self._state[parameter].get(slot, like)
+
+
+def build_optimizer(
+    parameters: list[nn.Parameter], spec: OptimizerSpec
+) -> torch.optim.Optimizer | None:
+    """Torch's optimiser for a specification; None where there is nothing to train."""
+    if not parameters:
+        return None
+    if spec.name == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=0.0,
+            momentum=spec.momentum,
+            nesterov=spec.nesterov,
+            weight_decay=spec.weight_decay,
+        )
+    adam = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
+    return adam(
+        parameters,
+        lr=0.0,
+        betas=(spec.beta1, spec.beta2),
+        eps=spec.epsilon,
+        weight_decay=spec.weight_decay,
+    )

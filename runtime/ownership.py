@@ -1,0 +1,134 @@
+"""Who owns an id, decided above MQTT, by a session token in a retained status.
+
+A broker throws out the older of two clients with one client id, for ever; so client ids are
+unique, and two programs that want one device id (or two coordinators of one site) find out from
+the status topic: the session that began first stays.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Generic, Protocol, TypeVar
+
+from runtime.bus import Bus, BusEvent, Connected, Delivery
+from runtime.errors import MalformedMessageError, SettingsError
+from runtime.messages import Challenge
+
+PATIENCE_S = 3.0
+"""How long the owner of an id may take to say so."""
+
+
+class Status(Protocol):
+    """What the status messages of devices and coordinators have in common."""
+
+    @property
+    def state(self) -> str:
+        """`online` or `offline`."""
+        ...
+
+    @property
+    def session(self) -> str:
+        """Token of one start of a program."""
+        ...
+
+    @property
+    def since_unix_s(self) -> float:
+        """When that session began."""
+        ...
+
+
+AnyStatus = TypeVar("AnyStatus", bound=Status)
+
+
+class Verdict(Enum):
+    """What to do about a status on one's own status topic."""
+
+    IGNORE = auto()
+    REASSERT = auto()
+    """Publish one's own status again."""
+    YIELD = auto()
+    """The id belongs to another program."""
+
+
+def new_session() -> str:
+    """Make a token for one start of a program."""
+    return secrets.token_hex(8)
+
+
+def judge(own: Status, seen: Status, *, retained: bool) -> Verdict:
+    """Compare one's own status with one that was seen on its topic.
+
+    A retained status may be that of a program long dead, so it decides nothing.
+    """
+    if seen.session == own.session or retained:
+        return Verdict.IGNORE
+    if seen.state == "offline":
+        return Verdict.REASSERT
+    is_older = (seen.since_unix_s, seen.session) < (own.since_unix_s, own.session)
+    return Verdict.YIELD if is_older else Verdict.REASSERT
+
+
+@dataclass(frozen=True)
+class Claim(Generic[AnyStatus]):
+    """An id that a program wants to own."""
+
+    what: str
+    """For people: `device id 'pi-1'`."""
+    status_topic: str
+    challenge_topic: str
+    """Where the owner listens; whoever wants the id challenges it here, itself included."""
+    own: AnyStatus
+    decode: Callable[[memoryview], AnyStatus]
+
+    async def make(self, bus: Bus, events: AsyncIterator[BusEvent]) -> None:
+        """Own the id, or raise SettingsError because another program answers for it."""
+        await bus.subscribe(self.status_topic)
+        await bus.subscribe(self.challenge_topic)
+        owner = await self._previous_owner(bus, events)
+        if owner is None:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                async for event in events:
+                    self._yield_if_answered(event, owner)
+        except TimeoutError:
+            return  # Nobody answers for it: what is retained is a dead session's.
+
+    def taken_by(self, seen: AnyStatus) -> SettingsError:
+        """Say that the id is another's."""
+        return SettingsError(
+            f"the {self.what} is in use by another program (session {seen.session}); "
+            "stop that one, or take another"
+        )
+
+    async def _previous_owner(self, bus: Bus, events: AsyncIterator[BusEvent]) -> AnyStatus | None:
+        """Who is retained as online, known for sure once our own challenge has come back."""
+        challenge = Challenge(session=self.own.session).encode()
+        await bus.publish(self.challenge_topic, challenge, retain=False)
+        owner = None
+        async for event in events:
+            match event:
+                case Connected():  # What was on its way to us is lost.
+                    await bus.publish(self.challenge_topic, challenge, retain=False)
+                case Delivery(topic, payload) if topic == self.challenge_topic:
+                    if payload == challenge:
+                        break
+                case Delivery(topic, payload) if topic == self.status_topic:
+                    owner = self._online(payload)
+        return owner
+
+    def _online(self, payload: memoryview) -> AnyStatus | None:
+        try:
+            status = self.decode(payload)
+        except MalformedMessageError:
+            return None  # Nobody of ours wrote that.
+        is_other = status.state == "online" and status.session != self.own.session
+        return status if is_other else None
+
+    def _yield_if_answered(self, event: BusEvent, owner: AnyStatus) -> None:
+        if isinstance(event, Delivery) and event.topic == self.status_topic:
+            status = self._online(event.payload)
+            if status is not None and status.session == owner.session:
+                raise self.taken_by(status)

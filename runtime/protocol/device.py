@@ -1,0 +1,195 @@
+"""The device's half: the coordinator asks, the device answers, a repeat gets the same answer."""
+
+from enum import Enum, auto
+
+from runtime.errors import UnexpectedEventError
+from runtime.messages import Assignment, Join, Joined, Ready, Refused, Stop
+from runtime.protocol.events import (
+    CollectWeights,
+    CommandArrived,
+    DeviceCommand,
+    DeviceEvent,
+    ForwardDone,
+    FrameArrived,
+    LoadModel,
+    OpenPass,
+    PassOpened,
+    Predict,
+    Prepare,
+    Prepared,
+    RunBackward,
+    RunForward,
+    SendFrame,
+    SendReply,
+    TrainLocally,
+    WeightsCollected,
+    WorkFailed,
+)
+from runtime.tensors import Frame, FrameKind, StepId, TensorSpec
+
+
+class Phase(Enum):
+    """Where a device stands."""
+
+    UNASSIGNED = auto()
+    PREPARING = auto()
+    READY = auto()
+    OPENING = auto()
+    AWAITING_MODEL = auto()
+    COMPUTING = auto()
+    AWAITING_GRADIENT = auto()
+    FINISHED = auto()
+
+
+class DeviceSession:
+    """One device's conversation with the coordinator; `handle` is the only way to change it."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.UNASSIGNED
+        self.num_stale = 0
+        """Messages of another run, round or step, dropped."""
+        self._assignment: Assignment | None = None
+        self._ready: Ready | None = None
+        self._join: Join | None = None
+        self._opened: PassOpened | None = None
+        self._request: tuple[FrameKind, StepId] | None = None
+        self._answer: Frame | None = None
+        self._step = StepId(0, 0, 0, 0)
+
+    @property
+    def join(self) -> Join | None:
+        """The cluster's turn that this device takes part in."""
+        return self._join
+
+    def asked_for(self, kind: FrameKind, step: StepId) -> tuple[TensorSpec, ...] | None:
+        """Shapes of a frame that may arrive now, the last request's repeat included."""
+        if self._opened is None:
+            return None
+        if kind is FrameKind.MODEL and step == self._first_step():
+            return self._opened.model
+        if kind is FrameKind.GRADIENT and (
+            (kind, step) == self._request
+            or (self.phase is Phase.AWAITING_GRADIENT and step == self._step)
+        ):
+            return self._opened.gradient
+        return None
+
+    def handle(self, event: DeviceEvent) -> list[DeviceCommand]:
+        """Take one event; what to do now. A repeat is answered again, what is stale is dropped."""
+        match event:
+            case CommandArrived(message):
+                return self._command_arrived(message)
+            case FrameArrived(_, frame):
+                return self._frame_arrived(frame)
+            case WorkFailed(run, reason):
+                return self._work_failed(run, reason)
+            case _:
+                return self._work_done(event)
+
+    def _command_arrived(self, message: Assignment | Join | Stop) -> list[DeviceCommand]:
+        match self.phase, message:
+            case _, Assignment() if message == self._assignment:
+                return [SendReply(self._ready)] if self._ready else []
+            case _, Assignment():
+                self._forget(Phase.PREPARING, message)
+                return [Prepare(message)]
+            case _, Join() if message == self._join:
+                return [SendReply(_joined(message))] if self._opened else []
+            case _, Stop(run=run) if self._assignment and run == self._assignment.run:
+                self._forget(Phase.UNASSIGNED, None)
+                return []
+            case phase, Join() if phase is not Phase.PREPARING and self._is_next(message):
+                self.phase, self._join = Phase.OPENING, message
+                self._opened = self._request = self._answer = None
+                return [OpenPass(message)]
+        self.num_stale += 1
+        return []
+
+    def _frame_arrived(self, frame: Frame) -> list[DeviceCommand]:
+        request = (frame.kind, frame.step)
+        match self.phase, frame.kind:
+            case _ if request == self._request:
+                return [SendFrame(self._answer)] if self._answer else []
+            case Phase.AWAITING_MODEL, FrameKind.MODEL if frame.step == self._first_step():
+                self._compute(request)
+                return [LoadModel(frame.tensors), self._first_work(frame.step)]
+            case Phase.AWAITING_GRADIENT, FrameKind.GRADIENT if frame.step == self._step:
+                self._compute(request)
+                return [RunBackward(frame.tensors), self._next_work(frame.step)]
+        self.num_stale += 1
+        return []
+
+    def _work_done(self, event: DeviceEvent) -> list[DeviceCommand]:
+        match self.phase, event:
+            case Phase.PREPARING, Prepared(ready) if self._is_run(ready.run):
+                self.phase, self._ready = Phase.READY, ready
+                return [SendReply(ready)]
+            case Phase.OPENING, PassOpened(join) if join == self._join:
+                self.phase, self._opened = Phase.AWAITING_MODEL, event
+                return [SendReply(_joined(join))]
+            case Phase.COMPUTING, ForwardDone(step, tensors) if step == self._step:
+                evaluating = self._join is not None and self._join.purpose == "evaluate"
+                self.phase = Phase.FINISHED if evaluating else Phase.AWAITING_GRADIENT
+                self._answer = Frame(FrameKind.SMASHED, step, tensors)
+                return [SendFrame(self._answer)]
+            case Phase.COMPUTING, WeightsCollected(step, tensors) if step == self._step:
+                self.phase = Phase.FINISHED
+                self._answer = Frame(FrameKind.WEIGHTS, step, tensors)
+                return [SendFrame(self._answer)]
+            case _, Prepared() | PassOpened() | ForwardDone() | WeightsCollected():
+                return []  # Work of a turn or a run that is over.
+        raise UnexpectedEventError(self.phase.name, event)
+
+    def _work_failed(self, run: int, reason: str) -> list[DeviceCommand]:
+        if not self._is_run(run):
+            return []
+        # Forgotten, so that asking again tries again.
+        self._forget(Phase.UNASSIGNED, None)
+        return [SendReply(Refused(run=run, reason=reason))]
+
+    def _compute(self, request: tuple[FrameKind, StepId]) -> None:
+        self.phase, self._request, self._answer = Phase.COMPUTING, request, None
+
+    def _first_work(self, step: StepId) -> RunForward | TrainLocally | Predict:
+        assert self._join is not None
+        match self._join.purpose:
+            case "train":
+                self._step = step
+                return RunForward(step)
+            case "train_locally":
+                self._step = _at(step, self._join.local_epochs - 1)
+                return TrainLocally(self._step)
+            case "evaluate":
+                self._step = step
+                return Predict(step)
+
+    def _next_work(self, step: StepId) -> RunForward | CollectWeights:
+        assert self._join is not None
+        if step.epoch + 1 == self._join.local_epochs:
+            return CollectWeights(step)
+        self._step = _at(step, step.epoch + 1)
+        return RunForward(self._step)
+
+    def _first_step(self) -> StepId:
+        assert self._join is not None
+        return StepId(self._join.run, self._join.round, self._join.cluster, 0)
+
+    def _is_run(self, run: int) -> bool:
+        return self._assignment is not None and run == self._assignment.run
+
+    def _is_next(self, join: Join) -> bool:
+        before = (self._join.round, self._join.cluster) if self._join else (0, 0)
+        is_ready = self._ready is not None and self._is_run(join.run)
+        return is_ready and (join.round, join.cluster) >= before
+
+    def _forget(self, phase: Phase, assignment: Assignment | None) -> None:
+        self.phase, self._assignment = phase, assignment
+        self._ready = self._join = self._opened = self._request = self._answer = None
+
+
+def _joined(join: Join) -> Joined:
+    return Joined(run=join.run, round=join.round, cluster=join.cluster)
+
+
+def _at(step: StepId, epoch: int) -> StepId:
+    return StepId(step.run, step.round, step.cluster, epoch)

@@ -1,0 +1,185 @@
+"""What happens to the two halves of the conversation, and what they want done."""
+
+from dataclasses import dataclass
+
+from runtime.messages import Assignment, Join, Joined, Ready, Refused, Stop
+from runtime.tensors import Frame, StepId, Tensor, TensorSpec
+
+# Events, in the past tense.
+
+
+@dataclass(frozen=True)
+class CommandArrived:
+    """The coordinator sent a control message."""
+
+    message: Assignment | Join | Stop
+
+
+@dataclass(frozen=True)
+class FrameArrived:
+    """A whole frame arrived, of the kind, step and shapes that were asked for."""
+
+    device: str
+    """Whose frame it is; empty on the device itself."""
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The device has its data and its network for the job."""
+
+    ready: Ready
+
+
+@dataclass(frozen=True)
+class PassOpened:
+    """The device has cut its network and listens to its cluster."""
+
+    join: Join
+    model: tuple[TensorSpec, ...]
+    gradient: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class ForwardDone:
+    """Smashed data and labels of a step."""
+
+    step: StepId
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class WeightsCollected:
+    """The device-side model after the last local epoch."""
+
+    step: StepId
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class WorkFailed:
+    """What the session had asked for could not be done."""
+
+    run: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """Too long since the last request or answer; what is missing may have been lost."""
+
+
+@dataclass(frozen=True)
+class DeviceLost:
+    """A device will not answer any more."""
+
+    device: str
+    reason: str
+
+
+DeviceEvent = (
+    CommandArrived
+    | FrameArrived
+    | Prepared
+    | PassOpened
+    | ForwardDone
+    | WeightsCollected
+    | WorkFailed
+)
+GatheringEvent = FrameArrived | Overdue | DeviceLost
+
+# Commands, in the imperative.
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Load the data and build the network of a job."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True)
+class OpenPass:
+    """Cut the network, listen to the cluster's model topic."""
+
+    join: Join
+
+
+@dataclass(frozen=True)
+class SendReply:
+    """Send a control message to the coordinator."""
+
+    message: Ready | Joined | Refused
+
+
+@dataclass(frozen=True)
+class SendFrame:
+    """Send a frame to the coordinator."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class LoadModel:
+    """Take over a device-side model."""
+
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class RunForward:
+    """Draw the step's mini-batch and run the device side forward."""
+
+    step: StepId
+
+
+@dataclass(frozen=True)
+class RunBackward:
+    """Run the device side backward from this gradient, and update it."""
+
+    gradient: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class TrainLocally:
+    """Run all local epochs of the whole network on the device, loss included."""
+
+    step: StepId
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Run the held-out samples forward in evaluation mode."""
+
+    step: StepId
+
+
+@dataclass(frozen=True)
+class CollectWeights:
+    """Hand out the device-side model."""
+
+    step: StepId
+
+
+Work = LoadModel | RunForward | RunBackward | TrainLocally | Predict | CollectWeights
+"""Commands that compute; a run of them is one piece of work, whose last result is the event."""
+
+DeviceCommand = Prepare | OpenPass | SendReply | SendFrame | Work
+
+
+@dataclass(frozen=True)
+class AskAgain:
+    """Repeat the request to a device whose answer is missing."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Every device that is still there has answered; in device-id order."""
+
+    answers: dict[str, tuple[Tensor, ...]]
+    lost: dict[str, str]
+
+
+GatheringCommand = AskAgain | Gathered

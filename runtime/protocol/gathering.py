@@ -1,0 +1,70 @@
+"""The coordinator's half: it asks the devices of a cluster and gathers their answers."""
+
+from collections.abc import Mapping
+
+from runtime.errors import UnexpectedEventError
+from runtime.protocol.events import (
+    AskAgain,
+    DeviceLost,
+    FrameArrived,
+    Gathered,
+    GatheringCommand,
+    GatheringEvent,
+    Overdue,
+)
+from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec
+
+
+class Gathering:
+    """One request to several devices, until each has answered or is lost."""
+
+    def __init__(
+        self, kind: FrameKind, step: StepId, expected: Mapping[str, tuple[TensorSpec, ...]]
+    ) -> None:
+        """Expect from each device one frame of this kind and step with these tensors."""
+        self.kind, self.step = kind, step
+        self.num_repeated = 0
+        """Answers that came more than once."""
+        self._expected = dict(expected)
+        self._answers: dict[str, tuple[Tensor, ...]] = {}
+        self._lost: dict[str, str] = {}
+
+    @property
+    def missing(self) -> list[str]:
+        """Devices that have yet to answer, in id order."""
+        return sorted(self._expected.keys() - self._answers.keys() - self._lost.keys())
+
+    def asked_for(
+        self, device: str, kind: FrameKind, step: StepId
+    ) -> tuple[TensorSpec, ...] | None:
+        """Shapes of what this device was asked for; None if it is nothing of the sort."""
+        if kind is not self.kind or step != self.step or device in self._lost:
+            return None
+        return self._expected.get(device)
+
+    def handle(self, event: GatheringEvent) -> list[GatheringCommand]:
+        """Take one event; what to do now."""
+        match event:
+            case Overdue():
+                return [AskAgain(device) for device in self.missing]
+            case FrameArrived(device, _) if device in self._answers:
+                self.num_repeated += 1
+                return []
+            case FrameArrived(device, frame) if self._is_answer(device, frame):
+                self._answers[device] = frame.tensors
+                return self._close_if_complete()
+            case DeviceLost(device, reason) if device in self.missing:
+                self._lost[device] = reason
+                return self._close_if_complete()
+            case DeviceLost():
+                return []
+        raise UnexpectedEventError(f"gathering {self.kind.name}", event)
+
+    def _is_answer(self, device: str, frame: Frame) -> bool:
+        return self.asked_for(device, frame.kind, frame.step) is not None
+
+    def _close_if_complete(self) -> list[GatheringCommand]:
+        if self.missing:
+            return []
+        ordered = {device: self._answers[device] for device in sorted(self._answers)}
+        return [Gathered(ordered, dict(self._lost))]

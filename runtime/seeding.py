@@ -1,0 +1,40 @@
+"""Every random number has an address: the run's seed, the device, the round, the local epoch.
+
+So a rerun, a resumed run and a step that is repeated draw the same, whoever computes it.
+"""
+
+import zlib
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What the numbers are for; streams of different purposes never overlap."""
+
+    BATCH = 1
+    DROPOUT = 2
+    ORDER = 3
+    TORCH = 4
+    HELD_OUT = 5
+
+
+def step_key(
+    purpose: Purpose, *, seed: int, device: str, round_: int, epoch: int
+) -> tuple[int, ...]:
+    """Address of one device's random numbers in one local epoch."""
+    return (seed, purpose, zlib.crc32(device.encode()), round_, epoch)
+
+
+def draw_batch(
+    num_samples: int, batch_size: int, *, seed: int, device: str, round_: int, epoch: int
+) -> np.ndarray:
+    """Indices of a random mini-batch without repetition, at most `batch_size` of them."""
+    key = step_key(Purpose.BATCH, seed=seed, device=device, round_=round_, epoch=epoch)
+    generator = np.random.default_rng(key)
+    return generator.choice(num_samples, size=min(batch_size, num_samples), replace=False)
+
+
+def torch_seed(key: tuple[int, ...]) -> int:
+    """Fold an address into the one number that torch's generator takes."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,192 @@
+"""Tensors on the wire: a frame is a small header and raw little-endian bytes, cut into chunks.
+
+A frame names its kind and its step (run, round, cluster, epoch). Its body is a header with the
+dtype and shape of every tensor, then the tensors' bytes, each aligned to eight. The body travels
+in chunks, each with the frame's identity, its own place, the body's length and a checksum. Both
+ends know what they asked for, so a receiver compares a header's bytes with the ones it expects
+and never allocates by what a stranger declares.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import MalformedMessageError
+
+Tensor = NDArray[np.generic]
+
+VERSION = 1
+MAGIC = b"CP"
+CHUNK_HEADER = struct.Struct("<2sBBQIHHHHQI")
+"""Magic, version, kind, run, round, cluster, epoch, chunk, number of chunks, bytes of the body,
+CRC-32 of the fields before and the chunk's bytes."""
+
+_ALIGNMENT = 8
+_MAX_CHUNKS = 0xFFFF
+_DTYPES = ("<f4", "<f8", "<i8", "<i4", "|u1", "|b1", "<f2", "<u2")
+
+
+class FrameKind(IntEnum):
+    """What a frame carries; the name in lower case is the leaf of its topic."""
+
+    MODEL = 1
+    SMASHED = 2
+    GRADIENT = 3
+    WEIGHTS = 4
+
+
+_KINDS = frozenset(FrameKind)
+
+
+@dataclass(frozen=True, order=True)
+class StepId:
+    """Which step of which run a message belongs to."""
+
+    run: int
+    round: int
+    cluster: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Dtype (as numpy spells it, little-endian) and shape of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Raw size, without padding."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Tensors of one step."""
+
+    kind: FrameKind
+    step: StepId
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk as it arrived, its header checked; `data` is a view of the payload."""
+
+    kind: FrameKind
+    step: StepId
+    index: int
+    num_chunks: int
+    body_bytes: int
+    data: memoryview
+
+
+def spec_of(tensor: Tensor) -> TensorSpec:
+    """Spec under which `tensor` travels."""
+    return TensorSpec(tensor.dtype.newbyteorder("<").str, tensor.shape)
+
+
+def specs_of(tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
+    """Specs under which `tensors` travel."""
+    return tuple(spec_of(tensor) for tensor in tensors)
+
+
+def body_bytes(specs: Sequence[TensorSpec]) -> int:
+    """Length of the body of a frame with these tensors."""
+    return sum(_padded(spec.num_bytes) for spec in specs) + len(_body_header(specs))
+
+
+def encode_chunks(frame: Frame, *, chunk_bytes: int) -> Iterator[bytes]:
+    """Cut a frame into payloads of at most `chunk_bytes` of body and a header each."""
+    body = _encode_body(frame.tensors)
+    num_chunks = max(1, math.ceil(len(body) / chunk_bytes))
+    if num_chunks > _MAX_CHUNKS:
+        raise ValueError(f"{len(body)} bytes in chunks of {chunk_bytes} are {num_chunks} chunks")
+    view = memoryview(body)
+    for index in range(num_chunks):
+        data = view[index * chunk_bytes : (index + 1) * chunk_bytes]
+        head = _chunk_head(frame, index=index, num_chunks=num_chunks, body_length=len(body))
+        crc = zlib.crc32(data, zlib.crc32(head))
+        yield b"".join((head, crc.to_bytes(4, "little"), data))
+
+
+def decode_chunk(payload: memoryview) -> Chunk:
+    """Check a chunk's header and checksum; MalformedMessageError says what is wrong."""
+    head_bytes = CHUNK_HEADER.size
+    if len(payload) < head_bytes:
+        raise MalformedMessageError(f"a chunk of {len(payload)} bytes is shorter than its header")
+    magic, version, kind, run, round_, cluster, epoch, index, num_chunks, length, crc = (
+        CHUNK_HEADER.unpack(payload[:head_bytes])
+    )
+    if magic != MAGIC or version != VERSION:
+        raise MalformedMessageError(f"not a chunk of version {VERSION}: starts {magic!r} {version}")
+    data = payload[head_bytes:]
+    if zlib.crc32(data, zlib.crc32(payload[: head_bytes - 4])) != crc:
+        raise MalformedMessageError(f"checksum of chunk {index} of {num_chunks} is wrong")
+    if kind not in _KINDS or index >= num_chunks or len(data) > length:
+        raise MalformedMessageError(
+            f"impossible chunk: kind {kind}, {index} of {num_chunks}, {len(data)} of {length} bytes"
+        )
+    step = StepId(run, round_, cluster, epoch)
+    return Chunk(FrameKind(kind), step, index, num_chunks, length, data)
+
+
+def decode_body(body: bytearray | memoryview, specs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
+    """Give the tensors as aligned views of `body`, which must be exactly those of `specs`."""
+    header = _body_header(specs)
+    if len(body) != body_bytes(specs) or bytes(body[: len(header)]) != header:
+        raise MalformedMessageError(
+            f"{len(body)} bytes that start {bytes(body[:24]).hex()} are not the "
+            f"{body_bytes(specs)} bytes of {len(specs)} tensors that were asked for"
+        )
+    tensors = []
+    offset = len(header)
+    for spec in specs:
+        flat = np.frombuffer(body, spec.dtype, count=math.prod(spec.shape), offset=offset)
+        tensors.append(flat.reshape(spec.shape))
+        offset += _padded(spec.num_bytes)
+    return tuple(tensors)
+
+
+def all_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether no floating-point tensor holds a NaN or an infinity."""
+    return all(bool(np.isfinite(tensor).all()) for tensor in tensors if tensor.dtype.kind == "f")
+
+
+def _encode_body(tensors: Sequence[Tensor]) -> bytes:
+    parts: list[bytes | memoryview] = [_body_header(specs_of(tensors))]
+    for tensor in tensors:
+        spec = spec_of(tensor)
+        raw = np.ascontiguousarray(tensor.astype(spec.dtype, copy=False)).reshape(-1)
+        parts.append(memoryview(raw.view(np.uint8)) if raw.size else b"")
+        parts.append(bytes(_padded(spec.num_bytes) - spec.num_bytes))
+    return b"".join(parts)
+
+
+def _body_header(specs: Sequence[TensorSpec]) -> bytes:
+    parts = [struct.pack("<H", len(specs))]
+    for spec in specs:
+        code = _DTYPES.index(spec.dtype)
+        parts.append(struct.pack(f"<BB{len(spec.shape)}I", code, len(spec.shape), *spec.shape))
+    header = b"".join(parts)
+    return header + bytes(_padded(len(header)) - len(header))
+
+
+def _chunk_head(frame: Frame, *, index: int, num_chunks: int, body_length: int) -> bytes:
+    step = frame.step
+    identity = (step.run, step.round, step.cluster, step.epoch)
+    head = CHUNK_HEADER.pack(
+        MAGIC, VERSION, frame.kind, *identity, index, num_chunks, body_length, 0
+    )
+    return head[:-4]
+
+
+def _padded(num_bytes: int) -> int:
+    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT

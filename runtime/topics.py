@@ -1,0 +1,97 @@
+"""The only place that spells a topic."""
+
+import re
+from dataclasses import dataclass
+
+from runtime.errors import SettingsError
+
+ROOT = "cpsl"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def check_name(what: str, name: str) -> str:
+    """Return `name` if it can be one level of a topic; SettingsError if not."""
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"{what} {name!r} cannot be used in a topic; take 1 to 64 letters, digits, '-', '_' "
+            "and '.', the first a letter or digit"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class DeviceTopic:
+    """A topic below one device, taken apart."""
+
+    device: str
+    leaf: str
+    """What comes after the device id: `status`, `profile`, `metrics`, `up/smashed`, …"""
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics of one site; several jobs share a broker by having different sites."""
+
+    site: str
+
+    def __post_init__(self) -> None:
+        check_name("site", self.site)
+
+    def status(self, device: str) -> str:
+        """Retained, also the device's last will: JSON `DeviceStatus`."""
+        return self._device(device, "status")
+
+    def profile(self, device: str) -> str:
+        """Retained: JSON `DeviceProfile`."""
+        return self._device(device, "profile")
+
+    def metrics(self, device: str) -> str:
+        """Seconds and bytes of each phase of a cluster's turn: JSON `DeviceMetrics`."""
+        return self._device(device, "metrics")
+
+    def up(self, device: str, leaf: str) -> str:
+        """From the device to the coordinator: `reply` is JSON, the others are frames."""
+        return self._device(device, f"up/{leaf}")
+
+    def down(self, device: str, leaf: str) -> str:
+        """From the coordinator to the device: `command` is JSON, the others are frames."""
+        return self._device(device, f"down/{leaf}")
+
+    def cluster_model(self, cluster: int) -> str:
+        """From the coordinator to all devices of a cluster at once: frames."""
+        return f"{ROOT}/{self.site}/cluster/{cluster}/model"
+
+    @property
+    def coordinator_status(self) -> str:
+        """Retained, also the coordinator's last will: JSON `CoordinatorStatus`."""
+        return f"{ROOT}/{self.site}/coordinator/status"
+
+    @property
+    def coordinator_challenge(self) -> str:
+        """To whoever coordinates the site: JSON `Challenge`."""
+        return f"{ROOT}/{self.site}/coordinator/challenge"
+
+    @property
+    def plan(self) -> str:
+        """Retained: JSON `PlanReport`."""
+        return f"{ROOT}/{self.site}/plan"
+
+    @property
+    def round(self) -> str:
+        """Retained: JSON `RoundReport`, the last round's measurements."""
+        return f"{ROOT}/{self.site}/round"
+
+    def every_device(self, leaf: str) -> str:
+        """Filter for one leaf of every device."""
+        return self._device("+", leaf)
+
+    def parse(self, topic: str) -> DeviceTopic | None:
+        """Take a device's topic apart; None for a topic that belongs to no device of this site."""
+        prefix = f"{ROOT}/{self.site}/device/"
+        if not topic.startswith(prefix):
+            return None
+        device, _, leaf = topic.removeprefix(prefix).partition("/")
+        return DeviceTopic(device, leaf) if device and leaf else None
+
+    def _device(self, device: str, leaf: str) -> str:
+        return f"{ROOT}/{self.site}/device/{device}/{leaf}"

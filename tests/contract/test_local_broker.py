@@ -1,0 +1,80 @@
+"""The broker of a local run: found, started, and never left behind."""
+
+import asyncio
+import socket
+import sys
+
+import pytest
+
+from edge_coordinator.local_broker import BrokerKind, find_mosquitto, local_broker
+from runtime.errors import SettingsError
+from runtime.mqtt import MqttBus
+
+_STARTER = """
+import asyncio
+from edge_coordinator.local_broker import local_broker
+
+async def main():
+    async with local_broker({kind!r}, None) as broker:
+        print(broker.url, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+KINDS = pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            "mosquitto",
+            marks=pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto"),
+        ),
+        "amqtt",
+    ],
+)
+
+
+@KINDS
+async def test_the_broker_ends_with_its_block(kind: BrokerKind) -> None:
+    async with local_broker(kind, None) as broker:
+        assert broker.kind.startswith(f"{kind} ")
+        async with await MqttBus.connect(broker.url, client_id="a", wait=False):
+            pass
+    assert not _listens(broker.url)
+
+
+@KINDS
+async def test_the_broker_ends_when_its_starter_is_killed(kind: BrokerKind) -> None:
+    starter = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _STARTER.format(kind=kind)), stdout=asyncio.subprocess.PIPE
+    )
+    assert starter.stdout is not None
+    url = (await starter.stdout.readline()).decode().strip()
+    bus = await MqttBus.connect(url, client_id="a", wait=False)
+    starter.kill()
+    await starter.wait()
+    await anext(bus.events())
+    await anext(bus.events())  # the broker is going
+    await bus.close()
+    while _listens(url):
+        await asyncio.sleep(0.01)
+
+
+@KINDS
+async def test_a_port_in_use_is_named(kind: BrokerKind) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"port {port} is already in use"):
+            async with local_broker(kind, port):
+                pass
+
+
+async def test_a_number_that_is_no_port_is_refused() -> None:
+    with pytest.raises(SettingsError, match="70000 is not a port"):
+        async with local_broker("auto", 70_000):
+            pass
+
+
+def _listens(url: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
