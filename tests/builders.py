@@ -1,0 +1,145 @@
+"""Whole runs on one machine's memory bus, and the same arithmetic without any bus."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from device_agent.agent import Agent
+from device_agent.executor import open_engine
+from device_agent.facts import measure_profile
+from device_agent.workload import Workload
+from edge_coordinator.job import Job, prepare_job
+from edge_coordinator.job_file import load_job
+from edge_coordinator.progress import Progress, RoundDone
+from edge_coordinator.serve import new_status, serve_on
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.bus import Will
+from runtime.datasets.samples import DataSet, Samples
+from runtime.memory import MemoryBroker
+from runtime.messages import DeviceStatus, RoundReport
+from runtime.ownership import new_session
+from runtime.tensors import Tensor
+from runtime.topics import Topics
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Reports:
+    """An observer that keeps the reports."""
+
+    rounds: list[RoundReport] = field(default_factory=list)
+
+    def tell(self, progress: Progress) -> None:
+        if isinstance(progress, RoundDone):
+            self.rounds.append(progress.report)
+
+
+def random_samples(count: int, shape: Shape, *, num_classes: int, seed: int) -> Samples:
+    """Learnable noise: each class has a pattern of its own."""
+    generator = np.random.default_rng(seed)
+    y = generator.integers(0, num_classes, count)
+    patterns = np.random.default_rng(0).standard_normal((num_classes, *shape))
+    x = patterns[y] + 0.5 * generator.standard_normal((count, *shape))
+    return Samples(x.astype(np.float32), y)
+
+
+def shards(sizes: Sequence[int], shape: Shape, *, num_classes: int = 10) -> dict[str, Samples]:
+    """Samples for devices `d0`, `d1`, …"""
+    return {
+        f"d{index}": random_samples(size, shape, num_classes=num_classes, seed=100 + index)
+        for index, size in enumerate(sizes)
+    }
+
+
+def make_job(own: Mapping[str, Samples], overrides: Mapping[str, object]) -> tuple[Job, EdgeModel]:
+    """A job for these devices; evaluated on some noise unless the devices evaluate."""
+    shape = next(iter(own.values())).sample_shape
+    test = random_samples(40, shape, num_classes=10, seed=1)
+    data = DataSet(train=test, test=test, num_classes=10, name="noise")
+    settings = load_job(None, {"devices.count": len(own), **overrides})
+    return prepare_job(settings, run=7, base_dir=Path(), data=data)
+
+
+async def run_job(
+    own: Mapping[str, Samples], overrides: Mapping[str, object], *, broker: MemoryBroker
+) -> tuple[EdgeModel, list[RoundReport]]:
+    """Run a whole job over a memory bus: the model at the end, and the reports."""
+    job, model = make_job(own, overrides)
+    reports = Reports()
+    with ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)) as compute:
+        agents = [
+            asyncio.create_task(serve_agent(broker, device, samples, compute))
+            for device, samples in own.items()
+        ]
+        async with broker.connect("coordinator") as bus:
+            status = new_status(job.assignment.run)
+            await serve_on(bus, job, model, status=status, observers=[reports])
+        for agent in agents:
+            agent.cancel()
+        await asyncio.gather(*agents, return_exceptions=True)
+    return model, reports.rounds
+
+
+async def serve_agent(
+    broker: MemoryBroker, device: str, samples: Samples, compute: ThreadPoolExecutor
+) -> None:
+    """Serve one device on a memory bus until cancelled."""
+    status = DeviceStatus(state="online", session=new_session(), since_unix_s=time.time())
+    offline = status.model_copy(update={"state": "offline"})
+    topics = Topics("default")
+    will = Will(topics.status(device), offline.encode())
+    async with broker.connect(f"{device}-{status.session}", will=will) as bus:
+        agent = Agent(
+            device=device,
+            bus=bus,
+            topics=topics,
+            status=status,
+            profile=partial(
+                measure_profile,
+                device,
+                engine="torch",
+                num_samples=len(samples),
+                sample_shape=samples.sample_shape,
+            ),
+            workload=Workload(
+                device,
+                samples,
+                lambda assignment, shape: open_engine("torch", assignment, sample_shape=shape),
+            ),
+            compute=compute,
+            chunk_bytes=2000,
+        )
+        await agent.serve()
+
+
+def weights_of(model: EdgeModel) -> dict[str, Tensor]:
+    """Copies of a model's parameters and buffers."""
+    return {name: np.array(t.numpy()) for name, t in model.network.state_dict().items()}
+
+
+def same_bits(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of weights are equal to the last bit."""
+    return left.keys() == right.keys() and all(
+        left[name].tobytes() == right[name].tobytes() for name in left
+    )
+
+
+def largest_difference(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
+    """Largest absolute difference between two sets of weights."""
+    return max(
+        float(np.abs(left[name].astype(np.float64) - right[name]).max(initial=0.0))
+        for name in left
+    )
+
+
+def as_torch(x: Tensor) -> torch.Tensor:
+    """A tensor of these values."""
+    return torch.from_numpy(np.array(x))
