@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import os
 import signal
 import sys
 import time
@@ -140,7 +141,7 @@ def _start_compute(settings: AgentSettings) -> None:
 
 
 def _on_stdin(ended: asyncio.Event) -> None:
-    if not sys.stdin.buffer.read1(1):  # type: ignore[attr-defined]
+    if not os.read(sys.stdin.fileno(), 1024):
         ended.set()
 
 

@@ -238,7 +238,7 @@ class Agent:
         await self._bus.publish(topic, message.encode(), retain=False)
 
     def _start(self, coroutine: Coroutine[None, None, None]) -> None:
-        self._tasks.create_task(coroutine, name=f"{coroutine.__name__} {self._device}")
+        self._tasks.create_task(coroutine, name=f"act {self._device}")
 
 
 class TurnMeter:

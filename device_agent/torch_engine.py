@@ -90,7 +90,7 @@ class TorchExecutor:
     def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
         """Gradients of the last forward's parameters, and the update."""
         if self._smashed.requires_grad:
-            self._smashed.backward(torch.from_numpy(gradient))
+            torch.autograd.backward(self._smashed, torch.from_numpy(gradient))
         self._side.step(learning_rate)
 
     def train(
@@ -98,7 +98,7 @@ class TorchExecutor:
     ) -> float:
         """Forward, loss, backward and update of a whole network; the loss."""
         loss = self._loss(self._run(x, dropout_key), torch.from_numpy(np.asarray(y)))
-        loss.backward()
+        torch.autograd.backward(loss)
         self._side.step(learning_rate)
         return loss.item()
 

@@ -126,7 +126,7 @@ class Workload:
                 )
             )
         self.forward_s += perf_counter() - start_s
-        return (*self._executor.tensors(), np.float32(np.mean(losses)).reshape(()))
+        return (*self._executor.tensors(), np.array(np.mean(losses), dtype=np.float32))
 
     def _key(self, step: StepId) -> tuple[int, ...]:
         return step_key(

@@ -17,6 +17,7 @@ from edge_coordinator.console import RunView
 from edge_coordinator.job import Job, prepare_job
 from edge_coordinator.job_file import load_job, parse_assignment
 from edge_coordinator.local import run_local, show_shards
+from edge_coordinator.progress import Observer
 from edge_coordinator.record import RunDirectory
 from edge_coordinator.serve import serve_job
 from edge_coordinator.show_model import model_table
@@ -103,7 +104,7 @@ def _run(
     url = job.settings.broker.url
     try:
         with RunView(console) as view:
-            observers = [view, directory]
+            observers: list[Observer] = [view, directory]
             if local:
                 training = run_local(
                     job,

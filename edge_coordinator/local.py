@@ -50,9 +50,12 @@ async def run_local(
         console.print(f"broker: {broker.kind} at {broker.url}")
         count = num_processes(settings)
         console.print(f"agents: {settings.devices.count} devices in {count} processes")
-        async with local_agents(
-            settings, url=broker.url, base_dir=base_dir, log_dir=directory.path
-        ) as agents, asyncio.TaskGroup() as tasks:
+        async with (
+            local_agents(
+                settings, url=broker.url, base_dir=base_dir, log_dir=directory.path
+            ) as agents,
+            asyncio.TaskGroup() as tasks,
+        ):
             watching = tasks.create_task(watch(agents), name="watch agents")
             await serve_job(job, model, url=broker.url, observers=observers, on_waiting=None)
             watching.cancel()

@@ -31,7 +31,7 @@ class DataSettings(Section):
     source: str = Field(
         "digits", description="digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
     )
-    partition: str = Field("iid", description="iid, classes:K or dirichlet:ALPHA; local mode")
+    partition: str = Field("classes:3", description="iid, classes:K or dirichlet:ALPHA; local mode")
     test: str = Field(
         "source",
         description="test set: source (that of the source, if it has one), devices (they evaluate "
@@ -48,7 +48,8 @@ class DataSettings(Section):
 class OptimizerSettings(OptimizerSpec):
     """An optimiser and its learning rate."""
 
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.02, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
 
     def spec(self) -> OptimizerSpec:
         """Give it without the learning rate, as devices get it."""
@@ -77,7 +78,7 @@ class TrainingSettings(Section):
         "cpsl", description="cpsl, sl (one by one), fl (federated), cl (central)"
     )
     rounds: int = Field(60, ge=1, le=1_000_000)
-    local_epochs: int = Field(1, ge=1, le=10_000, description="mini-batches in a cluster's turn")
+    local_epochs: int = Field(3, ge=1, le=10_000, description="mini-batches in a cluster's turn")
     batch_size: int = Field(16, ge=1, le=65_536, description="samples in a device's mini-batch")
     loss: str = Field("cross_entropy", description="cross_entropy, mse or package.module:function")
     server_optimizer: OptimizerSettings = OptimizerSettings()
@@ -85,7 +86,8 @@ class TrainingSettings(Section):
         None, description="by default the server's kind, at |K_m| times its rate"
     )
     carry_optimizer_state: bool = Field(
-        True, description="the device side's momentum travels with its weights and is averaged"
+        default=True,
+        description="the device side's momentum travels with its weights and is averaged",
     )
     schedule: ScheduleSettings = ScheduleSettings()
 

@@ -1,7 +1,7 @@
 """Every error that a caller can act on.
 
 * EdgeError
-    * SettingsError         the user asked for something that cannot be; the message says what can
+    * SettingsError         the user asked for what cannot be; the message says what can
     * BusError              the way to the broker failed; trying again may help
     * ProtocolError         a peer broke the conversation; trying again will not
         * UnexpectedEventError
@@ -14,7 +14,7 @@ class EdgeError(Exception):
 
 
 class SettingsError(EdgeError):
-    """A setting, an argument or a data set that cannot be used; says which and what would be right."""
+    """A setting, an argument or data that cannot be used; says which and what would be right."""
 
 
 class BusError(EdgeError):

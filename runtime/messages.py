@@ -43,7 +43,7 @@ class OptimizerSpec(Message):
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: float = Field(0.0, ge=0, lt=1, description="of sgd")
-    nesterov: bool = Field(False, description="of sgd; needs momentum")
+    nesterov: bool = Field(default=False, description="of sgd; needs momentum")
     weight_decay: float = Field(0.0, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1, description="of adam and adamw")
     beta2: float = Field(0.999, ge=0, lt=1, description="of adam and adamw")

@@ -165,7 +165,7 @@ def _encode_body(tensors: Sequence[Tensor]) -> bytes:
     for tensor in tensors:
         spec = spec_of(tensor)
         raw = np.ascontiguousarray(tensor.astype(spec.dtype, copy=False)).reshape(-1)
-        parts.append(memoryview(raw.view(np.uint8)) if raw.size else b"")
+        parts.append(raw.view(np.uint8).data if raw.size else b"")
         parts.append(bytes(_padded(spec.num_bytes) - spec.num_bytes))
     return b"".join(parts)
 

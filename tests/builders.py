@@ -52,7 +52,7 @@ def random_samples(count: int, shape: Shape, *, num_classes: int, seed: int) -> 
 
 
 def shards(sizes: Sequence[int], shape: Shape, *, num_classes: int = 10) -> dict[str, Samples]:
-    """Samples for devices `d0`, `d1`, …"""
+    """Samples for devices `d0`, `d1` and so on."""
     return {
         f"d{index}": random_samples(size, shape, num_classes=num_classes, seed=100 + index)
         for index, size in enumerate(sizes)
@@ -135,7 +135,7 @@ def same_bits(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
 def largest_difference(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
     """Largest absolute difference between two sets of weights."""
     return max(
-        float(np.abs(left[name].astype(np.float64) - right[name]).max(initial=0.0))
+        float(np.abs(left[name].astype(np.float64) - right[name].astype(np.float64)).max())
         for name in left
     )
 

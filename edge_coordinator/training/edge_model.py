@@ -47,7 +47,8 @@ class EdgeModel:
     """The joint network with the optimiser state of every layer."""
 
     def __init__(self, network: Network, training: Training) -> None:
-        self.network = seed_dropout(network)
+        seed_dropout(network)
+        self.network = network
         self.training = training
         self._state = empty_state()
 
@@ -128,15 +129,17 @@ class Turn:
         labels = torch.from_numpy(np.concatenate([smashed[device].labels for device in devices]))
         learns = bool(list(self._device_side.layers.parameters()))
         inputs.requires_grad_(learns)
-        loss = self._training.loss(self._forward(inputs, dict(zip(devices, sizes))), labels)
-        loss.backward()
+        loss = self._training.loss(
+            self._forward(inputs, dict(zip(devices, sizes, strict=True))), labels
+        )
+        torch.autograd.backward(loss)
         self._server_side.step(self._learning_rate)
         self._epoch += 1
         if inputs.grad is None:
             return ServerStep(loss.item(), {})
         parts = torch.split(inputs.grad, sizes)
         return ServerStep(
-            loss.item(), {device: part.numpy() for device, part in zip(devices, parts)}
+            loss.item(), {device: part.numpy() for device, part in zip(devices, parts, strict=True)}
         )
 
     def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor:

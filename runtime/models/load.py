@@ -145,7 +145,7 @@ def _build(name: str, options: Mapping[str, object]) -> Network:
             "one of your own is named package.module:factory"
         )
     built = call_factory(BUILT_IN[name], options, name=f"model {name}")
-    assert isinstance(built, Network)  # noqa: S101 - each factory in the zoo returns one
+    assert isinstance(built, Network)
     return built
 
 

@@ -10,10 +10,6 @@ from runtime.errors import BusError
 from runtime.memory import MemoryBroker, MemoryBus
 
 
-def _waiting(bus: MemoryBus) -> int:
-    return bus.num_waiting
-
-
 async def _drain(bus: MemoryBus) -> list[BusEvent]:
     return [await anext(bus.events()) for _ in range(bus.num_waiting)]
 
@@ -35,10 +31,8 @@ async def test_duplicating_delivers_every_message_twice() -> None:
     await bus.subscribe("#")
     await bus.publish("live", b"", retain=False)
     _, *deliveries = await _drain(bus)
-    assert [getattr(delivery, "topic", "") for delivery in deliveries] == [
-        *("kept", "kept"),
-        *("live", "live"),
-    ]
+    topics = [delivery.topic for delivery in deliveries if isinstance(delivery, Delivery)]
+    assert topics == ["kept", "kept", "live", "live"]
 
 
 async def test_shuffling_keeps_the_order_of_each_topic_and_repeats_itself() -> None:
@@ -83,4 +77,4 @@ async def test_publishing_lets_others_run() -> None:
     await bus.publish("a", b"", retain=False)
     await bus.publish("a", b"", retain=False)
     assert others.done()
-    assert _waiting(bus) == 1
+    assert bus.num_waiting == 1  # Connected

@@ -1,12 +1,14 @@
 """The mathematics, proven through the bus: what a run over messages must equal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
+from runtime.datasets.samples import Samples
 from runtime.memory import MemoryBroker
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import load_network, split
@@ -14,7 +16,6 @@ from runtime.models.sequence import layers_of
 from runtime.seeding import Purpose, draw_batch, step_key
 from runtime.tensors import Tensor
 from tests.builders import (
-    Samples,
     as_torch,
     largest_difference,
     run_job,
@@ -26,6 +27,8 @@ from tests.builders import (
 LENET, RESNET = (1, 28, 28), (3, 32, 32)
 RATE = 0.05
 
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
 
 def _batch(own: Samples, device: str, *, round_: int, epoch: int) -> tuple[Tensor, Tensor]:
     chosen = draw_batch(len(own), 16, seed=0, device=device, round_=round_, epoch=epoch)
@@ -33,7 +36,12 @@ def _batch(own: Samples, device: str, *, round_: int, epoch: int) -> tuple[Tenso
 
 
 def _plain_training(
-    own: Samples, model: str, options: Mapping[str, object], make_optimizer, *, rounds: int,
+    own: Samples,
+    model: str,
+    options: Mapping[str, object],
+    make_optimizer: MakeOptimizer,
+    *,
+    rounds: int,
     local_epochs: int,
 ) -> dict[str, Tensor]:
     """The same mini-batches on the unsplit network: no cut, no bus, no cluster."""
@@ -47,7 +55,7 @@ def _plain_training(
             set_dropout_keys(network, [(key, len(x))])
             loss = functional.cross_entropy(network(as_torch(x)), as_torch(y))
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
     return {name: np.array(t.numpy()) for name, t in network.state_dict().items()}
 
@@ -64,14 +72,18 @@ def _plain_training(
 @pytest.mark.parametrize(
     ("optimizer", "make_optimizer"),
     [
-        ({"name": "sgd"}, lambda p: torch.optim.SGD(p, lr=RATE)),
+        ({"name": "sgd", "momentum": 0.0}, lambda p: torch.optim.SGD(p, lr=RATE)),
         ({"name": "sgd", "momentum": 0.9}, lambda p: torch.optim.SGD(p, lr=RATE, momentum=0.9)),
         ({"name": "adamw"}, lambda p: torch.optim.AdamW(p, lr=RATE, weight_decay=0.0)),
     ],
     ids=["sgd", "momentum", "adamw"],
 )
 async def test_one_device_is_plain_training_bit_for_bit(
-    model: str, cut: str | int, options: Mapping[str, object], optimizer, make_optimizer
+    model: str,
+    cut: str | int,
+    options: Mapping[str, object],
+    optimizer: Mapping[str, object],
+    make_optimizer: MakeOptimizer,
 ) -> None:
     own = shards([40], LENET if model == "lenet" else RESNET)
     trained, _ = await run_job(
@@ -86,9 +98,7 @@ async def test_one_device_is_plain_training_bit_for_bit(
         },
         broker=MemoryBroker(),
     )
-    plain = _plain_training(
-        own["d0"], model, options, make_optimizer, rounds=3, local_epochs=2
-    )
+    plain = _plain_training(own["d0"], model, options, make_optimizer, rounds=3, local_epochs=2)
     assert same_bits(weights_of(trained), plain)
 
 
@@ -109,7 +119,8 @@ async def test_a_cluster_turn_is_one_step_on_the_concatenated_batch(model: str, 
             "plan.cut": cut,
             "plan.clusters": 1,
             "training.rounds": 1,
-            "training.server_optimizer.learning_rate": RATE,
+            "training.local_epochs": 1,
+            "training.server_optimizer": {"momentum": 0.0, "learning_rate": RATE},
         },
         broker=MemoryBroker(),
     )
@@ -120,7 +131,7 @@ async def test_a_cluster_turn_is_one_step_on_the_concatenated_batch(model: str, 
     initial = {name: np.array(t.numpy()) for name, t in network.state_dict().items()}
     smashed = torch.cat([device_side(as_torch(x)) for x, _ in batches])
     labels = torch.cat([as_torch(y) for _, y in batches])
-    functional.cross_entropy(server_side(smashed), labels).backward()
+    torch.autograd.backward(functional.cross_entropy(server_side(smashed), labels))
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
     optimizer.step()
     expected = dict(network.named_parameters())
