@@ -25,11 +25,13 @@ from runtime.broker_url import TlsFiles
 from runtime.bus import Will
 from runtime.datasets.samples import Samples
 from runtime.drive import DEFAULT_CHUNK_BYTES
-from runtime.errors import EdgeError, root_cause
+from runtime.errors import BusError, EdgeError, root_cause
 from runtime.messages import Assignment, DeviceStatus
 from runtime.mqtt import MqttBus
 from runtime.ownership import new_session
 from runtime.topics import Topics
+
+_GOODBYE_S = 2.0
 
 log = logging.getLogger("cpsl-agent")
 
@@ -124,7 +126,13 @@ async def _serve_device(
             compute=compute,
             chunk_bytes=settings.chunk_bytes,
         )
-        await agent.serve()
+        try:
+            await agent.serve()
+        except asyncio.CancelledError:  # Told to end; without this the will would not speak.
+            with contextlib.suppress(BusError, TimeoutError):
+                async with asyncio.timeout(_GOODBYE_S):
+                    await agent.leave()
+            raise
 
 
 def _build_engine(

@@ -133,7 +133,8 @@ def _finish(
 ) -> None:
     """Write the model and the curves, and say where they are."""
     if not directory.reports:
-        console.print(f"no round was finished; the settings and logs are in {directory.path}")
+        if not directory.discard_if_empty():
+            console.print(f"no round was finished; the settings and logs are in {directory.path}")
         return
     with console.status("writing the model and the curves"):
         directory.save_weights(model.network)

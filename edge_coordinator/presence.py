@@ -1,6 +1,7 @@
 """The coordinator as others see it: who coordinates a site, what it does, plans and rounds."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from edge_coordinator.progress import (
@@ -12,10 +13,12 @@ from edge_coordinator.progress import (
     Waiting,
 )
 from runtime.bus import Bus, BusEvent, Delivery
-from runtime.errors import MalformedMessageError
-from runtime.messages import Challenge, CoordinatorStatus
+from runtime.errors import BusError, MalformedMessageError
+from runtime.messages import Challenge, CoordinatorStatus, as_words
 from runtime.ownership import Claim, Verdict, judge
 from runtime.topics import Topics
+
+_GOODBYE_S = 2.0
 
 
 class Presence:
@@ -33,7 +36,9 @@ class Presence:
             decode=CoordinatorStatus.decode,
         )
         self._retained: dict[str, bytes] = {}
-        self._changed: asyncio.Queue[str] = asyncio.Queue()
+        self._due: dict[str, None] = {}
+        """Topics to publish, in order; a topic waits once, however many ask for it."""
+        self._changed = asyncio.Event()
 
     async def claim(self, events: AsyncIterator[BusEvent]) -> None:
         """Own the site, or raise SettingsError because another coordinator does."""
@@ -60,25 +65,32 @@ class Presence:
         if delivery.topic == self._topics.coordinator_challenge:
             challenge = Challenge.decode(delivery.payload)
             if challenge.session != self._status.session:
-                self._changed.put_nowait(self._topics.coordinator_status)
+                self._publish_soon(self._topics.coordinator_status)
         elif delivery.topic == self._topics.coordinator_status:
             self._compare(delivery)
 
     def republish(self) -> None:
         """Publish all that is retained again, after the broker came back."""
         for topic in self._retained:
-            self._changed.put_nowait(topic)
+            self._publish_soon(topic)
 
     async def publish(self) -> None:
         """Publish whatever changes, until cancelled."""
         while True:
-            topic = await self._changed.get()
-            await self._bus.publish(topic, self._retained[topic], retain=True)
+            while self._due:
+                topic = next(iter(self._due))
+                del self._due[topic]
+                await self._bus.publish(topic, self._retained[topic], retain=True)
+            self._changed.clear()
+            await self._changed.wait()
 
     async def leave(self) -> None:
         """Say goodbye: the retained status becomes offline."""
         offline = self._status.model_copy(update={"state": "offline", "phase": ""})
-        await self._bus.publish(self._topics.coordinator_status, offline.encode(), retain=True)
+        with contextlib.suppress(BusError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                topic = self._topics.coordinator_status
+                await self._bus.publish(topic, offline.encode(), retain=True)
 
     def _compare(self, delivery: Delivery) -> None:
         try:
@@ -89,12 +101,16 @@ class Presence:
             case Verdict.YIELD:
                 raise self._claim.taken_by(seen)
             case Verdict.REASSERT:
-                self._changed.put_nowait(self._topics.coordinator_status)
+                self._publish_soon(self._topics.coordinator_status)
 
     def _say(self, phase: str) -> None:
-        status = self._status.model_copy(update={"phase": phase})
+        status = self._status.model_copy(update={"phase": as_words(phase)})
         self._retain(self._topics.coordinator_status, status.encode())
 
     def _retain(self, topic: str, payload: bytes) -> None:
         self._retained[topic] = payload
-        self._changed.put_nowait(topic)
+        self._publish_soon(topic)
+
+    def _publish_soon(self, topic: str) -> None:
+        self._due[topic] = None
+        self._changed.set()

@@ -61,6 +61,14 @@ class RunDirectory:
                 with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
 
+    def discard_if_empty(self) -> bool:
+        """Remove the directory of a run that never began, which holds its settings alone."""
+        if [file.name for file in self.path.iterdir()] != ["job.toml"]:
+            return False
+        (self.path / "job.toml").unlink()
+        self.path.rmdir()
+        return True
+
     def save_weights(self, network: Network) -> Path:
         """Write the whole model as safetensors."""
         path = self.path / "model.safetensors"

@@ -66,15 +66,19 @@ async def serve_on(
     )
     coordinator = Coordinator(job, model, conversation, [*observers, presence])
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(conversation.listen(events), name="listen"),
-                tasks.create_task(presence.publish(), name="publish"),
-            ]
-            await conversation.open()
-            await coordinator.run(worker)
-            for task in background:
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(conversation.listen(events), name="listen"),
+                    tasks.create_task(presence.publish(), name="publish"),
+                ]
+                await conversation.open()
+                await coordinator.run(worker)
+                for task in background:
+                    task.cancel()
+        except asyncio.CancelledError:
+            await presence.leave()
+            raise
         await presence.leave()
 
 

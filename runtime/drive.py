@@ -1,10 +1,11 @@
 """Frames over a bus: out in chunks with few unacknowledged, in through a reassembly."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from runtime.bus import Bus
-from runtime.errors import MalformedMessageError
+from runtime.errors import BusError, MalformedMessageError
 from runtime.protocol.reassembly import Reassembly
 from runtime.tensors import (
     CHUNK_HEADER,
@@ -12,7 +13,7 @@ from runtime.tensors import (
     FrameKind,
     StepId,
     TensorSpec,
-    all_finite,
+    check_values,
     decode_chunk,
     encode_chunks,
 )
@@ -31,6 +32,8 @@ def leaf_of(kind: FrameKind) -> str:
 async def send_frame(bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int) -> int:
     """Publish a frame in chunks; the bytes of its payloads, once the broker has them all."""
     room = min(chunk_bytes, bus.max_payload_bytes - CHUNK_HEADER.size)
+    if room < 1:
+        raise BusError(f"the broker accepts {bus.max_payload_bytes} bytes, too few for a tensor")
     window = asyncio.Semaphore(MAX_UNACKNOWLEDGED_CHUNKS)
     num_bytes = 0
 
@@ -49,11 +52,14 @@ async def send_frame(bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int) ->
 
 
 class FrameInbox:
-    """Frames from one peer: what was not asked for is counted and dropped, unread."""
+    """Frames from one peer: what was not asked for is counted and dropped, unread.
+
+    One frame of each kind may be under way, so that a late repeat of one does not undo another.
+    """
 
     def __init__(self, asked_for: AskedFor) -> None:
         self._asked_for = asked_for
-        self._reassembly = Reassembly()
+        self._reassemblies: defaultdict[FrameKind, Reassembly] = defaultdict(Reassembly)
         self.num_stale = 0
 
     def feed(self, payload: memoryview, *, kind: FrameKind) -> Frame | None:
@@ -68,7 +74,7 @@ class FrameInbox:
         if specs is None:
             self.num_stale += 1
             return None
-        frame = self._reassembly.feed(chunk, specs)
-        if frame is not None and not all_finite(frame.tensors):
-            raise MalformedMessageError(f"NaN or infinity in a {leaf_of(kind)} frame {frame.step}")
+        frame = self._reassemblies[kind].feed(chunk, specs)
+        if frame is not None:
+            check_values(frame.tensors, specs)
         return frame

@@ -1,29 +1,82 @@
 """Control messages: JSON, validated once, where they enter.
 
 `Message` is frozen, forbids unknown fields and refuses NaN and infinity. Tensors are never here:
-they travel as frames (`runtime.tensors`).
+they travel as frames (`runtime.tensors`). Every number, text and list has a bound: a stranger may
+have written it.
 """
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from runtime.errors import MalformedMessageError
 
-MAX_MESSAGE_BYTES = 1_000_000
-"""No control message is longer; a longer one is refused unread."""
+MAX_MESSAGE_BYTES = 64 * 1024
+"""A longer message is refused unread: checking it may take a thousand times its size."""
+MAX_REPORT_BYTES = 4_000_000
+"""The same for what tells of all devices at once, and comes from the coordinator only."""
+MAX_WORDS = 2000
+MAX_LABEL_VALUES = 2**24
+"""The label of one sample holds no more: a mask of 4096 x 4096 pixels."""
+MAX_OPTIONS = 100
 
-Scalar = bool | int | float | str
+_MAX_NAMED_FAULTS = 20
+_MAX_FAULT_LETTERS = 200
+
+
+def as_words(text: str) -> str:
+    """Text that is safe to show and to send: not too long, and printable."""
+    shown = text[:MAX_WORDS]
+    return "".join(letter if letter.isprintable() else " " for letter in shown)
+
+
+def _clean(text: object) -> object:
+    return as_words(text) if isinstance(text, str) else text
+
+
+def _bounded_label(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(shape) > MAX_LABEL_VALUES:
+        raise ValueError(f"a label has at most {MAX_LABEL_VALUES} values")
+    return shape
+
+
+def _bounded_options(options: object) -> object:
+    """Refuse too many options before each of them is looked at."""
+    if isinstance(options, dict):
+        lists = [value for value in options.values() if isinstance(value, list)]
+        if max(len(options), *map(len, lists), 0) > MAX_OPTIONS:
+            raise ValueError(f"at most {MAX_OPTIONS} options, and as many numbers in a list")
+    return options
+
+
+Number = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+Scalar = bool | Number | float | str
+Options = Annotated[dict[str, Scalar | list[Number]], BeforeValidator(_bounded_options)]
 DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 RunId = Annotated[int, Field(ge=0, lt=2**64)]
+Round = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Small = Annotated[int, Field(ge=0, le=0xFFFF)]
+Token = Annotated[str, Field(max_length=64)]
+Words = Annotated[str, BeforeValidator(_clean)]
+"""A sentence for people; what cannot be shown is cut off or left blank, never refused."""
+LabelShape = Annotated[tuple[Small, ...], Field(max_length=8), AfterValidator(_bounded_label)]
 
 
 class Message(BaseModel):
     """Base of everything that travels as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    max_bytes: ClassVar[int] = MAX_MESSAGE_BYTES
 
     def encode(self) -> bytes:
         """Serialise as JSON."""
@@ -33,7 +86,7 @@ class Message(BaseModel):
     def decode(cls, payload: bytes | memoryview) -> Self:
         """Validate JSON; MalformedMessageError says what is wrong."""
         try:
-            return cls.model_validate_json(_checked(payload))
+            return cls.model_validate_json(_checked(payload, cls.max_bytes))
         except ValidationError as error:
             raise MalformedMessageError(f"not a {cls.__name__}: {_first(error)}") from error
 
@@ -61,33 +114,33 @@ class DeviceStatus(Message):
     """Retained by each device and, with `offline`, its last will."""
 
     state: Literal["online", "offline"]
-    session: str = Field(max_length=64, description="token of this start of the agent")
+    session: Token = Field(description="token of this start of the agent")
     since_unix_s: float = Field(description="when this session began, seconds since 1970")
-    engine: str = ""
-    version: str = ""
+    engine: Token = ""
+    version: Token = ""
 
 
 class CoordinatorStatus(Message):
     """Retained by the coordinator and, with `offline`, its last will."""
 
     state: Literal["online", "offline"]
-    session: str = Field(max_length=64)
+    session: Token
     since_unix_s: float
     run: RunId = 0
-    phase: str = Field("", description="what it does or waits for, for people")
+    phase: Words = Field("", description="what it does or waits for, for people")
 
 
 class DeviceProfile(Message):
     """What a device is; retained, for planning and for watching."""
 
     device: DeviceId
-    engine: str
-    machine: str = Field(description="processor architecture")
-    num_cores: int = Field(ge=1)
-    memory_bytes: int = Field(ge=0, description="physical memory")
-    free_memory_bytes: int = Field(ge=0)
-    num_samples: int = Field(ge=0, description="samples of its own data")
-    sample_shape: tuple[int, ...]
+    engine: Token
+    machine: Token = Field(description="processor architecture")
+    num_cores: Count = Field(ge=1)
+    memory_bytes: Count = Field(description="physical memory")
+    free_memory_bytes: Count
+    num_samples: Count = Field(description="samples of its own data")
+    sample_shape: tuple[Count, ...] = Field(max_length=8)
     measured_at_unix_s: float
 
 
@@ -97,13 +150,15 @@ class Assignment(Message):
     kind: Literal["assignment"] = "assignment"
     run: RunId
     network: str
-    options: dict[str, Scalar | list[int]]
+    options: Options
     loss: str
     seed: Count
-    batch_size: int = Field(ge=1)
+    batch_size: Count = Field(ge=1)
     held_out: float = Field(ge=0, lt=1, description="fraction of its data kept for evaluation")
-    max_evaluation_samples: int = Field(ge=1)
-    num_classes: int | None = Field(ge=1, description="labels are integers below this, if given")
+    max_evaluation_samples: Count = Field(ge=1)
+    num_classes: Annotated[Count, Field(ge=1)] | None = Field(
+        description="labels are integers below this, if given"
+    )
     optimizer: OptimizerSpec
     carry_state: bool = Field(description="optimiser state travels with the device-side model")
 
@@ -113,10 +168,10 @@ class Join(Message):
 
     kind: Literal["join"] = "join"
     run: RunId
-    round: Count
+    round: Round
     cluster: Small
     purpose: Literal["train", "train_locally", "evaluate"]
-    cut: int = Field(ge=0)
+    cut: Small
     local_epochs: int = Field(ge=1, le=0xFFFF)
     learning_rate: float = Field(ge=0)
 
@@ -132,7 +187,7 @@ class Challenge(Message):
     """Somebody wants to own an id: whoever owns it answers with its status."""
 
     kind: Literal["challenge"] = "challenge"
-    session: str = Field(max_length=64)
+    session: Token
 
 
 class Ready(Message):
@@ -140,10 +195,10 @@ class Ready(Message):
 
     kind: Literal["ready"] = "ready"
     run: RunId
-    num_samples: int = Field(ge=1)
-    num_held_out: int = Field(ge=0, description="samples it evaluates on when asked")
+    num_samples: Count = Field(ge=1)
+    num_held_out: Count = Field(description="samples it evaluates on when asked")
     label_dtype: Literal["|u1", "<u2", "<i8", "<f4"]
-    label_shape: tuple[Small, ...] = Field(max_length=8, description="of one sample")
+    label_shape: LabelShape = Field(description="of one sample")
 
 
 class Joined(Message):
@@ -151,7 +206,7 @@ class Joined(Message):
 
     kind: Literal["joined"] = "joined"
     run: RunId
-    round: Count
+    round: Round
     cluster: Small
 
 
@@ -160,21 +215,21 @@ class Refused(Message):
 
     kind: Literal["refused"] = "refused"
     run: RunId
-    reason: str = Field(max_length=2000)
+    reason: Words
 
 
 class DeviceMetrics(Message):
     """What a cluster's turn cost this device."""
 
     run: RunId
-    round: Count
+    round: Round
     cluster: Small
     forward_s: float = Field(ge=0)
     backward_s: float = Field(ge=0)
     upload_s: float = Field(ge=0, description="until the broker had acknowledged every upload")
     waiting_s: float = Field(ge=0, description="between an upload and what came back")
-    up_bytes: int = Field(ge=0)
-    down_bytes: int = Field(ge=0)
+    up_bytes: Count
+    down_bytes: Count
 
 
 class ClusterReport(Message):
@@ -187,8 +242,10 @@ class ClusterReport(Message):
 class PlanReport(Message):
     """The plan of a round, retained."""
 
+    max_bytes: ClassVar[int] = MAX_REPORT_BYTES
+
     run: RunId
-    round: Count
+    round: Round
     method: str
     cut: int
     cut_layer: str
@@ -200,8 +257,10 @@ class PlanReport(Message):
 class RoundReport(Message):
     """The last round, retained; also a line of the run's record."""
 
+    max_bytes: ClassVar[int] = MAX_REPORT_BYTES
+
     run: RunId
-    round: Count
+    round: Round
     cut_layer: str
     num_clusters: int
     num_devices: int
@@ -240,15 +299,17 @@ def decode_reply(payload: bytes | memoryview) -> Ready | Joined | Refused:
         raise MalformedMessageError(f"not a reply: {_first(error)}") from error
 
 
-def _checked(payload: bytes | memoryview) -> bytes:
-    if len(payload) > MAX_MESSAGE_BYTES:
+def _checked(payload: bytes | memoryview, max_bytes: int = MAX_MESSAGE_BYTES) -> bytes:
+    if len(payload) > max_bytes:
         raise MalformedMessageError(
-            f"a control message of {len(payload)} bytes is longer than {MAX_MESSAGE_BYTES}"
+            f"a control message of {len(payload)} bytes is longer than {max_bytes}"
         )
     return bytes(payload)
 
 
 def _first(error: ValidationError) -> str:
+    if error.error_count() > _MAX_NAMED_FAULTS:
+        return f"{error.error_count()} faults"  # A list of all of them would be far larger.
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in found["loc"])
-    return f"{place or 'message'}: {found['msg']}"
+    return as_words(f"{place or 'message'}: {found['msg']}"[:_MAX_FAULT_LETTERS])

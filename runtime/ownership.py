@@ -128,7 +128,8 @@ class Claim(Generic[AnyStatus]):
         return status if is_other else None
 
     def _yield_if_answered(self, event: BusEvent, owner: AnyStatus) -> None:
-        if isinstance(event, Delivery) and event.topic == self.status_topic:
+        # What is retained comes again with every new connection, and answers nothing.
+        if isinstance(event, Delivery) and event.topic == self.status_topic and not event.retained:
             status = self._online(event.payload)
             if status is not None and status.session == owner.session:
                 raise self.taken_by(status)

@@ -60,6 +60,8 @@ class TensorSpec:
 
     dtype: str
     shape: tuple[int, ...]
+    num_values: int | None = None
+    """If given, every element is a number from 0 to below this, as class labels are."""
 
     @property
     def num_bytes(self) -> int:
@@ -155,9 +157,19 @@ def decode_body(body: bytearray | memoryview, specs: Sequence[TensorSpec]) -> tu
     return tuple(tensors)
 
 
-def all_finite(tensors: Sequence[Tensor]) -> bool:
-    """Whether no floating-point tensor holds a NaN or an infinity."""
-    return all(bool(np.isfinite(tensor).all()) for tensor in tensors if tensor.dtype.kind == "f")
+def check_values(tensors: Sequence[Tensor], specs: Sequence[TensorSpec]) -> None:
+    """MalformedMessageError for a NaN, an infinity, or a number outside its spec's range."""
+    for place, (tensor, spec) in enumerate(zip(tensors, specs, strict=True)):
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise MalformedMessageError(f"NaN or infinity in tensor {place}")
+        if spec.num_values is None or not tensor.size:
+            continue
+        low, high = tensor.min(), tensor.max()
+        if not 0 <= low <= high < spec.num_values:
+            raise MalformedMessageError(
+                f"tensor {place} has values from {low} to {high}, not from 0 to "
+                f"{spec.num_values - 1}"
+            )
 
 
 def _encode_body(tensors: Sequence[Tensor]) -> bytes:

@@ -91,7 +91,7 @@ class Topics:
         if not topic.startswith(prefix):
             return None
         device, _, leaf = topic.removeprefix(prefix).partition("/")
-        return DeviceTopic(device, leaf) if device and leaf else None
+        return DeviceTopic(device, leaf) if _NAME.fullmatch(device) and leaf else None
 
     def _device(self, device: str, leaf: str) -> str:
         return f"{ROOT}/{self.site}/device/{device}/{leaf}"

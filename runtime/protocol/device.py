@@ -65,13 +65,16 @@ class DeviceSession:
         """Shapes of a frame that may arrive now, the last request's repeat included."""
         if self._opened is None:
             return None
-        if kind is FrameKind.MODEL and step == self._first_step():
-            return self._opened.model
-        if kind is FrameKind.GRADIENT and (
-            (kind, step) == self._request
-            or (self.phase is Phase.AWAITING_GRADIENT and step == self._step)
-        ):
-            return self._opened.gradient
+        is_repeat = (kind, step) == self._request
+        match kind:
+            case FrameKind.MODEL if is_repeat or (
+                self.phase is Phase.AWAITING_MODEL and step == self._first_step()
+            ):
+                return self._opened.model
+            case FrameKind.GRADIENT if is_repeat or (
+                self.phase is Phase.AWAITING_GRADIENT and step == self._step
+            ):
+                return self._opened.gradient
         return None
 
     def handle(self, event: DeviceEvent) -> list[DeviceCommand]:

@@ -23,8 +23,8 @@ class Gathering:
     ) -> None:
         """Expect from each device one frame of this kind and step with these tensors."""
         self.kind, self.step = kind, step
-        self.num_repeated = 0
-        """Answers that came more than once."""
+        self.num_dropped = 0
+        """Answers that came more than once, or from a device that had been given up."""
         self._expected = dict(expected)
         self._answers: dict[str, tuple[Tensor, ...]] = {}
         self._lost: dict[str, str] = {}
@@ -37,8 +37,8 @@ class Gathering:
     def asked_for(
         self, device: str, kind: FrameKind, step: StepId
     ) -> tuple[TensorSpec, ...] | None:
-        """Shapes of what this device was asked for; None if it is nothing of the sort."""
-        if kind is not self.kind or step != self.step or device in self._lost:
+        """Shapes of what this device has yet to send; None if it is nothing of the sort."""
+        if kind is not self.kind or step != self.step or self._is_settled(device):
             return None
         return self._expected.get(device)
 
@@ -47,8 +47,8 @@ class Gathering:
         match event:
             case Overdue():
                 return [AskAgain(device) for device in self.missing]
-            case FrameArrived(device, _) if device in self._answers:
-                self.num_repeated += 1
+            case FrameArrived(device, _) if self._is_settled(device):
+                self.num_dropped += 1
                 return []
             case FrameArrived(device, frame) if self._is_answer(device, frame):
                 self._answers[device] = frame.tensors
@@ -59,6 +59,9 @@ class Gathering:
             case DeviceLost():
                 return []
         raise UnexpectedEventError(f"gathering {self.kind.name}", event)
+
+    def _is_settled(self, device: str) -> bool:
+        return device in self._answers or device in self._lost
 
     def _is_answer(self, device: str, frame: Frame) -> bool:
         return self.asked_for(device, frame.kind, frame.step) is not None

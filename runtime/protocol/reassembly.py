@@ -9,52 +9,44 @@ from runtime.tensors import Chunk, Frame, TensorSpec, body_bytes, decode_body
 class Reassembly:
     """Collects the chunks of one peer's present frame; a chunk of another frame starts over.
 
-    A peer has one frame in flight, so this holds one body and no more. Memory is taken only for
-    a frame of exactly the size that was asked for. Chunks may come twice and in any order.
+    A peer has one frame in flight, so this holds one body and no more: only of a frame of exactly
+    the size that was asked for, and of that only what has come. Chunks may come twice and in any
+    order.
     """
 
     def __init__(self) -> None:
         self._identity: tuple[object, ...] = ()
-        self._body = bytearray()
-        self._missing: set[int] = set()
+        self._parts: dict[int, bytes] = {}
 
     def feed(self, chunk: Chunk, specs: Sequence[TensorSpec]) -> Frame | None:
         """Add a chunk of a frame with these tensors; the frame, once it is complete."""
-        offset = _offset(chunk, asked_bytes=body_bytes(specs))
-        identity = (chunk.kind, chunk.step, chunk.num_chunks)
+        chunk_bytes = _chunk_bytes(chunk, asked_bytes=body_bytes(specs))
+        identity = (chunk.kind, chunk.step, chunk_bytes)
         if identity != self._identity:
-            self._identity = identity
-            self._body = bytearray(chunk.body_bytes)
-            self._missing = set(range(chunk.num_chunks))
-        if chunk.index not in self._missing:
+            self._identity, self._parts = identity, {}
+        if chunk.index not in self._parts:
+            self._parts[chunk.index] = bytes(chunk.data)
+        if len(self._parts) < chunk.num_chunks:
             return None
-        self._body[offset : offset + len(chunk.data)] = chunk.data
-        self._missing.remove(chunk.index)
-        if self._missing:
-            return None
-        body, self._body, self._identity = self._body, bytearray(), ()
+        body = bytearray().join(self._parts[index] for index in range(chunk.num_chunks))
+        self._identity, self._parts = (), {}
         return Frame(chunk.kind, chunk.step, decode_body(body, specs))
 
 
-def _offset(chunk: Chunk, *, asked_bytes: int) -> int:
-    """Where a chunk belongs: all but the last have one size, the last one ends the body."""
-    size = len(chunk.data)
+def _chunk_bytes(chunk: Chunk, *, asked_bytes: int) -> int:
+    """Size of the frame's chunks: all but the last have it, the last one ends the body."""
     if chunk.body_bytes != asked_bytes:
         raise MalformedMessageError(
             f"a {chunk.kind.name.lower()} frame of {chunk.body_bytes} bytes; "
             f"{asked_bytes} bytes were asked for"
         )
-    if chunk.index == chunk.num_chunks - 1:
-        offset = chunk.body_bytes - size
-        fits = (
-            size > 0 and (chunk.index == 0) == (offset == 0) and offset % max(chunk.index, 1) == 0
-        )
-    else:
-        offset = chunk.index * size
-        fits = -(-chunk.body_bytes // max(size, 1)) == chunk.num_chunks
-    if not fits:
+    size, before = len(chunk.data), chunk.num_chunks - 1
+    is_last = chunk.index == before
+    # Where the last chunk begins, that many equal chunks have ended.
+    chunk_bytes, rest = divmod(asked_bytes - size, before) if is_last and before else (size, 0)
+    if rest or not 0 < size <= chunk_bytes or -(-asked_bytes // chunk_bytes) != chunk.num_chunks:
         raise MalformedMessageError(
             f"chunk {chunk.index} of {chunk.num_chunks} with {size} bytes does not fit into a body "
-            f"of {chunk.body_bytes} bytes"
+            f"of {asked_bytes} bytes"
         )
-    return offset
+    return chunk_bytes

@@ -61,6 +61,7 @@ async def test_every_method_learns(carry: bool) -> None:  # noqa: FBT001
             model__name="mlp",
             plan__cut="fc1",
             training__rounds=6,
+            training__server_optimizer__learning_rate=0.05,
             training__carry_optimizer_state=carry,
         )
         _, reports = await run_job(shards(SIZES, SHAPE), settings, broker=MemoryBroker())
