@@ -1,0 +1,60 @@
+"""Reading a job: the documented file is the truth, and every mistake is one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from edge_coordinator.job_file import dump_job, load_job, parse_assignment
+from edge_coordinator.settings import JobSettings
+from runtime.errors import SettingsError
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "job.toml"
+
+
+def test_the_documented_file_holds_every_key_and_its_default() -> None:
+    job = load_job(DOCUMENTED, {"plan.clusters": None})
+    assert job == JobSettings()
+    text = DOCUMENTED.read_text(encoding="utf-8")
+    for section in JobSettings.model_fields.values():
+        keys = getattr(section.annotation, "model_fields", {})
+        missing = [key for key in keys if key not in text]
+        assert not missing
+
+
+def test_a_run_job_reads_back_as_the_same(tmp_path: Path) -> None:
+    job = load_job(None, {"training.method": "sl", "plan.cut": 3, "model.options": {"width": 2}})
+    path = tmp_path / "job.toml"
+    path.write_text(dump_job(job), encoding="utf-8")
+    assert load_job(path, {}) == job
+
+
+def test_a_password_does_not_reach_the_run_directory() -> None:
+    job = load_job(None, {"broker.url": "mqtt://me:secret@edge:1883"})
+    assert "secret" not in dump_job(job)
+    assert "mqtt://me@edge:1883" in dump_job(job)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"training.batchsize": 3}, "unknown key training.batchsize; did you mean 'batch_size'?"),
+        ({"training.batch_size": 0}, "training.batch_size = 0: input should be greater than"),
+        ({"training.method": "x"}, "'cpsl', 'sl', 'fl' or 'cl'"),
+        ({"plan.clusters": 2, "plan.cluster_size": 2}, "give clusters or cluster_size, not both"),
+        ({"seed.x": 2}, "seed"),
+    ],
+)
+def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
+    overrides: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_job(None, overrides)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_on_the_command_line_is_toml_or_else_text() -> None:
+    assert parse_assignment("a.b=[1, 2]") == ("a.b", [1, 2])
+    assert parse_assignment("plan.cut=pool1") == ("plan.cut", "pool1")
+    with pytest.raises(SettingsError, match="KEY=VALUE"):
+        parse_assignment("rounds")
