@@ -63,12 +63,14 @@ class CutTable:
     @cached_property
     def server_forward_flop(self) -> Floats:
         """FLOPs of the server's forward pass for one sample, [cut]."""
-        return self.device_forward_flop[-1] - self.device_forward_flop
+        whole_flop: float = self.device_forward_flop[-1]
+        return whole_flop - self.device_forward_flop
 
     @cached_property
     def server_backward_flop(self) -> Floats:
         """FLOPs of the server's backward pass for one sample, [cut]."""
-        return self.device_backward_flop[-1] - self.device_backward_flop
+        whole_flop: float = self.device_backward_flop[-1]
+        return whole_flop - self.device_backward_flop
 
     @cached_property
     def smashed_bits(self) -> Floats:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer, QuickPrices
 from profiles.link import IndependentLinks
 from profiles.units import Counts, Floats
 
@@ -79,13 +79,14 @@ def gibbs_clusters(
     Devices are in order within a cluster and clusters by their first device, so that equal
     partitions are equal plans.
     """
+    prices = QuickPrices(pricer, int((start >= 0).sum()))
     members = np.repeat(start[np.newaxis], schedule.num_chains, axis=0)  # [chain, cluster, pos.]
-    cost_s = pricer.cost_s(members, max_exchanges=QUICK_EXCHANGES)
+    cost_s = prices(members)
     best, best_s = members.copy(), cost_s.sum(axis=-1)
     scale_s = float(cost_s.mean())
     if len(start) > 1 and scale_s > 0:
         for temperature_s in schedule.temperatures() * scale_s:
-            _sweep(pricer, members, cost_s, temperature_s=temperature_s, generator=generator)
+            _sweep(prices, members, cost_s, temperature_s=temperature_s, generator=generator)
             total_s = cost_s.sum(axis=-1)
             better = total_s < best_s
             best[better], best_s[better] = members[better], total_s[better]
@@ -101,7 +102,7 @@ def in_order(members: Counts) -> Counts:
 
 
 def _sweep(
-    pricer: Pricer,
+    prices: QuickPrices,
     members: Counts,
     cost_s: Floats,
     *,
@@ -115,7 +116,7 @@ def _sweep(
     chains = np.arange(num_chains)[:, np.newaxis, np.newaxis]
     old = members[chains, pairs]  # [chain, pair, side, position]
     new = _swapped(old, generator=generator)
-    old_s, new_s = cost_s[chains, pairs], pricer.cost_s(new, max_exchanges=QUICK_EXCHANGES)
+    old_s, new_s = cost_s[chains, pairs], prices(new)
     gain = (old_s.sum(axis=-1) - new_s.sum(axis=-1)) / temperature_s[:, np.newaxis]
     probability = 1 / (1 + np.exp(np.clip(-gain, -500, 500)))
     accepted = (generator.random(gain.shape) < probability)[..., np.newaxis]

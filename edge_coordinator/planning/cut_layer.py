@@ -95,23 +95,19 @@ def choose_cut(
     random numbers.
     """
     free_bytes = np.min([state.free_memory_bytes for state in states], axis=0)
-    seeds = generator.integers(2**63, size=len(states))
+    seeds = generator.integers(2**63, size=len(states)).tolist()
     prices = []
     for cut in sorted(candidates):
-        infeasible = _too_large(workload, cut=cut, fleet=states[0], free_bytes=free_bytes)
-        expected_s = None
-        if not infeasible:
-            expected_s = float(
-                np.mean(
-                    [
-                        _round_s(
-                            state, workload, cut=cut, sizes=sizes, schedule=schedule, seed=int(seed)
-                        )
-                        for state, seed in zip(states, seeds, strict=True)
-                    ]
-                )
-            )
-        prices.append(CutPrice(cut, workload.cuts.cut_names[cut], expected_s, infeasible))
+        name = workload.cuts.cut_names[cut]
+        infeasible = _too_large(workload, cut=cut, devices=states[0].devices, free_bytes=free_bytes)
+        if infeasible:
+            prices.append(CutPrice(cut, name, None, infeasible))
+            continue
+        rounds_s = [
+            _round_s(state, workload, cut=cut, sizes=sizes, schedule=schedule, seed=seed)
+            for state, seed in zip(states, seeds, strict=True)
+        ]
+        prices.append(CutPrice(cut, name, float(np.mean(rounds_s))))
     feasible = [price for price in prices if price.expected_s is not None]
     if not feasible:
         raise InfeasiblePlanError("no cut fits: " + "; ".join(each.infeasible for each in prices))
@@ -119,7 +115,7 @@ def choose_cut(
     return CutChoice(best.cut, tuple(prices))
 
 
-def _too_large(workload: Workload, *, cut: int, fleet: Fleet, free_bytes: Floats) -> str:
+def _too_large(workload: Workload, *, cut: int, devices: Sequence[str], free_bytes: Floats) -> str:
     """Say which device lacks the memory for a cut, or nothing if all have it."""
     needed_bytes = device_memory_bytes(workload)[cut]
     smallest = int(free_bytes.argmin())
@@ -127,7 +123,7 @@ def _too_large(workload: Workload, *, cut: int, fleet: Fleet, free_bytes: Floats
         return ""
     return (
         f"cut {cut} needs {needed_bytes / 1e6:.3g} MB, "
-        f"{fleet.devices[smallest]} has {free_bytes[smallest] / 1e6:.3g} MB free"
+        f"{devices[smallest]} has {free_bytes[smallest] / 1e6:.3g} MB free"
     )
 
 

@@ -121,7 +121,7 @@ def _measured(state: DeviceState) -> tuple[ComputeState, LinkState]:
 
 def _label_mix(states: Sequence[DeviceState]) -> Floats | None:
     counts = [state.label_counts for state in states]
-    if any(count is None or sum(count) == 0 for count in counts):
+    if not counts or any(count is None or sum(count) == 0 for count in counts):
         return None
     table: Floats = np.array(counts, dtype=np.float64)
     mix: Floats = table / table.sum(axis=1, keepdims=True)

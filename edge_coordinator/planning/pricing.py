@@ -11,6 +11,7 @@ from profiles.units import Counts, Floats
 
 QUICK_EXCHANGES = 2
 """Enough to compare two clusters by."""
+MAX_REMEMBERED_DEVICES = 14
 THOROUGH_EXCHANGES = 256
 """More than a cluster needs; exchanges stop when none gains."""
 
@@ -48,6 +49,30 @@ class Pricer:
         if self.label_mix is None or self.balance_weight == 0:
             return latency_s
         return latency_s * (1 + self.balance_weight * imbalance(self.label_mix, members))
+
+
+class QuickPrices:
+    """Prices to compare clusters by, each found once where the devices are few.
+
+    A cluster of few devices has a number: the sum of 2 to the power of each member.
+    """
+
+    def __init__(self, pricer: Pricer, num_devices: int) -> None:
+        self._pricer = pricer
+        remembered = 2**num_devices if num_devices <= MAX_REMEMBERED_DEVICES else 0
+        self._cost_s = np.full(remembered, np.nan)
+
+    def __call__(self, members: Counts) -> Floats:
+        """Seconds of each cluster, lengthened by the imbalance of its labels, [...]."""
+        if not self._cost_s.size:
+            return self._pricer.cost_s(members, max_exchanges=QUICK_EXCHANGES)
+        numbers = ((members >= 0) << np.maximum(members, 0)).sum(axis=-1)
+        unknown, where = np.unique(numbers[np.isnan(self._cost_s[numbers])], return_index=True)
+        if unknown.size:
+            rows = np.sort(members[np.isnan(self._cost_s[numbers])][where], axis=-1)
+            self._cost_s[unknown] = self._pricer.cost_s(rows, max_exchanges=QUICK_EXCHANGES)
+        prices: Floats = self._cost_s[numbers]
+        return prices
 
 
 def imbalance(label_mix: Floats, members: Counts) -> Floats:
