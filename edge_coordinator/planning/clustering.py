@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer, QuickPrices
-from profiles.link import IndependentLinks
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer, Prices
+from profiles.link import IndependentLinks, Medium
 from profiles.units import Counts, Floats
 
 NUM_DEVICES_AT_ONCE = 256
 """Below this, a sweep takes about as long whatever the number of chains."""
-MAX_SWEEPS = 400
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,18 @@ class GibbsSchedule:
         return np.geomspace(starts, self.coldest, self.num_sweeps)
 
 
-def default_schedule(num_devices: int) -> GibbsSchedule:
-    """Choose a budget: many short, warm chains for few devices, a long, cool one for many."""
+def default_schedule(num_devices: int, *, num_clusters: int, medium: Medium) -> GibbsSchedule:
+    """Choose a budget: many short, warm chains for few devices, a long, cool one for many.
+
+    A sweep proposes one swap per pair of clusters, so that few clusters need more sweeps.
+    Where no link is divided, prices are cheap, and more sweeps are affordable.
+    """
     per_device = 1 / max(num_devices, 1)
+    pace = 8 if isinstance(medium, IndependentLinks) else 2
+    fewest = 150 // max(num_clusters // 2, 1)
+    num_sweeps = min(max(pace * num_devices, fewest), 200 * pace)
     return GibbsSchedule(
-        num_sweeps=int(np.clip(num_devices * 2, 40, MAX_SWEEPS)),
+        num_sweeps=num_sweeps,
         num_chains=int(np.clip(NUM_DEVICES_AT_ONCE * per_device, 1, 32)),
         warm=float(np.clip(8 * per_device, 0.02, 1.0)),
         cool=float(np.clip(per_device, 0.02, 1.0)),
@@ -79,7 +85,7 @@ def gibbs_clusters(
     Devices are in order within a cluster and clusters by their first device, so that equal
     partitions are equal plans.
     """
-    prices = QuickPrices(pricer, int((start >= 0).sum()))
+    prices = Prices(pricer, int((start >= 0).sum()))
     members = np.repeat(start[np.newaxis], schedule.num_chains, axis=0)  # [chain, cluster, pos.]
     cost_s = prices(members)
     best, best_s = members.copy(), cost_s.sum(axis=-1)
@@ -102,7 +108,7 @@ def in_order(members: Counts) -> Counts:
 
 
 def _sweep(
-    prices: QuickPrices,
+    prices: Prices,
     members: Counts,
     cost_s: Floats,
     *,

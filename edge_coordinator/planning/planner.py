@@ -95,7 +95,9 @@ def plan_round(
         schedule=CUT_SCHEDULE,
         generator=generator,
     )
-    schedule = schedule or default_schedule(fleet.num_devices)
+    schedule = schedule or default_schedule(
+        fleet.num_devices, num_clusters=len(sizes), medium=workload.medium
+    )
     return _plan(
         fleet,
         workload,

@@ -51,8 +51,8 @@ class Pricer:
         return latency_s * (1 + self.balance_weight * imbalance(self.label_mix, members))
 
 
-class QuickPrices:
-    """Prices to compare clusters by, each found once where the devices are few.
+class Prices:
+    """Prices to compare clusters by: exact and found once where the devices are few, else quick.
 
     A cluster of few devices has a number: the sum of 2 to the power of each member.
     """
@@ -67,10 +67,11 @@ class QuickPrices:
         if not self._cost_s.size:
             return self._pricer.cost_s(members, max_exchanges=QUICK_EXCHANGES)
         numbers = ((members >= 0) << np.maximum(members, 0)).sum(axis=-1)
-        unknown, where = np.unique(numbers[np.isnan(self._cost_s[numbers])], return_index=True)
-        if unknown.size:
-            rows = np.sort(members[np.isnan(self._cost_s[numbers])][where], axis=-1)
-            self._cost_s[unknown] = self._pricer.cost_s(rows, max_exchanges=QUICK_EXCHANGES)
+        unknown = np.isnan(self._cost_s[numbers])
+        if unknown.any():
+            new, where = np.unique(numbers[unknown], return_index=True)
+            rows = np.sort(members[unknown][where], axis=-1)
+            self._cost_s[new] = self._pricer.cost_s(rows, max_exchanges=THOROUGH_EXCHANGES)
         prices: Floats = self._cost_s[numbers]
         return prices
 

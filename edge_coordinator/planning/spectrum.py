@@ -18,7 +18,7 @@ from profiles.units import Counts, Floats
 
 Flags = NDArray[np.bool_]
 
-NEWTON_STEPS = 12
+NEWTON_STEPS = 8
 EXCHANGE_QUANTA = (1 / 4, 1 / 16, 1 / 64)
 """Sizes of the pieces of a shared link that change hands, relative to an equal share."""
 
@@ -86,7 +86,11 @@ def allocate_shares(waits: Waits, *, present: Flags, medium: Medium, max_exchang
             quanta = tuple(quantum / present.shape[-1] for quantum in EXCHANGE_QUANTA)
     for quantum in quanta:
         shares = exchange_shares(
-            waits, shares=shares, present=present, quantum=quantum, max_exchanges=max_exchanges
+            waits,
+            shares=shares,
+            present=present,
+            quantum=quantum,
+            max_exchanges=-(-max_exchanges // len(quanta)),
         )
     return shares
 

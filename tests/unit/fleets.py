@@ -1,16 +1,18 @@
-"""Small networks and random devices to plan for."""
+"""A small network, random devices to plan for, and the search that tries every partition."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import phase_seconds
-from edge_coordinator.planning.pricing import Pricer
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.cuts import CutTable, LayerCost
 from profiles.device import ComputeState, DeviceState
 from profiles.link import IndependentLinks, LinkState, Medium
-from profiles.units import Floats
+from profiles.units import Counts, Floats
 
 CUTS = CutTable(
     network="small",
@@ -70,3 +72,27 @@ def random_pricer(
 def with_labels(state: DeviceState, label_counts: tuple[int, ...]) -> DeviceState:
     """Let a device publish its label counts."""
     return replace(state, label_counts=label_counts)
+
+
+def partitions(devices: Sequence[int], sizes: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
+    """Give every way to divide devices into clusters of these sizes, each of them once."""
+    if not sizes:
+        yield []
+        return
+    first, *others = devices
+    for size in sorted(set(sizes), reverse=True):
+        rest = list(sizes)
+        rest.remove(size)
+        for chosen in combinations(others, size - 1):
+            left = [each for each in others if each not in chosen]
+            for tail in partitions(left, tuple(rest)):
+                yield [(first, *chosen), *tail]
+
+
+def best_of_all_s(pricer: Pricer, sizes: Counts) -> float:
+    """Price every partition and take the cheapest."""
+    every = [
+        [[*cluster, *[-1] * (sizes.max() - len(cluster))] for cluster in partition]
+        for partition in partitions(range(sizes.sum()), tuple(sizes.tolist()))
+    ]
+    return float(pricer.cost_s(np.array(every), max_exchanges=THOROUGH_EXCHANGES).sum(-1).min())
