@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from profiles.units import BITS_PER_BYTE, Floats
 
-BITS_PER_BYTE = 8
+__all__ = ["BITS_PER_BYTE", "CutTable", "Floats", "LayerCost"]
 
 
 @dataclass(frozen=True)

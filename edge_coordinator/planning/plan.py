@@ -1,7 +1,25 @@
-"""A plan of one round: who trains with whom, and where the network is cut."""
+"""A plan of one round: who trains with whom, where the network is cut, and why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+
+class InfeasiblePlanError(ValueError):
+    """No plan can satisfy what was asked for; the message carries the numbers."""
+
+
+@dataclass(frozen=True)
+class PredictedPhases:
+    """Predicted seconds of one device in one local epoch, phase by phase."""
+
+    distribute_s: float
+    forward_s: float
+    upload_s: float
+    server_s: float
+    """The server's seconds for this device's mini-batch; a cluster waits for their sum."""
+    download_s: float
+    backward_s: float
+    model_upload_s: float
 
 
 @dataclass(frozen=True)
@@ -12,6 +30,38 @@ class ClusterPlan:
     shares: tuple[float, ...]
     """Fraction of its measured rate (independent links) or of the common rate (a shared link)
     that each device may use, in the order of `devices`."""
+    predicted_s: float | None = None
+    """Seconds from the distribution of the device-side model to the last upload of it."""
+    phases: tuple[PredictedPhases, ...] = ()
+    """What `predicted_s` is made of, in the order of `devices`."""
+
+
+@dataclass(frozen=True)
+class CutPrice:
+    """What a cut is expected to cost."""
+
+    cut: int
+    name: str
+    """The last layer on the device."""
+    expected_s: float | None
+    """Seconds of a round, averaged over the sampled states; None if the cut is infeasible."""
+    infeasible: str = ""
+    """Why the cut cannot be used."""
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """What the round would have cost otherwise, by the same latency model."""
+
+    sorted_clusters_s: float
+    """Devices grouped with those of like finish time, shares allocated."""
+    random_clusters_s: float
+    """Devices grouped at random (the mean of several draws), shares allocated."""
+    random_equal_shares_s: float
+    """The same groups, the link divided evenly."""
+    cuts: tuple[CutPrice, ...] = ()
+    """Every cut that was considered, the chosen one included; empty if the cut was given."""
+    next_best_cut: CutPrice | None = None
 
 
 @dataclass(frozen=True)
@@ -25,3 +75,6 @@ class Plan:
     """Device id to the reason why it does not take part."""
     reason: str = ""
     """One sentence on where the cut and the clusters come from."""
+    predicted_s: float | None = None
+    """Seconds of the whole round: the sum over its clusters."""
+    alternatives: Alternatives | None = None

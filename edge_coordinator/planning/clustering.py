@@ -1,0 +1,154 @@
+"""Clusters of devices: Gibbs sampling over swaps of two devices between two clusters.
+
+Clusters are [cluster, position] arrays of device indices, -1 where a cluster is smaller than
+the largest. A swap re-prices the two clusters it touches. One sweep pairs the clusters at
+random and proposes a swap in each pair: the pairs have no cluster in common and a round is a
+sum over clusters, so that their acceptances are independent and are decided together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer, Prices
+from profiles.link import IndependentLinks, Medium
+from profiles.units import Counts, Floats
+
+NUM_DEVICES_AT_ONCE = 256
+"""Below this, a sweep takes about as long whatever the number of chains."""
+
+
+@dataclass(frozen=True)
+class GibbsSchedule:
+    """How long to sample and how warm.
+
+    Temperatures (the paper's smooth factor) are fractions of the mean cost of a cluster at the
+    start. In each chain they fall by a constant factor per sweep and end at `coldest`; the
+    chains start between `cool` and `warm`: a cool chain refines the start, a warm one forgets
+    it.
+    """
+
+    num_sweeps: int
+    num_chains: int
+    """Independent samplings, side by side; the best of them is kept."""
+    warm: float
+    cool: float
+    coldest: float
+
+    def temperatures(self) -> Floats:
+        """List the temperature of each sweep of each chain, [sweep, chain]."""
+        starts = np.geomspace(self.cool, self.warm, self.num_chains)
+        return np.geomspace(starts, self.coldest, self.num_sweeps)
+
+
+def default_schedule(num_devices: int, *, num_clusters: int, medium: Medium) -> GibbsSchedule:
+    """Choose a budget: many short, warm chains for few devices, a long, cool one for many.
+
+    A sweep proposes one swap per pair of clusters, so that few clusters need more sweeps.
+    Where no link is divided, prices are cheap, and more sweeps are affordable.
+    """
+    per_device = 1 / max(num_devices, 1)
+    pace = 8 if isinstance(medium, IndependentLinks) else 2
+    fewest = 150 // max(num_clusters // 2, 1)
+    num_sweeps = min(max(pace * num_devices, fewest), 200 * pace)
+    return GibbsSchedule(
+        num_sweeps=num_sweeps,
+        num_chains=int(np.clip(NUM_DEVICES_AT_ONCE * per_device, 1, 32)),
+        warm=float(np.clip(8 * per_device, 0.02, 1.0)),
+        cool=float(np.clip(per_device, 0.02, 1.0)),
+        coldest=0.001,
+    )
+
+
+def sorted_clusters(pricer: Pricer, *, sizes: Counts) -> Counts:
+    """Group devices with those of like finish time; equal ones stay in id order."""
+    fixed_s, link_s = pricer.seconds.finish[:, :-1]
+    divided_by = 1.0 if isinstance(pricer.medium, IndependentLinks) else sizes.mean()
+    finish_s = fixed_s + link_s * divided_by
+    return _filled(np.argsort(finish_s, kind="stable"), sizes=sizes)
+
+
+def random_clusters(*, sizes: Counts, generator: np.random.Generator) -> Counts:
+    """Group devices at random."""
+    return _filled(generator.permutation(int(sizes.sum())), sizes=sizes)
+
+
+def gibbs_clusters(
+    pricer: Pricer,
+    *,
+    start: Counts,
+    schedule: GibbsSchedule,
+    generator: np.random.Generator,
+) -> Counts:
+    """Sample swaps from a start and keep the best clusters seen, which may be the start.
+
+    Devices are in order within a cluster and clusters by their first device, so that equal
+    partitions are equal plans.
+    """
+    prices = Prices(pricer, int((start >= 0).sum()))
+    members = np.repeat(start[np.newaxis], schedule.num_chains, axis=0)  # [chain, cluster, pos.]
+    cost_s = prices(members)
+    best, best_s = members.copy(), cost_s.sum(axis=-1)
+    scale_s = float(cost_s.mean())
+    if len(start) > 1 and scale_s > 0:
+        for temperature_s in schedule.temperatures() * scale_s:
+            _sweep(prices, members, cost_s, temperature_s=temperature_s, generator=generator)
+            total_s = cost_s.sum(axis=-1)
+            better = total_s < best_s
+            best[better], best_s[better] = members[better], total_s[better]
+    return in_order(_cheapest(pricer, np.concatenate([start[np.newaxis], best])))
+
+
+def in_order(members: Counts) -> Counts:
+    """Sort the devices within each cluster, and the clusters by their first device."""
+    last = np.iinfo(np.int64).max
+    rows = np.sort(np.where(members < 0, last, members), axis=-1)
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    return np.where(rows == last, -1, rows)
+
+
+def _sweep(
+    prices: Prices,
+    members: Counts,
+    cost_s: Floats,
+    *,
+    temperature_s: Floats,
+    generator: np.random.Generator,
+) -> None:
+    """Propose one swap in every pair of clusters of every chain; accept in place."""
+    num_chains, num_clusters, _ = members.shape
+    order = generator.random((num_chains, num_clusters)).argsort(axis=-1, kind="stable")
+    pairs = order[:, : num_clusters // 2 * 2].reshape(num_chains, -1, 2)
+    chains = np.arange(num_chains)[:, np.newaxis, np.newaxis]
+    old = members[chains, pairs]  # [chain, pair, side, position]
+    new = _swapped(old, generator=generator)
+    old_s, new_s = cost_s[chains, pairs], prices(new)
+    gain = (old_s.sum(axis=-1) - new_s.sum(axis=-1)) / temperature_s[:, np.newaxis]
+    probability = 1 / (1 + np.exp(np.clip(-gain, -500, 500)))
+    accepted = (generator.random(gain.shape) < probability)[..., np.newaxis]
+    members[chains, pairs] = np.where(accepted[..., np.newaxis], new, old)
+    cost_s[chains, pairs] = np.where(accepted, new_s, old_s)
+
+
+def _swapped(pairs: Counts, *, generator: np.random.Generator) -> Counts:
+    """Swap a random device of one cluster with one of the other, [..., side, position]."""
+    sizes = (pairs >= 0).sum(axis=-1, keepdims=True)
+    positions = (generator.random(sizes.shape) * sizes).astype(np.int64)
+    devices = np.take_along_axis(pairs, positions, axis=-1)
+    swapped = pairs.copy()
+    np.put_along_axis(swapped, positions, devices[..., ::-1, :], axis=-1)
+    return swapped
+
+
+def _cheapest(pricer: Pricer, candidates: Counts) -> Counts:
+    """Pick by thorough prices, the first of equals: quick ones only guided the sampling."""
+    cost_s = pricer.cost_s(candidates, max_exchanges=THOROUGH_EXCHANGES).sum(axis=-1)
+    cheapest: Counts = candidates[cost_s.argmin()]
+    return cheapest
+
+
+def _filled(devices: Counts, *, sizes: Counts) -> Counts:
+    """Deal devices into clusters of the given sizes, [cluster, position]."""
+    members = np.full((len(sizes), int(sizes.max())), -1, dtype=np.int64)
+    members[np.arange(sizes.max()) < sizes[:, np.newaxis]] = devices
+    return members

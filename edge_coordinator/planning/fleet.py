@@ -1,0 +1,128 @@
+"""The planner's inputs as arrays: the devices that may take part, and the work they share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_coordinator.planning.plan import InfeasiblePlanError
+from profiles.cuts import CutTable
+from profiles.device import ComputeState, DeviceState
+from profiles.link import LinkState, Medium
+from profiles.scenario import Scenario
+from profiles.units import Counts, Floats
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one round asks for, whoever takes part in it."""
+
+    cuts: CutTable
+    batch_size: int
+    local_epochs: int
+    label_bits: float
+    """Bits of one sample's label."""
+    message_bytes: float
+    """The largest message; a longer transfer travels as several."""
+    server: ComputeState
+    medium: Medium
+
+    @classmethod
+    def of_scenario(cls, scenario: Scenario) -> "Workload":
+        """Take the work that a scenario describes."""
+        cuts = scenario.cut_table()
+        return cls(
+            cuts=cuts,
+            batch_size=scenario.batch_size,
+            local_epochs=scenario.local_epochs,
+            label_bits=scenario.label_bits,
+            message_bytes=np.inf,
+            server=ComputeState.of_server(
+                cuts,
+                forward_flop_per_s=scenario.server_flop_per_s,
+                backward_flop_per_s=scenario.server_flop_per_s,
+            ),
+            medium=scenario.medium(),
+        )
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Devices in id order, their states stacked into arrays."""
+
+    devices: tuple[str, ...]
+    device_forward_s: Floats
+    """Seconds of one sample's forward pass, [device, cut]."""
+    device_backward_s: Floats
+    """Seconds of one sample's backward pass, [device, cut]."""
+    up_bps: Floats
+    """Rate with the whole link, [device]."""
+    down_bps: Floats
+    """Rate with the whole link, [device]."""
+    round_trip_s: Floats
+    message_s: Floats
+    free_memory_bytes: Floats
+    scale: Floats
+    """Learned factor, [phase, device]."""
+    added_s: Floats
+    """Learned seconds, [phase, device]."""
+    label_mix: Floats | None
+    """Fraction of each class in a device's data, [device, class]; None unless all publish it."""
+
+    @property
+    def num_devices(self) -> int:
+        """How many devices there are."""
+        return len(self.devices)
+
+    @classmethod
+    def of(cls, states: Sequence[DeviceState]) -> "Fleet":
+        """Stack the states of devices whose compute and link have been measured."""
+        states = sorted(states, key=lambda state: state.device)
+        compute = [_measured(state)[0] for state in states]
+        links = [_measured(state)[1] for state in states]
+        return cls(
+            devices=tuple(state.device for state in states),
+            device_forward_s=np.array([each.forward_s for each in compute]),
+            device_backward_s=np.array([each.backward_s for each in compute]),
+            up_bps=np.array([link.up_bps for link in links]),
+            down_bps=np.array([link.down_bps for link in links]),
+            round_trip_s=np.array([link.round_trip_s for link in links]),
+            message_s=np.array([link.message_s for link in links]),
+            free_memory_bytes=np.array([state.free_memory_bytes for state in states]),
+            scale=np.array([state.corrections.scale for state in states]).T,
+            added_s=np.array([state.corrections.added_s for state in states]).T,
+            label_mix=_label_mix(states),
+        )
+
+
+def cluster_sizes(
+    num_devices: int, *, num_clusters: int | None = None, cluster_size: int | None = None
+) -> Counts:
+    """Divide devices as evenly as possible, the larger clusters first, [cluster].
+
+    One of the two must be given; `cluster_size` is the most that a cluster may hold.
+    """
+    if cluster_size is not None:
+        num_clusters = -(-num_devices // cluster_size)
+    if num_clusters is None:
+        raise InfeasiblePlanError("neither the number nor the size of clusters is given")
+    num_clusters = min(num_clusters, num_devices)
+    smaller, num_larger = divmod(num_devices, num_clusters)
+    return np.array(
+        [smaller + 1] * num_larger + [smaller] * (num_clusters - num_larger), dtype=np.int64
+    )
+
+
+def _measured(state: DeviceState) -> tuple[ComputeState, LinkState]:
+    if state.compute is None or state.link is None:
+        raise InfeasiblePlanError(f"{state.device} was not measured")
+    return state.compute, state.link
+
+
+def _label_mix(states: Sequence[DeviceState]) -> Floats | None:
+    counts = [state.label_counts for state in states]
+    if not counts or any(count is None or sum(count) == 0 for count in counts):
+        return None
+    table: Floats = np.array(counts, dtype=np.float64)
+    mix: Floats = table / table.sum(axis=1, keepdims=True)
+    return mix

@@ -1,0 +1,124 @@
+"""The latency of a round: seconds of every phase, of a local epoch, of a cluster, of a round.
+
+A phase takes `fixed_s + link_s / share` seconds, where a share is the fraction of the whole
+link that a device has. The whole network on the device (the last cut) means that the loss is
+computed there too: no smashed data, labels or gradients travel, and nobody waits in between.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.spectrum import Waits
+from profiles.phases import Phase
+from profiles.units import BITS_PER_BYTE, Counts, Floats
+
+
+@dataclass(frozen=True)
+class PhaseSeconds:
+    """Seconds of each phase at one cut, as the parts that do and do not depend on a share."""
+
+    fixed_s: Floats
+    """Compute, round trips, messages and learned terms, [phase, device]."""
+    link_s: Floats
+    """Transfer over the whole link, [phase, device]."""
+    local_epochs: int
+    loss_on_device: bool
+
+    @cached_property
+    def waits(self) -> Waits:
+        """What a cluster waits for in a round, with a last, empty device that pads clusters."""
+        parts_s = _with_empty_device(np.stack([self.fixed_s, self.link_s]))
+        forward_s = parts_s[:, Phase.FORWARD] + parts_s[:, Phase.UPLOAD]
+        backward_s = parts_s[:, Phase.DOWNLOAD] + parts_s[:, Phase.BACKWARD]
+        last_s = backward_s + parts_s[:, Phase.MODEL_UPLOAD]
+        epochs = self.local_epochs
+        if self.loss_on_device:
+            (own_fixed_s, own_link_s) = epochs * forward_s + (epochs - 1) * backward_s + last_s
+            return Waits(np.ones(1), own_fixed_s[np.newaxis], own_link_s[np.newaxis])
+        counts = np.array([epochs, epochs - 1, 1], dtype=np.float64)
+        fixed_s, link_s = np.stack([forward_s, backward_s, last_s], axis=1)
+        return Waits(counts[counts > 0], fixed_s[counts > 0], link_s[counts > 0])
+
+    @cached_property
+    def finish(self) -> Floats:
+        """What a device would take by itself, [fixed or link, device], the empty one last."""
+        return np.stack([self.waits.finish_fixed_s, self.waits.finish_link_s])
+
+    @cached_property
+    def distribute_s(self) -> Floats:
+        """Seconds until a device has the model that is broadcast over the whole link, [device]."""
+        phase = Phase.DISTRIBUTE
+        return _with_empty_device(self.fixed_s[phase] + self.link_s[phase])
+
+    @cached_property
+    def server_s(self) -> Floats:
+        """Seconds of the server for one device's mini-batch, [device]."""
+        return _with_empty_device(self.fixed_s[Phase.SERVER])
+
+
+def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds:
+    """Work out the seconds of every phase at a cut, for every device by itself."""
+    fixed_s = np.zeros((len(Phase), fleet.num_devices))
+    link_s = np.zeros_like(fixed_s)
+    batch, server = workload.batch_size, workload.server
+    fixed_s[Phase.FORWARD] = batch * fleet.device_forward_s[:, cut]
+    fixed_s[Phase.BACKWARD] = batch * fleet.device_backward_s[:, cut]
+    fixed_s[Phase.SERVER] = batch * (server.forward_s[cut] + server.backward_s[cut])
+    for phase, bits in _transfer_bits(workload, cut=cut).items():
+        downwards = phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD}
+        link_s[phase] = bits / (fleet.down_bps if downwards else fleet.up_bps)
+        num_messages = np.ceil(bits / (workload.message_bytes * BITS_PER_BYTE))
+        fixed_s[phase] = (bits > 0) * fleet.round_trip_s / 2 + num_messages * fleet.message_s
+    happens = (fixed_s + link_s) > 0
+    return PhaseSeconds(
+        fixed_s=fleet.scale * fixed_s + happens * fleet.added_s,
+        link_s=fleet.scale * link_s,
+        local_epochs=workload.local_epochs,
+        loss_on_device=cut == workload.cuts.num_layers,
+    )
+
+
+def cluster_latency_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats) -> Floats:
+    """Seconds of each cluster: distribution, then L local epochs; a round is their sum.
+
+    Both arrays are [..., position]; a member is an index into the devices, or -1 for none
+    (its share must be positive all the same). Returns [...].
+    """
+    distribute_s = seconds.distribute_s[members].max(axis=-1)
+    server_s = seconds.server_s[members].sum(axis=-1)
+    waited_s = seconds.waits.of(members).total_s(shares)
+    latency_s: Floats = distribute_s + seconds.local_epochs * server_s + waited_s
+    return latency_s
+
+
+def device_phase_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats) -> Floats:
+    """Seconds of each phase of one cluster's devices in one local epoch, [phase, position].
+
+    The cluster waits for the slowest distribution, and for the sum of the server's seconds.
+    """
+    link_s = seconds.link_s[:, members]
+    divided_s = link_s / shares
+    divided_s[Phase.DISTRIBUTE] = link_s[Phase.DISTRIBUTE]  # a broadcast has the whole link
+    phase_s: Floats = seconds.fixed_s[:, members] + divided_s
+    return phase_s
+
+
+def _transfer_bits(workload: Workload, *, cut: int) -> dict[Phase, float]:
+    cuts = workload.cuts
+    smashed = workload.batch_size * float(cuts.smashed_bits[cut])
+    labels = workload.batch_size * workload.label_bits
+    model = float(cuts.device_model_bits[cut])
+    is_split = cut < cuts.num_layers
+    return {
+        Phase.DISTRIBUTE: model,
+        Phase.UPLOAD: smashed + labels if is_split else 0.0,
+        Phase.DOWNLOAD: smashed if is_split and cut > 0 else 0.0,
+        Phase.MODEL_UPLOAD: model,
+    }
+
+
+def _with_empty_device(values: Floats) -> Floats:
+    return np.concatenate([values, np.zeros((*values.shape[:-1], 1))], axis=-1)

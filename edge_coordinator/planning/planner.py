@@ -1,0 +1,212 @@
+"""The plan of a round: who can take part, where to cut, who with whom, and why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edge_coordinator.planning.clustering import (
+    GibbsSchedule,
+    default_schedule,
+    gibbs_clusters,
+    random_clusters,
+    sorted_clusters,
+)
+from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_memory_bytes
+from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes
+from edge_coordinator.planning.latency import cluster_latency_s, device_phase_s, phase_seconds
+from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, PredictedPhases
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.spectrum import equal_shares
+from profiles.device import DeviceState
+from profiles.units import Counts
+
+Method = Literal["cpsl", "sl", "fl", "cl"]
+
+NUM_RANDOM_DRAWS = 8
+CUT_SCHEDULE = GibbsSchedule(num_sweeps=10, num_chains=4, warm=0.2, cool=0.02, coldest=0.001)
+"""Enough to compare two cuts by: their clusters are not used."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What the user decides about clusters: their number or their size, and what counts."""
+
+    method: Method
+    num_clusters: int | None = None
+    cluster_size: int | None = None
+    """The most devices in a cluster; wins over `num_clusters`."""
+    balance_weight: float = 0.0
+    """How much slower a cluster counts whose labels have nothing in common with the whole."""
+
+    def sizes(self, num_devices: int) -> Counts:
+        """Size the clusters: of one device (sl), of all (fl, cl) or as asked for (cpsl)."""
+        if self.method == "sl":
+            return cluster_sizes(num_devices, cluster_size=1)
+        if self.method in {"fl", "cl"}:
+            return cluster_sizes(num_devices, num_clusters=1)
+        return cluster_sizes(
+            num_devices, num_clusters=self.num_clusters, cluster_size=self.cluster_size
+        )
+
+    def candidate_cuts(self, num_layers: int) -> range:
+        """List the cuts that are the method's: one for fl and cl, all inner ones otherwise."""
+        match self.method:
+            case "fl":
+                return range(num_layers, num_layers + 1)
+            case "cl":
+                return range(1)
+            case _:
+                return range(1, num_layers)
+
+
+def plan_round(
+    devices: Sequence[DeviceState],
+    workload: Workload,
+    *,
+    grouping: Grouping,
+    cut: CutChoice | int | None,
+    excluded: Mapping[str, str],
+    generator: np.random.Generator,
+    schedule: GibbsSchedule | None = None,
+) -> Plan:
+    """Plan one round for the devices as they are now.
+
+    `cut` is an earlier choice, or a cut that the user fixed, or None to choose one for the
+    present state. `excluded` gives a reason for each device that may not take part. Without a
+    schedule the budget follows the number of devices. A plan may have no clusters, if nobody
+    can take part.
+    """
+    candidates = grouping.candidate_cuts(workload.cuts.num_layers)
+    if cut is not None:
+        cut = cut if isinstance(cut, CutChoice) else CutChoice(cut, prices=())
+        candidates = range(cut.cut, cut.cut + 1)
+    left_out = leave_out(devices, workload, candidates=candidates, excluded=excluded)
+    fleet = Fleet.of([state for state in devices if state.device not in left_out])
+    if fleet.num_devices == 0:
+        return Plan(candidates[0], (), left_out, "no device can take part")
+    sizes = grouping.sizes(fleet.num_devices)
+    choice = cut or choose_cut(
+        [fleet],
+        workload,
+        sizes=sizes,
+        candidates=candidates,
+        schedule=CUT_SCHEDULE,
+        generator=generator,
+    )
+    schedule = schedule or default_schedule(
+        fleet.num_devices, num_clusters=len(sizes), medium=workload.medium
+    )
+    return _plan(
+        fleet,
+        workload,
+        choice=choice,
+        grouping=grouping,
+        schedule=schedule,
+        left_out=left_out,
+        generator=generator,
+    )
+
+
+def leave_out(
+    devices: Sequence[DeviceState],
+    workload: Workload,
+    *,
+    candidates: Sequence[int],
+    excluded: Mapping[str, str],
+) -> dict[str, str]:
+    """Give the reason for each device that cannot take part at any of the candidate cuts."""
+    needed_bytes = device_memory_bytes(workload)[list(candidates)].min()
+    reasons = {}
+    for state in sorted(devices, key=lambda each: each.device):
+        if state.device in excluded:
+            reasons[state.device] = excluded[state.device]
+        elif state.num_samples == 0:
+            reasons[state.device] = "holds no samples"
+        elif state.compute is None:
+            reasons[state.device] = "no measurement of its compute speed"
+        elif state.link is None:
+            reasons[state.device] = "no measurement of its link"
+        elif needed_bytes > state.free_memory_bytes:
+            reasons[state.device] = (
+                f"the smallest device side needs {needed_bytes / 1e6:.3g} MB, "
+                f"{state.free_memory_bytes / 1e6:.3g} MB are free"
+            )
+    return reasons
+
+
+def _plan(
+    fleet: Fleet,
+    workload: Workload,
+    *,
+    choice: CutChoice,
+    grouping: Grouping,
+    schedule: GibbsSchedule,
+    left_out: Mapping[str, str],
+    generator: np.random.Generator,
+) -> Plan:
+    """Cluster the devices that take part and write down why."""
+    seconds = phase_seconds(fleet, workload, cut=choice.cut)
+    pricer = Pricer(seconds, workload.medium, fleet.label_mix, grouping.balance_weight)
+    start = sorted_clusters(pricer, sizes=grouping.sizes(fleet.num_devices))
+    members = gibbs_clusters(pricer, start=start, schedule=schedule, generator=generator)
+    alternatives = _alternatives(pricer, choice, start=start, generator=generator)
+    clusters = tuple(_cluster_plan(fleet, pricer, row[row >= 0]) for row in members)
+    predicted_s = sum(cluster.predicted_s or 0.0 for cluster in clusters)
+    return Plan(
+        cut=choice.cut,
+        clusters=clusters,
+        left_out=left_out,
+        reason=_reason(choice.cut, workload, predicted_s, alternatives, grouping.method),
+        predicted_s=predicted_s,
+        alternatives=alternatives,
+    )
+
+
+def _alternatives(
+    pricer: Pricer, choice: CutChoice, *, start: Counts, generator: np.random.Generator
+) -> Alternatives:
+    """Price what the round could have been instead."""
+    sizes = (start >= 0).sum(axis=-1)
+    draws = np.stack(
+        [random_clusters(sizes=sizes, generator=generator) for _ in range(NUM_RANDOM_DRAWS)]
+    )
+    equal = equal_shares(present=draws >= 0, medium=pricer.medium)
+    equal_s = cluster_latency_s(pricer.seconds, members=draws, shares=equal)
+    random_s = pricer.latency_s(draws, max_exchanges=THOROUGH_EXCHANGES)
+    sorted_s = pricer.latency_s(start, max_exchanges=THOROUGH_EXCHANGES)
+    return Alternatives(
+        sorted_clusters_s=float(sorted_s.sum()),
+        random_clusters_s=float(random_s.sum(axis=-1).mean()),
+        random_equal_shares_s=float(equal_s.sum(axis=-1).mean()),
+        cuts=choice.prices,
+        next_best_cut=choice.next_best,
+    )
+
+
+def _reason(
+    cut: int, workload: Workload, predicted_s: float, alternatives: Alternatives, method: Method
+) -> str:
+    """Say in one sentence what was chosen and what it was chosen over."""
+    reason = f"{method}: {predicted_s:.3g} s predicted at cut {cut} "
+    reason += f"(after {workload.cuts.cut_names[cut]})"
+    other = alternatives.next_best_cut
+    if other is not None:
+        reason += f", {other.expected_s:.3g} s expected at cut {other.cut} (after {other.name})"
+    if method == "cpsl":
+        reason += f", {alternatives.random_clusters_s:.3g} s with random clusters"
+    return reason
+
+
+def _cluster_plan(fleet: Fleet, pricer: Pricer, members: Counts) -> ClusterPlan:
+    """Write down one cluster; members are [position], all present."""
+    shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
+    latency_s = cluster_latency_s(pricer.seconds, members=members, shares=shares)
+    phase_s = device_phase_s(pricer.seconds, members=members, shares=shares)
+    return ClusterPlan(
+        devices=tuple(fleet.devices[member] for member in members),
+        shares=tuple(float(share) for share in shares),
+        predicted_s=float(latency_s),
+        phases=tuple(PredictedPhases(*map(float, column)) for column in phase_s.T),
+    )

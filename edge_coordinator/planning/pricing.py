@@ -1,0 +1,88 @@
+"""What clusters cost: their latency once the link is divided, and how one-sided their data is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_coordinator.planning.latency import PhaseSeconds, cluster_latency_s
+from edge_coordinator.planning.spectrum import allocate_shares
+from profiles.link import Medium
+from profiles.units import Counts, Floats
+
+QUICK_EXCHANGES = 2
+"""Enough to compare two clusters by."""
+MAX_REMEMBERED_DEVICES = 14
+THOROUGH_EXCHANGES = 256
+"""More than a cluster needs; exchanges stop when none gains."""
+
+
+@dataclass(frozen=True)
+class Pricer:
+    """Prices clusters, many at once; members are [..., position], -1 for none."""
+
+    seconds: PhaseSeconds
+    medium: Medium
+    label_mix: Floats | None
+    """Fraction of each class in a device's data, [device, class]."""
+    balance_weight: float
+    """How much slower a cluster counts whose labels have nothing in common with the whole."""
+
+    def shares(self, members: Counts, *, max_exchanges: int) -> Floats:
+        """Divide the link within each cluster, [..., position]."""
+        rows = members.reshape(-1, members.shape[-1])
+        shares = allocate_shares(
+            self.seconds.waits.of(rows),
+            present=rows >= 0,
+            medium=self.medium,
+            max_exchanges=max_exchanges,
+        )
+        return shares.reshape(members.shape)
+
+    def latency_s(self, members: Counts, *, max_exchanges: int) -> Floats:
+        """Seconds of each cluster, [...]."""
+        shares = self.shares(members, max_exchanges=max_exchanges)
+        return cluster_latency_s(self.seconds, members=members, shares=shares)
+
+    def cost_s(self, members: Counts, *, max_exchanges: int) -> Floats:
+        """Seconds of each cluster, lengthened by the imbalance of its labels, [...]."""
+        latency_s = self.latency_s(members, max_exchanges=max_exchanges)
+        if self.label_mix is None or self.balance_weight == 0:
+            return latency_s
+        return latency_s * (1 + self.balance_weight * imbalance(self.label_mix, members))
+
+
+class Prices:
+    """Prices to compare clusters by: exact and found once where the devices are few, else quick.
+
+    A cluster of few devices has a number: the sum of 2 to the power of each member.
+    """
+
+    def __init__(self, pricer: Pricer, num_devices: int) -> None:
+        self._pricer = pricer
+        remembered = 2**num_devices if num_devices <= MAX_REMEMBERED_DEVICES else 0
+        self._cost_s = np.full(remembered, np.nan)
+
+    def __call__(self, members: Counts) -> Floats:
+        """Seconds of each cluster, lengthened by the imbalance of its labels, [...]."""
+        if not self._cost_s.size:
+            return self._pricer.cost_s(members, max_exchanges=QUICK_EXCHANGES)
+        numbers = ((members >= 0) << np.maximum(members, 0)).sum(axis=-1)
+        unknown = np.isnan(self._cost_s[numbers])
+        if unknown.any():
+            new, where = np.unique(numbers[unknown], return_index=True)
+            rows = np.sort(members[unknown][where], axis=-1)
+            self._cost_s[new] = self._pricer.cost_s(rows, max_exchanges=THOROUGH_EXCHANGES)
+        prices: Floats = self._cost_s[numbers]
+        return prices
+
+
+def imbalance(label_mix: Floats, members: Counts) -> Floats:
+    """Tell how far each cluster's label mix is from the whole, 0 for equal to 1 for disjoint.
+
+    The total variation distance, [...]. All devices of a cluster contribute mini-batches of one
+    size, so a mix is the mean of its devices' mixes, however much data each of them holds.
+    """
+    padded = np.concatenate([label_mix, np.zeros((1, label_mix.shape[1]))])
+    cluster_mix = padded[members].sum(axis=-2) / (members >= 0).sum(axis=-1)[..., np.newaxis]
+    distance: Floats = np.abs(cluster_mix - label_mix.mean(axis=0)).sum(axis=-1) / 2
+    return distance

@@ -1,0 +1,98 @@
+"""A small network, random devices to plan for, and the search that tries every partition."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.latency import phase_seconds
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
+from profiles.cuts import CutTable, LayerCost
+from profiles.device import ComputeState, DeviceState
+from profiles.link import IndependentLinks, LinkState, Medium
+from profiles.units import Counts, Floats
+
+CUTS = CutTable(
+    network="small",
+    input_shape=(1, 28, 28),
+    input_bytes=3136,
+    layers=(
+        LayerCost("conv", 2e6, 4e6, 10_000, (16, 14, 14), 12_544),
+        LayerCost("pool", 1e5, 1e5, 0, (16, 7, 7), 3_136),
+        LayerCost("wide", 1e6, 2e6, 400_000, (128,), 512),
+        LayerCost("out", 1e4, 2e4, 5_000, (10,), 40),
+    ),
+)
+
+
+def workload(medium: Medium, *, local_epochs: int = 1) -> Workload:
+    """Ask for mini-batches of 16 with a server of 10 GFLOP/s."""
+    server = ComputeState.of_server(CUTS, forward_flop_per_s=1e10, backward_flop_per_s=1e10)
+    return Workload(CUTS, 16, local_epochs, 8.0, 256_000, server, medium)
+
+
+def device(
+    name: str, *, flop_per_s: float = 1e8, up_bps: float = 1e7, down_bps: float = 1e7
+) -> DeviceState:
+    """Build a device without overheads and with memory to spare."""
+    compute = ComputeState.of_device(
+        CUTS, forward_flop_per_s=flop_per_s, backward_flop_per_s=flop_per_s
+    )
+    return DeviceState(name, 100, 1e9, compute, LinkState(up_bps, down_bps, 0.0, 0.0))
+
+
+def random_devices(generator: np.random.Generator, num_devices: int) -> list[DeviceState]:
+    """Draw devices whose speeds and rates differ by up to thirty times."""
+
+    def draw(middle: float) -> Floats:
+        return middle * 10 ** generator.uniform(-0.75, 0.75, num_devices)
+
+    speeds, ups, downs = draw(1e8), draw(1e7), draw(2e7)
+    return [
+        device(f"d{k:04}", flop_per_s=speeds[k], up_bps=ups[k], down_bps=downs[k])
+        for k in range(num_devices)
+    ]
+
+
+def random_pricer(
+    generator: np.random.Generator,
+    num_devices: int,
+    *,
+    medium: Medium | None = None,
+    local_epochs: int = 1,
+) -> Pricer:
+    """Price clusters of random devices at the cut after `pool`."""
+    work = workload(medium or IndependentLinks(), local_epochs=local_epochs)
+    seconds = phase_seconds(Fleet.of(random_devices(generator, num_devices)), work, cut=2)
+    return Pricer(seconds, work.medium, label_mix=None, balance_weight=0.0)
+
+
+def with_labels(state: DeviceState, label_counts: tuple[int, ...]) -> DeviceState:
+    """Let a device publish its label counts."""
+    return replace(state, label_counts=label_counts)
+
+
+def partitions(devices: Sequence[int], sizes: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
+    """Give every way to divide devices into clusters of these sizes, each of them once."""
+    if not sizes:
+        yield []
+        return
+    first, *others = devices
+    for size in sorted(set(sizes), reverse=True):
+        rest = list(sizes)
+        rest.remove(size)
+        for chosen in combinations(others, size - 1):
+            left = [each for each in others if each not in chosen]
+            for tail in partitions(left, tuple(rest)):
+                yield [(first, *chosen), *tail]
+
+
+def best_of_all_s(pricer: Pricer, sizes: Counts) -> float:
+    """Price every partition and take the cheapest."""
+    every = [
+        [[*cluster, *[-1] * (sizes.max() - len(cluster))] for cluster in partition]
+        for partition in partitions(range(sizes.sum()), tuple(sizes.tolist()))
+    ]
+    return float(pricer.cost_s(np.array(every), max_exchanges=THOROUGH_EXCHANGES).sum(-1).min())
