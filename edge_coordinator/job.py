@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_coordinator.planning.by_hand import InfeasiblePlanError, clusters_of_size, plan_by_hand
-from edge_coordinator.planning.plan import Plan
+from edge_coordinator.planning.by_hand import clusters_of_size, plan_by_hand
+from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.training.edge_model import EdgeModel, Training
 from edge_coordinator.training.schedule import rate_factor

@@ -77,20 +77,23 @@ class Presence:
     async def publish(self) -> None:
         """Publish whatever changes, until cancelled."""
         while True:
-            while self._due:
-                topic = next(iter(self._due))
-                del self._due[topic]
-                await self._bus.publish(topic, self._retained[topic], retain=True)
+            await self._publish_due()
             self._changed.clear()
             await self._changed.wait()
 
     async def leave(self) -> None:
-        """Say goodbye: the retained status becomes offline."""
+        """Publish what is still due and say goodbye: the retained status becomes offline."""
         offline = self._status.model_copy(update={"state": "offline", "phase": ""})
+        self._retain(self._topics.coordinator_status, offline.encode())
         with contextlib.suppress(BusError, TimeoutError):
             async with asyncio.timeout(_GOODBYE_S):
-                topic = self._topics.coordinator_status
-                await self._bus.publish(topic, offline.encode(), retain=True)
+                await self._publish_due()
+
+    async def _publish_due(self) -> None:
+        while self._due:
+            topic = next(iter(self._due))
+            del self._due[topic]
+            await self._bus.publish(topic, self._retained[topic], retain=True)
 
     def _compare(self, delivery: Delivery) -> None:
         try:

@@ -130,6 +130,40 @@ class CoordinatorStatus(Message):
     phase: Words = Field("", description="what it does or waits for, for people")
 
 
+class LayerTiming(Message):
+    """One layer of a job's network on one device."""
+
+    name: Token
+    forward_s: float = Field(ge=0, description="seconds per sample")
+    backward_s: float = Field(ge=0, description="seconds per sample")
+
+
+class ComputeProfile(Message):
+    """How fast a device computes, measured on it, by the engine that trains."""
+
+    network: Token = Field(description="whose layers these are; empty: a generic one")
+    batch_size: Count = Field(ge=1, description="samples in the mini-batch it was measured with")
+    layers: tuple[LayerTiming, ...] = Field((), max_length=5_000)
+    forward_flop_per_s: float = Field(gt=0, description="effective, over all layers")
+    backward_flop_per_s: float = Field(gt=0, description="effective, over all layers")
+    relative_deviation: float = Field(ge=0, description="of the seconds, between repetitions")
+    measured_at_unix_s: float
+
+
+class LinkProfile(Message):
+    """What a device's link carries, measured through the broker."""
+
+    up_bps: float = Field(gt=0, description="bits per second, device to coordinator")
+    up_deviation_bps: float = Field(ge=0)
+    down_bps: float = Field(gt=0, description="bits per second, coordinator to device")
+    down_deviation_bps: float = Field(ge=0)
+    round_trip_s: float = Field(ge=0, description="of an empty message and its answer")
+    round_trip_deviation_s: float = Field(ge=0)
+    message_s: float = Field(ge=0, description="seconds that each message costs at any size")
+    num_transfers: Count = Field(description="transfers that these figures rest on")
+    measured_at_unix_s: float
+
+
 class DeviceProfile(Message):
     """What a device is; retained, for planning and for watching."""
 
@@ -139,9 +173,33 @@ class DeviceProfile(Message):
     num_cores: Count = Field(ge=1)
     memory_bytes: Count = Field(description="physical memory")
     free_memory_bytes: Count
+    resident_bytes: Count = Field(0, description="memory that the agent's process holds")
+    load_fraction: float | None = Field(None, ge=0, description="busy part of all cores")
+    cpu_hz: float | None = Field(None, ge=0)
+    temperature_c: float | None = None
+    battery_fraction: float | None = Field(None, ge=0, le=1)
     num_samples: Count = Field(description="samples of its own data")
     sample_shape: tuple[Count, ...] = Field(max_length=8)
-    measured_at_unix_s: float
+    label_counts: tuple[Count, ...] | None = Field(
+        None,
+        max_length=100_000,
+        description="samples of each class; only where the device was told to publish them",
+    )
+    compute: ComputeProfile | None = None
+    link: LinkProfile | None = None
+    measured_at_unix_s: float = Field(description="of the facts that have no time of their own")
+
+
+class PhaseSeconds(Message):
+    """Seconds of one device in one local epoch, phase by phase."""
+
+    distribute_s: float = Field(ge=0)
+    forward_s: float = Field(ge=0)
+    upload_s: float = Field(ge=0, description="smashed data and labels")
+    server_s: float = Field(ge=0, description="of the server, for this device's mini-batch")
+    download_s: float = Field(ge=0, description="gradients")
+    backward_s: float = Field(ge=0, description="and the update")
+    model_upload_s: float = Field(ge=0)
 
 
 class Assignment(Message):

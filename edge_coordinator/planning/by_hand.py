@@ -2,11 +2,7 @@
 
 from collections.abc import Sequence
 
-from edge_coordinator.planning.plan import ClusterPlan, Plan
-
-
-class InfeasiblePlanError(ValueError):
-    """No plan does what was asked for."""
+from edge_coordinator.planning.plan import ClusterPlan, InfeasiblePlanError, Plan
 
 
 def plan_by_hand(devices: Sequence[str], *, cut: int, num_clusters: int) -> Plan:

@@ -1,8 +1,6 @@
 """Whole runs over the memory bus: what may not change the result, and what may not stop a run."""
 
-import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -79,7 +77,7 @@ async def test_devices_evaluate_where_the_coordinator_has_no_test_set() -> None:
 
 
 async def test_the_average_weighs_each_device_by_its_samples_and_leaves_one_alone() -> None:
-    one, other = np.float32([1.0, 3.0]), np.float32([5.0, 1.0])
+    one, other = np.array([1.0, 3.0], np.float32), np.array([5.0, 1.0], np.float32)
     averaged = average({"b": [other], "a": [one]}, {"a": 3, "b": 1})
     assert averaged[0].tolist() == [2.0, 2.5]
     alone = average({"a": [one / 3]}, {"a": 7, "b": 5})
