@@ -5,7 +5,7 @@ import asyncio
 import logging
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from edge_coordinator.local import run_local, show_shards
 from edge_coordinator.progress import Observer
 from edge_coordinator.record import RunDirectory
 from edge_coordinator.serve import serve_job
+from edge_coordinator.settings import JobSettings
 from edge_coordinator.show_model import model_table
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.allocator import keep_freed_memory
@@ -71,56 +72,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _local(flags: argparse.Namespace, console: Console) -> int:
-    settings = load_job(flags.config, _overrides(flags))
-    base_dir = Path.cwd()
-    data = load_source(settings.data.source, base_dir=base_dir)
-    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=base_dir, data=data)
+    settings = _settings(flags)
+    data = load_source(settings.data.source, base_dir=Path.cwd())
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
     show_shards(console, settings, data)
-    return _run(console, job, model, flags, base_dir=base_dir, local=True)
+    directory = _directory(flags, job, model)
+
+    def train(observers: Sequence[Observer]) -> Coroutine[None, None, None]:
+        return run_local(
+            job,
+            model,
+            console=console,
+            directory=directory,
+            observers=observers,
+            base_dir=Path.cwd(),
+        )
+
+    return _run(console, job, model, directory, train)
 
 
 def _coordinator(flags: argparse.Namespace, console: Console) -> int:
-    settings = load_job(flags.config, _overrides(flags))
-    if settings.broker.url is None:
-        raise SettingsError(
-            "which broker? give --broker mqtt://host:1883, or broker.url in the file"
+    settings = _settings(flags)
+    url = settings.broker.url
+    if url is None:
+        raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
+    directory = _directory(flags, job, model)
+
+    def train(observers: Sequence[Observer]) -> Coroutine[None, None, None]:
+        return serve_job(
+            job,
+            model,
+            url=url,
+            observers=observers,
+            progress=directory,
+            on_waiting=console.print if flags.wait else None,
         )
-    base_dir = Path.cwd()
-    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=base_dir, data=None)
-    return _run(console, job, model, flags, base_dir=base_dir, local=False)
+
+    return _run(console, job, model, directory, train)
+
+
+def _settings(flags: argparse.Namespace) -> JobSettings:
+    if flags.resume is None:
+        return load_job(flags.config, _overrides(flags))
+    if flags.config is not None:
+        raise SettingsError("--resume goes on with the job of its run; leave --config out")
+    return load_job(flags.resume / "job.toml", _overrides(flags))
+
+
+def _directory(flags: argparse.Namespace, job: Job, model: EdgeModel) -> RunDirectory:
+    if flags.resume is None:
+        return RunDirectory.make(job.settings, now=datetime.now().astimezone())
+    directory = RunDirectory.resume(flags.resume, model)
+    if directory.reached.round >= job.num_rounds:
+        raise SettingsError(
+            f"{flags.resume} has done its {directory.reached.round} rounds; "
+            "to train on, give a larger --rounds"
+        )
+    return directory
 
 
 def _run(
     console: Console,
     job: Job,
     model: EdgeModel,
-    flags: argparse.Namespace,
-    *,
-    base_dir: Path,
-    local: bool,
+    directory: RunDirectory,
+    train: Callable[[Sequence[Observer]], Coroutine[None, None, None]],
 ) -> int:
     """Train, then write down what there is to write, however it ended."""
-    directory = RunDirectory.make(job.settings, now=datetime.now())
-    url = job.settings.broker.url
     try:
         with RunView(console) as view:
-            observers: list[Observer] = [view, directory]
-            if local:
-                training = run_local(
-                    job,
-                    model,
-                    console=console,
-                    directory=directory,
-                    observers=observers,
-                    base_dir=base_dir,
-                )
-            else:
-                assert url is not None
-                on_waiting = console.print if flags.wait else None
-                training = serve_job(
-                    job, model, url=url, observers=observers, on_waiting=on_waiting
-                )
-            asyncio.run(training)
+            asyncio.run(train([view, directory]))
     except BaseException:
         _finish(console, directory, job, model, complete=False)
         raise
@@ -147,8 +169,11 @@ def _finish(
     state = "trained" if complete else "stopped after"
     console.print(
         f"{state} {last.round} rounds in {last.elapsed_s:.1f} s: {outcome}"
-        f"results in {directory.path}"
+        f"results in {directory.path}",
+        soft_wrap=True,
     )
+    if not complete:
+        console.print(f"to go on, give --resume {directory.path}", soft_wrap=True)
 
 
 def _model(flags: argparse.Namespace, console: Console) -> int:
@@ -213,6 +238,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_job_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUNDIR", help="go on with a run from its last checkpoint"
+    )
     for flag, key, metavar in _JOB_FLAGS:
         parser.add_argument(f"--{flag}", metavar=metavar, help=f"{key} of the job file")
     parser.add_argument(
