@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from runtime.bus import Bus
 from runtime.errors import MalformedMessageError
@@ -31,6 +32,12 @@ def leaf_of(kind: FrameKind) -> str:
 async def send_frame(bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int) -> int:
     """Publish a frame in chunks; the bytes of its payloads, once the broker has them all."""
     room = min(chunk_bytes, bus.max_payload_bytes - CHUNK_HEADER.size)
+    chunks = encode_chunks(frame, chunk_bytes=room)
+    first = next(chunks)
+    second = next(chunks, None)
+    if second is None:  # Most frames: no need of tasks.
+        await bus.publish(topic, first, retain=False)
+        return len(first)
     window = asyncio.Semaphore(MAX_UNACKNOWLEDGED_CHUNKS)
     num_bytes = 0
 
@@ -41,7 +48,7 @@ async def send_frame(bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int) ->
             window.release()
 
     async with asyncio.TaskGroup() as tasks:
-        for chunk in encode_chunks(frame, chunk_bytes=room):
+        for chunk in chain((first, second), chunks):
             await window.acquire()
             num_bytes += len(chunk)
             tasks.create_task(publish(chunk), name=f"publish {topic}")

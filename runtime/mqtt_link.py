@@ -224,7 +224,7 @@ class MqttLink:
         self._deliver(Delivery(topic, memoryview(message.payload).toreadonly(), message.retain))
 
     def _on_register_write(
-        self, client: paho.Client, _userdata: object, sock: "paho.SocketLike"
+        self, _client: paho.Client, _userdata: object, _sock: "paho.SocketLike"
     ) -> None:
         # The socket takes most packets at once: watching it for each would cost more than sending.
         self._loop.call_soon(self._guard, self._write)
