@@ -162,7 +162,7 @@ class Turn:
     def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
         keys = [(self._key(device), size) for device, size in sizes.items()]
         # Random layers that we do not know draw from torch's own generator.
-        torch.manual_seed(torch_seed(keys[0][0]))
+        torch.default_generator.manual_seed(torch_seed(keys[0][0]))
         layers = self._server_side.layers
         set_dropout_keys(layers, keys)
         outputs: torch.Tensor = layers.train()(inputs)
