@@ -115,9 +115,11 @@ async def _agent() -> AsyncIterator[tuple[Agent, Peer]]:
         peer = Peer(broker.connect("coordinator"))
         serving = asyncio.create_task(agent.serve())
         await peer.listen()
-        yield agent, peer
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        try:
+            yield agent, peer
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
 
 
 Disturb = Callable[[Agent], None]

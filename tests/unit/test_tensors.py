@@ -245,6 +245,14 @@ def test_a_frame_that_was_not_asked_for_is_counted_and_dropped() -> None:
     assert inbox.num_stale == 5
 
 
+def test_a_frame_of_one_kind_among_those_of_another_is_refused() -> None:
+    tensor = _floats(10)
+    [chunk] = encode_chunks(_smashed(tensor), chunk_bytes=100)
+    inbox = FrameInbox(lambda *_: specs_of([tensor]))
+    with pytest.raises(MalformedMessageError, match="a smashed frame among weights"):
+        inbox.feed(memoryview(chunk), kind=FrameKind.WEIGHTS)
+
+
 def test_more_chunks_than_a_header_can_count_are_refused_before_one_is_sent() -> None:
     with pytest.raises(ValueError, match="chunks"):
         next(encode_chunks(_smashed(_floats(70_000)), chunk_bytes=4))
