@@ -71,6 +71,7 @@ async def _serve(
         loop.add_reader(sys.stdin, _on_stdin, ended)
     tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
     with ThreadPoolExecutor(1, "compute", _start_compute, (settings,)) as compute:
+        compute.submit(int)  # The engine is imported while the coordinator is waited for.
         async with asyncio.TaskGroup() as tasks:
             serving = [
                 tasks.create_task(
@@ -145,7 +146,10 @@ def _start_compute(settings: AgentSettings) -> None:
     if settings.engine == "torch":
         import torch  # noqa: PLC0415
 
+        from runtime.models.side import warm_up  # noqa: PLC0415
+
         torch.set_num_threads(settings.num_threads)
+        warm_up()
 
 
 def _on_stdin(ended: asyncio.Event) -> None:

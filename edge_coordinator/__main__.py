@@ -2,12 +2,11 @@
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from edge_coordinator.job import Job
     from edge_coordinator.progress import Observer
     from edge_coordinator.record import RunDirectory
+    from edge_coordinator.settings import JobSettings
     from edge_coordinator.training.edge_model import EdgeModel
 
 
@@ -51,68 +51,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _local(flags: argparse.Namespace, console: Console) -> int:
     from edge_coordinator.job import prepare_job
-    from edge_coordinator.job_file import load_job
-    from edge_coordinator.local import show_shards
+    from edge_coordinator.local import run_local, show_shards
     from runtime.datasets.sources import load_source
 
-    settings = load_job(flags.config, _overrides(flags))
-    base_dir = Path.cwd()
-    data = load_source(settings.data.source, base_dir=base_dir)
-    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=base_dir, data=data)
+    settings = _settings(flags)
+    data = load_source(settings.data.source, base_dir=Path.cwd())
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
     show_shards(console, settings, data)
-    return _run(console, job, model, flags, base_dir=base_dir, local=True)
+    directory = _directory(flags, job, model)
+
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
+        return run_local(
+            job,
+            model,
+            console=console,
+            directory=directory,
+            observers=observers,
+            base_dir=Path.cwd(),
+        )
+
+    return _run(console, job, model, directory, train)
 
 
 def _coordinator(flags: argparse.Namespace, console: Console) -> int:
     from edge_coordinator.job import prepare_job
+    from edge_coordinator.serve import serve_job
+
+    settings = _settings(flags)
+    url = settings.broker.url
+    if url is None:
+        raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
+    directory = _directory(flags, job, model)
+
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
+        return serve_job(
+            job,
+            model,
+            url=url,
+            observers=observers,
+            progress=directory,
+            on_waiting=console.print if flags.wait else None,
+        )
+
+    return _run(console, job, model, directory, train)
+
+
+def _settings(flags: argparse.Namespace) -> "JobSettings":
     from edge_coordinator.job_file import load_job
 
-    settings = load_job(flags.config, _overrides(flags))
-    if settings.broker.url is None:
+    if flags.resume is None:
+        return load_job(flags.config, _overrides(flags))
+    if flags.config is not None:
+        raise SettingsError("--resume goes on with the job of its run; leave --config out")
+    return load_job(flags.resume / "job.toml", _overrides(flags))
+
+
+def _directory(flags: argparse.Namespace, job: "Job", model: "EdgeModel") -> "RunDirectory":
+    from edge_coordinator.record import RunDirectory
+
+    if flags.resume is None:
+        return RunDirectory.make(job.settings, now=datetime.now().astimezone())
+    directory = RunDirectory.resume(flags.resume, model)
+    if directory.reached.round >= job.num_rounds:
         raise SettingsError(
-            "which broker? give --broker mqtt://host:1883, or broker.url in the file"
+            f"{flags.resume} has done its {directory.reached.round} rounds; "
+            "to train on, give a larger --rounds"
         )
-    base_dir = Path.cwd()
-    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=base_dir, data=None)
-    return _run(console, job, model, flags, base_dir=base_dir, local=False)
+    return directory
 
 
 def _run(
     console: Console,
     job: "Job",
     model: "EdgeModel",
-    flags: argparse.Namespace,
-    *,
-    base_dir: Path,
-    local: bool,
+    directory: "RunDirectory",
+    train: Callable[["Sequence[Observer]"], Coroutine[None, None, None]],
 ) -> int:
     """Train, then write down what there is to write, however it ended."""
     from edge_coordinator.console import RunView
-    from edge_coordinator.local import run_local
-    from edge_coordinator.record import RunDirectory
-    from edge_coordinator.serve import serve_job
 
-    directory = RunDirectory.make(job.settings, now=datetime.now())
-    url = job.settings.broker.url
     try:
         with RunView(console) as view:
-            observers: list[Observer] = [view, directory]
-            if local:
-                training = run_local(
-                    job,
-                    model,
-                    console=console,
-                    directory=directory,
-                    observers=observers,
-                    base_dir=base_dir,
-                )
-            else:
-                assert url is not None
-                on_waiting = console.print if flags.wait else None
-                training = serve_job(
-                    job, model, url=url, observers=observers, on_waiting=on_waiting
-                )
-            asyncio.run(training)
+            asyncio.run(train([view, directory]))
     except BaseException:
         _finish(console, directory, job, model, complete=False)
         raise
@@ -139,8 +160,11 @@ def _finish(
     state = "trained" if complete else "stopped after"
     console.print(
         f"{state} {last.round} rounds in {last.elapsed_s:.1f} s: {outcome}"
-        f"results in {directory.path}"
+        f"results in {directory.path}",
+        soft_wrap=True,
     )
+    if not complete:
+        console.print(f"to go on, give --resume {directory.path}", soft_wrap=True)
 
 
 def _model(flags: argparse.Namespace, console: Console) -> int:
@@ -157,28 +181,25 @@ def _model(flags: argparse.Namespace, console: Console) -> int:
 
 
 def _monitor(flags: argparse.Namespace, console: Console) -> int:
-    from edge_coordinator.monitor import Show, monitor
+    from edge_coordinator.monitor import monitor
     from edge_coordinator.show_site import LiveSite
     from edge_coordinator.site_line import SiteLines
 
-    broker = str(parse_broker_url(flags.broker))
     if not (flags.once or flags.json or console.is_terminal):
         raise SettingsError("the live view needs a terminal; without one, take --once or --json")
-    with contextlib.ExitStack() as stack:
-        site = LiveSite(console, broker=broker)
-        show: Show = site.show if not flags.once else site.print
-        if flags.json:
-            show = SiteLines(_print_line, broker=broker).show
-        elif not flags.once:
-            stack.enter_context(site)
-        tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
-        watching = monitor(flags.broker, flags.site, tls=tls, show=show, once=flags.once)
-        try:
-            asyncio.run(watching)
-        except* KeyboardInterrupt:
-            pass  # That is how one stops watching.
-        except* BrokenPipeError:  # Whoever read our lines has had enough.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    broker = str(parse_broker_url(flags.broker))
+    tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
+    site, lines = LiveSite(console, broker=broker), SiteLines(_print_line, broker=broker)
+    show = lines.show if flags.json else site.print if flags.once else site.show
+    watching = monitor(flags.broker, flags.site, tls=tls, show=show, once=flags.once)
+    try:
+        asyncio.run(watching)
+    except* KeyboardInterrupt:
+        pass  # That is how one stops watching.
+    except* BrokenPipeError:  # Whoever read our lines has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        site.close()
     return 0
 
 

@@ -68,6 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_job_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUNDIR", help="go on with a run from its last checkpoint"
+    )
     for flag, key, metavar in JOB_FLAGS:
         parser.add_argument(f"--{flag}", metavar=metavar, help=f"{key} of the job file")
     parser.add_argument(

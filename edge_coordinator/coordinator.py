@@ -5,7 +5,10 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
+from edge_coordinator.checkpoint import Reached
 from edge_coordinator.cluster import Member, RemoteCluster
 from edge_coordinator.conversation import Conversation, DeviceGoneError
 from edge_coordinator.edge_worker import EdgeWorker, OffLoopEdge
@@ -38,29 +41,50 @@ class Trained:
     lost: dict[str, str]
 
 
+class SavedProgress(Protocol):
+    """Where a run began or goes on, and where it is written down how far it has come."""
+
+    @property
+    def reached(self) -> Reached:
+        """The last round that is done."""
+        ...
+
+    def save(self, model: EdgeModel, reached: Reached) -> None:
+        """Write down that a round is done."""
+        ...
+
+
 class Coordinator:
     """Runs a job with whatever devices are there."""
 
     def __init__(
-        self, job: Job, model: EdgeModel, conversation: Conversation, observers: Sequence[Observer]
+        self,
+        job: Job,
+        model: EdgeModel,
+        conversation: Conversation,
+        observers: Sequence[Observer],
+        progress: SavedProgress,
     ) -> None:
         self._job = job
         self._model = model
         self._conversation = conversation
         self._registry = conversation.registry
         self._observers = observers
+        self._progress = progress
 
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
         await self._until_there(self._job.settings.devices.count)
-        self._started_s = time.monotonic()
-        round_, is_over = 1, False
+        self._started_s = time.monotonic() - self._progress.reached.elapsed_s
+        round_, is_over = self._progress.reached.round + 1, False
         while not is_over:
             report = await self._round(round_, worker)
             if report is None:
                 await self._until_there(1)
                 continue
             self._tell(RoundDone(report))
+            reached = Reached(report.round, report.elapsed_s)
+            await worker.do(partial(self._progress.save, self._model, reached))
             is_over = self._job.is_over(report)
             round_ += 1
         await asyncio.gather(*(self._conversation.stop(device) for device in self._registry.ready))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from edge_coordinator.conversation import Conversation
-from edge_coordinator.coordinator import Coordinator
+from edge_coordinator.coordinator import Coordinator, SavedProgress
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.job import Job
 from edge_coordinator.presence import Presence
@@ -25,6 +25,7 @@ async def serve_job(
     *,
     url: str,
     observers: Sequence[Observer],
+    progress: SavedProgress,
     on_waiting: Callable[[str], None] | None,
 ) -> None:
     """Train a job with the devices of a broker; with `on_waiting`, wait for the broker too."""
@@ -39,7 +40,7 @@ async def serve_job(
         on_waiting=on_waiting,
         tls=TlsFiles(broker.cafile, broker.certfile, broker.keyfile),
     ) as bus:
-        await serve_on(bus, job, model, status=status, observers=observers)
+        await serve_on(bus, job, model, status=status, observers=observers, progress=progress)
 
 
 async def serve_on(
@@ -49,6 +50,7 @@ async def serve_on(
     *,
     status: CoordinatorStatus,
     observers: Sequence[Observer],
+    progress: SavedProgress,
 ) -> None:
     """Train a job over a bus that stands."""
     topics = Topics(job.settings.site)
@@ -64,7 +66,7 @@ async def serve_on(
         on_other=presence.receive,
         on_connected=presence.republish,
     )
-    coordinator = Coordinator(job, model, conversation, [*observers, presence])
+    coordinator = Coordinator(job, model, conversation, [*observers, presence], progress)
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -18,22 +18,16 @@ _MOST_REMARKS = 2
 
 
 class LiveSite:
-    """Shows a site on a terminal: once, or as long as the block lasts, on a screen of its own."""
+    """Shows a site on a terminal: once, or again and again on a screen of its own."""
 
     def __init__(self, console: Console, *, broker: str) -> None:
         self._console = console
         self._broker = broker
         self._live = Live(console=console, screen=True, auto_refresh=False)
 
-    def __enter__(self) -> "LiveSite":
-        self._live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._live.stop()
-
     def show(self, state: SiteState) -> None:
-        """Put a state in the place of the one before."""
+        """Put a state in the place of the one before, until `close`."""
+        self._live.start()
         screen = site_screen(
             state, broker=self._broker, console=self._console, num_lines=self._console.height
         )
@@ -44,6 +38,10 @@ class LiveSite:
         self._console.print(
             site_screen(state, broker=self._broker, console=self._console, num_lines=None)
         )
+
+    def close(self) -> None:
+        """Give the terminal back as it was."""
+        self._live.stop()
 
 
 def site_screen(

@@ -73,10 +73,9 @@ def plan_round(
 ) -> Plan:
     """Plan one round for the devices as they are now.
 
-    `cut` is an earlier choice, or a cut that the user fixed, or None to choose one for the
-    present state. `excluded` gives a reason for each device that may not take part. Without a
-    schedule the budget follows the number of devices. A plan may have no clusters, if nobody
-    can take part.
+    `cut` is an earlier choice, a fixed cut, or None to choose for the present state. `excluded`
+    gives each barred device's reason. Without a schedule the budget follows the number of
+    devices. If nobody can take part, the plan has no clusters.
     """
     candidates = grouping.candidate_cuts(workload.cuts.num_layers)
     if cut is not None:
@@ -86,26 +85,17 @@ def plan_round(
     fleet = Fleet.of([state for state in devices if state.device not in left_out])
     if fleet.num_devices == 0:
         return Plan(candidates[0], (), left_out, "no device can take part")
-    sizes = grouping.sizes(fleet.num_devices)
-    choice = cut or choose_cut(
-        [fleet],
-        workload,
-        sizes=sizes,
-        candidates=candidates,
-        schedule=CUT_SCHEDULE,
-        generator=generator,
-    )
-    schedule = schedule or default_schedule(
-        fleet.num_devices, num_clusters=len(sizes), medium=workload.medium
-    )
+    if cut is None:
+        cut = choose_cut(
+            [fleet],
+            workload,
+            sizes=grouping.sizes(fleet.num_devices),
+            candidates=candidates,
+            schedule=CUT_SCHEDULE,
+            generator=generator,
+        )
     return _plan(
-        fleet,
-        workload,
-        choice=choice,
-        grouping=grouping,
-        schedule=schedule,
-        left_out=left_out,
-        generator=generator,
+        fleet, workload, cut, left_out, grouping=grouping, schedule=schedule, generator=generator
     )
 
 
@@ -139,17 +129,20 @@ def leave_out(
 def _plan(
     fleet: Fleet,
     workload: Workload,
-    *,
     choice: CutChoice,
-    grouping: Grouping,
-    schedule: GibbsSchedule,
     left_out: Mapping[str, str],
+    *,
+    grouping: Grouping,
+    schedule: GibbsSchedule | None,
     generator: np.random.Generator,
 ) -> Plan:
     """Cluster the devices that take part and write down why."""
     seconds = phase_seconds(fleet, workload, cut=choice.cut)
     pricer = Pricer(seconds, workload.medium, fleet.label_mix, grouping.balance_weight)
     start = sorted_clusters(pricer, sizes=grouping.sizes(fleet.num_devices))
+    schedule = schedule or default_schedule(
+        fleet.num_devices, num_clusters=len(start), medium=workload.medium
+    )
     members = gibbs_clusters(pricer, start=start, schedule=schedule, generator=generator)
     alternatives = _alternatives(pricer, choice, start=start, generator=generator)
     clusters = tuple(_cluster_plan(fleet, pricer, row[row >= 0]) for row in members)

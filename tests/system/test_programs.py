@@ -1,0 +1,150 @@
+"""The two programs as their users start them: real processes, a real broker."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import psutil
+import pytest
+from safetensors.numpy import load_file
+
+from edge_coordinator.__main__ import main
+from edge_coordinator.local_broker import find_mosquitto, local_broker
+
+CPSL = (sys.executable, "-m", "edge_coordinator")
+AGENT = (sys.executable, "-m", "device_agent")
+
+
+async def _start(*arguments: str, cwd: Path) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *arguments, cwd=cwd, stdout=PIPE, stderr=STDOUT, start_new_session=True
+    )
+
+
+async def _output(process: Process) -> str:
+    output, _ = await process.communicate()
+    return output.decode()
+
+
+async def _until(process: Process, words: str) -> None:
+    """Read a program's output up to a line with these words."""
+    assert process.stdout is not None
+    while words not in (line := (await process.stdout.readline()).decode()):
+        assert line, f"the program ended before it said {words!r}"
+
+
+@pytest.mark.parametrize("broker", ["mosquitto", "amqtt"])
+async def test_a_local_run_leaves_its_settings_its_rounds_its_model_and_its_curves(
+    broker: str, tmp_path: Path
+) -> None:
+    if broker == "mosquitto" and find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed on this machine")
+    process = await _start(
+        *CPSL, "local", "--broker", broker, "--rounds", "2", "--devices", "3", cwd=tmp_path
+    )
+    output = await _output(process)
+    assert process.returncode == 0, output
+    assert f"broker: {broker}" in output
+    (run,) = (tmp_path / "runs").iterdir()
+    rounds = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+    assert [each["round"] for each in rounds] == [1, 2]
+    assert (run / "curves.png").stat().st_size > 10_000
+    assert "rounds = 2" in (run / "job.toml").read_text()
+    _onnx_holds_the_weights(run)
+
+
+def _onnx_holds_the_weights(run: Path) -> None:
+    weights = load_file(run / "model.safetensors")
+    session = onnxruntime.InferenceSession(run / "model.onnx")
+    (outputs,) = session.run(None, {"input": np.zeros((5, 1, 28, 28), np.float32)})
+    assert outputs.shape == (5, 10)
+    assert weights["fc3.bias"].shape == (10,)
+
+
+async def test_ctrl_c_ends_everything_and_says_where_the_results_are(tmp_path: Path) -> None:
+    process = await _start(*CPSL, "local", "--rounds", "10000", cwd=tmp_path)
+    await _until(process, "round 2,")
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert len(started) >= 2
+    process.send_signal(signal.SIGINT)
+    output = await _output(process)
+    assert process.returncode == 130
+    assert "stopped after" in output
+    assert "results in" in output
+    _gone, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "model.safetensors").exists()
+
+
+async def test_agents_and_coordinator_meet_on_a_broker_in_any_order(tmp_path: Path) -> None:
+    async with local_broker("auto", None) as broker:
+        common = ("--broker", broker.url, "--data", "digits")
+        early = await _start(*AGENT, *common, "--id", "pi-1", "--shard", "0/2", cwd=tmp_path)
+        await _until(early, "waiting for a coordinator")
+        taken = await _start(*AGENT, *common, "--id", "pi-1", cwd=tmp_path)
+        coordinator = await _start(
+            *CPSL, "coordinator", "--broker", broker.url, "--devices", "2", "--rounds", "2",
+            cwd=tmp_path,
+        )  # fmt: skip
+        await _until(coordinator, "1 of 2 devices are ready (pi-1)")
+        late = await _start(*AGENT, *common, "--id", "pi-2", "--shard", "1/2", cwd=tmp_path)
+        output = await _output(coordinator)
+        assert coordinator.returncode == 0, output
+        assert "device id 'pi-1'" in await _output(taken)
+        assert taken.returncode == 1
+        for agent in (early, late):
+            agent.terminate()
+            await _output(agent)
+            assert agent.returncode == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("coordinator", "--broker", "mqtt://127.0.0.1:{port}"), "connection refused"),
+        (("coordinator",), "which broker?"),
+        (("local", "--model", "lenett"), "no model named 'lenett'"),
+        (("local", "--cut", "pool9"), "no layer named 'pool9'"),
+        (("local", "--cut", "77"), "a cut is a number from 0 to 12"),
+        (("local", "--data", "mnist:nowhere"), "does not exist"),
+        (("local", "--clusters", "7"), "7 clusters are more than 6 devices"),
+        (("local", "--devices", "2000"), "would get no samples"),
+        (("local", "--model", "resnet8", "--cut", "1"), "does not fit model resnet8"),
+        (("local", "--rounds", "zero"), "training.rounds = 'zero'"),
+        (("local", "--config", "no.toml"), "cannot read no.toml"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_a_non_zero_exit(
+    arguments: Sequence[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    port = _free_port()
+    assert main([argument.format(port=port) for argument in arguments]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_an_agent_starts_without_torch() -> None:
+    program = "import sys; sys.modules['torch'] = None; import device_agent.__main__"
+    subprocess.run([sys.executable, "-c", program], check=True)
