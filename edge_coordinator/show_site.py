@@ -127,7 +127,7 @@ def seconds_of(report: RoundReport) -> str:
     if report.predicted_round_s is None:
         return took
     error = report.relative_error
-    by = f", {error:+.1%}" if error is not None else ""
+    by = f", {error:+z.1%}" if error is not None else ""
     return f"{took} ({report.predicted_round_s:.3g} s predicted{by})"
 
 
