@@ -1,6 +1,7 @@
 """The coordinator of a run: devices in, rounds of training, reports out."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from edge_coordinator.training.algorithm import ClusterLostError, train_cluster,
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
 from runtime.messages import ClusterReport, Join, PlanReport, RoundReport
 
+ASK_AGAIN_S = 15.0
+"""How long to wait for a device to come before those that did not answer are asked again."""
 EVALUATION_CLUSTER = 0xFFFF
 """The cluster number of a round's evaluation on the devices, after all that train."""
 
@@ -107,7 +110,9 @@ class Coordinator:
             refused = "".join(f"; {d}: {why}" for d, why in self._registry.refusals.items())
             self._job.check_refusals(self._registry.refusals)
             self._tell(Waiting(f"{len(ready)} of {num_devices} devices are ready{names}{refused}"))
-            await self._conversation.changed.wait()
+            with contextlib.suppress(TimeoutError):  # One that was silent may answer now.
+                async with asyncio.timeout(ASK_AGAIN_S):
+                    await self._conversation.changed.wait()
 
     async def _admit(self) -> None:
         """Assign the job to every device that is there and has not answered yet."""
