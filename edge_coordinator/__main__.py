@@ -3,63 +3,41 @@
 import argparse
 import asyncio
 import logging
+import os
 import secrets
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
 
-from edge_coordinator.console import RunView
-from edge_coordinator.job import Job, prepare_job
-from edge_coordinator.job_file import load_job, parse_assignment
-from edge_coordinator.local import run_local, show_shards
-from edge_coordinator.progress import Observer
-from edge_coordinator.record import RunDirectory
-from edge_coordinator.serve import serve_job
-from edge_coordinator.settings import JobSettings
-from edge_coordinator.show_model import model_table
-from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.command_line import JOB_FLAGS, build_parser
 from runtime.allocator import keep_freed_memory
-from runtime.datasets.sources import load_source
+from runtime.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import EdgeError, SettingsError, root_cause
-from runtime.models.cut_table import measure_cut_table
-from runtime.models.load import input_shape_of, load_network
 
-# Flag, key of the job file, metavar. Every other key goes by --set.
-_JOB_FLAGS = (
-    ("devices", "devices.count", "N"),
-    ("clusters", "plan.clusters", "M"),
-    ("cluster-size", "plan.cluster_size", "K"),
-    ("cut", "plan.cut", "LAYER"),
-    ("rounds", "training.rounds", "T"),
-    ("local-epochs", "training.local_epochs", "L"),
-    ("batch-size", "training.batch_size", "B"),
-    ("method", "training.method", "NAME"),
-    ("learning-rate", "training.server_optimizer.learning_rate", "RATE"),
-    ("model", "model.name", "NAME"),
-    ("data", "data.source", "SOURCE"),
-    ("partition", "data.partition", "HOW"),
-    ("test", "data.test", "SOURCE"),
-    ("target-accuracy", "evaluation.target_accuracy", "FRACTION"),
-    ("seed", "seed", "N"),
-    ("site", "site", "NAME"),
-    ("output", "output", "DIR"),
-)
+# PyTorch takes seconds to import, and watching should start at once: so each command imports
+# what it needs when it runs.
+if TYPE_CHECKING:
+    from edge_coordinator.job import Job
+    from edge_coordinator.progress import Observer
+    from edge_coordinator.record import RunDirectory
+    from edge_coordinator.settings import JobSettings
+    from edge_coordinator.training.edge_model import EdgeModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; its exit code."""
-    flags = _parser().parse_args(arguments)
+    flags = build_parser().parse_args(arguments)
     console = Console()
     handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%X")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     keep_freed_memory()
     try:
-        exit_code: int = flags.run(flags, console)
+        exit_code: int = _COMMANDS[flags.command](flags, console)
     except KeyboardInterrupt:
         return 130
     except (EdgeError, BaseExceptionGroup) as error:
@@ -72,13 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _local(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.job import prepare_job
+    from edge_coordinator.local import run_local, show_shards
+    from runtime.datasets.sources import load_source
+
     settings = _settings(flags)
     data = load_source(settings.data.source, base_dir=Path.cwd())
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
     show_shards(console, settings, data)
     directory = _directory(flags, job, model)
 
-    def train(observers: Sequence[Observer]) -> Coroutine[None, None, None]:
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
         return run_local(
             job,
             model,
@@ -92,6 +74,9 @@ def _local(flags: argparse.Namespace, console: Console) -> int:
 
 
 def _coordinator(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.job import prepare_job
+    from edge_coordinator.serve import serve_job
+
     settings = _settings(flags)
     url = settings.broker.url
     if url is None:
@@ -99,7 +84,7 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> int:
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
     directory = _directory(flags, job, model)
 
-    def train(observers: Sequence[Observer]) -> Coroutine[None, None, None]:
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
         return serve_job(
             job,
             model,
@@ -112,7 +97,9 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> int:
     return _run(console, job, model, directory, train)
 
 
-def _settings(flags: argparse.Namespace) -> JobSettings:
+def _settings(flags: argparse.Namespace) -> "JobSettings":
+    from edge_coordinator.job_file import load_job
+
     if flags.resume is None:
         return load_job(flags.config, _overrides(flags))
     if flags.config is not None:
@@ -120,7 +107,9 @@ def _settings(flags: argparse.Namespace) -> JobSettings:
     return load_job(flags.resume / "job.toml", _overrides(flags))
 
 
-def _directory(flags: argparse.Namespace, job: Job, model: EdgeModel) -> RunDirectory:
+def _directory(flags: argparse.Namespace, job: "Job", model: "EdgeModel") -> "RunDirectory":
+    from edge_coordinator.record import RunDirectory
+
     if flags.resume is None:
         return RunDirectory.make(job.settings, now=datetime.now().astimezone())
     directory = RunDirectory.resume(flags.resume, model)
@@ -134,12 +123,14 @@ def _directory(flags: argparse.Namespace, job: Job, model: EdgeModel) -> RunDire
 
 def _run(
     console: Console,
-    job: Job,
-    model: EdgeModel,
-    directory: RunDirectory,
-    train: Callable[[Sequence[Observer]], Coroutine[None, None, None]],
+    job: "Job",
+    model: "EdgeModel",
+    directory: "RunDirectory",
+    train: Callable[["Sequence[Observer]"], Coroutine[None, None, None]],
 ) -> int:
     """Train, then write down what there is to write, however it ended."""
+    from edge_coordinator.console import RunView
+
     try:
         with RunView(console) as view:
             asyncio.run(train([view, directory]))
@@ -151,7 +142,7 @@ def _run(
 
 
 def _finish(
-    console: Console, directory: RunDirectory, job: Job, model: EdgeModel, *, complete: bool
+    console: Console, directory: "RunDirectory", job: "Job", model: "EdgeModel", *, complete: bool
 ) -> None:
     """Write the model and the curves, and say where they are."""
     if not directory.reports:
@@ -177,6 +168,11 @@ def _finish(
 
 
 def _model(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.job_file import parse_assignment
+    from edge_coordinator.show_model import model_table
+    from runtime.models.cut_table import measure_cut_table
+    from runtime.models.load import input_shape_of, load_network
+
     options = dict(parse_assignment(text) for text in flags.option)
     network = load_network(flags.name, options, seed=0)
     table = measure_cut_table(network, name=flags.name, input_shape=input_shape_of(network))
@@ -184,11 +180,40 @@ def _model(flags: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _monitor(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.monitor import monitor
+    from edge_coordinator.show_site import LiveSite
+    from edge_coordinator.site_line import SiteLines
+
+    if not (flags.once or flags.json or console.is_terminal):
+        raise SettingsError("the live view needs a terminal; without one, take --once or --json")
+    broker = str(parse_broker_url(flags.broker))
+    tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
+    site, lines = LiveSite(console, broker=broker), SiteLines(_print_line, broker=broker)
+    show = lines.show if flags.json else site.print if flags.once else site.show
+    watching = monitor(flags.broker, flags.site, tls=tls, show=show, once=flags.once)
+    try:
+        asyncio.run(watching)
+    except* KeyboardInterrupt:
+        pass  # That is how one stops watching.
+    except* BrokenPipeError:  # Whoever read our lines has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        site.close()
+    return 0
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
 def _overrides(flags: argparse.Namespace) -> dict[str, object]:
     """Flags that were given, as keys of the job file; --set goes over them."""
+    from edge_coordinator.job_file import parse_assignment
+
     given = {
-        key: _as_toml(getattr(flags, flag.replace("-", "_")))
-        for flag, key, _ in _JOB_FLAGS
+        key: parse_assignment(f"value={getattr(flags, flag.replace('-', '_'))}")[1]
+        for flag, key, _ in JOB_FLAGS
         if getattr(flags, flag.replace("-", "_")) is not None
     }
     if flags.broker is not None:
@@ -196,60 +221,12 @@ def _overrides(flags: argparse.Namespace) -> dict[str, object]:
     return given | dict(parse_assignment(text) for text in flags.set)
 
 
-def _as_toml(text: str) -> object:
-    return parse_assignment(f"value={text}")[1]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cpsl",
-        description="Train one network across many devices by cluster-based parallel split "
-        "learning, over MQTT.",
-    )
-    parser.add_argument("--version", action="version", version=f"cpsl {version('cpsl')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    local = commands.add_parser(
-        "local",
-        help="train with local devices and a broker of its own",
-        description="Start a broker, the agents and the coordinator on this machine, and train.",
-    )
-    _add_job_flags(local)
-    local.add_argument("--broker", metavar="KIND", help="auto, mosquitto or amqtt")
-    local.set_defaults(run=_local, broker_key="broker.local")
-    coordinator = commands.add_parser(
-        "coordinator",
-        help="train with the devices of a broker",
-        description="Coordinate the agents that are connected to a broker; they may come later.",
-    )
-    _add_job_flags(coordinator)
-    coordinator.add_argument("--broker", metavar="URL", help="mqtt://host[:port] or mqtts://…")
-    coordinator.add_argument(
-        "--wait", action="store_true", help="if the broker is not there, wait for it"
-    )
-    coordinator.set_defaults(run=_coordinator, broker_key="broker.url")
-    model = commands.add_parser("model", help="print what each cut of a network costs")
-    model.add_argument("name", help="built-in name, or package.module:factory")
-    model.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
-    model.add_argument("--batch-size", type=int, default=16, metavar="B")
-    model.add_argument("--local-epochs", type=int, default=1, metavar="L")
-    model.set_defaults(run=_model)
-    return parser
-
-
-def _add_job_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
-    parser.add_argument(
-        "--resume", type=Path, metavar="RUNDIR", help="go on with a run from its last checkpoint"
-    )
-    for flag, key, metavar in _JOB_FLAGS:
-        parser.add_argument(f"--{flag}", metavar=metavar, help=f"{key} of the job file")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any key of the job file, as in --set training.schedule.name=cosine",
-    )
+_COMMANDS = {
+    "local": _local,
+    "coordinator": _coordinator,
+    "model": _model,
+    "monitor": _monitor,
+}
 
 
 if __name__ == "__main__":
