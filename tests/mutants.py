@@ -95,6 +95,11 @@ def _opened(payload: bytes) -> tuple[list[int], bytes]:
     return list(CHUNK_HEADER.unpack(payload[: CHUNK_HEADER.size])), payload[CHUNK_HEADER.size :]
 
 
+def _is_last(head: Sequence[int]) -> bool:
+    """Whether a chunk ends its frame, so that with another size it may end one of other chunks."""
+    return head[_INDEX] == head[_NUM_CHUNKS] - 1
+
+
 def _of_another_step(payload: bytes, random: np.random.Generator) -> bytes:
     head, data = _opened(payload)
     field = int(random.choice([_RUN, _ROUND, _CLUSTER, _EPOCH]))
@@ -138,17 +143,21 @@ def _of_another_number(payload: bytes, random: np.random.Generator) -> bytes:
 
 def _cut_to_size(payload: bytes, random: np.random.Generator) -> bytes:
     head, data = _opened(payload)
+    if _is_last(head):
+        return _out_of_place(payload, random)
     return _sign(head, data[: random.integers(len(data))])
 
 
 def _grown(payload: bytes, random: np.random.Generator) -> bytes:
     head, data = _opened(payload)
+    if _is_last(head):
+        return _out_of_place(payload, random)
     return _sign(head, data + random.bytes(int(random.integers(1, 5000))))
 
 
 def _with_nan(payload: bytes, random: np.random.Generator) -> bytes:
     head, data = _opened(payload)
-    if head[_INDEX] in (0, head[_NUM_CHUNKS] - 1):  # There are the body's header and labels.
+    if head[_INDEX] == 0 or _is_last(head):  # There are the body's header and labels.
         return _of_another_kind(payload, random)
     place = 4 * int(random.integers(len(data) // 4))
     return _sign(head, data[:place] + _NAN_BYTES + data[place + 4 :])
