@@ -85,8 +85,9 @@ def survey_link(*, budget_bytes: int, budget_s: float) -> Survey:
     down = yield from _survey_direction(
         Transfer(down_bytes=1), round_trip_s, budget_bytes=budget_bytes // 2, budget_s=left_s
     )
-    up_bps, up_deviation_bps = estimate_rate(up, what="up")
-    down_bps, down_deviation_bps = estimate_rate(down, what="down")
+    empty = [Sample(0, seconds) for seconds in round_trips_s]
+    up_bps, up_deviation_bps = estimate_rate(up, empty, what="up")
+    down_bps, down_deviation_bps = estimate_rate(down, empty, what="down")
     return LinkFigures(
         up_bps=up_bps,
         up_deviation_bps=up_deviation_bps,
@@ -99,26 +100,30 @@ def survey_link(*, budget_bytes: int, budget_s: float) -> Survey:
     )
 
 
-def estimate_rate(samples: Sequence[Sample], *, what: str) -> tuple[float, float]:
-    """Bits per second and their deviation, from exchanges of two or more sizes.
+def estimate_rate(
+    samples: Sequence[Sample], empty: Sequence[Sample], *, what: str
+) -> tuple[float, float]:
+    """Bits per second and their deviation, from exchanges of several sizes.
 
-    Every large one is compared with every one at most two thirds as large; the median counts.
-    Where the differences drown in noise, the largest transfer gives a lower bound.
+    The largest are compared with those about half as large; the median counts. Where even the
+    largest are short, noise counts more than the first bytes of a bucket, and they are compared
+    with the empty ones. Where they drown in noise, they give a lower bound.
     """
     if not samples:
         raise LinkProbeError(f"no transfer {what} was answered")
     most = max(sample.num_bytes for sample in samples)
     large = [sample for sample in samples if sample.num_bytes == most]
-    small = [sample for sample in samples if 1 < 3 * sample.num_bytes <= 2 * most]
-    near = [sample for sample in small if 3 * sample.num_bytes >= most] or small
+    half = [sample for sample in samples if most <= 3 * sample.num_bytes <= 2 * most]
+    largest_s = median(sample.seconds for sample in large)
+    is_short = largest_s - median(sample.seconds for sample in empty) < TELLING_S / 2
     s_per_bit = [
         (one.seconds - other.seconds) / ((one.num_bytes - other.num_bytes) * BITS_PER_BYTE)
-        for one, other in product(large, near)
+        for one, other in product(large, empty if is_short or not half else half)
     ]
-    if s_per_bit and median(s_per_bit) > 0:
+    if median(s_per_bit) > 0:
         rate_bps = 1 / median(s_per_bit)
         return rate_bps, rate_bps**2 * _spread(s_per_bit)
-    rate_bps = most * BITS_PER_BYTE / min(sample.seconds for sample in large)
+    rate_bps = most * BITS_PER_BYTE / largest_s
     return rate_bps, rate_bps
 
 
