@@ -7,11 +7,11 @@ Down: a retained message, timed from the subscription that asks for it; it is cl
 from collections.abc import Callable
 from time import perf_counter
 
-from device_agent.link_probe import drive_survey, probe_frame
+from device_agent.link_probe import drive_survey
 from profiles.link_estimate import LinkFigures
 from runtime.bus import Bus, Delivery
 from runtime.drive import send_frame
-from runtime.protocol.link_probe import MAX_PROBE_S, Transfer, probe_specs, survey_link
+from runtime.protocol.link_probe import MAX_PROBE_S, Transfer, probe_frame, probe_specs, survey_link
 from runtime.tensors import StepId, body_bytes
 from runtime.topics import Topics
 

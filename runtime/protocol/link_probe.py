@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from statistics import median
 
+import numpy as np
+
 from profiles.link_estimate import LinkFigures
 from profiles.units import BITS_PER_BYTE
 from runtime.errors import EdgeError
-from runtime.tensors import TensorSpec
+from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec
 
 MAX_PROBE_S = 3.0
 """The longest that a probe may take."""
@@ -58,6 +60,15 @@ class Sample:
 
 Survey = Generator[Transfer, float | None, LinkFigures]
 """Yields exchanges; takes the seconds of each, or None if it was lost."""
+
+
+_BLOCK = np.random.default_rng(0).integers(0, 256, 65_521, dtype=np.uint8)
+
+
+def probe_frame(step: StepId, *, note: int) -> Frame:
+    """Frame of `step.round` bytes that do not compress, and one number."""
+    padding: Tensor = np.resize(_BLOCK, step.round)
+    return Frame(FrameKind.PROBE, step, (padding, np.array([note], dtype="<i8")))
 
 
 def probe_specs(num_bytes: int) -> tuple[TensorSpec, ...]:
@@ -105,7 +116,7 @@ def estimate_rate(
 ) -> tuple[float, float]:
     """Bits per second and their deviation, from exchanges of several sizes.
 
-    The largest are compared with those about half as large; the median counts. Where even the
+    The largest are compared with those a quarter as large; the median counts. Where even the
     largest are short, noise counts more than the first bytes of a bucket, and they are compared
     with the empty ones. Where they drown in noise, they give a lower bound.
     """
@@ -113,12 +124,12 @@ def estimate_rate(
         raise LinkProbeError(f"no transfer {what} was answered")
     most = max(sample.num_bytes for sample in samples)
     large = [sample for sample in samples if sample.num_bytes == most]
-    half = [sample for sample in samples if most <= 3 * sample.num_bytes <= 2 * most]
+    quarter = [sample for sample in samples if most <= 5 * sample.num_bytes <= 3 * most]
     largest_s = median(sample.seconds for sample in large)
     is_short = largest_s - median(sample.seconds for sample in empty) < TELLING_S / 2
     s_per_bit = [
         (one.seconds - other.seconds) / ((one.num_bytes - other.num_bytes) * BITS_PER_BYTE)
-        for one, other in product(large, empty if is_short or not half else half)
+        for one, other in product(large, empty if is_short or not quarter else quarter)
     ]
     if median(s_per_bit) > 0:
         rate_bps = 1 / median(s_per_bit)
@@ -143,7 +154,7 @@ def _repeat(transfer: Transfer, times: int) -> Generator[Transfer, float | None,
 def _survey_direction(
     unit: Transfer, round_trip_s: float, *, budget_bytes: int, budget_s: float
 ) -> Generator[Transfer, float | None, list[Sample]]:
-    """Grow until a transfer takes long enough, then take turns between half of that and all."""
+    """Grow until a transfer takes long enough, then take turns between a quarter of it and all."""
     samples: list[Sample] = []
     size = max(2, min(_FIRST_BYTES, budget_bytes // 8))
     while size:
@@ -153,7 +164,7 @@ def _survey_direction(
         samples.append(Sample(size, seconds))
         size = _next_size(samples, round_trip_s, budget_bytes=budget_bytes, budget_s=budget_s)
     most = samples[-1]
-    for fraction in (0.5, 1.0, 0.5, 1.0, 0.5):
+    for fraction in (0.25, 1.0, 0.25, 1.0, 0.25, 1.0):
         size = max(1, int(most.num_bytes * fraction))
         spent_bytes = sum(sample.num_bytes for sample in samples) + size
         spent_s = sum(sample.seconds for sample in samples) + most.seconds * fraction
