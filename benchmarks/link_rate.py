@@ -79,14 +79,20 @@ def _measured() -> Sequence[float]:
 async def _measure() -> str:
     async with await MqttBus.connect(_url(), client_id="device", wait=True) as bus:
         probe = LinkProbe(DEVICE, bus, TOPICS, chunk_bytes=DEFAULT_CHUNK_BYTES)
-        await bus.subscribe(TOPICS.down(DEVICE, "probe"))
+        await bus.subscribe(TOPICS.down(DEVICE, "+"))
+        ready = asyncio.Event()
 
         async def listen() -> None:
             async for event in bus.events():
-                if isinstance(event, Delivery):
+                if not isinstance(event, Delivery):
+                    continue
+                if event.topic == TOPICS.down(DEVICE, "probe"):
                     probe.receive(event.payload)
+                else:
+                    ready.set()
 
         listening = asyncio.create_task(listen())
+        await ready.wait()
         begin = MeasureLink(probe=time.time_ns(), budget_bytes=BUDGET_BYTES, budget_s=MAX_PROBE_S)
         await bus.publish(TOPICS.up(DEVICE, "begin"), begin.encode(), retain=False)
         start_s = time.monotonic()
@@ -103,6 +109,7 @@ async def _echo() -> None:
         asyncio.TaskGroup() as tasks,
     ):
         await bus.subscribe(TOPICS.up(DEVICE, "+"))
+        await bus.publish(TOPICS.down(DEVICE, "ready"), b"ready", retain=True)
         echo: LinkEcho | None = None
         async for event in bus.events():
             if not isinstance(event, Delivery):
@@ -169,9 +176,12 @@ def _in_namespace(name: str, *command: str) -> Iterator[None]:
 
 
 def _shape(name: str, rate_mbit: float) -> None:
-    """Put a token bucket on what leaves a namespace, of two milliseconds or a few packets."""
+    """Put a token bucket on what leaves a namespace, of ten milliseconds or a few packets.
+
+    On a busy machine a smaller one runs dry of time, not of tokens, and the link itself is slower.
+    """
     interface = _interface(name)
-    burst_bytes = max(3_200, int(rate_mbit * 1e6 / 8 * 0.002))
+    burst_bytes = max(3_200, int(rate_mbit * 1e6 / 8 * 0.010))
     _tc(name, "del", "dev", interface, "root", check=False)
     _tc(name, "add", "dev", interface, "root", "tbf", "rate", f"{rate_mbit}mbit", "burst",
         f"{burst_bytes}", "latency", "400ms")  # fmt: skip

@@ -116,26 +116,33 @@ def estimate_rate(
 ) -> tuple[float, float]:
     """Bits per second and their deviation, from exchanges of several sizes.
 
-    The largest are compared with those a quarter as large; the median counts. Where even the
-    largest are short, noise counts more than the first bytes of a bucket, and they are compared
-    with the empty ones. Where they drown in noise, they give a lower bound.
+    The fastest of the largest is compared with the fastest a quarter as large, since whatever
+    else these machines do only ever adds. Where even the largest are short, noise counts more
+    than the first bytes of a bucket, and they are compared with the empty ones. Where they drown
+    in noise, they give a lower bound.
     """
     if not samples:
         raise LinkProbeError(f"no transfer {what} was answered")
     most = max(sample.num_bytes for sample in samples)
     large = [sample for sample in samples if sample.num_bytes == most]
     quarter = [sample for sample in samples if most <= 5 * sample.num_bytes <= 3 * most]
-    largest_s = median(sample.seconds for sample in large)
-    is_short = largest_s - median(sample.seconds for sample in empty) < TELLING_S / 2
-    s_per_bit = [
-        (one.seconds - other.seconds) / ((one.num_bytes - other.num_bytes) * BITS_PER_BYTE)
-        for one, other in product(large, empty if is_short or not quarter else quarter)
-    ]
-    if median(s_per_bit) > 0:
-        rate_bps = 1 / median(s_per_bit)
-        return rate_bps, rate_bps**2 * _spread(s_per_bit)
-    rate_bps = most * BITS_PER_BYTE / largest_s
-    return rate_bps, rate_bps
+    is_short = _fastest(large).seconds - _fastest(empty).seconds < TELLING_S / 2
+    small = empty if is_short or not quarter else quarter
+    s_per_bit = _s_per_bit(_fastest(large), _fastest(small))
+    if s_per_bit <= 0:
+        rate_bps = most * BITS_PER_BYTE / _fastest(large).seconds
+        return rate_bps, rate_bps
+    spread = _spread([_s_per_bit(one, other) for one, other in product(large, small)])
+    return 1 / s_per_bit, spread / s_per_bit**2
+
+
+def _fastest(samples: Sequence[Sample]) -> Sample:
+    return min(samples, key=lambda sample: sample.seconds)
+
+
+def _s_per_bit(large: Sample, small: Sample) -> float:
+    num_bits = (large.num_bytes - small.num_bytes) * BITS_PER_BYTE
+    return (large.seconds - small.seconds) / num_bits
 
 
 def _repeat(transfer: Transfer, times: int) -> Generator[Transfer, float | None, list[float]]:
