@@ -144,3 +144,16 @@ def test_a_slow_device_takes_its_factor_of_its_own_processor_time() -> None:
 
     assert engine.take_longer(work) == "done"
     assert time.now_s == pytest.approx(4 * 2.0)
+
+
+def test_the_documented_scenario_can_be_used(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "emulation.md").read_text(encoding="utf-8")
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "documented.toml").write_text(example, encoding="utf-8")
+    scenario = load_emulation("documented.toml", base_dir=tmp_path)
+    assert [scenario.class_of(index).name for index in range(4)] == [
+        "near",
+        "near",
+        "fading",
+        "near",
+    ]
