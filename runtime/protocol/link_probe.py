@@ -26,7 +26,7 @@ TELLING_S = 0.2
 MESSAGES_IN_FLIGHT = 4
 
 _FIRST_BYTES = 4_000
-_NUM_EMPTY = 5
+_NUM_EMPTY = 8
 _NUM_SPLIT = 3
 _PATIENCE_S = 1.0
 _MAX_GROWTH = 8.0
@@ -132,8 +132,10 @@ def estimate_rate(
     if s_per_bit <= 0:
         rate_bps = most * BITS_PER_BYTE / _fastest(large).seconds
         return rate_bps, rate_bps
-    spread = _spread([_s_per_bit(one, other) for one, other in product(large, small)])
-    return 1 / s_per_bit, spread / s_per_bit**2
+    pairs = [_s_per_bit(one, other) for one, other in product(large, small)]
+    # Few repetitions may agree by chance: the fastest is at least as far off as the typical one.
+    deviation = max(_spread(pairs), median(pairs) - s_per_bit)
+    return 1 / s_per_bit, deviation / s_per_bit**2
 
 
 def _fastest(samples: Sequence[Sample]) -> Sample:
@@ -161,23 +163,28 @@ def _repeat(transfer: Transfer, times: int) -> Generator[Transfer, float | None,
 def _survey_direction(
     unit: Transfer, round_trip_s: float, *, budget_bytes: int, budget_s: float
 ) -> Generator[Transfer, float | None, list[Sample]]:
-    """Grow until a transfer takes long enough, then take turns between a quarter of it and all."""
+    """Grow until a transfer takes long enough or the bytes run out, then repeat.
+
+    Long ones take turns with a quarter of their size; short ones need every repetition there is.
+    """
     samples: list[Sample] = []
-    size = max(2, min(_FIRST_BYTES, budget_bytes // 8))
+    size = max(2, min(_FIRST_BYTES, budget_bytes // 24))
+    patience_s = max(_PATIENCE_S, budget_s)
     while size:
-        seconds = yield _sized(unit, size, patience_s=max(_PATIENCE_S, budget_s))
+        seconds = yield _sized(unit, size, patience_s=patience_s)
         if seconds is None:
             return samples
         samples.append(Sample(size, seconds))
         size = _next_size(samples, round_trip_s, budget_bytes=budget_bytes, budget_s=budget_s)
     most = samples[-1]
-    for fraction in (0.25, 1.0, 0.25, 1.0, 0.25, 1.0):
+    is_short = most.seconds - round_trip_s < TELLING_S / 2
+    for fraction in (1.0,) * 4 if is_short else (0.25, 1.0) * 3:
         size = max(1, int(most.num_bytes * fraction))
         spent_bytes = sum(sample.num_bytes for sample in samples) + size
         spent_s = sum(sample.seconds for sample in samples) + most.seconds * fraction
         if spent_bytes > budget_bytes or spent_s > budget_s:
             break
-        seconds = yield _sized(unit, size, patience_s=max(_PATIENCE_S, budget_s))
+        seconds = yield _sized(unit, size, patience_s=patience_s)
         if seconds is None:
             break
         samples.append(Sample(size, seconds))
