@@ -1,13 +1,15 @@
 """The device side on PyTorch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from device_agent.compute_probe import ComputeTimings
 from device_agent.executor import DropoutKey
+from device_agent.torch_timing import time_network
 from runtime.messages import Assignment
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import check_sample_shape, load_network, split
@@ -46,6 +48,19 @@ class TorchEngine:
             )
             self._open_at = (cut, executor)
         return self._open_at[1]
+
+    def layer_timings(
+        self, *, batch_size: int, budget_s: float, clock: Callable[[], float]
+    ) -> ComputeTimings:
+        """Measure a copy of the network, layer by layer."""
+        return time_network(
+            self._network,
+            self._assignment.optimizer,
+            sample_shape=self._sample_shape,
+            batch_size=batch_size,
+            budget_s=budget_s,
+            clock=clock,
+        )
 
 
 class TorchExecutor:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import secrets
@@ -207,6 +208,19 @@ def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
+def _schema(flags: argparse.Namespace, console: Console) -> int:  # noqa: ARG001
+    from runtime.schema import PUBLISHED, dump_schema, generate_schema
+
+    if flags.write is not None:
+        for name in [flags.name] if flags.name else PUBLISHED:
+            (flags.write / f"{name}.json").write_text(dump_schema(name), encoding="utf-8")
+    elif flags.name is not None:
+        print(dump_schema(flags.name), end="")
+    else:
+        print(json.dumps({name: generate_schema(name) for name in PUBLISHED}, indent=2))
+    return 0
+
+
 def _overrides(flags: argparse.Namespace) -> dict[str, object]:
     """Flags that were given, as keys of the job file; --set goes over them."""
     from edge_coordinator.job_file import parse_assignment
@@ -226,6 +240,7 @@ _COMMANDS = {
     "coordinator": _coordinator,
     "model": _model,
     "monitor": _monitor,
+    "schema": _schema,
 }
 
 

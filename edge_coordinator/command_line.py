@@ -20,6 +20,7 @@ JOB_FLAGS = (
     ("partition", "data.partition", "HOW"),
     ("test", "data.test", "SOURCE"),
     ("target-accuracy", "evaluation.target_accuracy", "FRACTION"),
+    ("scenario", "devices.scenario", "NAME"),
     ("seed", "seed", "N"),
     ("site", "site", "NAME"),
     ("output", "output", "DIR"),
@@ -55,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     coordinator.set_defaults(broker_key="broker.url")
     _add_model(commands.add_parser("model", help="print what each cut of a network costs"))
+    schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
+    schema.add_argument("name", nargs="?", help="which one; all if left out")
+    schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
     _add_monitor(
         commands.add_parser(
             "monitor",

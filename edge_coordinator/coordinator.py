@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from edge_coordinator.cluster import Member, RemoteCluster
 from edge_coordinator.conversation import Conversation, DeviceGoneError
 from edge_coordinator.edge_worker import EdgeWorker, OffLoopEdge
 from edge_coordinator.job import Job
+from edge_coordinator.link_echo import probe_budget_bytes
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.progress import (
     ClusterStarted,
@@ -26,7 +28,8 @@ from edge_coordinator.progress import (
 )
 from edge_coordinator.training.algorithm import ClusterLostError, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
-from runtime.messages import ClusterReport, Join, PlanReport, RoundReport
+from runtime.messages import ClusterReport, Join, MeasureLink, PlanReport, RoundReport
+from runtime.protocol.link_probe import MAX_PROBE_S
 
 ASK_AGAIN_S = 15.0
 """How long to wait for a device to come before those that did not answer are asked again."""
@@ -119,12 +122,33 @@ class Coordinator:
         excluded = self._job.settings.devices.exclude
         newcomers = [device for device in self._registry.unassigned if device not in excluded]
         await asyncio.gather(*(self._assign(device) for device in newcomers))
+        for device in newcomers:  # One at a time: they would measure each other.
+            if device in self._registry.ready:
+                await self._measure_link(device)
 
     async def _assign(self, device: str) -> None:
         try:
             await self._conversation.assign(device, self._job.assignment)
         except DeviceGoneError as error:
             log.warning("%s does not take part: %s", device, error)
+
+    async def _measure_link(self, device: str) -> None:
+        budget_bytes = probe_budget_bytes(
+            batch_size=self._job.settings.training.batch_size,
+            local_epochs=self._job.local_epochs,
+            smashed_shape=self._job.smashed_shape(self._job.cut),
+            num_devices=self._job.settings.devices.count,
+        )
+        request = MeasureLink(
+            probe=secrets.randbits(64), budget_bytes=budget_bytes, budget_s=MAX_PROBE_S
+        )
+        try:
+            reply = await self._conversation.measure_link(device, request)
+        except DeviceGoneError as error:
+            log.warning("the link of %s could not be measured: %s", device, error)
+        else:
+            if reply.link is None:
+                log.warning("%s could not measure its link: %s", device, reply.reason)
 
     # One round
 

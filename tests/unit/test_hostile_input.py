@@ -23,6 +23,8 @@ from runtime.messages import (
     Challenge,
     DeviceProfile,
     DeviceStatus,
+    LinkMeasured,
+    MeasureLink,
     Refused,
     Stop,
     decode_command,
@@ -180,7 +182,7 @@ def _commands_the_device(mutant: Mutant) -> bool:
     except MalformedMessageError:
         return False
     return not isinstance(message, Challenge) and (
-        isinstance(message, Assignment) or message.run == RUN
+        isinstance(message, Assignment | MeasureLink) or message.run == RUN
     )
 
 
@@ -251,7 +253,8 @@ def _tells_the_coordinator(mutant: Mutant) -> bool:
             case "profile":
                 DeviceProfile.decode(mutant.payload)
             case "reply":
-                return decode_reply(mutant.payload).run == RUN
+                reply = decode_reply(mutant.payload)
+                return isinstance(reply, LinkMeasured) or reply.run == RUN
             case _:
                 return False
     except MalformedMessageError:
