@@ -87,6 +87,8 @@ class Agent:
         self._frames = FrameInbox(self._session.asked_for)
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
         self._cluster_topic = ""
+        self._opening = asyncio.Lock()
+        self._sending: Frame | None = None
         self._turn = TurnMeter()
         self._complaints: set[str] = set()
 
@@ -210,17 +212,26 @@ class Agent:
             case SendReply(message):
                 self._start(self._publish(self._topics.up(self._device, "reply"), message))
             case SendFrame(frame):
-                self._start(self._send(frame))
+                # A slow upload is asked for again before it is through: once is enough.
+                if frame is not self._sending:
+                    self._sending = frame
+                    self._start(self._send(frame))
 
     async def _open(self, join: Join) -> None:
-        topic = self._topics.cluster_model(join.cluster)
-        if topic != self._cluster_topic:
-            if self._cluster_topic:
-                await self._bus.unsubscribe(self._cluster_topic)
-            self._cluster_topic = topic
-            await self._bus.subscribe(topic)
-        self._turn = TurnMeter()
-        await self._work(partial(self._workload.open, join), join.run)
+        async with self._opening:
+            if join != self._session.join:
+                return  # Another one came while this one waited.
+            await self._listen_to(self._topics.cluster_model(join.cluster))
+            self._turn = TurnMeter()
+            await self._work(partial(self._workload.open, join), join.run)
+
+    async def _listen_to(self, topic: str) -> None:
+        if topic == self._cluster_topic:
+            return
+        if self._cluster_topic:
+            await self._bus.unsubscribe(self._cluster_topic)
+        self._cluster_topic = topic
+        await self._bus.subscribe(topic)
 
     async def _work(self, do: Callable[[], DeviceEvent], run: int | None = None) -> None:
         join = self._session.join
@@ -239,6 +250,7 @@ class Agent:
         self._turn.begin_upload()
         start_s = perf_counter()
         num_bytes = await send_frame(self._bus, topic, frame, chunk_bytes=self._chunk_bytes)
+        self._sending = None if self._sending is frame else self._sending
         seconds = perf_counter() - start_s
         self._turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
         self._profile.link = self._profile.link.after_upload(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 import time
@@ -77,6 +78,8 @@ class Coordinator:
         self._registry = conversation.registry
         self._observers = observers
         self._progress = progress
+        self._turn_numbers = itertools.count()
+        """Of the turns of this round: one that is tried again is another turn."""
 
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
@@ -93,6 +96,7 @@ class Coordinator:
             await worker.do(partial(self._progress.save, self._model, reached))
             is_over = self._job.is_over(report)
             round_ += 1
+            self._turn_numbers = itertools.count()
         await asyncio.gather(*(self._conversation.stop(device) for device in self._registry.ready))
 
     def _tell(self, progress: Progress) -> None:
@@ -116,6 +120,7 @@ class Coordinator:
             with contextlib.suppress(TimeoutError):  # One that was silent may answer now.
                 async with asyncio.timeout(ASK_AGAIN_S):
                     await self._conversation.changed.wait()
+            self._registry.silent.clear()
 
     async def _admit(self) -> None:
         """Assign the job to every device that is there and has not answered yet."""
@@ -131,6 +136,7 @@ class Coordinator:
             await self._conversation.assign(device, self._job.assignment)
         except DeviceGoneError as error:
             log.warning("%s does not take part: %s", device, error)
+            self._registry.silent.add(device)
 
     async def _measure_link(self, device: str) -> None:
         budget_bytes = probe_budget_bytes(
@@ -188,10 +194,7 @@ class Coordinator:
 
     async def _train(self, round_: int, plan: Plan, worker: EdgeWorker) -> Trained:
         """First parallel, then sequential: the clusters' turns, one after another."""
-        clusters = [
-            self._cluster(round_, index, cluster, plan.cut)
-            for index, cluster in enumerate(plan.clusters)
-        ]
+        clusters = [self._cluster(round_, cluster, plan.cut) for cluster in plan.clusters]
         await asyncio.gather(*(cluster.join() for cluster in clusters))
         losses: list[float] = []
         lost: dict[str, str] = {}
@@ -219,11 +222,11 @@ class Coordinator:
             )
             yield cluster, worker.edge(turn)
 
-    def _cluster(self, round_: int, index: int, cluster: ClusterPlan, cut: int) -> RemoteCluster:
+    def _cluster(self, round_: int, cluster: ClusterPlan, cut: int) -> RemoteCluster:
         join = Join(
             run=self._conversation.run,
             round=round_,
-            cluster=index,
+            cluster=next(self._turn_numbers),
             purpose="train_locally" if self._job.is_local else "train",
             cut=cut,
             local_epochs=self._job.local_epochs,
@@ -244,6 +247,7 @@ class Coordinator:
             members,
             joins=dict.fromkeys(devices, join),
             smashed_shape=self._job.smashed_shape(join.cut),
+            num_classes=self._job.assignment.num_classes,
         )
 
     # Evaluation
