@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from edge_coordinator.export.joint_graph import JointGraph
 from edge_coordinator.export.onnx_translation import translate
 from edge_coordinator.export.partition import Cut, cut, extract
-from edge_coordinator.export.signature import dynamic_value, graph_value
+from edge_coordinator.export.signature import graph_value
 from edge_coordinator.export.subject import Traceable
 from runtime.device_graphs import (
     GRADIENT,
@@ -112,6 +112,6 @@ class StepModels:
         outputs: dict[str, fx.Node],
         examples: dict[fx.Node, Tensor],
     ) -> onnx.ModelProto:
-        values = [dynamic_value(self.names[node], node, examples[node]) for node in inputs]
         part = self._extract(inputs, list(outputs.values()))
-        return translate(part, inputs=values, outputs=list(outputs))
+        named = {self.names[node]: examples[node] for node in inputs}
+        return translate(part, inputs=named, outputs=outputs)

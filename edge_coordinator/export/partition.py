@@ -112,7 +112,7 @@ def extract(
             continue
         multiple = batch_multiple(node)
         if multiple:
-            copies[node] = _batch_size(graph, copies[batch_like], multiple)
+            copies[node] = _batch_size(graph, copies[batch_like], multiple, node)
         else:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(tuple(copies[node] for node in outputs))
@@ -121,9 +121,16 @@ def extract(
     return part
 
 
-def _batch_size(graph: fx.Graph, batch_like: fx.Node, multiple: int) -> fx.Node:
+def _batch_size(
+    graph: fx.Graph, batch_like: fx.Node, multiple: int, original: fx.Node
+) -> fx.Node:
     size = graph.call_function(aten.sym_size.int, (batch_like, 0))
-    return size if multiple == 1 else graph.call_function(operator.mul, (size, multiple))
+    size.meta["val"] = batch_like.meta["val"].shape[0]
+    if multiple == 1:
+        return size
+    product = graph.call_function(operator.mul, (size, multiple))
+    product.meta["val"] = original.meta["val"]
+    return product
 
 
 def _needed(outputs: Sequence[fx.Node], inputs: set[fx.Node]) -> set[fx.Node]:

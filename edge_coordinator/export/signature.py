@@ -8,7 +8,6 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
-from edge_coordinator.export.onnx_translation import Value
 from runtime.device_graphs import DType, GraphSpec, GraphValue, StateSpec
 
 _DTYPES: dict[torch.dtype, DType] = {
@@ -33,13 +32,6 @@ def dtype_name(dtype: torch.dtype) -> DType:
     if dtype not in _DTYPES:
         raise NotImplementedError(f"tensors of {dtype} do not travel")
     return _DTYPES[dtype]
-
-
-def dynamic_value(name: str, node: fx.Node, example: Tensor) -> Value:
-    """An input of a graph, with the dimensions of its node that follow the batch size."""
-    shape = enumerate(node.meta["val"].shape)
-    dims = tuple(dim for dim, size in shape if isinstance(size, torch.SymInt))
-    return Value(name, example, dims)
 
 
 def state_specs(module: nn.Module) -> tuple[StateSpec, ...]:

@@ -12,6 +12,7 @@ _IDENTITIES = {
     aten.clone.default,
     aten.alias.default,
     aten.detach.default,
+    aten.detach_.default,
     aten.lift_fresh_copy.default,
 }
 _VIEWS = {aten.view.default, aten._unsafe_view.default}  # noqa: SLF001 (an ATen name)
