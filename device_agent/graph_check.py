@@ -1,8 +1,9 @@
-"""Before a graph runs: is it the one that the manifest promises, and nothing but arithmetic?"""
+"""Before a graph runs: it has to be what the manifest promises, and nothing but arithmetic."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+
+from google.protobuf.message import Message
 
 from device_agent.manifest_check import check_manifest
 from device_agent.onnx_reader import read_model
@@ -55,13 +56,13 @@ def check_graph(payload: bytes, spec: GraphSpec, *, opset: int) -> None:
         raise MalformedMessageError(f"input {min(shadowed)!r} has a value already")
 
 
-def _check_operator_sets(model: Any, opset: int) -> None:
+def _check_operator_sets(model: Message, opset: int) -> None:
     found = [(entry.domain, entry.version) for entry in model.opset_import]
     if len(found) != 1 or found[0][0] not in _STANDARD_DOMAINS or found[0][1] != opset:
         raise MalformedMessageError(f"operator sets {found}, not the standard one, {opset}")
 
 
-def _check_node(node: Any) -> None:
+def _check_node(node: Message) -> None:
     if node.domain not in _STANDARD_DOMAINS:
         raise MalformedMessageError(f"operator {node.domain}.{node.op_type} is not standard")
     subgraphs = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
@@ -73,7 +74,7 @@ def _check_node(node: Any) -> None:
             raise MalformedMessageError(f"attribute {attribute.name!r} of {node.op_type}")
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
+def _tensors(graph: Message) -> Iterator[Message]:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -81,7 +82,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
             yield from attribute.tensors
 
 
-def _check_values(what: str, found: Sequence[Any], promised: Sequence[GraphValue]) -> None:
+def _check_values(what: str, found: Sequence[Message], promised: Sequence[GraphValue]) -> None:
     if len(found) != len(promised):
         raise MalformedMessageError(f"{len(found)} {what}, not {len(promised)}")
     for value, expected in zip(found, promised, strict=True):

@@ -5,10 +5,8 @@ readings (a field given twice, say) mean the same to both. Only what is looked a
 a field of which only its absence matters is declared as bytes.
 """
 
-from typing import Any
-
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from runtime.errors import MalformedMessageError
 
@@ -65,7 +63,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
 }
 
 
-def _model_class() -> Any:
+def _model_class() -> type[Message]:
     """Build the classes in a pool of their own, where they cannot meet those of onnx."""
     file = descriptor_pb2.FileDescriptorProto(name="onnx_subset.proto", package="subset")
     for message_name, fields in _MESSAGES.items():
@@ -78,13 +76,16 @@ def _model_class() -> Any:
                 field.type_name = f".subset.{kind}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("subset.Model"))
+    model: type[Message] = message_factory.GetMessageClass(
+        pool.FindMessageTypeByName("subset.Model")
+    )
+    return model
 
 
 _Model = _model_class()
 
 
-def read_model(payload: bytes) -> Any:
+def read_model(payload: bytes) -> Message:
     """Parse a serialised ModelProto; raises MalformedMessageError."""
     try:
         return _Model.FromString(payload)

@@ -47,7 +47,7 @@ class OnnxWeights:
                 slot[...] = tensor
 
     def replace(self, name: str, tensor: Tensor) -> None:
-        """Set a tensor to a new array, which is kept; values handed out before stay as they were."""
+        """Set a tensor to a new array, which is kept; values handed out before stay."""
         self._state[name] = tensor
         self.values[name] = to_value(tensor)
 

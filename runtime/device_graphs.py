@@ -100,7 +100,7 @@ class DeviceManifest(Message):
     for backward: fixed, and for each sample of the batch.
     """
 
-    opset: Literal[18] = OPSET
+    opset: Literal[18] = 18
     batch_size: int | None = Field(default=None, gt=0)
     samples: GraphValue
     smashed: GraphValue

@@ -5,21 +5,27 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from edge_coordinator.export.onnx_writer import GraphWriter, Translation, element_type
+from edge_coordinator.export.onnx_writer import (
+    GraphWriter,
+    Translation,
+    Written,
+    arguments,
+    element_type,
+    tensor_of,
+)
 
 aten = torch.ops.aten
 
 
 def _dtype(node: fx.Node) -> torch.dtype:
-    tensor: Tensor = node.meta["val"]
-    return tensor.dtype
+    return tensor_of(node).dtype
 
 
 def _unary(operator_name: str) -> Translation:
-    def write(graph: GraphWriter, node: fx.Node) -> Any:
-        return graph.add(operator_name, graph.operand(node.args[0], _dtype(node)))
+    def write(graph: GraphWriter, node: fx.Node) -> Written:
+        return graph.add(operator_name, graph.operand(arguments(node)[0], _dtype(node)))
 
     return write
 
@@ -27,8 +33,8 @@ def _unary(operator_name: str) -> Translation:
 def _binary(operator_name: str) -> Translation:
     """Both sides in the dtype of the result; add and subtract may scale their second."""
 
-    def write(graph: GraphWriter, node: fx.Node) -> Any:
-        left, right = (graph.operand(argument, _dtype(node)) for argument in node.args[:2])
+    def write(graph: GraphWriter, node: fx.Node) -> Written:
+        left, right = (graph.operand(argument, _dtype(node)) for argument in arguments(node)[:2])
         alpha: Any = node.kwargs.get("alpha", 1)
         if alpha != 1:
             right = graph.add("Mul", right, graph.constant(alpha, _dtype(node)))
@@ -38,10 +44,10 @@ def _binary(operator_name: str) -> Translation:
 
 
 def _comparison(operator_name: str, *, negated: bool = False) -> Translation:
-    def write(graph: GraphWriter, node: fx.Node) -> Any:
-        left, right = node.args[:2]
+    def write(graph: GraphWriter, node: fx.Node) -> Written:
+        left, right = arguments(node)[:2]
         values = [side.meta["val"] if isinstance(side, fx.Node) else side for side in (left, right)]
-        dtype = torch.result_type(*values)
+        dtype = torch.result_type(values[0], values[1])
         result = graph.add(operator_name, graph.operand(left, dtype), graph.operand(right, dtype))
         return graph.add("Not", result) if negated else result
 
@@ -49,58 +55,59 @@ def _comparison(operator_name: str, *, negated: bool = False) -> Translation:
 
 
 def _logical(operator_name: str) -> Translation:
-    def write(graph: GraphWriter, node: fx.Node) -> Any:
-        operands = [graph.operand(argument, torch.bool) for argument in node.args]
+    def write(graph: GraphWriter, node: fx.Node) -> Written:
+        operands = [graph.operand(argument, torch.bool) for argument in arguments(node)]
         return graph.add(operator_name, *operands)
 
     return write
 
 
-def _rsqrt(graph: GraphWriter, node: fx.Node) -> Any:
-    return graph.add("Reciprocal", graph.add("Sqrt", graph.operand(node.args[0], _dtype(node))))
+def _rsqrt(graph: GraphWriter, node: fx.Node) -> Written:
+    root = graph.add("Sqrt", graph.operand(arguments(node)[0], _dtype(node)))
+    return graph.add("Reciprocal", root)
 
 
-def _clip(graph: GraphWriter, node: fx.Node) -> Any:
+def _clip(graph: GraphWriter, node: fx.Node) -> Written:
     defaults = (None, -1.0, 1.0) if node.target is aten.hardtanh.default else (None, None, None)
-    x, *limits = [*node.args, *defaults[len(node.args) :]]
+    x, *limits = arguments(node, *defaults)
     bounds = ["" if limit is None else graph.operand(limit, _dtype(node)) for limit in limits]
     return graph.add("Clip", graph.operand(x, _dtype(node)), *bounds)
 
 
-def _leaky_relu(graph: GraphWriter, node: fx.Node) -> Any:
-    slope = node.args[1] if len(node.args) > 1 else 0.01
-    return graph.add("LeakyRelu", graph.names[node.args[0]], alpha=slope)  # type: ignore[index]
+def _leaky_relu(graph: GraphWriter, node: fx.Node) -> Written:
+    slope = arguments(node)[1] if len(arguments(node)) > 1 else 0.01
+    return graph.add("LeakyRelu", graph.names[arguments(node)[0]], alpha=slope)
 
 
-def _elu(graph: GraphWriter, node: fx.Node) -> Any:
-    x, alpha, scale, input_scale = [*node.args, *(None, 1.0, 1.0, 1.0)[len(node.args) :]]
+def _elu(graph: GraphWriter, node: fx.Node) -> Written:
+    x, alpha, scale, input_scale = arguments(node, None, 1.0, 1.0, 1.0)
     value = graph.operand(x, _dtype(node))
     if input_scale != 1:
-        value = graph.add("Mul", value, graph.constant(input_scale, _dtype(node)))  # type: ignore[arg-type]
-    value = graph.add("Elu", value, alpha=float(alpha))  # type: ignore[arg-type]
+        value = graph.add("Mul", value, graph.constant(input_scale, _dtype(node)))
+    value = graph.add("Elu", value, alpha=float(alpha))
     if scale != 1:
-        value = graph.add("Mul", value, graph.constant(scale, _dtype(node)))  # type: ignore[arg-type]
+        value = graph.add("Mul", value, graph.constant(scale, _dtype(node)))
     return value
 
 
-def _where(graph: GraphWriter, node: fx.Node) -> Any:
-    condition, *sides = node.args
+def _where(graph: GraphWriter, node: fx.Node) -> Written:
+    condition, *sides = arguments(node)
     operands = [graph.operand(side, _dtype(node)) for side in sides]
     return graph.add("Where", graph.operand(condition, torch.bool), *operands)
 
 
-def _cast(graph: GraphWriter, node: fx.Node) -> Any:
-    name = graph.names[node.args[0]]  # type: ignore[index]
+def _cast(graph: GraphWriter, node: fx.Node) -> Written:
+    name = graph.names[arguments(node)[0]]
     return graph.add("Cast", name, to=element_type(_dtype(node)))
 
 
 def _of_numbers(operator_name: str) -> Translation:
     """Arithmetic on numbers that follow the batch size."""
 
-    def write(graph: GraphWriter, node: fx.Node) -> Any:
+    def write(graph: GraphWriter, node: fx.Node) -> Written:
         is_float = isinstance(node.meta["val"], torch.SymFloat)
         dtype = torch.float32 if is_float else torch.int64
-        sides = [graph.operand(argument, dtype) for argument in node.args]
+        sides = [graph.operand(argument, dtype) for argument in arguments(node)]
         return graph.add("Unsqueeze", graph.add(operator_name, *sides), graph.integers([0]))
 
     return write
@@ -153,7 +160,7 @@ TRANSLATIONS: dict[Callable[..., Any], Translation] = {
     aten.leaky_relu.default: _leaky_relu,
     aten.elu.default: _elu,
     aten.where.self: _where,
-    aten._to_copy.default: _cast,  # noqa: SLF001
+    aten._to_copy.default: _cast,
     operator.add: _of_numbers("Add"),
     operator.sub: _of_numbers("Sub"),
     operator.mul: _of_numbers("Mul"),

@@ -1,152 +1,151 @@
 """ATen operators that move values or make them, as ONNX writes them."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from edge_coordinator.export.onnx_writer import GraphWriter, Translation, UntranslatableError
+from edge_coordinator.export.onnx_writer import (
+    GraphWriter,
+    Translation,
+    UntranslatableError,
+    Written,
+    arguments,
+    tensor_of,
+)
 
 aten = torch.ops.aten
 
 _TO_THE_END = 2**62
 
 
-def _tensor(node: Any) -> Tensor:
-    tensor: Tensor = node.meta["val"]
-    return tensor
+def _reshape(graph: GraphWriter, node: fx.Node) -> Written:
+    x, sizes = arguments(node)
+    followers = [size for size in sizes if isinstance(size, fx.Node)]
+    if len(followers) == 1 and -1 not in sizes:
+        sizes = [-1 if isinstance(size, fx.Node) else size for size in sizes]
+    return graph.add("Reshape", graph.names[x], graph.shape(sizes))
 
 
-def _argument(node: fx.Node, index: int, default: Any) -> Any:
-    return node.args[index] if len(node.args) > index else default
-
-
-def _reshape(graph: GraphWriter, node: fx.Node) -> Any:
-    x, sizes = node.args
-    followers = [size for size in sizes if isinstance(size, fx.Node)]  # type: ignore[union-attr]
-    if len(followers) == 1 and -1 not in sizes:  # type: ignore[operator]
-        sizes = [-1 if isinstance(size, fx.Node) else size for size in sizes]  # type: ignore[union-attr]
-    return graph.add("Reshape", graph.names[x], graph.shape(sizes))  # type: ignore[index, arg-type]
-
-
-def _expand(graph: GraphWriter, node: fx.Node) -> Any:
+def _expand(graph: GraphWriter, node: fx.Node) -> Written:
     """A size that stays is written as one, which ONNX takes for what is there."""
-    x, sizes = node.args[:2]
-    old = [*[None] * (len(sizes) - _tensor(x).dim()), *_tensor(x).shape]  # type: ignore[arg-type]
-    new = [1 if _stays(a, b) else b for a, b in zip(old, sizes, strict=True)]  # type: ignore[arg-type]
-    return graph.add("Expand", graph.names[x], graph.shape(new))  # type: ignore[index]
+    x, sizes = arguments(node)[:2]
+    old = [*[None] * (len(sizes) - tensor_of(x).dim()), *tensor_of(x).shape]
+    new = [1 if _stays(a, b) else b for a, b in zip(old, sizes, strict=True)]
+    return graph.add("Expand", graph.names[x], graph.shape(new))
 
 
-def _stays(old: Any, size: Any) -> bool:
+def _stays(old: object, size: object) -> bool:
     if isinstance(size, fx.Node):
         value = size.meta["val"]
         return isinstance(old, torch.SymInt) and bool(old.node.expr == value.node.expr)
     return bool(size == -1) or (isinstance(old, int) and old == size)
 
 
-def _permute(graph: GraphWriter, node: fx.Node) -> Any:
-    x, dims = node.args
-    rank = _tensor(x).dim()
-    return graph.add("Transpose", graph.names[x], perm=[dim % rank for dim in dims])  # type: ignore[index, union-attr, operator]
+def _permute(graph: GraphWriter, node: fx.Node) -> Written:
+    x, dims = arguments(node)
+    rank = tensor_of(x).dim()
+    return graph.add("Transpose", graph.names[x], perm=[dim % rank for dim in dims])
 
 
 def _with_axes(operator_name: str) -> Translation:
-    def write(graph: GraphWriter, node: fx.Node) -> Any:
-        dims: Any = node.args[1]
+    def write(graph: GraphWriter, node: fx.Node) -> Written:
+        x, dims = arguments(node)
         axes = graph.integers([dims] if isinstance(dims, int) else dims)
-        return graph.add(operator_name, graph.names[node.args[0]], axes)  # type: ignore[index]
+        return graph.add(operator_name, graph.names[x], axes)
 
     return write
 
 
-def _slice(graph: GraphWriter, node: fx.Node) -> Any:
-    x, dim, start, stop, step = [*node.args, *(None, 0, None, None, 1)[len(node.args) :]]
+def _slice(graph: GraphWriter, node: fx.Node) -> Written:
+    x, dim, start, stop, step = arguments(node, None, 0, None, None, 1)
     bounds = [0 if start is None else start, _TO_THE_END if stop is None else stop]
     starts, stops = (graph.shape([bound]) for bound in bounds)
     vectors = [starts, stops, graph.integers([dim]), graph.integers([step])]
-    return graph.add("Slice", graph.names[x], *vectors)  # type: ignore[index]
+    return graph.add("Slice", graph.names[x], *vectors)
 
 
-def _flip(graph: GraphWriter, node: fx.Node) -> Any:
-    dims: Any = node.args[1]
+def _flip(graph: GraphWriter, node: fx.Node) -> Written:
+    x, dims = arguments(node)
     vectors = ([-1] * len(dims), [-_TO_THE_END] * len(dims), dims, [-1] * len(dims))
     names = [graph.integers(vector) for vector in vectors]
-    return graph.add("Slice", graph.names[node.args[0]], *names)  # type: ignore[index]
+    return graph.add("Slice", graph.names[x], *names)
 
 
-def _select(graph: GraphWriter, node: fx.Node) -> Any:
-    x, dim, index = node.args
-    position = graph.constant(index, torch.int64)  # type: ignore[arg-type]
-    return graph.add("Gather", graph.names[x], position, axis=dim)  # type: ignore[index]
+def _select(graph: GraphWriter, node: fx.Node) -> Written:
+    x, dim, index = arguments(node)
+    position = graph.constant(index, torch.int64)
+    return graph.add("Gather", graph.names[x], position, axis=dim)
 
 
-def _split(graph: GraphWriter, node: fx.Node) -> Any:
-    sizes: Any = node.args[1]
+def _split(graph: GraphWriter, node: fx.Node) -> Written:
+    x, sizes, axis = arguments(node, None, None, 0)
     if any(isinstance(size, fx.Node) for size in sizes):
         raise UntranslatableError("aten.split_with_sizes along the batch")
-    x, axis = graph.names[node.args[0]], _argument(node, 2, 0)  # type: ignore[index]
-    names = graph.add("Split", x, graph.integers(sizes), axis=axis, num_outputs=len(sizes))
-    return names if isinstance(names, list) else [names]
+    name = graph.names[x]
+    return graph.add_many("Split", name, graph.integers(sizes), axis=axis, num_outputs=len(sizes))
 
 
-def _get_item(graph: GraphWriter, node: fx.Node) -> Any:
-    return graph.names[node.args[0]][node.args[1]]  # type: ignore[index]
+def _get_item(graph: GraphWriter, node: fx.Node) -> Written:
+    source, index = arguments(node)
+    name: str = graph.names[source][index]
+    return name
 
 
-def _concatenate(graph: GraphWriter, node: fx.Node) -> Any:
-    tensors: Sequence[Any] = node.args[0]  # type: ignore[assignment]
-    names = [graph.operand(tensor, _tensor(node).dtype) for tensor in tensors]
-    return graph.add("Concat", *names, axis=_argument(node, 1, 0))
+def _concatenate(graph: GraphWriter, node: fx.Node) -> Written:
+    tensors, axis = arguments(node, None, 0)
+    names = [graph.operand(tensor, tensor_of(node).dtype) for tensor in tensors]
+    return graph.add("Concat", *names, axis=axis)
 
 
-def _pad(graph: GraphWriter, node: fx.Node) -> Any:
+def _pad(graph: GraphWriter, node: fx.Node) -> Written:
     """ATen pads from the last dimension on, before and after; ONNX all befores, then afters."""
-    x, pads = node.args[:2]
-    value = graph.constant(_argument(node, 2, 0.0), _tensor(node).dtype)
-    missing = [0] * (_tensor(x).dim() - len(pads) // 2)  # type: ignore[arg-type]
-    before, after = ([*missing, *reversed(pads[side::2])] for side in (0, 1))  # type: ignore[index, call-overload]
-    return graph.add("Pad", graph.names[x], graph.integers([*before, *after]), value)  # type: ignore[index]
+    x, pads, fill = arguments(node, None, None, 0.0)
+    value = graph.constant(fill, tensor_of(node).dtype)
+    missing = [0] * (tensor_of(x).dim() - len(pads) // 2)
+    before, after = ([*missing, *reversed(pads[side::2])] for side in (0, 1))
+    return graph.add("Pad", graph.names[x], graph.integers([*before, *after]), value)
 
 
-def _repeat(graph: GraphWriter, node: fx.Node) -> Any:
-    x, repeats = node.args
-    if len(repeats) != _tensor(x).dim():  # type: ignore[arg-type]
+def _repeat(graph: GraphWriter, node: fx.Node) -> Written:
+    x, repeats = arguments(node)
+    if len(repeats) != tensor_of(x).dim():
         raise UntranslatableError("aten.repeat into new dimensions")
-    return graph.add("Tile", graph.names[x], graph.shape(repeats))  # type: ignore[index, arg-type]
+    return graph.add("Tile", graph.names[x], graph.shape(repeats))
 
 
-def _full(graph: GraphWriter, node: fx.Node) -> Any:
-    sizes, value = node.args
-    return graph.add("Expand", graph.operand(value, _tensor(node).dtype), graph.shape(sizes))  # type: ignore[arg-type]
+def _full(graph: GraphWriter, node: fx.Node) -> Written:
+    sizes, value = arguments(node)
+    return graph.add("Expand", graph.operand(value, tensor_of(node).dtype), graph.shape(sizes))
 
 
-def _full_like(graph: GraphWriter, node: fx.Node) -> Any:
-    x, value = node.args
-    shape = graph.add("Shape", graph.names[x])  # type: ignore[index]
-    return graph.add("Expand", graph.operand(value, _tensor(node).dtype), shape)
+def _full_like(graph: GraphWriter, node: fx.Node) -> Written:
+    x, value = arguments(node)
+    shape = graph.add("Shape", graph.names[x])
+    return graph.add("Expand", graph.operand(value, tensor_of(node).dtype), shape)
 
 
-def _scalar(graph: GraphWriter, node: fx.Node) -> Any:
-    return graph.operand(node.args[0], _tensor(node).dtype)
+def _scalar(graph: GraphWriter, node: fx.Node) -> Written:
+    return graph.operand(arguments(node)[0], tensor_of(node).dtype)
 
 
-def _arange(graph: GraphWriter, node: fx.Node) -> Any:
-    if not all(isinstance(argument, int | float) for argument in node.args):
+def _arange(graph: GraphWriter, node: fx.Node) -> Written:
+    if not all(isinstance(argument, int | float) for argument in arguments(node)):
         raise UntranslatableError("aten.arange over the batch")
-    return graph.constant(np.arange(*node.args), _tensor(node).dtype)
+    return graph.constant(np.arange(*arguments(node)), tensor_of(node).dtype)
 
 
-def _embedding(graph: GraphWriter, node: fx.Node) -> Any:
-    weight, indices = node.args[:2]
-    return graph.add("Gather", graph.names[weight], graph.names[indices], axis=0)  # type: ignore[index]
+def _embedding(graph: GraphWriter, node: fx.Node) -> Written:
+    weight, indices = arguments(node)[:2]
+    return graph.add("Gather", graph.names[weight], graph.names[indices], axis=0)
 
 
-def _size(graph: GraphWriter, node: fx.Node) -> Any:
-    x, dim = node.args
-    return graph.add("Shape", graph.names[x], start=dim, end=dim + 1)  # type: ignore[index, operator]
+def _size(graph: GraphWriter, node: fx.Node) -> Written:
+    x, dim = arguments(node)
+    return graph.add("Shape", graph.names[x], start=dim, end=dim + 1)
 
 
 TRANSLATIONS: dict[Callable[..., Any], Translation] = {

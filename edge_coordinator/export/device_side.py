@@ -53,7 +53,7 @@ def _export_dynamic_or_fixed(module: nn.Module, samples: Tensor) -> DeviceGraphs
         return _export(module, batch, dynamic_batch=True)
     except UnsupportedOperatorError:
         raise
-    except Exception:  # noqa: BLE001 (all kinds of errors where a batch cannot be a symbol)
+    except Exception:
         return _export_fixed(module, samples)
 
 

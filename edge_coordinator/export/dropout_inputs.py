@@ -34,9 +34,7 @@ class DropoutInputs:
         layer.given_mask = torch.ones(shape)
         self._layers.append(layer)
         self.specs.append(
-            MaskSpec(
-                layer=layer.layer, shape=shape[1:], p=layer.p, channel_wise=layer.channel_wise
-            )
+            MaskSpec(layer=layer.layer, shape=shape[1:], p=layer.p, channel_wise=layer.channel_wise)
         )
 
     def first_masks(self) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from edge_coordinator.export.decompositions import decomposition_table
 from edge_coordinator.export.simplify import simplify
 from edge_coordinator.export.subject import Example, Tensors, Traceable
+
 
 @dataclass(frozen=True)
 class JointGraph:
@@ -68,7 +69,7 @@ def _plain_kernels() -> Iterator[None]:
             yield
 
 
-def _flattened(subject: Traceable) -> Any:
+def _flattened(subject: Traceable) -> Callable[..., Tensors]:
     example = subject.example
     num_parameters, num_buffers = len(example.parameters), len(example.buffers)
 
@@ -89,7 +90,7 @@ def _symbolic(example: Example) -> Tensors:
         sizes = [DimDynamic.STATIC] * tensor.dim()
         if batched:
             sizes[0] = DimDynamic.DUCK
-        context = StatelessSymbolicContext(dynamic_sizes=sizes)
+        context: Any = StatelessSymbolicContext(dynamic_sizes=sizes)
         source = ConstantSource(f"input{index}")
         return mode.from_tensor(tensor, symbolic_context=context, source=source)
 

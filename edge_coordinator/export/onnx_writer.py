@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor, fx
 
@@ -15,7 +15,7 @@ from runtime.device_graphs import OPSET
 # What every ONNX Runtime since 1.15 reads.
 IR_VERSION = 8
 
-_NUMPY_DTYPES = {
+_NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.float64: np.dtype(np.float64),
     torch.float32: np.dtype(np.float32),
     torch.float16: np.dtype(np.float16),
@@ -41,19 +41,27 @@ class GraphWriter:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[Any, ...], onnx.TensorProto] = {}
         self._num_values = 0
-        self.names: dict[fx.Node, Any] = {}
+        self.names: dict[Any, Any] = {}
 
-    def add(self, operator: str, *inputs: str, num_outputs: int = 1, **attributes: Any) -> Any:
-        """Write an operator; gives the name of its output, or the names of several."""
+    def add(self, operator: str, *inputs: str, **attributes: object) -> str:
+        """Write an operator; gives the name of its output."""
+        return self.add_many(operator, *inputs, num_outputs=1, **attributes)[0]
+
+    def add_many(
+        self, operator: str, *inputs: str, num_outputs: int, **attributes: object
+    ) -> list[str]:
+        """Write an operator that has several outputs; gives their names."""
         outputs = [self._new_name() for _ in range(num_outputs)]
-        self._nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
-        return outputs[0] if num_outputs == 1 else outputs
+        node = helper.make_node(operator, inputs, outputs)
+        node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
+        self._nodes.append(node)
+        return outputs
 
-    def constant(self, value: ArrayLike, dtype: torch.dtype) -> str:
+    def constant(self, value: object, dtype: torch.dtype) -> str:
         """Name of a constant; equal constants are one."""
         if dtype not in _NUMPY_DTYPES:
             raise UntranslatableError(f"constants of {dtype}")
-        return self._array(np.asarray(value, dtype=_NUMPY_DTYPES[dtype]))
+        return self._array(np.array(value, dtype=_NUMPY_DTYPES[dtype]))
 
     def integers(self, values: Sequence[int]) -> str:
         """Name of a constant vector of integers: axes, sizes, positions."""
@@ -66,7 +74,7 @@ class GraphWriter:
         parts = [self.names[s] if isinstance(s, fx.Node) else self.integers([s]) for s in sizes]
         return self.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
 
-    def operand(self, argument: Any, dtype: torch.dtype) -> str:
+    def operand(self, argument: object, dtype: torch.dtype) -> str:
         """Name of a tensor or number, cast where it is of another dtype."""
         if not isinstance(argument, fx.Node):
             return self.constant(argument, dtype)
@@ -77,7 +85,7 @@ class GraphWriter:
 
     def cast(self, name: str, dtype: torch.dtype) -> str:
         """Name of a tensor as another dtype."""
-        return str(self.add("Cast", name, to=element_type(dtype)))
+        return self.add("Cast", name, to=element_type(dtype))
 
     def attribute(self, node: fx.Node) -> str:
         """Name of a constant tensor that the traced module carries."""
@@ -88,9 +96,7 @@ class GraphWriter:
         node.meta.setdefault("val", tensor)
         return self._array(tensor.detach().numpy())
 
-    def model(
-        self, *, inputs: dict[str, fx.Node], outputs: dict[str, fx.Node]
-    ) -> onnx.ModelProto:
+    def model(self, *, inputs: dict[str, fx.Node], outputs: dict[str, fx.Node]) -> onnx.ModelProto:
         """Give the model, with names for what enters and leaves."""
         self._name_outputs({name: self.names[node] for name, node in outputs.items()})
         graph = helper.make_graph(
@@ -132,7 +138,20 @@ class GraphWriter:
         return f"v{self._num_values}"
 
 
-Translation = Callable[[GraphWriter, fx.Node], Any]
+Written = str | list[str]
+Translation = Callable[[GraphWriter, fx.Node], Written]
+
+
+def arguments(node: fx.Node, *defaults: object) -> list[Any]:
+    """The positional arguments of a node; those that were left out by their defaults."""
+    return [*node.args, *defaults[len(node.args) :]]
+
+
+def tensor_of(node: object) -> Tensor:
+    """What is known of the tensor that a node stands for: its shape and dtype."""
+    assert isinstance(node, fx.Node)
+    tensor: Tensor = node.meta["val"]
+    return tensor
 
 
 def element_type(dtype: torch.dtype) -> int:
@@ -151,4 +170,4 @@ def _value_info(name: str, node: fx.Node) -> onnx.ValueInfoProto:
 def _symbol_name(size: torch.SymInt) -> str:
     """One name for one size: ONNX Runtime takes equal names for equal sizes."""
     expression = size.node.expr
-    return str(expression.subs({symbol: "batch" for symbol in expression.free_symbols}))
+    return str(expression.subs(dict.fromkeys(expression.free_symbols, "batch")))

@@ -121,9 +121,7 @@ def extract(
     return part
 
 
-def _batch_size(
-    graph: fx.Graph, batch_like: fx.Node, multiple: int, original: fx.Node
-) -> fx.Node:
+def _batch_size(graph: fx.Graph, batch_like: fx.Node, multiple: int, original: fx.Node) -> fx.Node:
     size = graph.call_function(aten.sym_size.int, (batch_like, 0))
     size.meta["val"] = batch_like.meta["val"].shape[0]
     if multiple == 1:

@@ -42,7 +42,10 @@ def reject_shared_state(module: nn.Module) -> None:
 
 
 def refuse(
-    module: nn.Module, samples: Tensor, error: Exception, attempt: Callable[[nn.Module, Tensor], Any]
+    module: nn.Module,
+    samples: Tensor,
+    error: Exception,
+    attempt: Callable[[nn.Module, Tensor], Any],
 ) -> SettingsError:
     """Find the innermost layer that `attempt` fails on alone, and say what is wrong with it."""
     layer, cause = _innermost(module, samples, attempt)
@@ -77,7 +80,7 @@ def _children_with_inputs(
     try:
         with torch.no_grad():
             module(samples)
-    except Exception:  # noqa: BLE001, S110 (what ran until then is enough)
+    except Exception:  # noqa: S110 (what ran until then is enough)
         pass
     finally:
         for hook in hooks:

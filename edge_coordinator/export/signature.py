@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 import torch
@@ -66,7 +67,8 @@ def saved_bytes(saved: Sequence[fx.Node]) -> tuple[int, int]:
         tensor: Tensor = node.meta["val"]
         sizes = [size for size in tensor.shape if isinstance(size, int)]
         num_bytes = math.prod(sizes) * tensor.dtype.itemsize
-        multiples = [size for size in tensor.shape if isinstance(size, torch.SymInt)]
+        shape: list[Any] = list(tensor.shape)
+        multiples = [size for size in shape if isinstance(size, torch.SymInt)]
         for size in multiples:
             symbols = size.node.expr.free_symbols
             num_bytes *= int(size.node.expr.subs(dict.fromkeys(symbols, 1)))

@@ -15,7 +15,7 @@ _IDENTITIES = {
     aten.detach_.default,
     aten.lift_fresh_copy.default,
 }
-_VIEWS = {aten.view.default, aten._unsafe_view.default}  # noqa: SLF001 (an ATen name)
+_VIEWS = {aten.view.default, aten._unsafe_view.default}
 _PLAIN_POOLING = {
     aten.max_pool2d_with_indices.default: aten.max_pool2d.default,
     aten.max_pool3d_with_indices.default: aten.max_pool3d.default,
@@ -26,7 +26,9 @@ def simplify(module: fx.GraphModule) -> None:
     """Simplify the module's graph in place."""
     _drop_identities(module.graph)
     module.graph.eliminate_dead_code()
-    module.graph = CSEPass()(module).graph_module.graph
+    shared = CSEPass()(module)
+    assert shared is not None
+    module.graph = shared.graph_module.graph
     for node in list(module.graph.nodes):
         if node.target in _PLAIN_POOLING:
             _drop_unused_indices(module.graph, node)

@@ -44,11 +44,11 @@ def relative_error(actual: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(difference / max(float(np.linalg.norm(expected)), 1e-30))
 
 
-def assert_same_step(module: nn.Module, graphs: DeviceGraphs, samples: Tensor) -> None:
+def assert_same_step(module: nn.Module, graphs: DeviceGraphs, samples: NDArray[Any]) -> None:
     """Within 1e-5 of torch, or no further from float64 than twice what torch is."""
     module = seed_dropout(module)  # type: ignore[arg-type]
-    gradient = np.random.default_rng(3).standard_normal(_smashed_shape(graphs, len(samples)))
-    gradient = (gradient / len(samples)).astype(np.float32)
+    gradient = draw_samples(graphs.manifest.smashed_shape, num_samples=len(samples))
+    gradient = gradient / np.float32(len(samples))
     single = step_on_torch(module, samples, gradient, dtype=torch.float32).vectors()
     double = step_on_torch(module, samples, gradient, dtype=torch.float64).vectors()
     onnx = step_on_onnxruntime(module, graphs, samples, gradient).vectors()
@@ -59,7 +59,9 @@ def assert_same_step(module: nn.Module, graphs: DeviceGraphs, samples: Tensor) -
         assert error <= 1e-5 or of_onnx <= 2 * of_torch, (name, error, of_onnx, of_torch)
 
 
-def step_on_torch(module: nn.Module, x: Tensor, gradient: Tensor, *, dtype: torch.dtype) -> Step:
+def step_on_torch(
+    module: nn.Module, x: NDArray[Any], gradient: NDArray[np.float32], *, dtype: torch.dtype
+) -> Step:
     """Forward, backward, update by SGD with momentum, and an evaluation."""
     module = copy.deepcopy(module).to(dtype).train()
     samples = torch.from_numpy(x)
@@ -78,7 +80,7 @@ def step_on_torch(module: nn.Module, x: Tensor, gradient: Tensor, *, dtype: torc
 
 
 def step_on_onnxruntime(
-    module: nn.Module, graphs: DeviceGraphs, x: Tensor, gradient: Tensor
+    module: nn.Module, graphs: DeviceGraphs, x: NDArray[Any], gradient: NDArray[np.float32]
 ) -> Step:
     """Do the same; the momentum buffers after a first step are the gradients."""
     executor = open_executor(graphs, MOMENTUM)
@@ -93,19 +95,13 @@ def step_on_onnxruntime(
 
 def open_executor(graphs: DeviceGraphs, optimizer: OptimizerSpec) -> OnnxExecutor:
     """Open an executor of one thread whose optimiser state travels."""
-    return OnnxExecutor(
-        graphs, optimizer, carry_state=True, loss="cross_entropy", num_threads=1
-    )
+    return OnnxExecutor(graphs, optimizer, carry_state=True, loss="cross_entropy", num_threads=1)
 
 
 def draw_samples(shape: Sequence[int], *, num_samples: int) -> NDArray[np.float32]:
     """Random samples, the same every time."""
     values = np.random.default_rng(5).standard_normal((num_samples, *shape))
     return values.astype(np.float32)
-
-
-def _smashed_shape(graphs: DeviceGraphs, num_samples: int) -> tuple[int, ...]:
-    return (num_samples, *graphs.manifest.smashed_shape)
 
 
 def _vector(arrays: Sequence[Tensor]) -> NDArray[np.float64]:

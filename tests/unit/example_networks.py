@@ -58,7 +58,8 @@ class InvertMatrices(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Invert a matrix made of the first two features."""
-        return torch.linalg.inv(x[:, :2, None] * x[:, None, :2] + torch.eye(2))
+        inverse: Tensor = torch.linalg.inv(x[:, :2, None] * x[:, None, :2] + torch.eye(2))
+        return inverse
 
 
 def mobile() -> nn.Sequential:
@@ -94,9 +95,7 @@ EXAMPLES: dict[str, tuple[Callable[[], nn.Sequential], Shape]] = {
     "nothing": (lambda: nn.Sequential(nn.Identity()), (4,)),
     "flatten": (lambda: nn.Sequential(nn.Flatten()), (4, 5)),
     "grouped": (
-        lambda: nn.Sequential(
-            nn.Conv2d(8, 8, 3, 2, 1, groups=2), nn.Tanh(), nn.AvgPool2d(3, 2, 1)
-        ),
+        lambda: nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1, groups=2), nn.Tanh(), nn.AvgPool2d(3, 2, 1)),
         (8, 12, 12),
     ),
     "dilated": (

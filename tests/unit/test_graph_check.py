@@ -1,3 +1,5 @@
+"""What a device refuses to run."""
+
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -210,7 +212,7 @@ def test_a_damaged_graph_is_malformed_or_still_as_promised(
 def test_a_manifest_that_contradicts_itself_is_refused(changes: dict[str, object]) -> None:
     payload = add_bias().SerializeToString()
     manifest = manifest_of(payload, **changes)
-    with pytest.raises(MalformedMessageError, match="the (forward graph|manifest)"):
+    with pytest.raises(MalformedMessageError, match=r"the (forward graph|manifest)"):
         check_graphs(DeviceGraphs(manifest, {"forward": payload, "predict": payload}))
 
 

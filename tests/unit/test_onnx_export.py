@@ -1,3 +1,5 @@
+"""The exported device side does what torch does, or is refused by name."""
+
 import functools
 
 import numpy as np
@@ -12,15 +14,15 @@ from runtime.models.dropout import seed_dropout
 from runtime.models.load import input_shape_of, load_network, split
 from runtime.models.sequence import Network
 from tests.unit.engine_comparison import assert_same_step, draw_samples
-from tests.unit.example_networks import EXAMPLES, ScaleByNoise, InvertMatrices
+from tests.unit.example_networks import EXAMPLES, InvertMatrices, ScaleByNoise
 
-BUILT_IN = {
+BUILT_IN: dict[str, dict[str, object]] = {
     "lenet": {"dropout": 0.25},
     "mlp": {"dropout": 0.25},
     "cnn1d": {"dropout": 0.25},
     "resnet8": {"width": 8},
 }
-SOME_CUTS = [("lenet", 3), ("lenet", 14), ("mlp", 4), ("cnn1d", 4), ("cnn1d", 13), ("resnet8", 4)]
+SOME_CUTS = [("lenet", 3), ("lenet", 14), ("mlp", 4), ("cnn1d", 4), ("resnet8", 4)]
 BATCH_SIZE = 8
 
 
@@ -102,7 +104,10 @@ def test_a_parameter_that_is_not_trained_has_no_gradient() -> None:
 
 
 def test_a_side_without_parameters_has_no_backward() -> None:
-    assert export_device_side(nn.Sequential(nn.Flatten()), (2, 2), batch_size=4).manifest.backward is None
+    assert (
+        export_device_side(nn.Sequential(nn.Flatten()), (2, 2), batch_size=4).manifest.backward
+        is None
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,10 @@ def hardtanh_backward(gradient: Tensor, x: Tensor, low: float, high: float) -> T
 
 @decomposes(aten.leaky_relu_backward.default)
 def leaky_relu_backward(
-    gradient: Tensor, x: Tensor, slope: float, _is_result: bool  # noqa: FBT001 (ATen's signature)
+    gradient: Tensor,
+    x: Tensor,
+    slope: float,
+    _is_result: bool,
 ) -> Tensor:
     """Pass the gradient where positive, else times the slope."""
     return gradient * ((x > 0).to(gradient.dtype) * (1 - slope) + slope)

@@ -24,8 +24,8 @@ def average_pool_backward(
     kernel: list[int],
     stride: list[int],
     padding: list[int],
-    _ceil_mode: bool,  # noqa: FBT001 (ATen's signature)
-    count_include_pad: bool,  # noqa: FBT001
+    _ceil_mode: bool,
+    count_include_pad: bool,
     divisor: int | None,
 ) -> Tensor:
     """Spread each window's gradient evenly over what it averaged."""
@@ -33,12 +33,11 @@ def average_pool_backward(
     kernel = per_dimension(kernel, num_dims, 1)
     steps = per_dimension(stride, num_dims, 1) if stride else kernel
     window = Window(kernel, steps, per_dimension(padding, num_dims, 0), [1] * num_dims)
-    counts = [[divisor] for _ in range(num_dims)]
     if divisor is None:
         counts = _counts(window, gradient, x, count_include_pad=count_include_pad)
+        share = _divide(gradient, counts)
     else:
-        counts[1:] = [[1]] * (num_dims - 1)
-    share = _divide(gradient, counts)
+        share = gradient / divisor
     columns = share.reshape(x.shape[0] * x.shape[1], 1, *gradient.shape[2:])
     ones = torch.ones([1, 1, *kernel], dtype=x.dtype)
     return window.fold(columns, ones, x.shape[2:]).reshape(x.shape)
@@ -60,8 +59,8 @@ def _counts(
     return counts
 
 
-def _divide(gradient: Tensor, counts: Sequence[Sequence[int | None]]) -> Tensor:
-    rows = [[float(count or 1) for count in row] for row in counts]
+def _divide(gradient: Tensor, counts: Sequence[Sequence[int]]) -> Tensor:
+    rows = [[float(count) for count in row] for row in counts]
     if all(len(set(row)) == 1 for row in rows):
         return gradient / math.prod(row[0] for row in rows)
     for dim, row in enumerate(rows):
@@ -71,7 +70,7 @@ def _divide(gradient: Tensor, counts: Sequence[Sequence[int | None]]) -> Tensor:
     return gradient
 
 
-@decomposes(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)  # noqa: SLF001
+@decomposes(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
 def adaptive_average_pool(x: Tensor, out_size: Sequence[int]) -> Tensor:
     """Average over windows that may overlap, one dimension after the other."""
     sizes = zip(x.shape[2:], out_size, strict=True)
@@ -79,8 +78,8 @@ def adaptive_average_pool(x: Tensor, out_size: Sequence[int]) -> Tensor:
 
 
 @decomposes(
-    aten._adaptive_avg_pool2d_backward.default,  # noqa: SLF001
-    aten._adaptive_avg_pool3d_backward.default,  # noqa: SLF001
+    aten._adaptive_avg_pool2d_backward.default,
+    aten._adaptive_avg_pool3d_backward.default,
 )
 def adaptive_average_pool_backward(gradient: Tensor, x: Tensor) -> Tensor:
     """Spread each window's gradient evenly over what it averaged."""

@@ -31,15 +31,17 @@ class _Convolution:
     def run(self, x: Tensor, weight: Tensor) -> Tensor:
         w = self.window
         no_padding = [0] * w.num_dims
-        return aten.convolution(
+        y: Tensor = aten.convolution(
             x, weight, None, w.stride, w.padding, w.dilation, False, no_padding, self.groups
         )
+        return y
 
     def transpose(self, x: Tensor, weight: Tensor, output_padding: list[int]) -> Tensor:
         w = self.window
-        return aten.convolution(
+        y: Tensor = aten.convolution(
             x, weight, None, w.stride, w.padding, w.dilation, True, output_padding, self.groups
         )
+        return y
 
 
 @decomposes(aten.convolution_backward.default)
@@ -51,7 +53,7 @@ def convolution_backward(
     stride: list[int],
     padding: list[int],
     dilation: list[int],
-    transposed: bool,  # noqa: FBT001 (ATen's signature)
+    transposed: bool,
     _output_padding: list[int],
     groups: int,
     output_mask: list[bool],
@@ -129,21 +131,23 @@ def _weight_gradient(convolution: _Convolution, x: Tensor, gradient: Tensor) -> 
 
 
 def _dense_weight_gradient(convolution: _Convolution, x: Tensor, gradient: Tensor) -> Tensor:
-    """Multiply the gradient with what each kernel offset saw, sample by sample, and add up."""
+    """Multiply what each kernel offset saw with the gradient, sample by sample, and add up.
+
+    Of the two, the gradient is transposed: it is one tensor, where the views are many.
+    """
     num_out, num_in, *kernel = convolution.weight_shape
     out_size = list(gradient.shape[2:])
     num_positions, num_offsets = math.prod(out_size), math.prod(kernel)
     views = list(convolution.window.views(x, out_size, fill=0.0))
-    rows = gradient.reshape(-1, num_out, num_positions)
+    columns = gradient.reshape(-1, num_out, num_positions).transpose(1, 2)
     if num_in >= MANY_CHANNELS or num_offsets == 1:
-        products = []
-        for view in views:
-            columns = view.reshape(-1, num_in, num_positions).transpose(1, 2)
-            products.append(torch.matmul(rows, columns).sum(0))
-        return torch.stack(products, 2).reshape(num_out, num_in, *kernel)
-    columns = torch.cat(views, 1).reshape(-1, num_offsets * num_in, num_positions).transpose(1, 2)
-    product = torch.matmul(rows, columns).sum(0).reshape(num_out, num_offsets, num_in)
-    return product.transpose(1, 2).reshape(num_out, num_in, *kernel)
+        rows = [view.reshape(-1, num_in, num_positions) for view in views]
+        product = torch.stack([torch.matmul(row, columns).sum(0) for row in rows])
+    else:
+        stacked = torch.cat(views, 1).reshape(-1, num_offsets * num_in, num_positions)
+        product = torch.matmul(stacked, columns).sum(0)
+    product = product.reshape(num_offsets, num_in, num_out).permute(2, 1, 0)
+    return product.reshape(num_out, num_in, *kernel)
 
 
 def _depthwise_weight_gradient(convolution: _Convolution, x: Tensor, gradient: Tensor) -> Tensor:
@@ -161,7 +165,7 @@ def _grouped_weight_gradient(convolution: _Convolution, x: Tensor, gradient: Ten
     swapped = x.reshape(num_samples, groups, num_in // groups, *space).transpose(0, 2)
     swapped = swapped.reshape(num_in // groups, groups * num_samples, *space)
     no_padding = [0] * window.num_dims
-    result = aten.convolution(
+    result: Tensor = aten.convolution(
         swapped,
         gradient.transpose(0, 1),
         None,

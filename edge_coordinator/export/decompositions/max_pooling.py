@@ -28,15 +28,17 @@ def max_pool_backward(
     stride: list[int],
     padding: list[int],
     dilation: list[int],
-    ceil_mode: bool,  # noqa: FBT001 (ATen's signature)
+    ceil_mode: bool,
     _indices: Tensor,
 ) -> Tensor:
     """Send each window's gradient to its first maximum."""
     num_dims = x.dim() - 2
     kernel = per_dimension(kernel, num_dims, 1)
-    steps = [per_dimension(stride, num_dims, 1) if stride else kernel]
     window = Window(
-        kernel, *steps, per_dimension(padding, num_dims, 0), per_dimension(dilation, num_dims, 1)
+        kernel,
+        per_dimension(stride or kernel, num_dims, 1),
+        per_dimension(padding, num_dims, 0),
+        per_dimension(dilation, num_dims, 1),
     )
     maximum = _POOLINGS[num_dims](
         x, kernel, window.stride, window.padding, window.dilation, ceil_mode
@@ -71,14 +73,16 @@ def _one_hot_kernel(window: Window, like: Tensor) -> Tensor:
 def adaptive_max_pool(x: Tensor, out_size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Pool with equal windows; sizes that do not divide have no such windows."""
     kernel = _equal_windows(x, out_size)
-    return aten.max_pool2d_with_indices(x, kernel, kernel)  # type: ignore[no-any-return]
+    values, indices = aten.max_pool2d_with_indices(x, kernel, kernel)
+    return values, indices
 
 
 @decomposes(aten.adaptive_max_pool2d_backward.default)
 def adaptive_max_pool_backward(gradient: Tensor, x: Tensor, indices: Tensor) -> Tensor:
     """Send each window's gradient to its first maximum."""
     kernel = _equal_windows(x, gradient.shape[2:])
-    return max_pool_backward(gradient, x, kernel, kernel, [0], [1], False, indices)  # noqa: FBT003
+    result: Tensor = max_pool_backward(gradient, x, kernel, kernel, [0], [1], False, indices)
+    return result
 
 
 def _equal_windows(x: Tensor, out_size: Sequence[int]) -> list[int]:

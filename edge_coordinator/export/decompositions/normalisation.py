@@ -35,20 +35,20 @@ def _moved(running: Tensor | None, batch: Tensor, momentum: float) -> Tensor | N
     return None if running is None else running * (1 - momentum) + batch * momentum
 
 
-@decomposes(aten._native_batch_norm_legit_functional.default)  # noqa: SLF001
+@decomposes(aten._native_batch_norm_legit_functional.default)
 def batch_norm(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     running_mean: Tensor | None,
     running_var: Tensor | None,
-    training: bool,  # noqa: FBT001 (ATen's signature)
+    training: bool,
     momentum: float,
     eps: float,
 ) -> _Normalised:
     """Normalise by the batch, and move the running statistics; or by the running statistics."""
     if not training:
-        y = aten._native_batch_norm_legit_no_training(  # noqa: SLF001
+        y = aten._native_batch_norm_legit_no_training(
             x, weight, bias, running_mean, running_var, momentum, eps
         )[0]
         return _Normalised(y, x.new_zeros(0), x.new_zeros(0), running_mean, running_var)
@@ -65,14 +65,14 @@ def batch_norm(
     return _Normalised(y, mean, reciprocal_std, new_mean, _moved(running_var, unbiased, momentum))
 
 
-@decomposes(aten.native_batch_norm.default, aten._native_batch_norm_legit.default)  # noqa: SLF001
+@decomposes(aten.native_batch_norm.default, aten._native_batch_norm_legit.default)
 def batch_norm_in_place(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     running_mean: Tensor | None,
     running_var: Tensor | None,
-    training: bool,  # noqa: FBT001 (ATen's signature)
+    training: bool,
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,20 +82,21 @@ def batch_norm_in_place(
     for old, new in pairs:
         if training and old is not None and new is not None:
             old.copy_(new)
-    return result[:3]
+    return result.y, result.mean, result.reciprocal_std
 
 
-@decomposes(aten._native_batch_norm_legit.no_stats)  # noqa: SLF001
+@decomposes(aten._native_batch_norm_legit.no_stats)
 def batch_norm_without_statistics(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    _training: bool,  # noqa: FBT001 (ATen's signature)
+    _training: bool,
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise by the batch alone."""
-    return batch_norm(x, weight, bias, None, None, True, momentum, eps)[:3]  # noqa: FBT003
+    result = batch_norm(x, weight, bias, None, None, True, momentum, eps)
+    return result.y, result.mean, result.reciprocal_std
 
 
 @decomposes(aten.native_batch_norm_backward.default)
@@ -107,7 +108,7 @@ def batch_norm_backward(
     running_var: Tensor | None,
     saved_mean: Tensor | None,
     saved_reciprocal_std: Tensor | None,
-    training: bool,  # noqa: FBT001 (ATen's signature)
+    training: bool,
     eps: float,
     output_mask: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -119,15 +120,15 @@ def batch_norm_backward(
     assert mean is not None
     assert reciprocal_std is not None
     dims = _batch_dims(x)
-    normalised = (x - _by_channel(mean, x)) * _by_channel(reciprocal_std, x)
-    scale = reciprocal_std if weight is None else reciprocal_std * weight
-    of_bias, of_weight = gradient.sum(dims), (gradient * normalised).sum(dims)
+    centred = x - _by_channel(mean, x)
+    of_bias, of_weight = gradient.sum(dims), (gradient * centred).sum(dims) * reciprocal_std
     of_input = gradient
     if training:
         count = x.numel() / x.shape[1]
         of_input = of_input - _by_channel(of_bias / count, x)
-        of_input = of_input - normalised * _by_channel(of_weight / count, x)
+        of_input = of_input - centred * _by_channel(of_weight * reciprocal_std / count, x)
+    scale = reciprocal_std if weight is None else reciprocal_std * weight
     of_input = of_input * _by_channel(scale, x)
     wanted = zip((of_input, of_weight, of_bias), output_mask, strict=True)
-    of_input, of_weight, of_bias = (value if asked else None for value, asked in wanted)
-    return of_input, of_weight, of_bias
+    asked = [value if is_asked else None for value, is_asked in wanted]
+    return asked[0], asked[1], asked[2]

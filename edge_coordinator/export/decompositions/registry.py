@@ -24,4 +24,5 @@ def decomposes(*operators: OpOverload) -> Callable[[Rule], Rule]:
 
 def decomposition_table() -> dict[OpOverload, Rule]:
     """Torch's core decompositions, and our own, which take precedence."""
-    return {**dict(core_aten_decompositions().items()), **RULES}
+    core: Any = core_aten_decompositions()
+    return {**dict(core.items()), **RULES}

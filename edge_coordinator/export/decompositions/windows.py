@@ -60,7 +60,7 @@ class Window:
         `columns` is [sample, one or kernel offset, *out]; `kernel` says where each column goes.
         """
         no_padding = [0] * self.num_dims
-        folded = aten.convolution(
+        folded: Tensor = aten.convolution(
             columns, kernel, None, self.stride, no_padding, self.dilation, True, no_padding, 1
         )
         for dim, (before, size) in enumerate(zip(self.padding, space, strict=True)):
