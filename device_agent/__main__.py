@@ -16,8 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from device_agent.agent import Agent
-from device_agent.executor import Engine, open_engine
+from device_agent.executor import ENGINES, Engine, open_engine
 from device_agent.facts import measure_profile
+from device_agent.graph_shelf import GraphShelf
+from device_agent.memory import memory_sentence
 from device_agent.settings import AgentSettings, load_samples, parse_shard
 from device_agent.workload import Workload
 from runtime.allocator import keep_freed_memory
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _settings(flags)
         samples = load_samples(settings)
         asyncio.run(_serve(settings, samples, flags))
+        log.info("%s", memory_sentence())
     except KeyboardInterrupt:
         return 130
     except (EdgeError, BaseExceptionGroup) as error:
@@ -122,7 +125,7 @@ async def _serve_device(
                 num_samples=len(samples),
                 sample_shape=samples.sample_shape,
             ),
-            workload=Workload(device, samples, partial(_build_engine, settings)),
+            workload=Workload(device, samples, partial(_build_engine, settings, GraphShelf())),
             compute=compute,
             chunk_bytes=settings.chunk_bytes,
         )
@@ -136,9 +139,18 @@ async def _serve_device(
 
 
 def _build_engine(
-    settings: AgentSettings, assignment: Assignment, sample_shape: tuple[int, ...]
+    settings: AgentSettings,
+    graphs: GraphShelf,
+    assignment: Assignment,
+    sample_shape: tuple[int, ...],
 ) -> Engine:
-    return open_engine(settings.engine, assignment, sample_shape=sample_shape)
+    return open_engine(
+        settings.engine,
+        assignment,
+        sample_shape=sample_shape,
+        graphs=graphs,
+        num_threads=settings.num_threads,
+    )
 
 
 def _start_compute(settings: AgentSettings) -> None:
@@ -200,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--partition", default="iid", help="how parts are made: iid, classes:K, dirichlet:ALPHA")
     add("--seed", type=int, default=0, help="seed of the partition; that of the job")
-    add("--engine", choices=["torch"], help="what computes; torch where it is installed")
+    add("--engine", choices=list(ENGINES), help="what computes; torch where it is installed")
     add("--threads", type=int, default=1, help="threads of the arithmetic (1)")
     add("--wait", action="store_true", help="if the broker is not there, wait for it")
     add("--cafile", type=Path, help="whom to trust, for mqtts")

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import groupby
 from time import perf_counter
 
+from device_agent.memory import memory_sentence
 from device_agent.workload import Workload
 from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.drive import FrameInbox, leaf_of, send_frame
@@ -22,7 +23,7 @@ from runtime.messages import (
     decode_command,
 )
 from runtime.ownership import Claim, Verdict, judge
-from runtime.protocol.device import DeviceSession
+from runtime.protocol.device import DeviceSession, Phase
 from runtime.protocol.events import (
     CommandArrived,
     DeviceCommand,
@@ -32,6 +33,7 @@ from runtime.protocol.events import (
     Prepare,
     SendFrame,
     SendReply,
+    TakeGraphs,
     Work,
     WorkFailed,
 )
@@ -133,7 +135,10 @@ class Agent:
             if message.session != self._status.session:
                 self._start(self._publish_status("online"))
             return
+        was_assigned = self._session.phase is not Phase.UNASSIGNED
         self._act(self._session.handle(CommandArrived(message)))
+        if was_assigned and self._session.phase is Phase.UNASSIGNED:
+            log.info("%s is done with the run; %s", self._device, memory_sentence())
 
     def _compare(self, delivery: Delivery) -> None:
         seen = DeviceStatus.decode(delivery.payload)
@@ -153,8 +158,10 @@ class Agent:
         model = self._topics.down(self._device, leaf_of(FrameKind.MODEL))
         if topic in (self._cluster_topic, model):
             return FrameKind.MODEL
-        gradient = self._topics.down(self._device, leaf_of(FrameKind.GRADIENT))
-        return FrameKind.GRADIENT if topic == gradient else None
+        for kind in (FrameKind.GRADIENT, FrameKind.GRAPHS):
+            if topic == self._topics.down(self._device, leaf_of(kind)):
+                return kind
+        return None
 
     # What to do
 
@@ -174,6 +181,10 @@ class Agent:
                 self._start(self._work(partial(self._workload.prepare, assignment), assignment.run))
             case OpenPass(join):
                 self._start(self._open(join))
+            case TakeGraphs(join, tensors):
+                log.info("%s got the graphs of its side of the network", self._device)
+                take = partial(self._workload.take_graphs, join, tensors)
+                self._start(self._work(take, join.run))
             case SendReply(message):
                 self._start(self._publish(self._topics.up(self._device, "reply"), message))
             case SendFrame(frame):

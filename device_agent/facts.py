@@ -5,6 +5,7 @@ import time
 
 import psutil
 
+from device_agent.memory import resident_bytes
 from runtime.messages import DeviceProfile
 
 
@@ -20,6 +21,7 @@ def measure_profile(
         num_cores=psutil.cpu_count() or 1,
         memory_bytes=memory.total,
         free_memory_bytes=memory.available,
+        resident_bytes=resident_bytes(),
         num_samples=num_samples,
         sample_shape=sample_shape,
         measured_at_unix_s=time.time(),

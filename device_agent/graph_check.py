@@ -9,9 +9,7 @@ from device_agent.manifest_check import check_manifest
 from device_agent.onnx_reader import read_model
 from runtime.device_graphs import DeviceGraphs, GraphSpec, GraphValue
 from runtime.errors import MalformedMessageError
-
-MAX_GRAPH_BYTES = 16_000_000
-"""Without weights a graph has some kB; what is more are constants, and they end here too."""
+from runtime.messages import MAX_GRAPHS_BYTES
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
@@ -33,9 +31,9 @@ def check_graphs(graphs: DeviceGraphs) -> None:
 
 def check_graph(payload: bytes, spec: GraphSpec, *, opset: int) -> None:
     """Raise MalformedMessageError unless these bytes are the graph of this specification."""
-    if not len(payload) == spec.num_bytes <= MAX_GRAPH_BYTES:
+    if not len(payload) == spec.num_bytes <= MAX_GRAPHS_BYTES:
         raise MalformedMessageError(
-            f"{len(payload)} bytes, not {spec.num_bytes}, of at most {MAX_GRAPH_BYTES}"
+            f"{len(payload)} bytes, not {spec.num_bytes}, of at most {MAX_GRAPHS_BYTES}"
         )
     if hashlib.sha256(payload).hexdigest() != spec.sha256:
         raise MalformedMessageError("its digest is not that of the manifest")

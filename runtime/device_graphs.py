@@ -9,14 +9,21 @@ what the forward graph took or gave, and `GRADIENT`.
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
-from runtime.messages import Message
+from runtime.errors import MalformedMessageError
+from runtime.messages import GraphsOffer, Message
+from runtime.tensors import Tensor, TensorSpec
 
+ENGINE = "onnxruntime"
+"""The engine that runs these graphs, as a device's status names it."""
 OPSET = 18
+MAX_MANIFEST_BYTES = 2_000_000
 SAMPLES = "<samples>"
 SMASHED = "<smashed>"
 GRADIENT = "<gradient>"
@@ -100,6 +107,8 @@ class DeviceManifest(Message):
     for backward: fixed, and for each sample of the batch.
     """
 
+    max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
+
     opset: Literal[18] = 18
     batch_size: int | None = Field(default=None, gt=0)
     samples: GraphValue
@@ -139,3 +148,40 @@ class DeviceGraphs:
     def digest(self) -> str:
         """Name of exactly these graphs: two exports of equal bytes have equal digests."""
         return self.manifest.digest
+
+    def offer(self) -> GraphsOffer:
+        """Name these graphs and their sizes, so that a device knows what it asks for."""
+        return GraphsOffer(digest=self.digest, num_bytes=tuple(len(t) for t in self.tensors()))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Give the manifest and the graphs that there are, as a frame carries them."""
+        parts = [self.manifest.encode(), *(self.payloads[name] for name in self._names)]
+        return tuple(np.frombuffer(part, np.uint8) for part in parts)
+
+    @property
+    def _names(self) -> list[GraphName]:
+        return list(self.manifest.graph_specs())
+
+
+def offered_specs(offer: GraphsOffer) -> tuple[TensorSpec, ...]:
+    """Shapes of the frame that carries the graphs of an offer."""
+    return tuple(TensorSpec("|u1", (size,)) for size in offer.num_bytes)
+
+
+def read_graphs(offer: GraphsOffer, tensors: Sequence[Tensor]) -> DeviceGraphs | None:
+    """Read a frame; None unless its bytes are those that the offer names.
+
+    The digest is that of the manifest, and the manifest has the digests of the graphs. Raises
+    MalformedMessageError where even the right bytes are no graphs: asking again will not help.
+    """
+    manifest_bytes, *graphs = (tensor.tobytes() for tensor in tensors)
+    if hashlib.sha256(manifest_bytes).hexdigest() != offer.digest:
+        return None
+    manifest = DeviceManifest.decode(manifest_bytes)
+    specs = manifest.graph_specs()
+    if len(specs) != len(graphs):
+        raise MalformedMessageError(f"{len(graphs)} graphs came; the manifest has {len(specs)}")
+    digests = [hashlib.sha256(graph).hexdigest() for graph in graphs]
+    if digests != [spec.sha256 for spec in specs.values()]:
+        return None
+    return DeviceGraphs(manifest, dict(zip(specs, graphs, strict=True)))
