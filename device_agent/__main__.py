@@ -19,8 +19,10 @@ from device_agent.agent import Agent
 from device_agent.compute_probe import COMPUTE_PROBE_S
 from device_agent.emulated_bus import EmulatedBus
 from device_agent.emulated_engine import EmulatedEngine
-from device_agent.executor import Engine, open_engine
+from device_agent.executor import ENGINES, Engine, open_engine
 from device_agent.facts import measure_profile
+from device_agent.graph_shelf import GraphShelf
+from device_agent.memory import memory_sentence
 from device_agent.profile_command import ProfileSettings, measure_device
 from device_agent.settings import (
     AgentSettings,
@@ -64,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _settings(flags)
         samples = load_samples(settings)
         asyncio.run(_serve(settings, samples, flags))
+        log.info("%s", memory_sentence())
     except KeyboardInterrupt:
         return 130
     except (EdgeError, BaseExceptionGroup) as error:
@@ -163,7 +166,9 @@ async def _serve_device(
                 sample_shape=samples.sample_shape,
                 label_counts=count_labels(samples) if settings.publish_labels else None,
             ),
-            workload=Workload(device, samples, partial(_build_engine, settings, device_class)),
+            workload=Workload(
+                device, samples, partial(_build_engine, settings, device_class, GraphShelf())
+            ),
             compute=compute,
             chunk_bytes=settings.chunk_bytes,
             generic_compute=partial(_measure_generic, device_class)
@@ -182,10 +187,17 @@ async def _serve_device(
 def _build_engine(
     settings: AgentSettings,
     device_class: DeviceClass | None,
+    graphs: GraphShelf,
     assignment: Assignment,
     sample_shape: tuple[int, ...],
 ) -> Engine:
-    engine = open_engine(settings.engine, assignment, sample_shape=sample_shape)
+    engine = open_engine(
+        settings.engine,
+        assignment,
+        sample_shape=sample_shape,
+        graphs=graphs,
+        num_threads=settings.num_threads,
+    )
     return EmulatedEngine(engine, device_class) if device_class else engine
 
 
@@ -299,7 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--partition", default="iid", help="how parts are made: iid, classes:K, dirichlet:ALPHA")
     add("--seed", type=int, default=0, help="seed of the partition; that of the job")
-    add("--engine", choices=["torch"], help="what computes; torch where it is installed")
+    add("--engine", choices=list(ENGINES), help="what computes; torch where it is installed")
     add("--threads", type=int, default=1, help="threads of the arithmetic (1)")
     add("--wait", action="store_true", help="if the broker is not there, wait for it")
     _add_tls_flags(parser)

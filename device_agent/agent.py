@@ -9,6 +9,7 @@ from itertools import groupby
 from time import perf_counter
 
 from device_agent.link_probe import LinkProbe
+from device_agent.memory import memory_sentence
 from device_agent.published_profile import PublishedProfile
 from device_agent.turn_meter import TurnMeter
 from device_agent.workload import Workload
@@ -28,7 +29,7 @@ from runtime.messages import (
     decode_command,
 )
 from runtime.ownership import Claim, Verdict, judge
-from runtime.protocol.device import DeviceSession
+from runtime.protocol.device import DeviceSession, Phase
 from runtime.protocol.events import (
     CommandArrived,
     DeviceCommand,
@@ -38,6 +39,7 @@ from runtime.protocol.events import (
     Prepare,
     SendFrame,
     SendReply,
+    TakeGraphs,
     Work,
     WorkFailed,
 )
@@ -163,7 +165,10 @@ class Agent:
         if isinstance(message, MeasureLink):
             self._start(self._measure_link(message))
             return
+        was_assigned = self._session.phase is not Phase.UNASSIGNED
         self._act(self._session.handle(CommandArrived(message)))
+        if was_assigned and self._session.phase is Phase.UNASSIGNED:
+            log.info("%s is done with the run; %s", self._device, memory_sentence())
 
     def _compare(self, delivery: Delivery) -> None:
         seen = DeviceStatus.decode(delivery.payload)
@@ -186,8 +191,10 @@ class Agent:
         model = self._topics.down(self._device, leaf_of(FrameKind.MODEL))
         if topic in (self._cluster_topic, model):
             return FrameKind.MODEL
-        gradient = self._topics.down(self._device, leaf_of(FrameKind.GRADIENT))
-        return FrameKind.GRADIENT if topic == gradient else None
+        for kind in (FrameKind.GRADIENT, FrameKind.GRAPHS):
+            if topic == self._topics.down(self._device, leaf_of(kind)):
+                return kind
+        return None
 
     # What to do
 
@@ -209,6 +216,10 @@ class Agent:
                 self._start(self._open(join))
             case SendReply(Ready() as ready):
                 self._start(self._introduce(ready))
+            case TakeGraphs(join, tensors):
+                log.info("%s got the graphs of its side of the network", self._device)
+                take = partial(self._workload.take_graphs, join, tensors)
+                self._start(self._work(take, join.run))
             case SendReply(message):
                 self._start(self._publish(self._topics.up(self._device, "reply"), message))
             case SendFrame(frame):

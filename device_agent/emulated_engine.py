@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from device_agent.compute_probe import ComputeTimings
 from device_agent.executor import DropoutKey, Engine, Executor
+from device_agent.graph_shelf import GraphShelf
 from profiles.emulation import DeviceClass
 from runtime.tensors import Tensor, TensorSpec
 
@@ -45,12 +46,23 @@ class EmulatedEngine:
         """Cut the network after so many layers."""
         return EmulatedExecutor(self._inner.open(cut), self)
 
-    def layer_timings(self, *, batch_size: int, budget_s: float, clock: Clock) -> ComputeTimings:  # noqa: ARG002
+    @property
+    def graphs(self) -> GraphShelf | None:
+        """Where the engine keeps its graphs, if it takes any."""
+        return self._inner.graphs
+
+    def layer_timings(
+        self,
+        *,
+        batch_size: int,
+        budget_s: float,
+        clock: Clock,  # noqa: ARG002
+    ) -> ComputeTimings | None:
         """Measure each layer, as slow as this device is, by its own clock."""
         timings = self._inner.layer_timings(
             batch_size=batch_size, budget_s=budget_s, clock=self._cpu_clock
         )
-        return timings.slowed(self.slowdown())
+        return timings.slowed(self.slowdown()) if timings else None
 
     def slowdown(self) -> float:
         """How many times as long this device takes now."""

@@ -7,11 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.compute_probe import ComputeTimings
+from device_agent.graph_shelf import GraphShelf
+from runtime.device_graphs import ENGINE
 from runtime.errors import SettingsError
 from runtime.messages import Assignment
 from runtime.tensors import Tensor, TensorSpec
 
 DropoutKey = tuple[int, ...]
+ENGINES = ("torch", ENGINE)
 
 
 class Executor(Protocol):
@@ -53,7 +56,16 @@ class Executor(Protocol):
 
 
 class Engine(Protocol):
-    """A network of a job on this device."""
+    """A network of a job on this device.
+
+    `graphs` is where an engine finds the graphs that the coordinator sends; None for an engine
+    that builds the network itself.
+    """
+
+    @property
+    def graphs(self) -> GraphShelf | None:
+        """Where the graphs are to be put before `open`."""
+        ...
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """SettingsError unless such samples fit the network."""
@@ -65,8 +77,10 @@ class Engine(Protocol):
 
     def layer_timings(
         self, *, batch_size: int, budget_s: float, clock: Callable[[], float]
-    ) -> ComputeTimings:
+    ) -> ComputeTimings | None:
         """Measure each layer in training, on this thread; the network stays as it is.
+
+        None from an engine that has nothing to time before the first cut is known.
 
         The seconds are those of `clock`: of the wall, or of this thread's processor time.
         An engine that cannot time a layer may time device sides at several cuts and take
@@ -75,8 +89,26 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(name: str, assignment: Assignment, *, sample_shape: tuple[int, ...]) -> Engine:
-    """Build the network of a job with the named engine."""
+def open_engine(
+    name: str,
+    assignment: Assignment,
+    *,
+    sample_shape: tuple[int, ...],
+    graphs: GraphShelf | None = None,
+    num_threads: int = 1,
+) -> Engine:
+    """Make the network of a job with the named engine.
+
+    `graphs` and `num_threads` are for onnxruntime: the graphs of earlier jobs, and the threads
+    of a session. Torch has its threads from its own setting.
+    """
+    if name == ENGINE:
+        from device_agent.onnx_engine import OnnxEngine  # noqa: PLC0415
+
+        shelf = GraphShelf() if graphs is None else graphs
+        return OnnxEngine(
+            assignment, sample_shape=sample_shape, graphs=shelf, num_threads=num_threads
+        )
     if name == "torch":
         try:
             from device_agent.torch_engine import TorchEngine  # noqa: PLC0415
@@ -85,4 +117,4 @@ def open_engine(name: str, assignment: Assignment, *, sample_shape: tuple[int, .
                 f"the torch engine needs {error.name}; install it with pip install 'cpsl[torch]'"
             ) from error
         return TorchEngine(assignment, sample_shape=sample_shape)
-    raise SettingsError(f"no engine named {name!r}; there is torch")
+    raise SettingsError(f"no engine named {name!r}; there are torch and {ENGINE}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from device_agent.memory import resident_bytes
 from runtime.messages import DeviceProfile
 
 _PROCESSOR_WORDS = ("cpu", "core", "k10", "soc")
@@ -30,7 +31,7 @@ def measure_profile(
         num_cores=psutil.cpu_count() or 1,
         memory_bytes=memory.total,
         free_memory_bytes=memory.available,
-        resident_bytes=psutil.Process().memory_info().rss,
+        resident_bytes=resident_bytes(),
         load_fraction=load_fraction(psutil),
         cpu_hz=cpu_hz(psutil),
         temperature_c=temperature_c(psutil),

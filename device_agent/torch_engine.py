@@ -22,6 +22,8 @@ from runtime.tensors import Tensor, TensorSpec
 class TorchEngine:
     """A job's network, built on the device from its name."""
 
+    graphs = None
+
     def __init__(self, assignment: Assignment, *, sample_shape: tuple[int, ...]) -> None:
         self._assignment = assignment
         self._sample_shape = sample_shape

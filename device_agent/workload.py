@@ -3,6 +3,7 @@
 Everything here computes; the agent runs it in a thread, one piece at a time.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from time import perf_counter, time
 
@@ -10,13 +11,17 @@ import numpy as np
 
 from device_agent.compute_probe import COMPUTE_PROBE_S
 from device_agent.executor import Engine, Executor
+from device_agent.graph_check import check_graphs
+from device_agent.numpy_losses import load_loss
 from device_agent.shard import Shard, make_shard
 from runtime.datasets.samples import Samples
+from runtime.device_graphs import read_graphs
 from runtime.errors import SettingsError
 from runtime.messages import Assignment, ComputeProfile, Join, Ready
 from runtime.protocol.events import (
     CollectWeights,
     ForwardDone,
+    GraphsMissing,
     LoadModel,
     PassOpened,
     Predict,
@@ -29,6 +34,8 @@ from runtime.protocol.events import (
 )
 from runtime.seeding import Purpose, step_key
 from runtime.tensors import StepId, Tensor, spec_of
+
+log = logging.getLogger(__name__)
 
 BuildEngine = Callable[[Assignment, tuple[int, ...]], Engine]
 
@@ -74,22 +81,54 @@ class Workload:
             )
         )
 
-    def _measure(self, batch_size: int) -> ComputeProfile:
+    def _measure(self, batch_size: int) -> ComputeProfile | None:
         timings = self._engine.layer_timings(
             batch_size=batch_size, budget_s=self._probe_s, clock=perf_counter
         )
+        if timings is None:
+            return None
         network = self._assignment.network[:64]
         return timings.profile(network=network, batch_size=batch_size, now_unix_s=time())
 
-    def open(self, join: Join) -> PassOpened:
-        """Cut the network for a cluster's turn."""
+    def open(self, join: Join) -> PassOpened | GraphsMissing:
+        """Cut the network for a cluster's turn, if all that it takes is here."""
+        if not self._find_graphs(join):
+            return GraphsMissing(join)
         self._join = join
         self._executor: Executor = self._engine.open(join.cut)
         self.forward_s = self.backward_s = 0.0
-        has_gradient = join.cut > 0 and join.purpose == "train"
+        model = self._executor.model_specs()
+        has_gradient = bool(model) and join.purpose == "train"  # Else there is nothing to learn.
         num_samples = min(self._assignment.batch_size, len(self._shard.x))
         gradient = (self._executor.smashed_spec(num_samples),) if has_gradient else ()
-        return PassOpened(join, self._executor.model_specs(), gradient)
+        return PassOpened(join, model, gradient)
+
+    def take_graphs(self, join: Join, tensors: Sequence[Tensor]) -> PassOpened | GraphsMissing:
+        """Check what the coordinator sent before anything of it runs, keep it, and open."""
+        shelf = self._engine.graphs
+        assert shelf is not None
+        assert join.graphs is not None
+        graphs = read_graphs(join.graphs, tensors)
+        if graphs is None:
+            log.warning("%s got graphs that are not those it was offered", self._device)
+            return GraphsMissing(join)
+        check_graphs(graphs)
+        shelf.keep(join.graphs.digest, graphs)
+        return self.open(join)
+
+    def _find_graphs(self, join: Join) -> bool:
+        """Have the engine use the graphs that were offered; False if they must be sent first."""
+        shelf = self._engine.graphs
+        if shelf is None or join.cut == 0:
+            return True
+        if join.purpose == "train_locally":
+            load_loss(self._assignment.loss)  # Better refused now than in the midst of a round.
+        if join.graphs is None:
+            raise SettingsError(
+                "this device runs on onnxruntime, and the coordinator offers no graphs; it needs a "
+                "newer coordinator, or --engine torch here"
+            )
+        return shelf.use(join.graphs.digest)
 
     def run(self, work: Sequence[Work]) -> ForwardDone | WeightsCollected:
         """Do one command after the other; the result of the last."""

@@ -10,6 +10,7 @@ JOB_FLAGS = (
     ("clusters", "plan.clusters", "M"),
     ("cluster-size", "plan.cluster_size", "K"),
     ("cut", "plan.cut", "LAYER"),
+    ("engine", "devices.engine", "NAME"),
     ("rounds", "training.rounds", "T"),
     ("local-epochs", "training.local_epochs", "L"),
     ("batch-size", "training.batch_size", "B"),

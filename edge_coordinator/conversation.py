@@ -20,6 +20,7 @@ from runtime.messages import (
     Joined,
     LinkMeasured,
     MeasureLink,
+    NeedGraphs,
     Ready,
     Refused,
     Stop,
@@ -27,7 +28,7 @@ from runtime.messages import (
 )
 from runtime.protocol.events import DeviceLost, FrameArrived, Gathered, GatheringEvent, Overdue
 from runtime.protocol.gathering import Gathering
-from runtime.tensors import Frame, FrameKind, StepId, TensorSpec
+from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec
 from runtime.topics import DeviceTopic, Topics
 
 GRACE_S = 3.0
@@ -36,6 +37,9 @@ MAX_WAITING_REPLIES = 16
 """Replies of one device that nobody has looked at yet; more are dropped."""
 REPEAT_AFTER_S = 5.0
 """Silence after which a request is repeated; the pause grows with every repeat."""
+
+MAX_GRAPHS_SENT = 3
+"""How often graphs are sent for one request, to a device that says it lacks them still."""
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,8 @@ class Conversation:
         self.down_bytes = 0
         self.dropped: Counter[str] = Counter()
         """Device id to the number of its messages that were dropped."""
+        self.graphs: dict[str, tuple[Tensor, ...]] = {}
+        """Graphs that were offered, by digest, as a frame carries them."""
         self._bus = bus
         self._topics = topics
         self._patience_s = patience_s
@@ -172,6 +178,7 @@ class Conversation:
         message: Request,
         queue: asyncio.Queue[AnyReply],
     ) -> Ready | Joined | LinkMeasured:
+        num_sent = 0
         while True:
             reply = await queue.get()
             match message, reply:
@@ -184,7 +191,16 @@ class Conversation:
                     return reply
                 case MeasureLink(probe=probe), LinkMeasured() if reply.probe == probe:
                     return reply
+                case Join(), NeedGraphs() if _lacks(reply, message) and num_sent < MAX_GRAPHS_SENT:
+                    num_sent += 1
+                    await self._send_graphs(device, message)
+                    continue
             self.dropped[device] += 1
+
+    async def _send_graphs(self, device: str, join: Join) -> None:
+        assert join.graphs is not None
+        step = StepId(join.run, join.round, join.cluster, 0)
+        await self.send(device, Frame(FrameKind.GRAPHS, step, self.graphs[join.graphs.digest]))
 
     async def _command(self, device: str, message: Request | Stop) -> None:
         topic = self._topics.down(device, "command")
@@ -347,5 +363,11 @@ class Exchange:
         return [DeviceLost(device, reason) for device in self.gathering.missing]
 
 
-def _place(message: Join | Joined) -> tuple[int, int, int]:
+def _place(message: Join | Joined | NeedGraphs) -> tuple[int, int, int]:
     return (message.run, message.round, message.cluster)
+
+
+def _lacks(reply: NeedGraphs, join: Join) -> bool:
+    """Whether a device asks for just what it was offered."""
+    same_place = _place(reply) == _place(join)
+    return same_place and join.graphs is not None and reply.digest == join.graphs.digest

@@ -15,6 +15,7 @@ from edge_coordinator.checkpoint import Reached
 from edge_coordinator.cluster import Member, RemoteCluster
 from edge_coordinator.conversation import Conversation, DeviceGoneError
 from edge_coordinator.edge_worker import EdgeWorker, OffLoopEdge
+from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.job import Job
 from edge_coordinator.link_echo import probe_budget_bytes
 from edge_coordinator.planning.plan import ClusterPlan, Plan
@@ -29,6 +30,7 @@ from edge_coordinator.progress import (
 )
 from edge_coordinator.training.algorithm import ClusterLostError, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
+from runtime.errors import SettingsError
 from runtime.messages import ClusterReport, Join, MeasureLink, PlanReport, RoundReport
 from runtime.protocol.link_probe import MAX_PROBE_S
 
@@ -76,6 +78,7 @@ class Coordinator:
         self._model = model
         self._conversation = conversation
         self._registry = conversation.registry
+        self._exports = GraphExports(job, model.network, conversation)
         self._observers = observers
         self._progress = progress
         self._turn_numbers = itertools.count()
@@ -165,6 +168,8 @@ class Coordinator:
         if not devices:
             return None
         plan = self._job.plan(devices)
+        if not await self._export(plan.cut, worker):
+            return None
         self._tell(RoundPlanned(self._plan_report(round_, plan), self._job.num_rounds))
         up, down = self._conversation.up_bytes, self._conversation.down_bytes
         start_s = time.monotonic()
@@ -191,6 +196,18 @@ class Coordinator:
             down_bytes=down,
             lost=trained.lost,
         )
+
+    async def _export(self, cut: int, worker: EdgeWorker) -> bool:
+        """Export the device side where somebody needs it; False if those had to be refused."""
+        try:
+            await self._exports.prepare(cut, worker, lambda what: self._tell(Waiting(what)))
+        except SettingsError as error:
+            self._registry.refusals |= dict.fromkeys(self._exports.devices, str(error))
+            self._job.check_refusals(self._registry.refusals)
+            if not self._registry.ready:
+                raise
+            return False
+        return True
 
     async def _train(self, round_: int, plan: Plan, worker: EdgeWorker) -> Trained:
         """First parallel, then sequential: the clusters' turns, one after another."""
@@ -245,7 +262,10 @@ class Coordinator:
         return RemoteCluster(
             self._conversation,
             members,
-            joins=dict.fromkeys(devices, join),
+            joins={
+                device: join.model_copy(update={"graphs": self._exports.offer(device, join.cut)})
+                for device in devices
+            },
             smashed_shape=self._job.smashed_shape(join.cut),
             num_classes=self._job.assignment.num_classes,
         )

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from edge_coordinator.job import Job
-from edge_coordinator.local_agents import device_names, local_agents, num_processes, watch
+from edge_coordinator.local_agents import device_names, host_groups, local_agents, watch
 from edge_coordinator.local_broker import local_broker
 from edge_coordinator.progress import Observer
 from edge_coordinator.record import RunDirectory
@@ -64,7 +64,7 @@ async def run_local(
     emulated = emulated_classes(settings, base_dir=base_dir)
     async with local_broker(settings.broker.local, settings.broker.port) as broker:
         console.print(f"broker: {broker.kind} at {broker.url}")
-        count = num_processes(settings)
+        count = len(host_groups(settings))
         console.print(f"agents: {settings.devices.count} devices in {count} processes")
         if emulated:
             console.print(emulated)

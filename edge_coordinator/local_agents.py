@@ -30,10 +30,26 @@ def device_names(count: int) -> list[str]:
     return [f"dev-{index:0{width}}" for index in range(count)]
 
 
-def num_processes(settings: JobSettings) -> int:
-    """How many processes host the devices: one a core by default."""
+@dataclass(frozen=True)
+class HostGroup:
+    """Devices that share a process: all of one engine, so that only some processes load torch."""
+
+    engine: str
+    devices: range
+    """Their numbers."""
+
+
+def host_groups(settings: JobSettings) -> list[HostGroup]:
+    """Which processes host the devices: one a core by default, and at least one an engine."""
+    count, name = settings.devices.count, settings.devices.engine
     wanted = settings.devices.processes or os.cpu_count() or 1
-    return min(wanted, settings.devices.count)
+    engines = ["torch", "onnxruntime"][:count] if name == "mixed" else [name]
+    groups = []
+    for number, engine in enumerate(engines):
+        own = range(number, count, len(engines))
+        share = max(1, len(range(number, wanted, len(engines))))
+        groups += [HostGroup(engine, own[first::share]) for first in range(min(share, len(own)))]
+    return groups
 
 
 @asynccontextmanager
@@ -42,20 +58,19 @@ async def local_agents(
 ) -> AsyncIterator[Sequence[AgentProcess]]:
     """Start the agents for the length of the block; they end with this process, however it ends."""
     names = device_names(settings.devices.count)
-    count = num_processes(settings)
     agents: list[AgentProcess] = []
     try:
-        for number in range(count):
+        for number, group in enumerate(host_groups(settings)):
             log = log_dir / f"agent-{number}.log"
             process = await _start(
                 settings,
                 names,
-                range(number, len(names), count),
+                group,
                 url=url,
                 base_dir=base_dir,
                 log=log,
             )
-            agents.append(AgentProcess(tuple(names[number::count]), log, process))
+            agents.append(AgentProcess(tuple(names[i] for i in group.devices), log, process))
         yield agents
     finally:
         await asyncio.gather(*(_end(agent.process) for agent in agents))
@@ -78,7 +93,7 @@ async def watch(agents: Sequence[AgentProcess]) -> None:
 async def _start(
     settings: JobSettings,
     names: Sequence[str],
-    indices: range,
+    group: HostGroup,
     *,
     url: str,
     base_dir: Path,
@@ -86,7 +101,7 @@ async def _start(
 ) -> Process:
     own = [
         flag
-        for index in indices
+        for index in group.devices
         for flag in ("--id", names[index], "--shard", f"{index}/{len(names)}")
     ]
     with log.open("wb") as file:
@@ -97,7 +112,7 @@ async def _start(
             "--data", settings.data.source,
             "--partition", settings.data.partition,
             "--seed", str(settings.seed),
-            "--engine", "torch",
+            "--engine", group.engine,
             "--chunk-bytes", str(settings.broker.chunk_bytes),
             "--end-with-stdin",
             *own,

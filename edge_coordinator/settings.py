@@ -121,6 +121,9 @@ class DeviceSettings(Section):
     patience_s: float = Field(
         60.0, gt=0, description="silence after which a device is left out of a round"
     )
+    engine: Literal["torch", "onnxruntime", "mixed"] = Field(
+        "torch", description="local mode: what computes on the devices; mixed: they alternate"
+    )
     processes: int | None = Field(
         None, ge=1, description="local mode: processes that host the devices; one a core by default"
     )

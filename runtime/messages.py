@@ -26,6 +26,8 @@ MAX_PROFILE_BYTES = 256 * 1024
 """The same for a profile, which may tell of many layers and labels."""
 MAX_REPORT_BYTES = 4_000_000
 """The same for what tells of all devices at once, and comes from the coordinator only."""
+MAX_GRAPHS_BYTES = 16_000_000
+"""All graphs of a device side and their manifest: without weights they have some kB."""
 MAX_WORDS = 2000
 MAX_LABEL_VALUES = 2**24
 """The label of one sample holds no more: a mask of 4096 x 4096 pixels."""
@@ -49,6 +51,12 @@ def _bounded_label(shape: tuple[int, ...]) -> tuple[int, ...]:
     if math.prod(shape) > MAX_LABEL_VALUES:
         raise ValueError(f"a label has at most {MAX_LABEL_VALUES} values")
     return shape
+
+
+def _bounded_graphs(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    if sum(sizes) > MAX_GRAPHS_BYTES:
+        raise ValueError(f"graphs have at most {MAX_GRAPHS_BYTES} bytes together")
+    return sizes
 
 
 def _bounded_options(options: object) -> object:
@@ -224,6 +232,15 @@ class Assignment(Message):
     carry_state: bool = Field(description="optimiser state travels with the device-side model")
 
 
+class GraphsOffer(Message):
+    """Graphs of the device side that a device without torch may ask for."""
+
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the manifest")
+    num_bytes: Annotated[tuple[Positive, ...], AfterValidator(_bounded_graphs)] = Field(
+        min_length=3, max_length=4, description="of the manifest, then of each graph that it names"
+    )
+
+
 class Join(Message):
     """Take part in a cluster's turn: coordinator to device, once a round."""
 
@@ -235,6 +252,9 @@ class Join(Message):
     cut: Small
     local_epochs: int = Field(ge=1, le=0xFFFF)
     learning_rate: float = Field(ge=0)
+    graphs: GraphsOffer | None = Field(
+        None, description="for a device whose engine runs graphs; none where it has no layers"
+    )
 
 
 class Stop(Message):
@@ -287,6 +307,16 @@ class LinkMeasured(Message):
     probe: RunId
     link: LinkProfile | None
     reason: Words = Field("", description="why there is none")
+
+
+class NeedGraphs(Message):
+    """Device to coordinator: it cannot join yet, for it lacks the graphs that were offered."""
+
+    kind: Literal["need_graphs"] = "need_graphs"
+    run: RunId
+    round: Round
+    cluster: Small
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class Refused(Message):
@@ -395,7 +425,7 @@ class RoundReport(Message):
 
 
 AnyCommand = Assignment | Join | Stop | Challenge | MeasureLink
-AnyReply = Ready | Joined | Refused | LinkMeasured
+AnyReply = Ready | Joined | NeedGraphs | Refused | LinkMeasured
 
 _COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="kind")])
 _REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="kind")])

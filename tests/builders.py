@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -82,35 +83,45 @@ async def run_job(
     broker: MemoryBroker,
     progress: RunDirectory | None = None,
     prepared: tuple[Job, EdgeModel] | None = None,
+    engines: Sequence[str] = ("torch",),
 ) -> tuple[EdgeModel, list[RoundReport]]:
     """Run a whole job over a memory bus: the model at the end, and the reports.
 
-    `progress` also writes the run down; `prepared` is a job to go on with.
+    `progress` also writes the run down; `prepared` is a job to go on with; the devices take
+    `engines` in turn.
     """
     job, model = prepared or make_job(own, overrides)
     reports = Reports()
     observers: list[Observer] = [reports, progress] if progress else [reports]
     with ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)) as compute:
         agents = [
-            asyncio.create_task(serve_agent(broker, device, samples, compute))
-            for device, samples in own.items()
+            asyncio.create_task(serve_agent(broker, device, samples, compute, engine=engine))
+            for (device, samples), engine in zip(own.items(), cycle(engines), strict=False)
         ]
-        async with broker.connect("coordinator") as bus:
-            status = new_status(job.assignment.run)
-            await serve_on(
-                bus, job, model, status=status, observers=observers, progress=progress or reports
-            )
-        for agent in agents:
-            agent.cancel()
-        await asyncio.gather(*agents, return_exceptions=True)
+        try:
+            async with broker.connect("coordinator") as bus:
+                status = new_status(job.assignment.run)
+                told = progress or reports
+                await serve_on(bus, job, model, status=status, observers=observers, progress=told)
+        finally:
+            for agent in agents:
+                agent.cancel()
+            await asyncio.gather(*agents, return_exceptions=True)
     return model, reports.rounds
 
 
 async def serve_agent(
-    broker: MemoryBroker, device: str, samples: Samples, compute: ThreadPoolExecutor
+    broker: MemoryBroker,
+    device: str,
+    samples: Samples,
+    compute: ThreadPoolExecutor,
+    *,
+    engine: str = "torch",
 ) -> None:
     """Serve one device on a memory bus until cancelled."""
-    status = DeviceStatus(state="online", session=new_session(), since_unix_s=time.time())
+    status = DeviceStatus(
+        state="online", session=new_session(), since_unix_s=time.time(), engine=engine
+    )
     offline = status.model_copy(update={"state": "offline"})
     topics = Topics("default")
     will = Will(topics.status(device), offline.encode())
@@ -123,14 +134,14 @@ async def serve_agent(
             profile=partial(
                 measure_profile,
                 device,
-                engine="torch",
+                engine=engine,
                 num_samples=len(samples),
                 sample_shape=samples.sample_shape,
             ),
             workload=Workload(
                 device,
                 samples,
-                lambda assignment, shape: open_engine("torch", assignment, sample_shape=shape),
+                lambda assignment, shape: open_engine(engine, assignment, sample_shape=shape),
                 probe_s=0.0,
             ),
             compute=compute,

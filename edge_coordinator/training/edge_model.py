@@ -145,7 +145,7 @@ class Turn:
         sizes = [len(smashed[device].data) for device in devices]
         inputs = torch.from_numpy(np.concatenate([smashed[device].data for device in devices]))
         labels = torch.from_numpy(np.concatenate([smashed[device].labels for device in devices]))
-        learns = bool(list(self._device_side.layers.parameters()))
+        learns = bool(self._device_side.layers.state_dict())
         inputs.requires_grad_(learns)
         loss = self._training.loss(
             self._forward(inputs, dict(zip(devices, sizes, strict=True))), labels

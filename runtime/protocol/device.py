@@ -2,8 +2,9 @@
 
 from enum import Enum, auto
 
+from runtime.device_graphs import offered_specs
 from runtime.errors import UnexpectedEventError
-from runtime.messages import Assignment, Join, Joined, Ready, Refused, Stop
+from runtime.messages import Assignment, Join, Joined, NeedGraphs, Ready, Refused, Stop
 from runtime.protocol.events import (
     CollectWeights,
     CommandArrived,
@@ -11,6 +12,7 @@ from runtime.protocol.events import (
     DeviceEvent,
     ForwardDone,
     FrameArrived,
+    GraphsMissing,
     LoadModel,
     OpenPass,
     PassOpened,
@@ -21,6 +23,7 @@ from runtime.protocol.events import (
     RunForward,
     SendFrame,
     SendReply,
+    TakeGraphs,
     TrainLocally,
     WeightsCollected,
     WorkFailed,
@@ -35,6 +38,7 @@ class Phase(Enum):
     PREPARING = auto()
     READY = auto()
     OPENING = auto()
+    AWAITING_GRAPHS = auto()
     AWAITING_MODEL = auto()
     COMPUTING = auto()
     AWAITING_GRADIENT = auto()
@@ -63,6 +67,8 @@ class DeviceSession:
 
     def asked_for(self, kind: FrameKind, step: StepId) -> tuple[TensorSpec, ...] | None:
         """Shapes of a frame that may arrive now, the last request's repeat included."""
+        if kind is FrameKind.GRAPHS:
+            return self._offered_at(step)
         if self._opened is None:
             return None
         is_repeat = (kind, step) == self._request
@@ -97,7 +103,7 @@ class DeviceSession:
                 self._forget(Phase.PREPARING, message)
                 return [Prepare(message)]
             case _, Join() if message == self._join:
-                return [SendReply(_joined(message))] if self._opened else []
+                return self._answer_to_join(message)
             case _, Stop(run=run) if self._assignment and run == self._assignment.run:
                 self._forget(Phase.UNASSIGNED, None)
                 return []
@@ -111,6 +117,10 @@ class DeviceSession:
     def _frame_arrived(self, frame: Frame) -> list[DeviceCommand]:
         request = (frame.kind, frame.step)
         match self.phase, frame.kind:
+            case Phase.AWAITING_GRAPHS, FrameKind.GRAPHS if self._offered_at(frame.step):
+                assert self._join is not None
+                self.phase = Phase.OPENING
+                return [TakeGraphs(self._join, frame.tensors)]
             case _ if request == self._request:
                 return [SendFrame(self._answer)] if self._answer else []
             case Phase.AWAITING_MODEL, FrameKind.MODEL if frame.step == self._first_step():
@@ -129,7 +139,10 @@ class DeviceSession:
                 return [SendReply(ready)]
             case Phase.OPENING, PassOpened(join) if join == self._join:
                 self.phase, self._opened = Phase.AWAITING_MODEL, event
-                return [SendReply(_joined(join))]
+                return self._answer_to_join(join)
+            case Phase.OPENING, GraphsMissing(join) if join == self._join:
+                self.phase = Phase.AWAITING_GRAPHS
+                return self._answer_to_join(join)
             case Phase.COMPUTING, ForwardDone(step, tensors) if step == self._step:
                 evaluating = self._join is not None and self._join.purpose == "evaluate"
                 self.phase = Phase.FINISHED if evaluating else Phase.AWAITING_GRADIENT
@@ -139,7 +152,10 @@ class DeviceSession:
                 self.phase = Phase.FINISHED
                 self._answer = Frame(FrameKind.WEIGHTS, step, tensors)
                 return [SendFrame(self._answer)]
-            case _, Prepared() | PassOpened() | ForwardDone() | WeightsCollected():
+            case (
+                _,
+                Prepared() | PassOpened() | GraphsMissing() | ForwardDone() | WeightsCollected(),
+            ):
                 return []  # Work of a turn or a run that is over.
         raise UnexpectedEventError(self.phase.name, event)
 
@@ -149,6 +165,22 @@ class DeviceSession:
         # Forgotten, so that asking again tries again.
         self._forget(Phase.UNASSIGNED, None)
         return [SendReply(Refused(run=run, reason=reason))]
+
+    def _answer_to_join(self, join: Join) -> list[DeviceCommand]:
+        """What stands in the way of taking part, or that nothing does; silence while at work."""
+        place = {"run": join.run, "round": join.round, "cluster": join.cluster}
+        if self._opened:
+            return [SendReply(Joined(**place))]
+        if self.phase is Phase.AWAITING_GRAPHS and join.graphs:
+            return [SendReply(NeedGraphs(**place, digest=join.graphs.digest))]
+        return []
+
+    def _offered_at(self, step: StepId) -> tuple[TensorSpec, ...] | None:
+        """Shapes of the graphs of this turn's offer, while they are missing."""
+        if self.phase is not Phase.AWAITING_GRAPHS or step != self._first_step():
+            return None
+        assert self._join is not None
+        return offered_specs(self._join.graphs) if self._join.graphs else None
 
     def _compute(self, request: tuple[FrameKind, StepId]) -> None:
         self.phase, self._request, self._answer = Phase.COMPUTING, request, None
@@ -188,10 +220,6 @@ class DeviceSession:
     def _forget(self, phase: Phase, assignment: Assignment | None) -> None:
         self.phase, self._assignment = phase, assignment
         self._ready = self._join = self._opened = self._request = self._answer = None
-
-
-def _joined(join: Join) -> Joined:
-    return Joined(run=join.run, round=join.round, cluster=join.cluster)
 
 
 def _at(step: StepId, epoch: int) -> StepId:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtime.messages import Assignment, Join, Joined, Ready, Refused, Stop
+from runtime.messages import Assignment, Join, Joined, NeedGraphs, Ready, Refused, Stop
 from runtime.tensors import Frame, StepId, Tensor, TensorSpec
 
 # Events, in the past tense.
@@ -38,6 +38,13 @@ class PassOpened:
     join: Join
     model: tuple[TensorSpec, ...]
     gradient: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class GraphsMissing:
+    """The device has not got the graphs of its side of the network, or not whole."""
+
+    join: Join
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ DeviceEvent = (
     | FrameArrived
     | Prepared
     | PassOpened
+    | GraphsMissing
     | ForwardDone
     | WeightsCollected
     | WorkFailed
@@ -106,10 +114,18 @@ class OpenPass:
 
 
 @dataclass(frozen=True)
+class TakeGraphs:
+    """Check the graphs that arrived, keep them, and open the pass with them."""
+
+    join: Join
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class SendReply:
     """Send a control message to the coordinator."""
 
-    message: Ready | Joined | Refused
+    message: Ready | Joined | NeedGraphs | Refused
 
 
 @dataclass(frozen=True)
@@ -164,7 +180,7 @@ class CollectWeights:
 Work = LoadModel | RunForward | RunBackward | TrainLocally | Predict | CollectWeights
 """Commands that compute; a run of them is one piece of work, whose last result is the event."""
 
-DeviceCommand = Prepare | OpenPass | SendReply | SendFrame | Work
+DeviceCommand = Prepare | OpenPass | TakeGraphs | SendReply | SendFrame | Work
 
 
 @dataclass(frozen=True)

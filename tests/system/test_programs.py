@@ -17,7 +17,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from edge_coordinator.__main__ import main
+from edge_coordinator.job_file import load_job
+from edge_coordinator.local_agents import host_groups
 from edge_coordinator.local_broker import find_mosquitto, local_broker
+from runtime.datasets.sources import load_source
 
 CPSL = (sys.executable, "-m", "edge_coordinator")
 AGENT = (sys.executable, "-m", "device_agent")
@@ -105,6 +108,44 @@ async def test_agents_and_coordinator_meet_on_a_broker_in_any_order(tmp_path: Pa
             agent.terminate()
             await _output(agent)
             assert agent.returncode == 0
+
+
+WITHOUT_TORCH = (
+    "import sys; sys.modules.update(dict.fromkeys(('torch', 'onnx', 'onnxscript'))); "
+    "from device_agent.__main__ import main; sys.exit(main())"
+)
+
+
+async def test_an_agent_without_torch_trains_over_a_broker(tmp_path: Path) -> None:
+    source = load_source("digits", base_dir=tmp_path).train
+    np.savez(tmp_path / "own.npz", x=source.x[:200], y=source.y[:200])
+    async with local_broker("auto", None) as broker:
+        agent = await _start(
+            sys.executable, "-c", WITHOUT_TORCH, "--broker", broker.url, "--id", "pi-1",
+            "--data", "npz:own.npz", "--engine", "onnxruntime", cwd=tmp_path,
+        )  # fmt: skip
+        coordinator = await _start(
+            *CPSL, "coordinator", "--broker", broker.url, "--devices", "1", "--rounds", "3",
+            "--clusters", "1", "--set", "devices.patience_s=20", cwd=tmp_path,
+        )  # fmt: skip
+        output = await _output(coordinator)
+        assert coordinator.returncode == 0, output
+        assert "exporting the layers up to pool1 for devices without torch" in output
+        agent.terminate()
+        said = await _output(agent)
+        assert agent.returncode == 0, said
+        assert said.count("got the graphs") == 1
+        assert "peak memory of this process" in said
+
+
+def test_local_devices_share_processes_by_engine() -> None:
+    settings = load_job(None, {"devices.count": 5, "devices.engine": "mixed"})
+    for processes, expected in ((1, [2, 3]), (2, [2, 3]), (4, [1, 1, 1, 2]), (9, [1] * 5)):
+        devices = settings.devices.model_copy(update={"processes": processes})
+        groups = host_groups(settings.model_copy(update={"devices": devices}))
+        assert sorted(len(group.devices) for group in groups) == expected
+        of_engine = {i: group.engine for group in groups for i in group.devices}
+        assert [of_engine[i] for i in range(5)] == ["torch", "onnxruntime"] * 2 + ["torch"]
 
 
 def _free_port() -> int:

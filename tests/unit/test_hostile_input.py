@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
+import numpy as np
 import pytest
 
 from device_agent.agent import Agent
@@ -25,6 +26,7 @@ from runtime.messages import (
     DeviceStatus,
     LinkMeasured,
     MeasureLink,
+    NeedGraphs,
     Refused,
     Stop,
     decode_command,
@@ -43,6 +45,7 @@ from tests.turn import (
     JOINED,
     PROFILE,
     READY,
+    ROUND,
     RUN,
     SPECS,
     STATUS,
@@ -58,6 +61,7 @@ from tests.turn import (
 
 NUM_CASES = int(os.environ.get("CPSL_FUZZ_CASES", "10000"))
 """Mutants in all; a long run takes 1,000,000."""
+GRAPHS = (np.zeros(3000, np.uint8),) * 3
 
 pytestmark = pytest.mark.timeout(60 + NUM_CASES / 200)
 
@@ -170,6 +174,7 @@ def _to_the_device() -> list[Original]:
         *sent(TOPICS.down("d0", "model"), Frame(FrameKind.MODEL, step_at(0), device_side())),
         *sent(TOPICS.down("d0", "gradient"), gradient_frame(0)),
         *sent(TOPICS.down("d0", "gradient"), gradient_frame(1)),
+        *sent(TOPICS.down("d0", "graphs"), Frame(FrameKind.GRAPHS, step_at(0), GRAPHS)),
     ]
 
 
@@ -237,6 +242,7 @@ def _to_the_coordinator() -> list[Original]:
             *sent(TOPICS.profile(device), PROFILE),
             *sent(reply, READY),
             *sent(reply, JOINED),
+            *sent(reply, NeedGraphs(run=RUN, round=ROUND, cluster=CLUSTER, digest="ab" * 32)),
             *sent(reply, Refused(run=RUN, reason="no room")),
             *sent(TOPICS.up(device, "smashed"), smashed),
             *sent(TOPICS.up(device, "weights"), weights),

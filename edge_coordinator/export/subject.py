@@ -1,0 +1,103 @@
+"""What is traced: a copy of the device side as a function of its state, masks and samples."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from edge_coordinator.export.dropout_inputs import DropoutInputs
+
+Tensors = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Example:
+    """Arguments of one step, by which it is traced; lists are in the order of the names."""
+
+    parameters: Tensors
+    buffers: Tensors
+    masks: Tensors
+    samples: Tensor
+    gradient: Tensor
+
+    def flat(self) -> Tensors:
+        """All of them in the order of the graph's inputs."""
+        return [*self.parameters, *self.buffers, *self.masks, self.samples, self.gradient]
+
+
+@dataclass(frozen=True)
+class Traceable:
+    """A copy of the device side, ready to be traced, and the names of its tensors.
+
+    Only what is trained counts as a parameter; a frozen parameter is a buffer here. `reached`
+    says which parameters the smashed data depend on: like torch, we update only those.
+    """
+
+    module: nn.Module
+    dropout: DropoutInputs
+    parameter_names: list[str]
+    buffer_names: list[str]
+    reached: list[bool]
+    example: Example
+
+    def step(
+        self, parameters: Tensors, buffers: Tensors, masks: Tensors, x: Tensor, gradient: Tensor
+    ) -> Tensors:
+        """Give the smashed data, the new buffers and the gradients of the parameters."""
+        self.dropout.use(masks)
+        leaves = [parameter.detach().requires_grad_() for parameter in parameters]
+        updated = [buffer.clone() for buffer in buffers]
+        state = dict(zip(self.parameter_names, leaves, strict=True))
+        state |= dict(zip(self.buffer_names, updated, strict=True))
+        with torch.enable_grad():
+            smashed = functional_call(self.module, state, (x,))
+            gradients = self._gradients(smashed, leaves, gradient)
+        return [smashed.detach(), *updated, *gradients]
+
+    def _gradients(self, smashed: Tensor, leaves: Tensors, gradient: Tensor) -> Tensors:
+        if not any(self.reached):
+            return []
+        wanted = [leaf for leaf, reached in zip(leaves, self.reached, strict=True) if reached]
+        return list(torch.autograd.grad(smashed, wanted, gradient))
+
+    @property
+    def gradient_names(self) -> list[str]:
+        """The parameters that backward gives gradients of."""
+        pairs = zip(self.parameter_names, self.reached, strict=True)
+        return [name for name, reached in pairs if reached]
+
+
+def prepare(module: nn.Module, samples: Tensor, *, training: bool) -> Traceable:
+    """Copy a module, lift its dropout masks, and run it once to see what it gives."""
+    subject = copy.deepcopy(module).train(training)
+    dropout = DropoutInputs(subject)
+    state = subject.state_dict(keep_vars=True)
+    trained = {name: value for name, value in state.items() if value.requires_grad}
+    buffers = {name: value.detach() for name, value in state.items() if name not in trained}
+    copies = {name: buffer.clone() for name, buffer in buffers.items()}
+    smashed = functional_call(subject, {**trained, **copies}, (samples,))
+    gradient = torch.zeros_like(smashed)
+    return Traceable(
+        module=subject,
+        dropout=dropout,
+        parameter_names=list(trained),
+        buffer_names=list(buffers),
+        reached=_reached(smashed, list(trained.values()), training=training),
+        example=Example(
+            parameters=[value.detach() for value in trained.values()],
+            buffers=list(buffers.values()),
+            masks=dropout.first_masks(),
+            samples=samples,
+            gradient=gradient.detach(),
+        ),
+    )
+
+
+def _reached(smashed: Tensor, parameters: Tensors, *, training: bool) -> list[bool]:
+    if not training or not smashed.requires_grad:
+        return [False] * len(parameters)
+    ones = torch.ones_like(smashed)
+    found = torch.autograd.grad(smashed, parameters, ones, allow_unused=True)
+    return [gradient is not None for gradient in found]

@@ -1,0 +1,63 @@
+"""Graphs of the device side for devices without torch: exported once a cut, offered in joins."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from edge_coordinator.conversation import Conversation
+from edge_coordinator.edge_worker import EdgeWorker
+from edge_coordinator.job import Job
+from runtime.device_graphs import ENGINE, DeviceGraphs
+from runtime.errors import SettingsError
+from runtime.messages import MAX_GRAPHS_BYTES, GraphsOffer
+from runtime.models.load import split
+
+
+class GraphExports:
+    """What has been exported, by cut."""
+
+    def __init__(self, job: Job, network: nn.Sequential, conversation: Conversation) -> None:
+        self._job = job
+        self._network = network
+        self._conversation = conversation
+        self._offers: dict[int, GraphsOffer] = {}
+
+    @property
+    def devices(self) -> list[str]:
+        """Ids of the ready devices that need graphs, in order."""
+        return [device for device in self._conversation.registry.ready if self._needs(device)]
+
+    def offer(self, device: str, cut: int) -> GraphsOffer | None:
+        """Say what to offer a device with its join; None if it needs nothing."""
+        return self._offers.get(cut) if self._needs(device) else None
+
+    async def prepare(self, cut: int, worker: EdgeWorker, say: Callable[[str], None]) -> None:
+        """Have the graphs of a cut, if anybody needs them.
+
+        SettingsError names the layer and the operator that cannot be exported, and what to do.
+        """
+        if not cut or cut in self._offers or not self.devices:
+            return
+        say(f"exporting the layers up to {self._job.cut_name(cut)} for devices without torch")
+        graphs = await worker.do(lambda: self._export(cut))
+        self._offers[cut] = offer = graphs.offer()
+        self._conversation.graphs[offer.digest] = graphs.tensors()
+
+    def _needs(self, device: str) -> bool:
+        return self._conversation.registry.records[device].status.engine == ENGINE
+
+    def _export(self, cut: int) -> DeviceGraphs:
+        # It needs onnx, and its imports take a second.
+        from edge_coordinator.export import export_device_side  # noqa: PLC0415
+
+        device_side, _ = split(self._network, cut)
+        batch_size = self._job.settings.training.batch_size
+        graphs = export_device_side(device_side, self._job.shapes[0], batch_size=batch_size)
+        num_bytes = sum(len(tensor) for tensor in graphs.tensors())
+        if num_bytes > MAX_GRAPHS_BYTES:
+            raise SettingsError(
+                f"the graphs of the layers up to {self._job.cut_name(cut)} have {num_bytes} bytes, "
+                f"more than {MAX_GRAPHS_BYTES}: the network holds large constants; make them "
+                "buffers, use --engine torch on the devices, or cut earlier"
+            )
+        return graphs

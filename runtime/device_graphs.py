@@ -1,0 +1,187 @@
+"""The device side of a network as ONNX graphs, with a manifest that says what they take and give.
+
+Nothing here knows torch, ONNX or ONNX Runtime: the coordinator writes these, the device reads them.
+
+Values are named alike in all three graphs: a tensor of the state by its name in the state dict,
+`SAMPLES`, `SMASHED` and `GRADIENT`, and the rest by the functions below. The backward graph takes
+what the forward graph took or gave, and `GRADIENT`.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from runtime.errors import MalformedMessageError
+from runtime.messages import GraphsOffer, Message
+from runtime.tensors import Tensor, TensorSpec
+
+ENGINE = "onnxruntime"
+"""The engine that runs these graphs, as a device's status names it."""
+OPSET = 18
+MAX_MANIFEST_BYTES = 2_000_000
+SAMPLES = "<samples>"
+SMASHED = "<smashed>"
+GRADIENT = "<gradient>"
+
+DType = Literal["float32", "float64", "float16", "int64", "int32", "bool"]
+GraphName = Literal["forward", "backward", "predict"]
+GRAPH_NAMES: tuple[GraphName, ...] = ("forward", "backward", "predict")
+ITEM_BYTES: dict[str, int] = {
+    "float32": 4,
+    "float64": 8,
+    "float16": 2,
+    "int64": 8,
+    "int32": 4,
+    "bool": 1,
+}
+
+
+def mask_value(layer: str) -> str:
+    """Name the dropout mask of a layer, in the forward graph and where backward needs it."""
+    return f"<mask>{layer}"
+
+
+def updated_value(tensor: str) -> str:
+    """Name the new value of a buffer, which the forward graph gives."""
+    return f"<updated>{tensor}"
+
+
+def gradient_value(tensor: str) -> str:
+    """Name the gradient of a trained tensor, which the backward graph gives."""
+    return f"<gradient>{tensor}"
+
+
+class GraphValue(Message):
+    """The name, shape and dtype of a graph's value; None is a dimension that follows the batch."""
+
+    name: str = Field(min_length=1, max_length=500)
+    shape: tuple[int | None, ...] = Field(max_length=8)
+    dtype: DType
+
+
+class StateSpec(Message):
+    """A parameter or buffer of the device side; only what is `trained` has a gradient."""
+
+    name: str = Field(min_length=1, max_length=500)
+    shape: tuple[int, ...] = Field(max_length=8)
+    dtype: DType
+    trained: bool
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the tensor."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+class MaskSpec(Message):
+    """A dropout mask that the device draws: zeros, and `1 / (1 - p)` where a value is kept.
+
+    `shape` is that of one sample. Of a channel-wise mask the dimensions after the channels are 1.
+    """
+
+    layer: str = Field(max_length=500)
+    shape: tuple[int, ...] = Field(max_length=8)
+    p: float = Field(gt=0, lt=1)
+    channel_wise: bool
+
+
+class GraphSpec(Message):
+    """What one graph takes and gives, in its own order, and the bytes that it must be."""
+
+    inputs: tuple[GraphValue, ...]
+    outputs: tuple[GraphValue, ...]
+    num_bytes: int = Field(gt=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class DeviceManifest(Message):
+    """All that a device knows of its side of the network.
+
+    `state` is in the order of the state dict. `batch_size` is None where graphs take batches of
+    any size. `backward` is None where no tensor is trained. `saved_bytes` is what forward keeps
+    for backward: fixed, and for each sample of the batch.
+    """
+
+    max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
+
+    opset: Literal[18] = 18
+    batch_size: int | None = Field(default=None, gt=0)
+    samples: GraphValue
+    smashed: GraphValue
+    state: tuple[StateSpec, ...]
+    masks: tuple[MaskSpec, ...]
+    forward: GraphSpec
+    backward: GraphSpec | None
+    predict: GraphSpec
+    saved_bytes_fixed: int = Field(ge=0)
+    saved_bytes_per_sample: int = Field(ge=0)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which holds those of the graphs: it names all of them."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+    @property
+    def smashed_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's smashed data."""
+        return tuple(size for size in self.smashed.shape[1:] if size is not None)
+
+    def graph_specs(self) -> dict[GraphName, GraphSpec]:
+        """The graphs that there are, by name."""
+        specs = {name: getattr(self, name) for name in GRAPH_NAMES}
+        return {name: spec for name, spec in specs.items() if spec is not None}
+
+
+@dataclass(frozen=True)
+class DeviceGraphs:
+    """The manifest and, for each graph in it, the serialised ONNX model."""
+
+    manifest: DeviceManifest
+    payloads: dict[GraphName, bytes]
+
+    @property
+    def digest(self) -> str:
+        """Name of exactly these graphs: two exports of equal bytes have equal digests."""
+        return self.manifest.digest
+
+    def offer(self) -> GraphsOffer:
+        """Name these graphs and their sizes, so that a device knows what it asks for."""
+        return GraphsOffer(digest=self.digest, num_bytes=tuple(len(t) for t in self.tensors()))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Give the manifest and the graphs that there are, as a frame carries them."""
+        parts = [self.manifest.encode(), *(self.payloads[name] for name in self._names)]
+        return tuple(np.frombuffer(part, np.uint8) for part in parts)
+
+    @property
+    def _names(self) -> list[GraphName]:
+        return list(self.manifest.graph_specs())
+
+
+def offered_specs(offer: GraphsOffer) -> tuple[TensorSpec, ...]:
+    """Shapes of the frame that carries the graphs of an offer."""
+    return tuple(TensorSpec("|u1", (size,)) for size in offer.num_bytes)
+
+
+def read_graphs(offer: GraphsOffer, tensors: Sequence[Tensor]) -> DeviceGraphs | None:
+    """Read a frame; None unless its bytes are those that the offer names.
+
+    The digest is that of the manifest, and the manifest has the digests of the graphs. Raises
+    MalformedMessageError where even the right bytes are no graphs: asking again will not help.
+    """
+    manifest_bytes, *graphs = (tensor.tobytes() for tensor in tensors)
+    if hashlib.sha256(manifest_bytes).hexdigest() != offer.digest:
+        return None
+    manifest = DeviceManifest.decode(manifest_bytes)
+    specs = manifest.graph_specs()
+    if len(specs) != len(graphs):
+        raise MalformedMessageError(f"{len(graphs)} graphs came; the manifest has {len(specs)}")
+    digests = [hashlib.sha256(graph).hexdigest() for graph in graphs]
+    if digests != [spec.sha256 for spec in specs.values()]:
+        return None
+    return DeviceGraphs(manifest, dict(zip(specs, graphs, strict=True)))

@@ -1,0 +1,152 @@
+"""How a device gets its graphs: the sentences, and the bytes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from device_agent.graph_shelf import MAX_KEPT, GraphShelf
+from edge_coordinator.export import export_device_side
+from runtime.device_graphs import DeviceGraphs, offered_specs, read_graphs
+from runtime.errors import MalformedMessageError, SettingsError
+from runtime.messages import MAX_GRAPHS_BYTES, GraphsOffer, Join, NeedGraphs
+from runtime.protocol.device import DeviceSession, Phase
+from runtime.protocol.events import (
+    CommandArrived,
+    DeviceEvent,
+    FrameArrived,
+    GraphsMissing,
+    OpenPass,
+    PassOpened,
+    Prepared,
+    SendReply,
+    TakeGraphs,
+)
+from runtime.tensors import Frame, FrameKind, StepId, Tensor, specs_of
+from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
+
+OFFER = GraphsOffer(digest="ab" * 32, num_bytes=(3, 2, 2))
+OFFERED = JOIN.model_copy(update={"graphs": OFFER})
+NEEDED = NeedGraphs(run=RUN, round=ROUND, cluster=CLUSTER, digest=OFFER.digest)
+BYTES: tuple[Tensor, ...] = tuple(np.zeros(size, np.uint8) for size in OFFER.num_bytes)
+GRAPHS = FrameArrived("", Frame(FrameKind.GRAPHS, step_at(0), BYTES))
+TO_MISSING: Sequence[DeviceEvent] = (
+    CommandArrived(ASSIGNMENT),
+    Prepared(READY),
+    CommandArrived(OFFERED),
+    GraphsMissing(OFFERED),
+)
+
+
+def _after(events: Sequence[DeviceEvent]) -> DeviceSession:
+    session = DeviceSession()
+    for event in events:
+        session.handle(event)
+    return session
+
+
+def _opened(join: Join) -> PassOpened:
+    return PassOpened(join, (), ())
+
+
+def test_a_device_without_the_graphs_asks_takes_them_and_joins() -> None:
+    session = _after(TO_MISSING[:2])
+    said = [session.handle(event) for event in (*TO_MISSING[2:], GRAPHS, _opened(OFFERED))]
+    assert said == [
+        [OpenPass(OFFERED)],
+        [SendReply(NEEDED)],
+        [TakeGraphs(OFFERED, BYTES)],
+        [SendReply(JOINED)],
+    ]
+    assert session.num_stale == 0
+
+
+def test_graphs_that_were_not_those_offered_are_asked_for_again() -> None:
+    session = _after([*TO_MISSING, GRAPHS])
+    assert session.handle(GraphsMissing(OFFERED)) == [SendReply(NEEDED)]
+    assert session.handle(GRAPHS) == [TakeGraphs(OFFERED, BYTES)]
+
+
+def test_a_repeat_is_answered_again_while_waiting_and_is_silence_while_at_work() -> None:
+    session = _after(TO_MISSING)
+    joining = CommandArrived(OFFERED)
+    assert session.handle(joining) == [SendReply(NEEDED)]
+    session.handle(GRAPHS)
+    assert session.handle(joining) == []
+    session.handle(_opened(OFFERED))
+    assert session.handle(joining) == [SendReply(JOINED)]
+    assert session.num_stale == 0
+
+
+@pytest.mark.parametrize("num_before", [0, 2, 3, 5, 6])
+def test_graphs_that_nobody_waits_for_are_counted_and_dropped(num_before: int) -> None:
+    session = _after([*TO_MISSING, GRAPHS, _opened(OFFERED)][:num_before])
+    phase = session.phase
+    assert session.asked_for(FrameKind.GRAPHS, step_at(0)) is None
+    assert session.handle(GRAPHS) == []
+    assert (session.phase, session.num_stale) == (phase, 1)
+
+
+def test_shapes_are_those_of_the_offer_and_of_this_turn_only() -> None:
+    session = _after(TO_MISSING)
+    assert session.asked_for(FrameKind.GRAPHS, step_at(0)) == specs_of(BYTES)
+    assert session.asked_for(FrameKind.GRAPHS, StepId(RUN, ROUND - 1, CLUSTER, 0)) is None
+    assert session.asked_for(FrameKind.MODEL, step_at(0)) is None
+
+
+def test_the_next_turn_interrupts_waiting_for_graphs() -> None:
+    following = OFFERED.model_copy(update={"round": ROUND + 1})
+    session = _after(TO_MISSING)
+    assert session.handle(CommandArrived(following)) == [OpenPass(following)]
+    assert session.handle(GraphsMissing(OFFERED)) == []
+    assert session.phase is Phase.OPENING
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 1), (1, 1, 0), (1, 1, 1, 1, 1), (1, 1, MAX_GRAPHS_BYTES), ()]
+)
+def test_an_offer_of_impossible_sizes_is_no_message(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError):
+        GraphsOffer(digest=OFFER.digest, num_bytes=sizes)
+
+
+# The bytes
+
+
+@pytest.fixture(scope="module")
+def graphs() -> DeviceGraphs:
+    torch.manual_seed(0)
+    return export_device_side(nn.Sequential(nn.Linear(5, 4), nn.ReLU()), (5,), batch_size=8)
+
+
+def test_graphs_come_out_of_a_frame_as_they_went_in(graphs: DeviceGraphs) -> None:
+    assert specs_of(graphs.tensors()) == offered_specs(graphs.offer())
+    assert read_graphs(graphs.offer(), graphs.tensors()) == graphs
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_changed_byte_is_noticed_in_any_part(graphs: DeviceGraphs, part: int) -> None:
+    tensors = [np.array(tensor) for tensor in graphs.tensors()]
+    tensors[part][len(tensors[part]) // 2] ^= 1
+    assert read_graphs(graphs.offer(), tensors) is None
+
+
+def test_a_frame_that_lacks_a_graph_is_malformed(graphs: DeviceGraphs) -> None:
+    with pytest.raises(MalformedMessageError, match="2 graphs came; the manifest has 3"):
+        read_graphs(graphs.offer(), graphs.tensors()[:3])
+
+
+def test_a_shelf_keeps_the_graphs_that_were_used_last(graphs: DeviceGraphs) -> None:
+    shelf = GraphShelf()
+    with pytest.raises(SettingsError, match="no graphs"):
+        _ = shelf.in_use
+    for number in range(MAX_KEPT):
+        shelf.keep(str(number), graphs)
+    assert shelf.use("0")
+    shelf.keep("another", graphs)
+    assert shelf.use("0")
+    assert not shelf.use("1")
+    assert shelf.in_use is graphs
