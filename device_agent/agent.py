@@ -22,6 +22,7 @@ from runtime.messages import (
     decode_command,
 )
 from runtime.ownership import Claim, Verdict, judge
+from runtime.pacing import Pacer
 from runtime.protocol.device import DeviceSession
 from runtime.protocol.events import (
     CommandArrived,
@@ -75,6 +76,7 @@ class Agent:
         self._frames = FrameInbox(self._session.asked_for)
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
         self._cluster_topic = ""
+        self._pacer: Pacer | None = None
         self._turn = TurnMeter()
         self._complaints: set[str] = set()
 
@@ -187,6 +189,7 @@ class Agent:
             self._cluster_topic = topic
             await self._bus.subscribe(topic)
         self._turn = TurnMeter()
+        self._pacer = Pacer(join.up_share_bps) if join.up_share_bps is not None else None
         await self._work(partial(self._workload.open, join), join.run)
 
     async def _work(self, do: Callable[[], DeviceEvent], run: int | None = None) -> None:
@@ -205,7 +208,9 @@ class Agent:
         topic = self._topics.up(self._device, leaf_of(frame.kind))
         self._turn.waiting_since_s = perf_counter()
         start_s = perf_counter()
-        num_bytes = await send_frame(self._bus, topic, frame, chunk_bytes=self._chunk_bytes)
+        num_bytes = await send_frame(
+            self._bus, topic, frame, chunk_bytes=self._chunk_bytes, pacer=self._pacer
+        )
         self._turn.up_bytes += num_bytes
         self._turn.upload_s += perf_counter() - start_s
         join = self._session.join

@@ -34,6 +34,7 @@ _JOB_FLAGS = (
     ("clusters", "plan.clusters", "M"),
     ("cluster-size", "plan.cluster_size", "K"),
     ("cut", "plan.cut", "LAYER"),
+    ("plan", "plan.mode", "MODE"),
     ("rounds", "training.rounds", "T"),
     ("local-epochs", "training.local_epochs", "L"),
     ("batch-size", "training.batch_size", "B"),

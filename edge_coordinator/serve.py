@@ -10,6 +10,7 @@ from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.job import Job
 from edge_coordinator.presence import Presence
 from edge_coordinator.progress import Observer
+from edge_coordinator.round_planning import RoundPlanning, measure_no_link
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.broker_url import TlsFiles
 from runtime.bus import Bus, Will
@@ -64,7 +65,8 @@ async def serve_on(
         on_other=presence.receive,
         on_connected=presence.republish,
     )
-    coordinator = Coordinator(job, model, conversation, [*observers, presence])
+    planning = RoundPlanning(job, model, conversation, measure_no_link)
+    coordinator = Coordinator(job, model, conversation, planning, [*observers, presence])
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -232,6 +232,9 @@ class Join(Message):
     cut: Small
     local_epochs: int = Field(ge=1, le=0xFFFF)
     learning_rate: float = Field(ge=0)
+    up_share_bps: float | None = Field(
+        None, gt=0, description="bits per second to pace uploads to; none: as the link allows"
+    )
 
 
 class Stop(Message):
@@ -288,6 +291,7 @@ class DeviceMetrics(Message):
     waiting_s: float = Field(ge=0, description="between an upload and what came back")
     up_bytes: Count
     down_bytes: Count
+    phases: PhaseSeconds | None = None
 
 
 class ClusterReport(Message):
@@ -295,6 +299,27 @@ class ClusterReport(Message):
 
     devices: tuple[DeviceId, ...]
     shares: tuple[float, ...]
+    predicted_s: float | None = Field(None, ge=0, description="seconds of its turn")
+
+
+class OtherCut(Message):
+    """What another cut is expected to cost."""
+
+    cut_layer: str
+    round_s: float | None = Field(description="none: it cannot be used")
+    infeasible: Words = Field("", description="why it cannot be used")
+
+
+class PlanAlternatives(Message):
+    """What the round would have taken otherwise, by the same model."""
+
+    best_other_cut: OtherCut | None
+    random_clusters_s: float
+    random_equal_shares_s: float = Field(
+        description="the same clusters, a shared link divided evenly"
+    )
+    sorted_clusters_s: float
+    cuts: tuple[OtherCut, ...] = Field((), description="all that were considered")
 
 
 class PlanReport(Message):
@@ -310,6 +335,13 @@ class PlanReport(Message):
     clusters: tuple[ClusterReport, ...]
     left_out: dict[str, str] = Field(description="device id to reason")
     reason: str
+    changed: str = Field("", description="how and why it differs from the plan before, if it does")
+    assumed: dict[str, str] = Field({}, description="device id to what had to be assumed of it")
+    predicted_s: float | None = Field(None, ge=0, description="seconds of the round")
+    predicted: dict[DeviceId, PhaseSeconds] = Field(
+        {}, description="seconds of each device in one local epoch"
+    )
+    alternatives: PlanAlternatives | None = None
 
 
 class RoundReport(Message):
@@ -332,6 +364,13 @@ class RoundReport(Message):
     up_bytes: int = Field(description="received from the devices in this round")
     down_bytes: int = Field(description="published for the devices in this round")
     lost: dict[str, str] = Field(default={}, description="device id to why it fell out")
+    predicted_round_s: float | None = Field(None, ge=0, description="of round_s, by the plan")
+    relative_error: float | None = Field(
+        None, description="of the prediction; above 0 it was too long"
+    )
+    measured: dict[DeviceId, PhaseSeconds] = Field(
+        {}, description="seconds of each device in one local epoch"
+    )
 
 
 Command = Annotated[Assignment | Join | Stop | Challenge, Field(discriminator="kind")]

@@ -73,9 +73,11 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds
         num_messages = np.ceil(bits / (workload.message_bytes * BITS_PER_BYTE))
         fixed_s[phase] = (bits > 0) * fleet.round_trip_s / 2 + num_messages * fleet.message_s
     happens = (fixed_s + link_s) > 0
+    link_s *= fleet.scale
     return PhaseSeconds(
-        fixed_s=fleet.scale * fixed_s + happens * fleet.added_s,
-        link_s=fleet.scale * link_s,
+        # What was learned at a slower rate may not make a phase end before it begins.
+        fixed_s=np.maximum(fleet.scale * fixed_s + happens * fleet.added_s, -link_s),
+        link_s=link_s,
         local_epochs=workload.local_epochs,
         loss_on_device=cut == workload.cuts.num_layers,
     )
