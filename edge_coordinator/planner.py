@@ -145,6 +145,8 @@ class Planner:
         if drifts and not any(drift in recut.why for drift in drifts):
             reasons.append(some(drifts))
         reasons += _presence_changes(before, plan)
+        if drifts and not changes:
+            return f"same cut and clusters, although {'; '.join(reasons)}"
         return f"{changes}; because {'; '.join(reasons)}" if changes and reasons else ""
 
 

@@ -76,7 +76,7 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds
     link_s *= fleet.scale
     return PhaseSeconds(
         # What was learned at a slower rate may not make a phase end before it begins.
-        fixed_s=np.maximum(fleet.scale * fixed_s + happens * fleet.added_s, -link_s),
+        fixed_s=np.maximum(fleet.scale * fixed_s + happens * fleet.added_s, -0.99 * link_s),
         link_s=link_s,
         local_epochs=workload.local_epochs,
         loss_on_device=cut == workload.cuts.num_layers,

@@ -60,6 +60,7 @@ def measured_phases(turn: DeviceTurn, *, predicted_s: Floats) -> Floats:
 def _divide_local(measured_s: Floats, turn: DeviceTurn, *, predicted_s: Floats) -> None:
     """Take apart federated averaging's one answer; there the device times an epoch as a whole."""
     epoch_s = measured_s[Phase.FORWARD] + measured_s[Phase.BACKWARD]
+    measured_s[[Phase.UPLOAD, Phase.SERVER, Phase.DOWNLOAD]] = 0.0
     compute = (Phase.FORWARD, Phase.BACKWARD)
     measured_s[list(compute)] = _divided(epoch_s, compute, predicted_s)
     link_s = turn.answers_s[0] - turn.local_epochs * epoch_s
