@@ -16,17 +16,27 @@ from importlib.metadata import version
 from pathlib import Path
 
 from device_agent.agent import Agent
+from device_agent.compute_probe import COMPUTE_PROBE_S
+from device_agent.emulated_bus import EmulatedBus
+from device_agent.emulated_engine import EmulatedEngine
 from device_agent.executor import Engine, open_engine
 from device_agent.facts import measure_profile
-from device_agent.settings import AgentSettings, load_samples, parse_shard
+from device_agent.settings import (
+    AgentSettings,
+    count_labels,
+    device_classes,
+    load_samples,
+    parse_shard,
+)
 from device_agent.workload import Workload
+from profiles.emulation import DeviceClass
 from runtime.allocator import keep_freed_memory
 from runtime.broker_url import TlsFiles
 from runtime.bus import Will
 from runtime.datasets.samples import Samples
 from runtime.drive import DEFAULT_CHUNK_BYTES
 from runtime.errors import BusError, EdgeError, root_cause
-from runtime.messages import Assignment, DeviceStatus
+from runtime.messages import Assignment, ComputeProfile, DeviceStatus
 from runtime.mqtt import MqttBus
 from runtime.ownership import new_session
 from runtime.topics import Topics
@@ -70,18 +80,37 @@ async def _serve(
     if flags.end_with_stdin:
         loop.add_reader(sys.stdin, _on_stdin, ended)
     tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
-    with ThreadPoolExecutor(1, "compute", _start_compute, (settings,)) as compute:
+    emulated = device_classes(settings)
+    with contextlib.ExitStack() as stack:
+        pools = _compute_threads(settings, stack)
         async with asyncio.TaskGroup() as tasks:
             serving = [
                 tasks.create_task(
-                    _serve_device(settings, device, own, compute, tls, wait=flags.wait),
+                    _serve_device(
+                        settings, device, own, pool, tls, wait=flags.wait, device_class=device_class
+                    ),
                     name=f"device {device}",
                 )
-                for device, own in zip(settings.devices, samples, strict=True)
+                for device, own, pool, device_class in zip(
+                    settings.devices, samples, pools, emulated, strict=True
+                )
             ]
             await ended.wait()
             for task in serving:
                 task.cancel()
+
+
+def _compute_threads(
+    settings: AgentSettings, stack: contextlib.ExitStack
+) -> list[ThreadPoolExecutor]:
+    """One thread for all devices of this process; an emulated one sleeps in a thread of its own."""
+    num_devices = len(settings.devices)
+    num_threads = num_devices if settings.scenario else 1
+    pools = [
+        stack.enter_context(ThreadPoolExecutor(1, "compute", _start_compute, (settings,)))
+        for _ in range(num_threads)
+    ]
+    return pools if settings.scenario else pools * num_devices
 
 
 async def _serve_device(
@@ -92,6 +121,7 @@ async def _serve_device(
     tls: TlsFiles,
     *,
     wait: bool,
+    device_class: DeviceClass | None,
 ) -> None:
     topics = Topics(settings.site)
     status = DeviceStatus(
@@ -102,14 +132,15 @@ async def _serve_device(
         version=version("cpsl"),
     )
     offline = status.model_copy(update={"state": "offline"})
-    async with await MqttBus.connect(
+    connection = await MqttBus.connect(
         settings.broker,
         client_id=f"{device}-{status.session}",
         will=Will(topics.status(device), offline.encode()),
         wait=wait,
         on_waiting=lambda why: log.warning("%s is waiting for the broker: %s", device, why),
         tls=tls,
-    ) as bus:
+    )
+    async with EmulatedBus(connection, device_class) if device_class else connection as bus:
         agent = Agent(
             device=device,
             bus=bus,
@@ -121,10 +152,14 @@ async def _serve_device(
                 engine=settings.engine,
                 num_samples=len(samples),
                 sample_shape=samples.sample_shape,
+                label_counts=count_labels(samples) if settings.publish_labels else None,
             ),
-            workload=Workload(device, samples, partial(_build_engine, settings)),
+            workload=Workload(device, samples, partial(_build_engine, settings, device_class)),
             compute=compute,
             chunk_bytes=settings.chunk_bytes,
+            generic_compute=partial(_measure_generic, device_class)
+            if settings.engine == "torch"
+            else None,
         )
         try:
             await agent.serve()
@@ -136,9 +171,20 @@ async def _serve_device(
 
 
 def _build_engine(
-    settings: AgentSettings, assignment: Assignment, sample_shape: tuple[int, ...]
+    settings: AgentSettings,
+    device_class: DeviceClass | None,
+    assignment: Assignment,
+    sample_shape: tuple[int, ...],
 ) -> Engine:
-    return open_engine(settings.engine, assignment, sample_shape=sample_shape)
+    engine = open_engine(settings.engine, assignment, sample_shape=sample_shape)
+    return EmulatedEngine(engine, device_class) if device_class else engine
+
+
+def _measure_generic(device_class: DeviceClass | None) -> ComputeProfile:
+    from device_agent.torch_timing import generic_profile  # noqa: PLC0415
+
+    slowdown = device_class.slowdown if device_class else 1.0
+    return generic_profile(budget_s=COMPUTE_PROBE_S, slowdown=slowdown)
 
 
 def _start_compute(settings: AgentSettings) -> None:
@@ -166,6 +212,8 @@ def _settings(flags: argparse.Namespace) -> AgentSettings:
         engine=flags.engine or ("torch" if has_torch else "onnxruntime"),
         num_threads=flags.threads,
         chunk_bytes=flags.chunk_bytes,
+        scenario=flags.scenario,
+        publish_labels=flags.publish_labels,
     )
 
 
@@ -211,6 +259,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=DEFAULT_CHUNK_BYTES,
         help="tensors travel in chunks of this",
+    )
+    add("--publish-labels", action="store_true", help="tell how many samples of each class it has")
+    add(
+        "--scenario",
+        metavar="NAME",
+        help="emulate slower devices and links: uniform, mixed, one-straggler, fading or a file; "
+        "the number of the shard picks the class",
     )
     add("--end-with-stdin", action="store_true", help="end when standard input does")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])

@@ -8,17 +8,23 @@ from functools import partial
 from itertools import groupby
 from time import perf_counter
 
+from device_agent.link_probe import LinkProbe
+from device_agent.published_profile import PublishedProfile
+from device_agent.turn_meter import TurnMeter
 from device_agent.workload import Workload
 from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.drive import FrameInbox, leaf_of, send_frame
 from runtime.errors import EdgeError, ProtocolError
 from runtime.messages import (
     Challenge,
-    DeviceMetrics,
+    ComputeProfile,
     DeviceProfile,
     DeviceStatus,
     Join,
+    LinkMeasured,
+    MeasureLink,
     Message,
+    Ready,
     decode_command,
 )
 from runtime.ownership import Claim, Verdict, judge
@@ -36,6 +42,7 @@ from runtime.protocol.events import (
     Work,
     WorkFailed,
 )
+from runtime.protocol.link_probe import LinkProbeError
 from runtime.tensors import Frame, FrameKind
 from runtime.topics import Topics
 
@@ -56,7 +63,9 @@ class Agent:
         workload: Workload,
         compute: ThreadPool,
         chunk_bytes: int,
+        generic_compute: Callable[[], ComputeProfile] | None = None,
     ) -> None:
+        """`generic_compute` measures this device before it has a job; None leaves that out."""
         self._device = device
         self._bus = bus
         self._topics = topics
@@ -68,7 +77,10 @@ class Agent:
             own=status,
             decode=DeviceStatus.decode,
         )
-        self._profile = profile
+        self._profile = PublishedProfile(profile, self._publish_profile)
+        self._generic_compute = generic_compute
+        self._probe = LinkProbe(device, bus, topics, chunk_bytes=chunk_bytes)
+        self._measured: dict[int, LinkMeasured | None] = {}
         self._workload = workload
         self._compute = compute
         self._chunk_bytes = chunk_bytes
@@ -90,8 +102,19 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self._pump(events), name=f"receive {self._device}")
+            tasks.create_task(self._keep_profile(), name=f"profile {self._device}")
             while True:
                 self._take(await self._queue.get())
+
+    async def _keep_profile(self) -> None:
+        """Measure what this device can do without a job, then keep its profile fresh."""
+        if self._generic_compute is not None:
+            loop = asyncio.get_running_loop()
+            generic = await loop.run_in_executor(self._compute, self._generic_compute)
+            if self._profile.compute is None:  # A job's network tells more.
+                self._profile.compute = generic
+                await self._profile.publish()
+        await self._profile.keep_fresh()
 
     async def leave(self) -> None:
         """Say goodbye: the retained status becomes offline."""
@@ -122,6 +145,8 @@ class Agent:
                 self._command(delivery.payload)
             elif delivery.topic == self._topics.status(self._device):
                 self._compare(delivery)
+            elif delivery.topic == self._topics.down(self._device, "probe"):
+                self._probe.receive(delivery.payload)
             elif (kind := self._kind_of(delivery.topic)) is not None:
                 self._frame(delivery.payload, kind)
         except ProtocolError as error:
@@ -135,6 +160,9 @@ class Agent:
             if message.session != self._status.session:
                 self._start(self._publish_status("online"))
             return
+        if isinstance(message, MeasureLink):
+            self._start(self._measure_link(message))
+            return
         self._act(self._session.handle(CommandArrived(message)))
 
     def _compare(self, delivery: Delivery) -> None:
@@ -146,9 +174,12 @@ class Agent:
                 self._start(self._publish_status("online"))
 
     def _frame(self, payload: memoryview, kind: FrameKind) -> None:
+        num_stale = self._frames.num_stale
         frame = self._frames.feed(payload, kind=kind)
+        if self._frames.num_stale == num_stale:
+            self._turn.arrived(kind, len(payload))
         if frame is not None:
-            self._turn.received(frame)
+            self._profile.link = self._turn.completed(kind, self._profile.link)
             self._act(self._session.handle(FrameArrived("", frame)))
 
     def _kind_of(self, topic: str) -> FrameKind | None:
@@ -176,6 +207,8 @@ class Agent:
                 self._start(self._work(partial(self._workload.prepare, assignment), assignment.run))
             case OpenPass(join):
                 self._start(self._open(join))
+            case SendReply(Ready() as ready):
+                self._start(self._introduce(ready))
             case SendReply(message):
                 self._start(self._publish(self._topics.up(self._device, "reply"), message))
             case SendFrame(frame):
@@ -206,33 +239,60 @@ class Agent:
 
     async def _send(self, frame: Frame) -> None:
         topic = self._topics.up(self._device, leaf_of(frame.kind))
-        self._turn.waiting_since_s = perf_counter()
+        self._turn.begin_upload()
         start_s = perf_counter()
         num_bytes = await send_frame(
             self._bus, topic, frame, chunk_bytes=self._chunk_bytes, pacer=self._pacer
         )
-        self._turn.up_bytes += num_bytes
-        self._turn.upload_s += perf_counter() - start_s
+        seconds = perf_counter() - start_s
+        self._turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
+        if self._pacer is None:  # A paced upload shows the share, not the link.
+            self._profile.link = self._profile.link.after_upload(
+                num_bytes=num_bytes,
+                acknowledged_after_s=seconds,
+                num_messages=-(-num_bytes // self._chunk_bytes),
+            )
         join = self._session.join
         if frame.kind is FrameKind.WEIGHTS and join is not None:
-            await self._publish(self._topics.metrics(self._device), self._metrics(join))
+            await self._end_turn(join)
 
-    def _metrics(self, join: Join) -> DeviceMetrics:
-        return DeviceMetrics(
-            run=join.run,
-            round=join.round,
-            cluster=join.cluster,
-            forward_s=self._workload.forward_s,
-            backward_s=self._workload.backward_s,
-            upload_s=self._turn.upload_s,
-            waiting_s=self._turn.waiting_s,
-            up_bytes=self._turn.up_bytes,
-            down_bytes=self._turn.down_bytes,
+    async def _end_turn(self, join: Join) -> None:
+        metrics = self._turn.metrics(
+            join, forward_s=self._workload.forward_s, backward_s=self._workload.backward_s
         )
+        await self._publish(self._topics.metrics(self._device), metrics)
+        await self._profile.refresh()
+
+    async def _introduce(self, ready: Ready) -> None:
+        """Publish what was measured while preparing, then say that we are ready."""
+        self._profile.compute = self._workload.compute
+        await self._profile.publish()
+        await self._publish(self._topics.up(self._device, "reply"), ready)
+
+    async def _measure_link(self, request: MeasureLink) -> None:
+        """Measure once; a repeat gets the same answer, or that of the measurement under way."""
+        if request.probe not in self._measured:
+            self._measured = {request.probe: None}
+            self._measured[request.probe] = await self._probe_link(request)
+        reply = self._measured[request.probe]
+        if reply is not None:
+            await self._publish(self._topics.up(self._device, "reply"), reply)
+
+    async def _probe_link(self, request: MeasureLink) -> LinkMeasured:
+        try:
+            figures, acknowledge_s = await self._probe.measure(request)
+        except LinkProbeError as error:
+            return LinkMeasured(probe=request.probe, link=None, reason=str(error))
+        profile = self._profile
+        profile.link = profile.link.after_probe(figures, acknowledge_s=acknowledge_s)
+        await profile.publish()
+        return LinkMeasured(probe=request.probe, link=profile.link_profile())
 
     async def _announce(self) -> None:
         await self._publish_status("online")
-        profile = self._profile()
+        await self._profile.publish()
+
+    async def _publish_profile(self, profile: DeviceProfile) -> None:
         await self._bus.publish(self._topics.profile(self._device), profile.encode(), retain=True)
 
     async def _publish_status(self, state: str) -> None:
@@ -240,25 +300,11 @@ class Agent:
         await self._bus.publish(self._topics.status(self._device), status.encode(), retain=True)
 
     async def _publish(self, topic: str, message: Message) -> None:
+        start_s = perf_counter()
         await self._bus.publish(topic, message.encode(), retain=False)
+        self._profile.link = self._profile.link.after_small_message(
+            acknowledged_after_s=perf_counter() - start_s
+        )
 
     def _start(self, coroutine: Coroutine[None, None, None]) -> None:
         self._tasks.create_task(coroutine, name=f"act {self._device}")
-
-
-class TurnMeter:
-    """Seconds and bytes of one cluster's turn."""
-
-    def __init__(self) -> None:
-        self.upload_s = 0.0
-        self.waiting_s = 0.0
-        self.waiting_since_s = 0.0
-        self.up_bytes = 0
-        self.down_bytes = 0
-
-    def received(self, frame: Frame) -> None:
-        """Count a frame from the coordinator."""
-        self.down_bytes += sum(tensor.nbytes for tensor in frame.tensors)
-        if self.waiting_since_s:
-            self.waiting_s += perf_counter() - self.waiting_since_s
-            self.waiting_since_s = 0.0

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.compute_probe import ComputeTimings
 from runtime.errors import SettingsError
 from runtime.messages import Assignment
 from runtime.tensors import Tensor, TensorSpec
@@ -60,6 +61,14 @@ class Engine(Protocol):
 
     def open(self, cut: int) -> Executor:
         """Cut the network after so many layers."""
+        ...
+
+    def layer_timings(self, *, batch_size: int, budget_s: float) -> ComputeTimings:
+        """Measure each layer in training, on this thread; the network stays as it is.
+
+        An engine that cannot time a layer may time device sides at several cuts and take
+        differences.
+        """
         ...
 
 

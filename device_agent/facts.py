@@ -1,15 +1,25 @@
-"""What psutil says of the machine this agent runs on."""
+"""What psutil says of the machine this agent runs on; what a platform lacks stays unknown."""
 
 import platform
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import psutil
 
 from runtime.messages import DeviceProfile
 
+_PROCESSOR_WORDS = ("cpu", "core", "k10", "soc")
+
 
 def measure_profile(
-    device: str, *, engine: str, num_samples: int, sample_shape: tuple[int, ...]
+    device: str,
+    *,
+    engine: str,
+    num_samples: int,
+    sample_shape: tuple[int, ...],
+    label_counts: tuple[int, ...] | None = None,
 ) -> DeviceProfile:
     """Read the machine's facts now."""
     memory = psutil.virtual_memory()
@@ -20,7 +30,54 @@ def measure_profile(
         num_cores=psutil.cpu_count() or 1,
         memory_bytes=memory.total,
         free_memory_bytes=memory.available,
+        resident_bytes=psutil.Process().memory_info().rss,
+        load_fraction=load_fraction(psutil),
+        cpu_hz=cpu_hz(psutil),
+        temperature_c=temperature_c(psutil),
+        battery_fraction=battery_fraction(psutil),
         num_samples=num_samples,
         sample_shape=sample_shape,
+        label_counts=label_counts,
         measured_at_unix_s=time.time(),
     )
+
+
+def load_fraction(source: object) -> float | None:
+    """Part of all cores that was busy over the last minute."""
+    averages = _ask(source, "getloadavg")
+    num_cores = _ask(source, "cpu_count")
+    return float(averages[0] / num_cores) if averages and num_cores else None
+
+
+def cpu_hz(source: object) -> float | None:
+    """Present frequency of the cores; psutil gives megahertz, and 0 where it does not know."""
+    frequency = _ask(source, "cpu_freq")
+    return float(frequency.current * 1e6) if frequency and frequency.current else None
+
+
+def temperature_c(source: object) -> float | None:
+    """The hottest sensor of the processor, or the hottest of all where none is named so."""
+    groups: dict[str, list[Any]] = _ask(source, "sensors_temperatures") or {}
+    of_cpu = [
+        name for name in groups if any(word in name for word in ("cpu", "core", "k10", "soc"))
+    ]
+    readings = [one.current for name in of_cpu or groups for one in groups[name]]
+    return max((float(reading) for reading in readings if reading is not None), default=None)
+
+
+def battery_fraction(source: object) -> float | None:
+    """How full the battery is, from 0 to 1."""
+    battery = _ask(source, "sensors_battery")
+    if battery is None or battery.percent is None:
+        return None
+    return min(1.0, max(0.0, float(battery.percent) / 100))
+
+
+def _ask(source: object, name: str) -> Any:  # noqa: ANN401 - whatever psutil has on this platform
+    """Call a function that a platform may lack, or have and fail at; None then."""
+    function: Callable[[], Any] | None = getattr(source, name, None)
+    if function is None:
+        return None
+    with suppress(OSError, NotImplementedError, RuntimeError, AttributeError):
+        return function()
+    return None

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from profiles.emulation import DeviceClass, EmulationError, load_emulation
 from runtime.datasets.partition import partition
 from runtime.datasets.samples import Samples
 from runtime.datasets.sources import load_source
@@ -33,6 +36,10 @@ class AgentSettings:
     engine: str
     num_threads: int
     chunk_bytes: int
+    scenario: str | None = None
+    """Emulated devices: a shipped scenario or a file; None for what this machine is."""
+    publish_labels: bool = False
+    """Whether the profile says how many samples of each class there are."""
     base_dir: Path = Path()
 
     def __post_init__(self) -> None:
@@ -53,6 +60,25 @@ def parse_shard(text: str) -> ShardSettings:
     if not (slash and index.isdecimal() and total.isdecimal() and int(index) < int(total)):
         raise SettingsError(f"--shard {text!r} is not INDEX/DEVICES with INDEX from 0, like 0/6")
     return ShardSettings(int(index), int(total))
+
+
+def device_classes(settings: AgentSettings) -> list[DeviceClass | None]:
+    """What each device emulates, by the number of its shard or its place among the devices."""
+    if settings.scenario is None:
+        return [None] * len(settings.devices)
+    try:
+        scenario = load_emulation(settings.scenario, base_dir=settings.base_dir)
+    except EmulationError as error:
+        raise SettingsError(str(error)) from error
+    numbers = [shard.index for shard in settings.shards] or range(len(settings.devices))
+    return [scenario.class_of(number) for number in numbers]
+
+
+def count_labels(samples: Samples) -> tuple[int, ...] | None:
+    """Samples of each class, [class]; None where labels are no classes."""
+    if samples.y.ndim != 1 or not np.issubdtype(samples.y.dtype, np.integer):
+        return None
+    return tuple(np.bincount(samples.y).tolist()) if len(samples.y) else ()
 
 
 def load_samples(settings: AgentSettings) -> list[Samples]:

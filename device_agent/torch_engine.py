@@ -7,7 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from device_agent.compute_probe import ComputeTimings
 from device_agent.executor import DropoutKey
+from device_agent.torch_timing import time_network
 from runtime.messages import Assignment
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import check_sample_shape, load_network, split
@@ -38,6 +40,16 @@ class TorchEngine:
         device_side, _ = split(self._network, cut)
         return TorchExecutor(
             device_side, self._assignment, sample_shape=self._sample_shape, loss=self._loss
+        )
+
+    def layer_timings(self, *, batch_size: int, budget_s: float) -> ComputeTimings:
+        """Measure a copy of the network, layer by layer."""
+        return time_network(
+            self._network,
+            self._assignment.optimizer,
+            sample_shape=self._sample_shape,
+            batch_size=batch_size,
+            budget_s=budget_s,
         )
 
 

@@ -4,15 +4,16 @@ Everything here computes; the agent runs it in a thread, one piece at a time.
 """
 
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from time import perf_counter, time
 
 import numpy as np
 
+from device_agent.compute_probe import COMPUTE_PROBE_S
 from device_agent.executor import Engine, Executor
 from device_agent.shard import Shard, make_shard
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
-from runtime.messages import Assignment, Join, Ready
+from runtime.messages import Assignment, ComputeProfile, Join, Ready
 from runtime.protocol.events import (
     CollectWeights,
     ForwardDone,
@@ -35,20 +36,31 @@ BuildEngine = Callable[[Assignment, tuple[int, ...]], Engine]
 class Workload:
     """One device's data, engine and executor."""
 
-    def __init__(self, device: str, samples: Samples, build_engine: BuildEngine) -> None:
+    def __init__(
+        self,
+        device: str,
+        samples: Samples,
+        build_engine: BuildEngine,
+        *,
+        probe_s: float = COMPUTE_PROBE_S,
+    ) -> None:
         self._device = device
         self._samples = samples
         self._build_engine = build_engine
+        self._probe_s = probe_s
+        self.compute: ComputeProfile | None = None
+        """How fast the job's network runs here, measured when it was prepared."""
         self.forward_s = 0.0
         self.backward_s = 0.0
 
     def prepare(self, assignment: Assignment) -> Prepared:
-        """Split the data and build the network of a job."""
+        """Split the data, build the network of a job and time it."""
         shape = self._samples.sample_shape
         self._assignment = assignment
         self._shard: Shard = make_shard(self._device, assignment, self._samples.x, self._samples.y)
         self._engine = self._build_engine(assignment, shape)
         self._engine.check(shape)
+        self.compute = self._measure(min(assignment.batch_size, len(self._shard.x)))
         label = spec_of(self._shard.y)
         return Prepared(
             Ready.model_validate(
@@ -61,6 +73,11 @@ class Workload:
                 }
             )
         )
+
+    def _measure(self, batch_size: int) -> ComputeProfile:
+        timings = self._engine.layer_timings(batch_size=batch_size, budget_s=self._probe_s)
+        network = self._assignment.network[:64]
+        return timings.profile(network=network, batch_size=batch_size, now_unix_s=time())
 
     def open(self, join: Join) -> PassOpened:
         """Cut the network for a cluster's turn."""

@@ -45,6 +45,7 @@ _JOB_FLAGS = (
     ("partition", "data.partition", "HOW"),
     ("test", "data.test", "SOURCE"),
     ("target-accuracy", "evaluation.target_accuracy", "FRACTION"),
+    ("scenario", "devices.scenario", "NAME"),
     ("seed", "seed", "N"),
     ("site", "site", "NAME"),
     ("output", "output", "DIR"),

@@ -7,17 +7,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
+from edge_coordinator.link_echo import LinkEcho
 from edge_coordinator.registry import Change, Registry
 from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.drive import FrameInbox, leaf_of, send_frame
 from runtime.errors import EdgeError, ProtocolError
 from runtime.messages import (
+    AnyReply,
     Assignment,
     DeviceMetrics,
     DeviceProfile,
     DeviceStatus,
     Join,
     Joined,
+    LinkMeasured,
+    MeasureLink,
     Ready,
     Refused,
     Stop,
@@ -34,6 +38,9 @@ REPEAT_AFTER_S = 5.0
 """Silence after which a request is repeated; the pause grows with every repeat."""
 
 log = logging.getLogger(__name__)
+
+
+Request = Assignment | Join | MeasureLink
 
 
 class DeviceGoneError(EdgeError):
@@ -73,7 +80,8 @@ class Conversation:
         self._on_connected = on_connected
         self._inboxes: dict[str, FrameInbox] = {}
         self._exchange: Exchange | None = None
-        self._replies: dict[str, asyncio.Queue[Ready | Joined | Refused]] = {}
+        self._replies: dict[str, asyncio.Queue[AnyReply]] = {}
+        self._echoes: dict[str, LinkEcho] = {}
         self._grace: dict[str, asyncio.TimerHandle] = {}
 
     async def open(self) -> None:
@@ -106,6 +114,25 @@ class Conversation:
         """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""
         await self._request(device, join)
 
+    async def measure_link(self, device: str, request: MeasureLink) -> LinkMeasured:
+        """Have a device measure its link, with us as the echo; one device at a time.
+
+        DeviceGoneError if it does not answer. The figures are in its profile too.
+        """
+        echo = LinkEcho(
+            self._bus, self._topics, device=device, request=request, chunk_bytes=self._chunk_bytes
+        )
+        self._echoes[device] = echo
+        serving = asyncio.create_task(echo.serve(), name=f"echo {device}")
+        try:
+            reply = await self._request(device, request)
+        finally:
+            del self._echoes[device]
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+        assert isinstance(reply, LinkMeasured)
+        return reply
+
     async def stop(self, device: str) -> None:
         """Tell a device that the run is over."""
         await self._command(device, Stop(run=self.run))
@@ -126,7 +153,7 @@ class Conversation:
                 self._post(DeviceLost(device, "is not there any more"))
         return self._exchange
 
-    async def _request(self, device: str, message: Assignment | Join) -> Ready | Joined:
+    async def _request(self, device: str, message: Request) -> Ready | Joined | LinkMeasured:
         queue = self._replies[device] = asyncio.Queue()
         pause_s, waited_s = REPEAT_AFTER_S, 0.0
         while waited_s < self._patience_s:
@@ -141,9 +168,9 @@ class Conversation:
     async def _answer(
         self,
         device: str,
-        message: Assignment | Join,
-        queue: "asyncio.Queue[Ready | Joined | Refused]",
-    ) -> Ready | Joined:
+        message: Request,
+        queue: asyncio.Queue[AnyReply],
+    ) -> Ready | Joined | LinkMeasured:
         while True:
             reply = await queue.get()
             match message, reply:
@@ -154,9 +181,11 @@ class Conversation:
                     return reply
                 case Join(), Joined() if _place(reply) == _place(message):
                     return reply
+                case MeasureLink(probe=probe), LinkMeasured() if reply.probe == probe:
+                    return reply
             self.dropped[device] += 1
 
-    async def _command(self, device: str, message: Assignment | Join | Stop) -> None:
+    async def _command(self, device: str, message: Request | Stop) -> None:
         topic = self._topics.down(device, "command")
         await self._bus.publish(topic, message.encode(), retain=False)
 
@@ -197,6 +226,8 @@ class Conversation:
                 reply = decode_reply(delivery.payload)
                 if topic.device in self._replies:
                     self._replies[topic.device].put_nowait(reply)
+            case "up/probe" if topic.device in self._echoes:
+                self._echoes[topic.device].receive(delivery.payload)
             case "up/smashed":
                 self._frame(topic.device, FrameKind.SMASHED, delivery.payload)
             case "up/weights":

@@ -16,6 +16,8 @@ from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
 from runtime.messages import ComputeProfile, DeviceProfile, LinkProfile
 
+MAX_NAME_LETTERS = 64
+"""A profile cuts longer names off."""
 ASSUMED_FLOP_PER_S = 1e9
 ASSUMED_BPS = 10e6
 ASSUMED_ROUND_TRIP_S = 0.01
@@ -133,7 +135,8 @@ def _compute_state(
 def _is_of(compute: ComputeProfile, cuts: CutTable) -> bool:
     """Whether a compute profile lists the layers of the job's network."""
     names = tuple(layer.name for layer in compute.layers)
-    return compute.network == cuts.network and names == cuts.cut_names[1:]
+    known = (cuts.network, *cuts.cut_names[1:])
+    return (compute.network, *names) == tuple(name[:MAX_NAME_LETTERS] for name in known)
 
 
 def _speeds(compute: ComputeProfile) -> tuple[float, float]:

@@ -16,8 +16,10 @@ from edge_coordinator.serve import serve_job
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.show_data import data_table
 from edge_coordinator.training.edge_model import EdgeModel
+from profiles.emulation import EmulationError, load_emulation
 from runtime.datasets.partition import class_counts, partition
 from runtime.datasets.samples import DataSet
+from runtime.errors import SettingsError
 
 
 def show_shards(console: Console, settings: JobSettings, data: DataSet) -> None:
@@ -35,6 +37,19 @@ def show_shards(console: Console, settings: JobSettings, data: DataSet) -> None:
     )
 
 
+def emulated_classes(settings: JobSettings, *, base_dir: Path) -> str:
+    """Name what each device emulates; SettingsError if the scenario cannot be used."""
+    if settings.devices.scenario is None:
+        return ""
+    try:
+        scenario = load_emulation(settings.devices.scenario, base_dir=base_dir)
+    except EmulationError as error:
+        raise SettingsError(str(error)) from error
+    names = device_names(settings.devices.count)
+    classes = (f"{name} {scenario.class_of(i).name}" for i, name in enumerate(names))
+    return f"emulated: {', '.join(classes)}"
+
+
 async def run_local(
     job: Job,
     model: EdgeModel,
@@ -46,10 +61,13 @@ async def run_local(
 ) -> None:
     """Start a broker and the agents, train, and end all that was started."""
     settings = job.settings
+    emulated = emulated_classes(settings, base_dir=base_dir)
     async with local_broker(settings.broker.local, settings.broker.port) as broker:
         console.print(f"broker: {broker.kind} at {broker.url}")
         count = num_processes(settings)
         console.print(f"agents: {settings.devices.count} devices in {count} processes")
+        if emulated:
+            console.print(emulated)
         async with (
             local_agents(
                 settings, url=broker.url, base_dir=base_dir, log_dir=directory.path

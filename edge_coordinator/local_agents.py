@@ -101,6 +101,7 @@ async def _start(
             "--chunk-bytes", str(settings.broker.chunk_bytes),
             "--end-with-stdin",
             *own,
+            *(("--scenario", settings.devices.scenario) if settings.devices.scenario else ()),
             stdin=PIPE,
             stdout=file,
             stderr=file,

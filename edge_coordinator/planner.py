@@ -141,7 +141,7 @@ class Planner:
         if before is None:
             return ""
         changes = plan_changes(before, plan, self._task.workload.cuts.cut_names)
-        reasons = [recut.why] if recut.why else []
+        reasons = [recut.why] if recut.why and (drifts or before.cut != plan.cut) else []
         if drifts and not any(drift in recut.why for drift in drifts):
             reasons.append(some(drifts))
         reasons += _presence_changes(before, plan)

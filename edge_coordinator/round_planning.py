@@ -25,10 +25,6 @@ MeasureLink = Callable[[str], Awaitable[None]]
 """Measure a device's link, through the broker; its profile says what came of it."""
 
 
-async def measure_no_link(device: str) -> None:
-    """Leave a device's link unmeasured."""
-
-
 class RoundPlanning:
     """Plans the rounds of a job: by hand, or from what the devices measure of themselves."""
 
@@ -48,6 +44,7 @@ class RoundPlanning:
     async def plan(self, round_: int, worker: EdgeWorker) -> PlannedRound | None:
         """Plan a round for the devices that are ready; None if there are none."""
         settings = self._job.settings.plan
+        new = await self._measure_links()
         if settings.is_by_hand:
             ready = list(self._registry.ready)
             return PlannedRound.by_hand(self._job.plan(ready)) if ready else None
@@ -56,7 +53,7 @@ class RoundPlanning:
         if self._planner is None or self._task is None:
             self._task = await worker.do(self._make_task)
             self._planner = Planner(self._task)
-        await self._survey(self._task)
+        await self._until_complete(new, self._task)
         records = self._ready_records()
         return await worker.do(partial(self._planner.plan, round_, records)) if records else None
 
@@ -83,8 +80,8 @@ class RoundPlanning:
     def _ready_records(self) -> Mapping[str, DeviceRecord]:
         return {device: self._registry.records[device] for device in self._registry.ready}
 
-    async def _survey(self, task: PlanningTask) -> None:
-        """Give every new device the time to measure its link and itself, once a session."""
+    async def _measure_links(self) -> Sequence[str]:
+        """Have new devices measure their links, once a session; which they are."""
         new = {
             device: record.status.session
             for device, record in self._ready_records().items()
@@ -95,9 +92,13 @@ class RoundPlanning:
             profile = self._registry.records[device].profile
             if profile is None or profile.link is None:
                 await self._measure_link(device)
+        return list(new)
+
+    async def _until_complete(self, devices: Sequence[str], task: PlanningTask) -> None:
+        """Give new devices a moment to publish all that they measure."""
 
         def are_complete() -> bool:
-            records = (self._registry.records[device] for device in new)
+            records = (self._registry.records[device] for device in devices)
             return all(is_complete(each.profile, task.workload.cuts) for each in records)
 
         await self._until(are_complete, timeout_s=task.settings.profile_patience_s)

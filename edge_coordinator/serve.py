@@ -8,9 +8,10 @@ from edge_coordinator.conversation import Conversation
 from edge_coordinator.coordinator import Coordinator
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.job import Job
+from edge_coordinator.link_survey import LinkSurvey
 from edge_coordinator.presence import Presence
 from edge_coordinator.progress import Observer
-from edge_coordinator.round_planning import RoundPlanning, measure_no_link
+from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.broker_url import TlsFiles
 from runtime.bus import Bus, Will
@@ -65,7 +66,7 @@ async def serve_on(
         on_other=presence.receive,
         on_connected=presence.republish,
     )
-    planning = RoundPlanning(job, model, conversation, measure_no_link)
+    planning = RoundPlanning(job, model, conversation, LinkSurvey(job, conversation).measure)
     coordinator = Coordinator(job, model, conversation, planning, [*observers, presence])
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:

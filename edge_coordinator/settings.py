@@ -171,6 +171,11 @@ class DeviceSettings(Section):
     processes: int | None = Field(
         None, ge=1, description="local mode: processes that host the devices; one a core by default"
     )
+    scenario: str | None = Field(
+        None,
+        description="local mode: emulated devices and links: uniform, mixed, one-straggler, "
+        "fading or a file",
+    )
 
 
 class EvaluationSettings(Section):

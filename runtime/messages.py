@@ -251,6 +251,15 @@ class Challenge(Message):
     session: Token
 
 
+class MeasureLink(Message):
+    """Measure the link, through the broker, now: coordinator to one device at a time."""
+
+    kind: Literal["measure_link"] = "measure_link"
+    probe: RunId = Field(description="names this measurement; a repeat gets the same answer")
+    budget_bytes: Count = Field(ge=1_000, description="bytes up and down together, at most")
+    budget_s: float = Field(gt=0, le=60, description="seconds it may take, at most")
+
+
 class Ready(Message):
     """Device to coordinator: the answer to an assignment."""
 
@@ -269,6 +278,15 @@ class Joined(Message):
     run: RunId
     round: Round
     cluster: Small
+
+
+class LinkMeasured(Message):
+    """Device to coordinator: the answer to a measurement; its profile says the same."""
+
+    kind: Literal["link_measured"] = "link_measured"
+    probe: RunId
+    link: LinkProfile | None
+    reason: Words = Field("", description="why there is none")
 
 
 class Refused(Message):
@@ -291,7 +309,11 @@ class DeviceMetrics(Message):
     waiting_s: float = Field(ge=0, description="between an upload and what came back")
     up_bytes: Count
     down_bytes: Count
-    phases: PhaseSeconds | None = None
+    phases: PhaseSeconds | None = Field(
+        None,
+        description="means of this turn's local epochs, of the device's own phases; the server's "
+        "are 0, and a download counts from its first message",
+    )
 
 
 class ClusterReport(Message):
@@ -373,14 +395,14 @@ class RoundReport(Message):
     )
 
 
-Command = Annotated[Assignment | Join | Stop | Challenge, Field(discriminator="kind")]
-Reply = Annotated[Ready | Joined | Refused, Field(discriminator="kind")]
+AnyCommand = Assignment | Join | Stop | Challenge | MeasureLink
+AnyReply = Ready | Joined | Refused | LinkMeasured
 
-_COMMAND: TypeAdapter[Assignment | Join | Stop | Challenge] = TypeAdapter(Command)
-_REPLY: TypeAdapter[Ready | Joined | Refused] = TypeAdapter(Reply)
+_COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="kind")])
+_REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="kind")])
 
 
-def decode_command(payload: bytes | memoryview) -> Assignment | Join | Stop | Challenge:
+def decode_command(payload: bytes | memoryview) -> AnyCommand:
     """Validate what the coordinator sent to a device."""
     try:
         return _COMMAND.validate_json(_checked(payload))
@@ -388,7 +410,7 @@ def decode_command(payload: bytes | memoryview) -> Assignment | Join | Stop | Ch
         raise MalformedMessageError(f"not a command: {_first(error)}") from error
 
 
-def decode_reply(payload: bytes | memoryview) -> Ready | Joined | Refused:
+def decode_reply(payload: bytes | memoryview) -> AnyReply:
     """Validate what a device sent to the coordinator."""
     try:
         return _REPLY.validate_json(_checked(payload))

@@ -39,6 +39,7 @@ class FrameKind(IntEnum):
     SMASHED = 2
     GRADIENT = 3
     WEIGHTS = 4
+    PROBE = 16
 
 
 _KINDS = frozenset(FrameKind)

@@ -113,6 +113,7 @@ async def serve_agent(
                 device,
                 samples,
                 lambda assignment, shape: open_engine("torch", assignment, sample_shape=shape),
+                probe_s=0.0,
             ),
             compute=compute,
             chunk_bytes=2000,

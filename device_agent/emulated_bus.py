@@ -1,0 +1,163 @@
+"""The link of an emulated device: what it carries arrives later. Nobody else is told."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from profiles.emulation import DeviceClass, Line
+from runtime.bus import Bus, BusEvent, Delivery
+from runtime.errors import BusError
+
+Sleep = Callable[[float], Awaitable[None]]
+Clock = Callable[[], float]
+
+
+class ClosableBus(Bus, Protocol):
+    """A bus as a program holds it."""
+
+    async def close(self) -> None:
+        """Leave without a will."""
+        ...
+
+
+class EmulatedBus:
+    """A bus behind a link of a device's class; keeps the contract of `runtime.bus.Bus`.
+
+    Payloads go through one after another at the link's rate and arrive its delay later, in the
+    order in which they were sent. Every device has a link of its own. Closes the bus it wraps.
+    """
+
+    def __init__(
+        self,
+        inner: ClosableBus,
+        device_class: DeviceClass,
+        *,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._inner = inner
+        self._class = device_class
+        self._clock, self._sleep = clock, sleep
+        self._start_s = clock()
+        self._up, self._down = Line(), Line()
+        self._turn_to_send = asyncio.Lock()
+        self._events = _Arrivals(self._until)
+        self._pump = asyncio.create_task(self._receive(), name="emulated link")
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest payload that the broker is known to accept."""
+        return self._inner.max_payload_bytes
+
+    async def publish(
+        self, topic: str, payload: bytes | bytearray | memoryview, *, retain: bool
+    ) -> None:
+        """Publish once the link has carried it; the acknowledgement comes a delay later."""
+        if len(payload) <= self.max_payload_bytes:  # Else it is refused at once.
+            now_s = self._clock()
+            bps = self._class.up_bps * self._class.at(now_s - self._start_s).rate_factor
+            due_s = self._up.reserve(len(topic) + len(payload), now_s=now_s, bps=bps)
+            async with self._turn_to_send:  # It is fair, so the order stays.
+                await self._until(due_s + self._class.delay_s)
+        await self._inner.publish(topic, payload, retain=retain)
+        await self._sleep(self._class.delay_s)
+
+    async def subscribe(self, topic_filter: str) -> None:
+        """Subscribe, and again on every later connect; returns once the broker has agreed."""
+        await self._sleep(2 * self._class.delay_s)
+        await self._inner.subscribe(topic_filter)
+
+    async def unsubscribe(self, topic_filter: str) -> None:
+        """Undo `subscribe`."""
+        await self._inner.unsubscribe(topic_filter)
+
+    def events(self) -> AsyncIterator[BusEvent]:
+        """Everything that arrives, in order, once the link has carried it."""
+        return self._events
+
+    async def close(self) -> None:
+        """Leave without a will; calls that wait get BusError."""
+        await self._inner.close()
+        self._events.drop()
+        self._pump.cancel()
+        await asyncio.wait({self._pump})
+
+    async def __aenter__(self) -> Self:
+        """Return the bus itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the bus, and the one it wraps."""
+        await self.close()
+
+    async def _receive(self) -> None:
+        """Note when each event arrived at the link, however late it is taken from us."""
+        try:
+            async for event in self._inner.events():
+                self._events.put(event, self._arrival_s(event))
+            self._events.end(None)
+        except BusError as error:
+            self._events.end(error)
+
+    def _arrival_s(self, event: BusEvent) -> float:
+        now_s = self._clock()
+        if not isinstance(event, Delivery):
+            return now_s
+        bps = self._class.down_bps * self._class.at(now_s - self._start_s).rate_factor
+        num_bytes = len(event.topic) + len(event.payload)
+        return self._down.reserve(num_bytes, now_s=now_s, bps=bps) + self._class.delay_s
+
+    async def _until(self, due_s: float) -> None:
+        wait_s = due_s - self._clock()
+        if wait_s > 0:
+            await self._sleep(wait_s)
+
+
+class _Arrivals(AsyncIterator[BusEvent]):
+    """Events that are on the link, each with the moment when it comes out."""
+
+    def __init__(self, until: Sleep) -> None:
+        self._until = until
+        self._waiting: deque[tuple[float, BusEvent]] = deque()
+        self._changed = asyncio.Event()
+        self._ended = False
+        self._error: BusError | None = None
+
+    def put(self, event: BusEvent, due_s: float) -> None:
+        """Add an event that comes out at `due_s`, and not before those that wait."""
+        self._waiting.append((due_s, event))
+        self._changed.set()
+
+    def end(self, error: BusError | None) -> None:
+        """End after what still waits."""
+        self._ended, self._error = True, error
+        self._changed.set()
+
+    def drop(self) -> None:
+        """End now."""
+        self._waiting.clear()
+        self._ended = True
+        self._changed.set()
+
+    async def __anext__(self) -> BusEvent:
+        while True:
+            if self._waiting:
+                head = self._waiting[0]
+                await self._until(head[0])  # If we are cancelled here, it stays.
+                if self._waiting and self._waiting[0] is head:
+                    return self._waiting.popleft()[1]
+            elif self._error is not None:
+                raise BusError(str(self._error)) from self._error
+            elif self._ended:
+                raise StopAsyncIteration
+            else:
+                self._changed.clear()
+                await self._changed.wait()

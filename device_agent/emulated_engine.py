@@ -1,0 +1,111 @@
+"""The compute of an emulated device: what it computes takes longer. Nobody else is told."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.compute_probe import ComputeTimings
+from device_agent.executor import DropoutKey, Engine, Executor
+from profiles.emulation import DeviceClass
+from runtime.tensors import Tensor, TensorSpec
+
+Clock = Callable[[], float]
+Result = TypeVar("Result")
+
+
+class EmulatedEngine:
+    """An engine of a device that computes more slowly than this machine.
+
+    It sleeps in the compute thread, so an emulated device needs a thread of its own. Its own
+    seconds are those of the processor, so that the company it has here is not multiplied.
+    """
+
+    def __init__(
+        self,
+        inner: Engine,
+        device_class: DeviceClass,
+        *,
+        cpu_clock: Clock = time.thread_time,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._inner = inner
+        self._class = device_class
+        self._cpu_clock, self._clock, self._sleep = cpu_clock, clock, sleep
+        self._start_s = clock()
+
+    def check(self, sample_shape: tuple[int, ...]) -> None:
+        """SettingsError unless such samples fit the network."""
+        self._inner.check(sample_shape)
+
+    def open(self, cut: int) -> Executor:
+        """Cut the network after so many layers."""
+        return EmulatedExecutor(self._inner.open(cut), self)
+
+    def layer_timings(self, *, batch_size: int, budget_s: float) -> ComputeTimings:
+        """Measure each layer, as slow as this device is."""
+        timings = self._inner.layer_timings(batch_size=batch_size, budget_s=budget_s)
+        return timings.slowed(self.slowdown())
+
+    def slowdown(self) -> float:
+        """How many times as long this device takes now."""
+        point = self._class.at(self._clock() - self._start_s)
+        return max(1.0, self._class.slowdown * point.slowdown_factor)
+
+    def take_longer(self, work: Callable[[], Result]) -> Result:
+        """Do a piece of work, and sleep for as long as the device would still be at it."""
+        slowdown = self.slowdown()
+        start_s, cpu_start_s = self._clock(), self._cpu_clock()
+        result = work()
+        cpu_s = self._cpu_clock() - cpu_start_s
+        left_s = start_s + slowdown * cpu_s - self._clock()
+        if slowdown > 1 and left_s > 0:
+            self._sleep(left_s)
+        return result
+
+
+class EmulatedExecutor:
+    """The device side on an emulated device; see `device_agent.executor.Executor`."""
+
+    def __init__(self, inner: Executor, engine: EmulatedEngine) -> None:
+        self._inner = inner
+        self._longer = engine.take_longer
+
+    def model_specs(self) -> tuple[TensorSpec, ...]:
+        """Tensors that `load` takes and `tensors` gives."""
+        return self._inner.model_specs()
+
+    def smashed_spec(self, num_samples: int) -> TensorSpec:
+        """What `forward` gives for so many samples."""
+        return self._inner.smashed_spec(num_samples)
+
+    def load(self, tensors: Sequence[Tensor]) -> None:
+        """Take over a device-side model."""
+        self._inner.load(tensors)
+
+    def tensors(self) -> list[Tensor]:
+        """Copies of what `load` takes."""
+        return self._inner.tensors()
+
+    def forward(self, x: NDArray[np.float32], *, dropout_key: DropoutKey) -> NDArray[np.float32]:
+        """Smashed data of a mini-batch; keeps what `backward` needs."""
+        return self._longer(lambda: self._inner.forward(x, dropout_key=dropout_key))
+
+    def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
+        """Gradients of the last forward's parameters, and the update."""
+        self._longer(lambda: self._inner.backward(gradient, learning_rate=learning_rate))
+
+    def train(
+        self, x: NDArray[np.float32], y: Tensor, *, dropout_key: DropoutKey, learning_rate: float
+    ) -> float:
+        """Forward, loss, backward and update of a whole network; the loss."""
+        return self._longer(
+            lambda: self._inner.train(x, y, dropout_key=dropout_key, learning_rate=learning_rate)
+        )
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Forward in evaluation mode."""
+        return self._longer(lambda: self._inner.predict(x))

@@ -1,0 +1,82 @@
+"""A device's retained profile: figures come in, and it is published when they have changed."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+
+from profiles.link_estimate import LinkEstimate
+from runtime.messages import ComputeProfile, DeviceProfile, LinkProfile
+
+CHANGED_FRACTION = 0.10
+"""A figure that has moved by more than this part of itself is worth publishing."""
+MAX_AGE_S = 60.0
+"""A profile is published at least this often."""
+
+
+class PublishedProfile:
+    """Facts, compute and link of one device, and when they were last told."""
+
+    def __init__(
+        self,
+        facts: Callable[[], DeviceProfile],
+        publish: Callable[[DeviceProfile], Awaitable[None]],
+    ) -> None:
+        self.compute: ComputeProfile | None = None
+        self.link = LinkEstimate()
+        self._facts = facts
+        self._publish = publish
+        self._last: DeviceProfile | None = None
+
+    def link_profile(self) -> LinkProfile | None:
+        """What is known of the link now."""
+        figures = self.link.figures()
+        if figures is None:
+            return None
+        return LinkProfile(**asdict(figures), measured_at_unix_s=time.time())
+
+    async def publish(self) -> None:
+        """Read the facts and publish the profile as it is now."""
+        await self._tell(await self._read())
+
+    async def refresh(self) -> None:
+        """Publish if a figure has changed, or the last profile has become old."""
+        profile = await self._read()
+        if self._last is None or is_worth_telling(self._last, profile):
+            await self._tell(profile)
+
+    async def keep_fresh(self) -> None:
+        """Publish at least every so often, until cancelled."""
+        while True:
+            await asyncio.sleep(MAX_AGE_S)
+            await self.refresh()
+
+    async def _read(self) -> DeviceProfile:
+        facts = await asyncio.to_thread(self._facts)
+        return facts.model_copy(update={"compute": self.compute, "link": self.link_profile()})
+
+    async def _tell(self, profile: DeviceProfile) -> None:
+        self._last = profile
+        await self._publish(profile)
+
+
+def is_worth_telling(before: DeviceProfile, now: DeviceProfile) -> bool:
+    """Whether a profile says something new, or the one before is old."""
+    age_s = now.measured_at_unix_s - before.measured_at_unix_s
+    return not 0 <= age_s < MAX_AGE_S or has_changed(before.model_dump(), now.model_dump())
+
+
+def has_changed(before: object, now: object) -> bool:
+    """Whether any figure has moved by more than a tenth; times and deviations do not count."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return any(
+            has_changed(before.get(name), value)
+            for name, value in now.items()
+            if not name.endswith(("_unix_s", "deviation")) and "_deviation_" not in name
+        )
+    if isinstance(before, tuple) and isinstance(now, tuple):
+        pairs = zip(before, now, strict=False)
+        return len(before) != len(now) or any(has_changed(*pair) for pair in pairs)
+    if isinstance(before, float | int) and isinstance(now, float | int):
+        return abs(now - before) > CHANGED_FRACTION * abs(before)
+    return before != now

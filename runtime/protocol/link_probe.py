@@ -1,0 +1,190 @@
+"""Measuring a link: which transfers to make, and what their seconds say of the link.
+
+An exchange is a transfer up and one down, either of which may be empty: the device sends so many
+bytes and the coordinator, when it has them all, answers with as many as it was asked for. Empty
+ones give the round trip. A direction's rate is the difference in bytes between two sizes over the
+difference in seconds, so whatever every exchange costs (latency, the first bytes that a full
+bucket lets through) falls out.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from statistics import median
+
+from profiles.link_estimate import LinkFigures
+from profiles.units import BITS_PER_BYTE
+from runtime.errors import EdgeError
+from runtime.tensors import TensorSpec
+
+MAX_PROBE_S = 3.0
+"""The longest that a probe may take."""
+TELLING_S = 0.2
+"""Transfers grow until one takes this long."""
+MESSAGES_IN_FLIGHT = 4
+
+_FIRST_BYTES = 4_000
+_NUM_EMPTY = 5
+_NUM_SPLIT = 3
+_PATIENCE_S = 1.0
+_MAX_GROWTH = 8.0
+_NORMAL_DEVIATION = 1.4826
+"""A normal distribution's deviation over its median absolute deviation."""
+
+
+class LinkProbeError(EdgeError):
+    """A link that could not be measured; says why."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One exchange to make."""
+
+    up_bytes: int = 0
+    down_bytes: int = 0
+    num_messages: int = 1
+    """An empty one may be sent in several messages, to learn what a message costs."""
+    patience_s: float = _PATIENCE_S
+    """When to take it for lost."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An exchange as it went."""
+
+    num_bytes: int
+    seconds: float
+
+
+Survey = Generator[Transfer, float | None, LinkFigures]
+"""Yields exchanges; takes the seconds of each, or None if it was lost."""
+
+
+def probe_specs(num_bytes: int) -> tuple[TensorSpec, ...]:
+    """Tensors of a probe's frame: padding, and one number.
+
+    The number is the bytes asked for on the way up, the bytes received on the way down.
+    """
+    return TensorSpec("|u1", (num_bytes,)), TensorSpec("<i8", (1,))
+
+
+def survey_link(*, budget_bytes: int, budget_s: float) -> Survey:
+    """Measure both directions within so many bytes and seconds; LinkProbeError if nothing works."""
+    round_trips_s = yield from _repeat(Transfer(), _NUM_EMPTY)
+    if not round_trips_s:
+        raise LinkProbeError(f"no answer to {_NUM_EMPTY} empty messages")
+    round_trip_s = median(round_trips_s)
+    split = Transfer(num_messages=MESSAGES_IN_FLIGHT)
+    split_s = yield from _repeat(split, _NUM_SPLIT)
+    extra_s = median(split_s) - round_trip_s if split_s else 0.0
+    left_s = budget_s - sum(round_trips_s) - sum(split_s)
+    up = yield from _survey_direction(
+        Transfer(up_bytes=1), round_trip_s, budget_bytes=budget_bytes // 2, budget_s=left_s / 2
+    )
+    left_s -= sum(sample.seconds for sample in up)
+    down = yield from _survey_direction(
+        Transfer(down_bytes=1), round_trip_s, budget_bytes=budget_bytes // 2, budget_s=left_s
+    )
+    up_bps, up_deviation_bps = estimate_rate(up, what="up")
+    down_bps, down_deviation_bps = estimate_rate(down, what="down")
+    return LinkFigures(
+        up_bps=up_bps,
+        up_deviation_bps=up_deviation_bps,
+        down_bps=down_bps,
+        down_deviation_bps=down_deviation_bps,
+        round_trip_s=round_trip_s,
+        round_trip_deviation_s=_spread(round_trips_s),
+        message_s=max(0.0, extra_s / (MESSAGES_IN_FLIGHT - 1)),
+        num_transfers=len(round_trips_s) + len(split_s) + len(up) + len(down),
+    )
+
+
+def estimate_rate(samples: Sequence[Sample], *, what: str) -> tuple[float, float]:
+    """Bits per second and their deviation, from exchanges of two or more sizes.
+
+    Every large one is compared with every one at most two thirds as large; the median counts.
+    Where the differences drown in noise, the largest transfer gives a lower bound.
+    """
+    if not samples:
+        raise LinkProbeError(f"no transfer {what} was answered")
+    most = max(sample.num_bytes for sample in samples)
+    large = [sample for sample in samples if sample.num_bytes == most]
+    small = [sample for sample in samples if 1 < 3 * sample.num_bytes <= 2 * most]
+    near = [sample for sample in small if 3 * sample.num_bytes >= most] or small
+    s_per_bit = [
+        (one.seconds - other.seconds) / ((one.num_bytes - other.num_bytes) * BITS_PER_BYTE)
+        for one, other in product(large, near)
+    ]
+    if s_per_bit and median(s_per_bit) > 0:
+        rate_bps = 1 / median(s_per_bit)
+        return rate_bps, rate_bps**2 * _spread(s_per_bit)
+    rate_bps = most * BITS_PER_BYTE / min(sample.seconds for sample in large)
+    return rate_bps, rate_bps
+
+
+def _repeat(transfer: Transfer, times: int) -> Generator[Transfer, float | None, list[float]]:
+    """Make the same exchange several times; give up at the second that is lost."""
+    taken_s: list[float] = []
+    num_lost = 0
+    while len(taken_s) < times and num_lost < 2:
+        seconds = yield transfer
+        if seconds is None:
+            num_lost += 1
+        else:
+            taken_s.append(seconds)
+    return taken_s
+
+
+def _survey_direction(
+    unit: Transfer, round_trip_s: float, *, budget_bytes: int, budget_s: float
+) -> Generator[Transfer, float | None, list[Sample]]:
+    """Grow until a transfer takes long enough, then take turns between half of that and all."""
+    samples: list[Sample] = []
+    size = max(2, min(_FIRST_BYTES, budget_bytes // 8))
+    while size:
+        seconds = yield _sized(unit, size, patience_s=max(_PATIENCE_S, budget_s))
+        if seconds is None:
+            return samples
+        samples.append(Sample(size, seconds))
+        size = _next_size(samples, round_trip_s, budget_bytes=budget_bytes, budget_s=budget_s)
+    most = samples[-1]
+    for fraction in (0.5, 1.0, 0.5, 1.0, 0.5):
+        size = max(1, int(most.num_bytes * fraction))
+        spent_bytes = sum(sample.num_bytes for sample in samples) + size
+        spent_s = sum(sample.seconds for sample in samples) + most.seconds * fraction
+        if spent_bytes > budget_bytes or spent_s > budget_s:
+            break
+        seconds = yield _sized(unit, size, patience_s=max(_PATIENCE_S, budget_s))
+        if seconds is None:
+            break
+        samples.append(Sample(size, seconds))
+    return samples
+
+
+def _next_size(
+    samples: Sequence[Sample], round_trip_s: float, *, budget_bytes: int, budget_s: float
+) -> int:
+    """Bytes of a larger transfer, leaving room for two more of its size; 0 if there is none."""
+    last = samples[-1]
+    bits_s = max(last.seconds - round_trip_s, last.seconds / 10)
+    left_bytes = budget_bytes - sum(sample.num_bytes for sample in samples)
+    left_s = budget_s - sum(sample.seconds for sample in samples)
+    telling_s = min(TELLING_S, left_s / 3)
+    growth = min(_MAX_GROWTH, telling_s / bits_s)
+    size = min(int(last.num_bytes * growth), left_bytes // 3)
+    return size if 2 * size >= 3 * last.num_bytes else 0
+
+
+def _sized(unit: Transfer, size: int, *, patience_s: float) -> Transfer:
+    return replace(
+        unit,
+        up_bytes=unit.up_bytes * size,
+        down_bytes=unit.down_bytes * size,
+        patience_s=patience_s,
+    )
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Deviation by the median of absolute deviations, which an outlier does not move."""
+    middle = median(values)
+    return _NORMAL_DEVIATION * median(abs(value - middle) for value in values)
