@@ -26,6 +26,8 @@ class Workload:
     """The largest message; a longer transfer travels as several."""
     server: ComputeState
     medium: Medium
+    server_device_s: float = 0.0
+    """What a step of the server takes for each device in it, whatever the cut."""
     cluster_overhead_s: float = 0.0
     """What a cluster's turn takes beyond its phases, as learned."""
     round_overhead_s: float = 0.0

@@ -67,6 +67,7 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds
     fixed_s[Phase.FORWARD] = batch * fleet.device_forward_s[:, cut]
     fixed_s[Phase.BACKWARD] = batch * fleet.device_backward_s[:, cut]
     fixed_s[Phase.SERVER] = batch * (server.forward_s[cut] + server.backward_s[cut])
+    fixed_s[Phase.SERVER] += workload.server_device_s
     for phase, bits in _transfer_bits(workload, cut=cut).items():
         downwards = phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD}
         link_s[phase] = bits / (fleet.down_bps if downwards else fleet.up_bps)
