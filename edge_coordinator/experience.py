@@ -63,6 +63,8 @@ class Experience:
         """By device: scale and added seconds, [scale or added, phase]."""
         self._cluster_s = Recent()
         self._round_s = Recent()
+        self.num_rounds = 0
+        """Rounds that were learned from."""
 
     @property
     def cluster_s(self) -> float:
@@ -90,6 +92,7 @@ class Experience:
         loss_on_device: bool,
     ) -> None:
         """Learn from a round in which nobody was lost."""
+        self.num_rounds += 1
         for turn in turns:
             corrected_s = [
                 self._learn_device(device, predicted_s, turn.phases_s[device])

@@ -130,7 +130,12 @@ class Planner:
         if self._task.cut is not None:
             return Recut(CutChoice(self._task.cut, ()), "")
         return self._chooser.choose(
-            known, workload, round_=round_, grouping=self._task.grouping, generator=generator
+            known,
+            workload,
+            round_=round_,
+            lessons=self._experience.num_rounds,
+            grouping=self._task.grouping,
+            generator=generator,
         )
 
     def _compare(self, plan: Plan, known: Sequence[KnownDevice], recut: Recut) -> str:

@@ -17,6 +17,8 @@ NUM_STATES = 8
 """States of the devices, the present one included, over which a cut is averaged."""
 MAX_STACKED_DEVICES = 2000
 """Fewer states are taken of so many devices that this would be exceeded: a plan may not dawdle."""
+FIRST_LESSONS = 2
+"""A choice that rests on fewer measured rounds is made again when there are more."""
 MANY_DEVIATIONS = 3.0
 LEAST_CHANGE = 0.25
 """A smaller relative change is no reason to cut anew, however steady the figure was."""
@@ -40,6 +42,7 @@ class CutChooser:
         self._every = every
         self._choice: CutChoice | None = None
         self._chosen_in = 0
+        self._lessons = 0
         self._figures: Figures = {}
         self._history: deque[dict[str, DeviceState]] = deque(maxlen=NUM_STATES)
 
@@ -49,26 +52,32 @@ class CutChooser:
         workload: Workload,
         *,
         round_: int,
+        lessons: int,
         grouping: Grouping,
         generator: np.random.Generator,
     ) -> Recut:
-        """Choose the cut of this round; InfeasiblePlanError if no cut fits the devices."""
+        """Choose the cut of this round; InfeasiblePlanError if no cut fits the devices.
+
+        `lessons` counts the rounds that predictions have been corrected by.
+        """
         figures = {each.state.device: each.figures for each in known}
         drifts = drifted(self._figures, figures)
         if drifts:
             self._history.clear()  # Those were states of another world.
         self._history.append({each.state.device: each.state for each in known})
-        why = self._why_now(round_, drifts)
+        why = self._why_now(round_, lessons, drifts)
         if self._choice is None or why:
             self._choice = self._chosen(known, workload, grouping, generator)
-            self._chosen_in, self._figures = round_, figures
+            self._chosen_in, self._lessons, self._figures = round_, lessons, figures
         return Recut(self._choice, why)
 
-    def _why_now(self, round_: int, drifts: Sequence[str]) -> str:
+    def _why_now(self, round_: int, lessons: int, drifts: Sequence[str]) -> str:
         if self._choice is None:
             return "the cut is chosen for the first time"
         if drifts:
             return f"the cut is chosen again at once: {some(drifts)}"
+        if self._lessons < min(lessons, FIRST_LESSONS):
+            return "the cut is chosen again by what the first rounds took"
         if round_ - self._chosen_in >= self._every:
             return f"the cut is chosen again after {round_ - self._chosen_in} rounds"
         return ""
