@@ -21,6 +21,7 @@ from device_agent.emulated_bus import EmulatedBus
 from device_agent.emulated_engine import EmulatedEngine
 from device_agent.executor import Engine, open_engine
 from device_agent.facts import measure_profile
+from device_agent.profile_command import ProfileSettings, measure_device
 from device_agent.settings import (
     AgentSettings,
     count_labels,
@@ -39,7 +40,7 @@ from runtime.errors import BusError, EdgeError, root_cause
 from runtime.messages import Assignment, ComputeProfile, DeviceStatus
 from runtime.mqtt import MqttBus
 from runtime.ownership import new_session
-from runtime.topics import Topics
+from runtime.topics import Topics, check_name
 
 _GOODBYE_S = 2.0
 
@@ -48,12 +49,18 @@ log = logging.getLogger("cpsl-agent")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; its exit code."""
-    flags = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    is_profile = words[:1] == ["profile"]
+    flags = _profile_parser().parse_args(words[1:]) if is_profile else _parser().parse_args(words)
     logging.basicConfig(
         level=flags.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
     keep_freed_memory()
     try:
+        if is_profile:
+            text, as_json = asyncio.run(measure_device(_profile_settings(flags)))
+            print(as_json if flags.json else text)
+            return 0
         settings = _settings(flags)
         samples = load_samples(settings)
         asyncio.run(_serve(settings, samples, flags))
@@ -217,11 +224,50 @@ def _settings(flags: argparse.Namespace) -> AgentSettings:
     )
 
 
+def _profile_settings(flags: argparse.Namespace) -> ProfileSettings:
+    return ProfileSettings(
+        device=check_name("device id", flags.id),
+        site=flags.site,
+        model=flags.model,
+        batch_size=flags.batch_size,
+        num_threads=flags.threads,
+        broker=flags.broker,
+        chunk_bytes=flags.chunk_bytes,
+        tls=TlsFiles(flags.cafile, flags.certfile, flags.keyfile),
+    )
+
+
+def _profile_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cpsl-agent profile",
+        description="Measure this device, and with a broker its link, and print what it found.",
+    )
+    add = parser.add_argument
+    add("--model", default="lenet", help="built-in network to time (lenet)")
+    add("--batch-size", type=int, default=16, help="samples in a mini-batch (16)")
+    add("--threads", type=int, default=1, help="threads of the arithmetic (1)")
+    add("--broker", metavar="URL", help="measure the link to this broker")
+    add("--id", default="this-device", help="this device's id")
+    add("--site", default="default", help="part of every topic")
+    add("--chunk-bytes", type=int, default=DEFAULT_CHUNK_BYTES, help=argparse.SUPPRESS)
+    add("--json", action="store_true", help="print the profile as it would be published")
+    add("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    _add_tls_flags(parser)
+    return parser
+
+
+def _add_tls_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cafile", type=Path, help="whom to trust, for mqtts")
+    parser.add_argument("--certfile", type=Path, help="client certificate")
+    parser.add_argument("--keyfile", type=Path, help="its key")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cpsl-agent",
         description="Train the device side of a split network on this device's own data, as the "
         "coordinator asks over MQTT. Runs until stopped; the coordinator may come later.",
+        epilog="`cpsl-agent profile` measures this device once and prints what it found.",
     )
     add = parser.add_argument
     add("--version", action="version", version=f"cpsl {version('cpsl')}")
@@ -251,9 +297,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", choices=["torch"], help="what computes; torch where it is installed")
     add("--threads", type=int, default=1, help="threads of the arithmetic (1)")
     add("--wait", action="store_true", help="if the broker is not there, wait for it")
-    add("--cafile", type=Path, help="whom to trust, for mqtts")
-    add("--certfile", type=Path, help="client certificate")
-    add("--keyfile", type=Path, help="its key")
+    _add_tls_flags(parser)
     add(
         "--chunk-bytes",
         type=int,

@@ -45,9 +45,11 @@ class EmulatedEngine:
         """Cut the network after so many layers."""
         return EmulatedExecutor(self._inner.open(cut), self)
 
-    def layer_timings(self, *, batch_size: int, budget_s: float) -> ComputeTimings:
-        """Measure each layer, as slow as this device is."""
-        timings = self._inner.layer_timings(batch_size=batch_size, budget_s=budget_s)
+    def layer_timings(self, *, batch_size: int, budget_s: float, clock: Clock) -> ComputeTimings:  # noqa: ARG002
+        """Measure each layer, as slow as this device is, by its own clock."""
+        timings = self._inner.layer_timings(
+            batch_size=batch_size, budget_s=budget_s, clock=self._cpu_clock
+        )
         return timings.slowed(self.slowdown())
 
     def slowdown(self) -> float:

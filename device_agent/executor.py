@@ -1,6 +1,6 @@
 """What an engine does: forward, backward and update of the device side of a network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -63,9 +63,12 @@ class Engine(Protocol):
         """Cut the network after so many layers."""
         ...
 
-    def layer_timings(self, *, batch_size: int, budget_s: float) -> ComputeTimings:
+    def layer_timings(
+        self, *, batch_size: int, budget_s: float, clock: Callable[[], float]
+    ) -> ComputeTimings:
         """Measure each layer in training, on this thread; the network stays as it is.
 
+        The seconds are those of `clock`: of the wall, or of this thread's processor time.
         An engine that cannot time a layer may time device sides at several cuts and take
         differences.
         """

@@ -6,8 +6,6 @@ from contextlib import suppress
 from statistics import median
 from time import perf_counter
 
-import numpy as np
-
 from profiles.link_estimate import LinkFigures
 from runtime.bus import Bus
 from runtime.drive import FrameInbox, send_frame
@@ -16,10 +14,11 @@ from runtime.protocol.link_probe import (
     MAX_PROBE_S,
     Survey,
     Transfer,
+    probe_frame,
     probe_specs,
     survey_link,
 )
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec, body_bytes
+from runtime.tensors import FrameKind, StepId, TensorSpec, body_bytes
 from runtime.topics import Topics
 
 Exchange = Callable[[Transfer], Awaitable[float]]
@@ -109,9 +108,3 @@ async def drive_survey(
         except StopIteration as finished:
             figures: LinkFigures = finished.value
             return figures
-
-
-def probe_frame(step: StepId, *, note: int) -> Frame:
-    """Frame of `step.round` bytes that do not compress, and one number."""
-    padding: Tensor = np.random.default_rng(0).integers(0, 256, step.round, dtype=np.uint8)
-    return Frame(FrameKind.PROBE, step, (padding, np.array([note], dtype="<i8")))

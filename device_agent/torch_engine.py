@@ -1,6 +1,6 @@
 """The device side on PyTorch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -42,7 +42,9 @@ class TorchEngine:
             device_side, self._assignment, sample_shape=self._sample_shape, loss=self._loss
         )
 
-    def layer_timings(self, *, batch_size: int, budget_s: float) -> ComputeTimings:
+    def layer_timings(
+        self, *, batch_size: int, budget_s: float, clock: Callable[[], float]
+    ) -> ComputeTimings:
         """Measure a copy of the network, layer by layer."""
         return time_network(
             self._network,
@@ -50,6 +52,7 @@ class TorchEngine:
             sample_shape=self._sample_shape,
             batch_size=batch_size,
             budget_s=budget_s,
+            clock=clock,
         )
 
 

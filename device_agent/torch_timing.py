@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
@@ -33,7 +34,9 @@ class LayerTimer:
         *,
         sample_shape: tuple[int, ...],
         batch_size: int,
+        clock: Callable[[], float],
     ) -> None:
+        self._clock = clock
         self._network = copy.deepcopy(network).train()
         self._layers = layers_of(self._network)
         self._batch = torch.randn(batch_size, *sample_shape)
@@ -47,19 +50,28 @@ class LayerTimer:
         batch = self._batch
         for layer, side in zip(self._layers.values(), self._sides, strict=True):
             batch = batch.detach().requires_grad_(batch.requires_grad)
-            start_s = perf_counter()
+            start_s = self._clock()
             output = layer(batch)
-            forward_s.append(perf_counter() - start_s)
-            backward_s.append(_time_backward(output, side))
+            forward_s.append(self._clock() - start_s)
+            backward_s.append(self._time_backward(output, side))
             batch = output
         return Pass(np.array(forward_s), np.array(backward_s))
 
     def time_whole(self) -> Pass:
         """All layers, as a device trains them."""
-        start_s = perf_counter()
+        start_s = self._clock()
         output = self._network(self._batch)
-        forward_s = perf_counter() - start_s
-        return Pass(np.array([forward_s]), np.array([_time_backward(output, self._whole)]))
+        forward_s = self._clock() - start_s
+        return Pass(np.array([forward_s]), np.array([self._time_backward(output, self._whole)]))
+
+    def _time_backward(self, output: torch.Tensor, side: Side) -> float:
+        if not output.requires_grad:
+            return 0.0
+        gradient = torch.full_like(output, 1e-6)
+        start_s = self._clock()
+        torch.autograd.backward(output, gradient)
+        side.step(0.0)
+        return self._clock() - start_s
 
 
 def time_network(
@@ -69,10 +81,13 @@ def time_network(
     sample_shape: tuple[int, ...],
     batch_size: int,
     budget_s: float,
+    clock: Callable[[], float],
 ) -> ComputeTimings:
     """Measure a network as this thread computes it; it stays as it was."""
     with torch.random.fork_rng(devices=[]):
-        timer = LayerTimer(network, optimizer, sample_shape=sample_shape, batch_size=batch_size)
+        timer = LayerTimer(
+            network, optimizer, sample_shape=sample_shape, batch_size=batch_size, clock=clock
+        )
         wholes = repeat_passes(timer.time_whole, budget_s=budget_s * WHOLE_SHARE)
         layers, _ = median_pass(repeat_passes(timer.time_layers, budget_s=budget_s / 2))
     whole, relative_deviation = median_pass(wholes)
@@ -92,7 +107,9 @@ def time_network(
     )
 
 
-def network_timings(name: str, *, batch_size: int, budget_s: float) -> ComputeTimings:
+def network_timings(
+    name: str, *, batch_size: int, budget_s: float, clock: Callable[[], float]
+) -> ComputeTimings:
     """Measure a network by its name, with stochastic gradient descent."""
     network = seed_dropout(load_network(name, {}, seed=0))
     return time_network(
@@ -101,6 +118,7 @@ def network_timings(name: str, *, batch_size: int, budget_s: float) -> ComputeTi
         sample_shape=input_shape_of(network),
         batch_size=batch_size,
         budget_s=budget_s,
+        clock=clock,
     )
 
 
@@ -109,20 +127,13 @@ def generic_profile(*, budget_s: float, slowdown: float) -> ComputeProfile:
 
     `slowdown` is that of an emulated device, 1 for this machine.
     """
-    timings = network_timings(GENERIC_NETWORK, batch_size=GENERIC_BATCH, budget_s=budget_s)
+    clock = perf_counter if slowdown == 1 else time.thread_time
+    timings = network_timings(
+        GENERIC_NETWORK, batch_size=GENERIC_BATCH, budget_s=budget_s, clock=clock
+    )
     slowed = timings.slowed(slowdown)
     return slowed.profile(network="", batch_size=GENERIC_BATCH, now_unix_s=time.time())
 
 
 def _side(layers: nn.Sequential, optimizer: OptimizerSpec) -> Side:
     return Side(layers, optimizer, carry_state=True, state=empty_state())
-
-
-def _time_backward(output: torch.Tensor, side: Side) -> float:
-    if not output.requires_grad:
-        return 0.0
-    gradient = torch.full_like(output, 1e-6)
-    start_s = perf_counter()
-    torch.autograd.backward(output, gradient)
-    side.step(0.0)
-    return perf_counter() - start_s

@@ -75,7 +75,9 @@ class Workload:
         )
 
     def _measure(self, batch_size: int) -> ComputeProfile:
-        timings = self._engine.layer_timings(batch_size=batch_size, budget_s=self._probe_s)
+        timings = self._engine.layer_timings(
+            batch_size=batch_size, budget_s=self._probe_s, clock=perf_counter
+        )
         network = self._assignment.network[:64]
         return timings.profile(network=network, batch_size=batch_size, now_unix_s=time())
 

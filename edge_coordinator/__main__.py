@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import logging
 import secrets
 import sys
@@ -27,6 +28,7 @@ from runtime.datasets.sources import load_source
 from runtime.errors import EdgeError, SettingsError, root_cause
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import input_shape_of, load_network
+from runtime.schema import PUBLISHED, dump_schema, generate_schema
 
 # Flag, key of the job file, metavar. Every other key goes by --set.
 _JOB_FLAGS = (
@@ -161,6 +163,17 @@ def _model(flags: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _schema(flags: argparse.Namespace, console: Console) -> int:  # noqa: ARG001
+    if flags.write is not None:
+        for name in [flags.name] if flags.name else PUBLISHED:
+            (flags.write / f"{name}.json").write_text(dump_schema(name), encoding="utf-8")
+    elif flags.name is not None:
+        print(dump_schema(flags.name), end="")
+    else:
+        print(json.dumps({name: generate_schema(name) for name in PUBLISHED}, indent=2))
+    return 0
+
+
 def _overrides(flags: argparse.Namespace) -> dict[str, object]:
     """Flags that were given, as keys of the job file; --set goes over them."""
     given = {
@@ -210,6 +223,10 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--batch-size", type=int, default=16, metavar="B")
     model.add_argument("--local-epochs", type=int, default=1, metavar="L")
     model.set_defaults(run=_model)
+    schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
+    schema.add_argument("name", nargs="?", help=", ".join(PUBLISHED) + "; all if left out")
+    schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
+    schema.set_defaults(run=_schema)
     return parser
 
 

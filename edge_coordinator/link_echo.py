@@ -4,12 +4,10 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from runtime.bus import Bus
 from runtime.drive import FrameInbox, send_frame
 from runtime.messages import MeasureLink
-from runtime.protocol.link_probe import probe_specs
+from runtime.protocol.link_probe import probe_frame, probe_specs
 from runtime.tensors import Frame, FrameKind, StepId, TensorSpec
 from runtime.topics import Topics
 
@@ -59,9 +57,7 @@ class LinkEcho:
         num_bytes = min(max(0, int(wanted[0])), self._left_bytes)
         self._left_bytes -= num_bytes + padding.nbytes
         step = StepId(arrived.step.run, num_bytes, arrived.step.cluster, 0)
-        content = np.random.default_rng(0).integers(0, 256, num_bytes, dtype=np.uint8)
-        received = np.array([padding.nbytes], dtype="<i8")
-        answer = Frame(FrameKind.PROBE, step, (content, received))
+        answer = probe_frame(step, note=padding.nbytes)
         await send_frame(self._bus, self._topic, answer, chunk_bytes=self._chunk_bytes)
 
     def _asked_for(self, kind: FrameKind, step: StepId) -> Sequence[TensorSpec] | None:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from statistics import median
 
+import numpy as np
+
 from profiles.link_estimate import LinkFigures
 from profiles.units import BITS_PER_BYTE
 from runtime.errors import EdgeError
-from runtime.tensors import TensorSpec
+from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec
 
 MAX_PROBE_S = 3.0
 """The longest that a probe may take."""
@@ -24,7 +26,7 @@ TELLING_S = 0.2
 MESSAGES_IN_FLIGHT = 4
 
 _FIRST_BYTES = 4_000
-_NUM_EMPTY = 5
+_NUM_EMPTY = 8
 _NUM_SPLIT = 3
 _PATIENCE_S = 1.0
 _MAX_GROWTH = 8.0
@@ -60,6 +62,15 @@ Survey = Generator[Transfer, float | None, LinkFigures]
 """Yields exchanges; takes the seconds of each, or None if it was lost."""
 
 
+_BLOCK = np.random.default_rng(0).integers(0, 256, 65_521, dtype=np.uint8)
+
+
+def probe_frame(step: StepId, *, note: int) -> Frame:
+    """Frame of `step.round` bytes that do not compress, and one number."""
+    padding: Tensor = np.resize(_BLOCK, step.round)
+    return Frame(FrameKind.PROBE, step, (padding, np.array([note], dtype="<i8")))
+
+
 def probe_specs(num_bytes: int) -> tuple[TensorSpec, ...]:
     """Tensors of a probe's frame: padding, and one number.
 
@@ -85,8 +96,9 @@ def survey_link(*, budget_bytes: int, budget_s: float) -> Survey:
     down = yield from _survey_direction(
         Transfer(down_bytes=1), round_trip_s, budget_bytes=budget_bytes // 2, budget_s=left_s
     )
-    up_bps, up_deviation_bps = estimate_rate(up, what="up")
-    down_bps, down_deviation_bps = estimate_rate(down, what="down")
+    empty = [Sample(0, seconds) for seconds in round_trips_s]
+    up_bps, up_deviation_bps = estimate_rate(up, empty, what="up")
+    down_bps, down_deviation_bps = estimate_rate(down, empty, what="down")
     return LinkFigures(
         up_bps=up_bps,
         up_deviation_bps=up_deviation_bps,
@@ -99,27 +111,40 @@ def survey_link(*, budget_bytes: int, budget_s: float) -> Survey:
     )
 
 
-def estimate_rate(samples: Sequence[Sample], *, what: str) -> tuple[float, float]:
-    """Bits per second and their deviation, from exchanges of two or more sizes.
+def estimate_rate(
+    samples: Sequence[Sample], empty: Sequence[Sample], *, what: str
+) -> tuple[float, float]:
+    """Bits per second and their deviation, from exchanges of several sizes.
 
-    Every large one is compared with every one at most two thirds as large; the median counts.
-    Where the differences drown in noise, the largest transfer gives a lower bound.
+    The fastest of the largest is compared with the fastest a quarter as large, since whatever
+    else these machines do only ever adds. Where even the largest are short, noise counts more
+    than the first bytes of a bucket, and they are compared with the empty ones. Where they drown
+    in noise, they give a lower bound.
     """
     if not samples:
         raise LinkProbeError(f"no transfer {what} was answered")
     most = max(sample.num_bytes for sample in samples)
     large = [sample for sample in samples if sample.num_bytes == most]
-    small = [sample for sample in samples if 1 < 3 * sample.num_bytes <= 2 * most]
-    near = [sample for sample in small if 3 * sample.num_bytes >= most] or small
-    s_per_bit = [
-        (one.seconds - other.seconds) / ((one.num_bytes - other.num_bytes) * BITS_PER_BYTE)
-        for one, other in product(large, near)
-    ]
-    if s_per_bit and median(s_per_bit) > 0:
-        rate_bps = 1 / median(s_per_bit)
-        return rate_bps, rate_bps**2 * _spread(s_per_bit)
-    rate_bps = most * BITS_PER_BYTE / min(sample.seconds for sample in large)
-    return rate_bps, rate_bps
+    quarter = [sample for sample in samples if most <= 5 * sample.num_bytes <= 3 * most]
+    is_short = _fastest(large).seconds - _fastest(empty).seconds < TELLING_S / 2
+    small = empty if is_short or not quarter else quarter
+    s_per_bit = _s_per_bit(_fastest(large), _fastest(small))
+    if s_per_bit <= 0:
+        rate_bps = most * BITS_PER_BYTE / _fastest(large).seconds
+        return rate_bps, rate_bps
+    pairs = [_s_per_bit(one, other) for one, other in product(large, small)]
+    # Few repetitions may agree by chance: the fastest is at least as far off as the typical one.
+    deviation = max(_spread(pairs), median(pairs) - s_per_bit)
+    return 1 / s_per_bit, deviation / s_per_bit**2
+
+
+def _fastest(samples: Sequence[Sample]) -> Sample:
+    return min(samples, key=lambda sample: sample.seconds)
+
+
+def _s_per_bit(large: Sample, small: Sample) -> float:
+    num_bits = (large.num_bytes - small.num_bytes) * BITS_PER_BYTE
+    return (large.seconds - small.seconds) / num_bits
 
 
 def _repeat(transfer: Transfer, times: int) -> Generator[Transfer, float | None, list[float]]:
@@ -138,23 +163,28 @@ def _repeat(transfer: Transfer, times: int) -> Generator[Transfer, float | None,
 def _survey_direction(
     unit: Transfer, round_trip_s: float, *, budget_bytes: int, budget_s: float
 ) -> Generator[Transfer, float | None, list[Sample]]:
-    """Grow until a transfer takes long enough, then take turns between half of that and all."""
+    """Grow until a transfer takes long enough or the bytes run out, then repeat.
+
+    Long ones take turns with a quarter of their size; short ones need every repetition there is.
+    """
     samples: list[Sample] = []
-    size = max(2, min(_FIRST_BYTES, budget_bytes // 8))
+    size = max(2, min(_FIRST_BYTES, budget_bytes // 24))
+    patience_s = max(_PATIENCE_S, budget_s)
     while size:
-        seconds = yield _sized(unit, size, patience_s=max(_PATIENCE_S, budget_s))
+        seconds = yield _sized(unit, size, patience_s=patience_s)
         if seconds is None:
             return samples
         samples.append(Sample(size, seconds))
         size = _next_size(samples, round_trip_s, budget_bytes=budget_bytes, budget_s=budget_s)
     most = samples[-1]
-    for fraction in (0.5, 1.0, 0.5, 1.0, 0.5):
+    is_short = most.seconds - round_trip_s < TELLING_S / 2
+    for fraction in (1.0,) * 4 if is_short else (0.25, 1.0) * 3:
         size = max(1, int(most.num_bytes * fraction))
         spent_bytes = sum(sample.num_bytes for sample in samples) + size
         spent_s = sum(sample.seconds for sample in samples) + most.seconds * fraction
         if spent_bytes > budget_bytes or spent_s > budget_s:
             break
-        seconds = yield _sized(unit, size, patience_s=max(_PATIENCE_S, budget_s))
+        seconds = yield _sized(unit, size, patience_s=patience_s)
         if seconds is None:
             break
         samples.append(Sample(size, seconds))

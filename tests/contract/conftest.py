@@ -9,10 +9,14 @@ from typing import Protocol
 import pytest
 import pytest_asyncio
 
+from device_agent.emulated_bus import EmulatedBus
 from edge_coordinator.local_broker import find_mosquitto, local_broker
+from profiles.emulation import DeviceClass
 from runtime.bus import Bus, Will
 from runtime.memory import MemoryBroker, MemoryBus
 from runtime.mqtt import MqttBus
+
+EMULATED = "emulated"
 
 
 class ClosableBus(Bus, Protocol):
@@ -62,6 +66,26 @@ class MemoryWire:
     async def close(self) -> None:
         """Close every bus."""
         for bus in self._buses.values():
+            await bus.close()
+
+
+class EmulatedWire(MemoryWire):
+    """Buses of one in-process broker, each behind a link of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._emulated: list[EmulatedBus] = []
+
+    async def connect(self, name: str, *, will: Will | None = None) -> ClosableBus:
+        """Connect a client through an emulated link."""
+        await super().connect(name, will=will)
+        link = DeviceClass(name="line", up_bps=2e9, down_bps=1e9, delay_s=0.001)
+        self._emulated.append(EmulatedBus(self._buses[name], link))
+        return self._emulated[-1]
+
+    async def close(self) -> None:
+        """Close every bus."""
+        for bus in self._emulated:
             await bus.close()
 
 
@@ -166,18 +190,26 @@ async def amqtt_url() -> AsyncIterator[str]:
         yield broker.url
 
 
-@pytest.fixture(params=["memory", "mosquitto", "amqtt"])
+@pytest.fixture(params=["memory", "emulated", "mosquitto", "amqtt"])
 def broker_url(request: pytest.FixtureRequest) -> str | None:
     """Return where the broker of the kind under test is, None for the one in memory."""
     if request.param == "memory":
         return None
+    if request.param == "emulated":
+        return EMULATED
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
 async def wire(broker_url: str | None) -> AsyncIterator[Wire]:
     """Return a wire to the kind of bus under test."""
-    wire = MemoryWire() if broker_url is None else MqttWire(broker_url)
+    wire = (
+        EmulatedWire()
+        if broker_url == EMULATED
+        else MqttWire(broker_url)
+        if broker_url
+        else MemoryWire()
+    )
     yield wire
     await wire.close()
 

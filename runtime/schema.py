@@ -1,0 +1,44 @@
+"""JSON Schema of what is published for others to read."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from runtime.errors import SettingsError
+from runtime.messages import (
+    CoordinatorStatus,
+    DeviceMetrics,
+    DeviceProfile,
+    DeviceStatus,
+    Message,
+    PlanReport,
+    RoundReport,
+)
+
+PUBLISHED: dict[str, type[Message]] = {
+    "status": DeviceStatus,
+    "profile": DeviceProfile,
+    "metrics": DeviceMetrics,
+    "plan": PlanReport,
+    "round": RoundReport,
+    "coordinator": CoordinatorStatus,
+}
+"""Schema name to message; the files `schemas/NAME.json` ship with the package."""
+
+
+def generate_schema(name: str) -> dict[str, Any]:
+    """Schema of what a message is published as; SettingsError for a name that is none."""
+    if name not in PUBLISHED:
+        raise SettingsError(f"no schema named {name!r}; there are {', '.join(PUBLISHED)}")
+    schema = PUBLISHED[name].model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def dump_schema(name: str) -> str:
+    """Write a schema as the text of its file."""
+    return json.dumps(generate_schema(name), indent=2, sort_keys=True) + "\n"
+
+
+def shipped_schema(name: str) -> str:
+    """Read the file that ships with the package."""
+    return files("runtime").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8")

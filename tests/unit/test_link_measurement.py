@@ -1,0 +1,125 @@
+"""What a probe and the transfers of training say of a link that is known."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from profiles.link_estimate import LinkEstimate, LinkFigures
+from profiles.running_mean import RunningMean
+from runtime.protocol.link_probe import LinkProbeError, Survey, Transfer, survey_link
+
+Link = Callable[[Transfer], float | None]
+
+
+def _run(survey: Survey, link: Link) -> tuple[LinkFigures, list[Transfer]]:
+    made: list[Transfer] = []
+    transfer = next(survey)
+    while True:
+        made.append(transfer)
+        try:
+            transfer = survey.send(link(transfer))
+        except StopIteration as finished:
+            figures: LinkFigures = finished.value
+            return figures, made
+
+
+def _link(
+    *, up_bps: float, down_bps: float, rtt_s: float, free_bytes: int = 0, noise: float = 0.0
+) -> Link:
+    generator = np.random.default_rng(1)
+
+    def exchange(transfer: Transfer) -> float:
+        up_s = max(0, transfer.up_bytes - free_bytes) * 8 / up_bps
+        down_s = max(0, transfer.down_bytes - free_bytes) * 8 / down_bps
+        messages_s = 0.001 * (transfer.num_messages - 1)
+        return (rtt_s + up_s + down_s + messages_s) * (1 + noise * generator.exponential())
+
+    return exchange
+
+
+@pytest.mark.parametrize("up_bps", [1e6, 2e7, 1e8])
+@pytest.mark.parametrize("down_bps", [1e6, 1e8])
+@pytest.mark.parametrize("rtt_s", [0.0005, 0.05])
+def test_a_survey_finds_rates_round_trip_and_cost_of_a_message_within_its_budget(
+    up_bps: float, down_bps: float, rtt_s: float
+) -> None:
+    link = _link(up_bps=up_bps, down_bps=down_bps, rtt_s=rtt_s, noise=0.01)
+    figures, made = _run(survey_link(budget_bytes=40_000_000, budget_s=3.0), link)
+    assert figures.up_bps == pytest.approx(up_bps, rel=0.05)
+    assert figures.down_bps == pytest.approx(down_bps, rel=0.05)
+    assert figures.round_trip_s == pytest.approx(rtt_s, rel=0.05)
+    assert figures.message_s == pytest.approx(0.001, rel=0.5)
+    assert sum(transfer.up_bytes + transfer.down_bytes for transfer in made) <= 40_000_000
+    exact = _link(up_bps=up_bps, down_bps=down_bps, rtt_s=rtt_s)
+    assert sum(exact(transfer) or 0.0 for transfer in made) < 3.0
+
+
+def test_what_a_full_bucket_lets_through_does_not_count() -> None:
+    link = _link(up_bps=1e6, down_bps=1e6, rtt_s=0.001, free_bytes=5_000)
+    figures, _ = _run(survey_link(budget_bytes=1_000_000, budget_s=3.0), link)
+    assert figures.up_bps == pytest.approx(1e6, rel=0.02)
+
+
+def test_few_bytes_are_never_exceeded_and_still_give_an_estimate() -> None:
+    link = _link(up_bps=2e7, down_bps=2e7, rtt_s=0.001)
+    figures, made = _run(survey_link(budget_bytes=8_000, budget_s=3.0), link)
+    assert sum(transfer.up_bytes + transfer.down_bytes for transfer in made) <= 8_000
+    assert figures.down_bps == pytest.approx(2e7, rel=0.02)
+
+
+def test_a_lost_exchange_is_made_up_for_and_a_dead_link_is_an_error() -> None:
+    good = _link(up_bps=1e6, down_bps=1e6, rtt_s=0.01)
+    answers = iter([None])
+    figures, _ = _run(
+        survey_link(budget_bytes=400_000, budget_s=3.0), lambda t: next(answers, 0) or good(t)
+    )
+    assert figures.up_bps == pytest.approx(1e6, rel=0.02)
+    with pytest.raises(LinkProbeError, match="no answer"):
+        _run(survey_link(budget_bytes=400_000, budget_s=3.0), lambda _: None)
+    with pytest.raises(LinkProbeError, match="no transfer up"):
+        _run(
+            survey_link(budget_bytes=400_000, budget_s=3.0),
+            lambda t: None if t.up_bytes else good(t),
+        )
+
+
+def _known(up_bps: float) -> LinkEstimate:
+    figures = LinkFigures(up_bps, up_bps / 50, 1e7, 1e5, 0.02, 0.001, 0.0, 20)
+    return LinkEstimate().after_probe(figures, acknowledge_s=0.01)
+
+
+def test_every_upload_is_a_measurement_and_a_change_shows_after_two() -> None:
+    link = _known(1e7)
+    for _ in range(3):
+        link = link.after_upload(num_bytes=100_000, acknowledged_after_s=0.81, num_messages=1)
+    figures = link.figures()
+    assert figures is not None
+    assert figures.up_bps == pytest.approx(1e6, rel=0.01)
+    assert figures.down_bps == pytest.approx(1e7)
+
+
+def test_one_accident_and_small_transfers_change_nothing() -> None:
+    link = _known(1e7)
+    after = link.after_upload(num_bytes=100_000, acknowledged_after_s=5.0, num_messages=1)
+    after = after.after_upload(num_bytes=100, acknowledged_after_s=0.2, num_messages=1)
+    assert after.up_s_per_bit is not None
+    assert link.up_s_per_bit is not None
+    assert after.up_s_per_bit.mean == link.up_s_per_bit.mean
+
+
+def test_a_longer_way_to_the_broker_lengthens_the_round_trip() -> None:
+    link = _known(1e7)
+    for _ in range(4):
+        link = link.after_small_message(acknowledged_after_s=0.11)
+    figures = link.figures()
+    assert figures is not None
+    assert 0.08 < figures.round_trip_s <= 0.12
+
+
+def test_a_running_mean_weighs_early_values_alike_and_knows_its_deviation() -> None:
+    mean = RunningMean(10.0)
+    for value in (12.0, 11.0):
+        mean = mean.take(value)
+    assert mean.mean == pytest.approx(11.0)
+    assert mean.deviation == pytest.approx(np.std([10, 12, 11]))
