@@ -99,18 +99,12 @@ def _measured(
     job: Job,
 ) -> Floats:
     predicted = predicted_phases(cluster) if cluster.phases else {}
-    epochs = job.local_epochs
-    forward_s = backward_s = None
-    if metrics is not None:
-        own = metrics.phases
-        forward_s = own.forward_s if own else metrics.forward_s / epochs
-        backward_s = own.backward_s if own else metrics.backward_s / epochs
     device_turn = DeviceTurn(
         answers_s=turn.answers_s.get(device, ()),
         server_s=float(np.mean(turn.server_s or [0.0])) / len(cluster.devices),
-        forward_s=forward_s,
-        backward_s=backward_s,
-        local_epochs=epochs,
+        forward_s=metrics.phases.forward_s if metrics else None,
+        backward_s=metrics.phases.backward_s if metrics else None,
+        local_epochs=job.local_epochs,
         loss_on_device=job.is_local,
     )
     return measured_phases(device_turn, predicted_s=predicted.get(device, np.zeros(len(Phase))))

@@ -309,10 +309,9 @@ class DeviceMetrics(Message):
     waiting_s: float = Field(ge=0, description="between an upload and what came back")
     up_bytes: Count
     down_bytes: Count
-    phases: PhaseSeconds | None = Field(
-        None,
+    phases: PhaseSeconds = Field(
         description="means of this turn's local epochs, of the device's own phases; the server's "
-        "are 0, and a download counts from its first message",
+        "are 0, and a download counts from its first message"
     )
 
 
