@@ -72,7 +72,7 @@ def main() -> int:
 def _measured() -> Sequence[float]:
     """Run the device's end in its namespace: rates up and down, round trip, seconds."""
     command = ["ip", "netns", "exec", AGENT, *_self("--agent")]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)  # noqa: S603
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     return [float(word) for word in done.stdout.split()]
 
 
@@ -157,13 +157,13 @@ def _namespaces() -> Iterator[None]:
         yield
     finally:
         for name in (EDGE, AGENT):
-            subprocess.run(["ip", "netns", "delete", name], check=False)  # noqa: S603, S607
+            subprocess.run(["ip", "netns", "delete", name], check=False)  # noqa: S607
         _CONFIGURATION.unlink(missing_ok=True)
 
 
 @contextmanager
 def _in_namespace(name: str, *command: str) -> Iterator[None]:
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         ["ip", "netns", "exec", name, *command],  # noqa: S607
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -193,11 +193,11 @@ def _interface(name: str) -> str:
 
 def _tc(name: str, *arguments: str, check: bool = True) -> None:
     command = ["ip", "netns", "exec", name, "tc", "qdisc", *arguments]
-    subprocess.run(command, check=check, capture_output=True)  # noqa: S603
+    subprocess.run(command, check=check, capture_output=True)
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True)  # noqa: S603, S607
+    subprocess.run(["ip", *arguments], check=True)  # noqa: S607
 
 
 if __name__ == "__main__":

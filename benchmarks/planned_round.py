@@ -94,7 +94,7 @@ def train(scenario: str, grouping: str, arguments: argparse.Namespace, *, seed: 
             "--output", output,
             *chain.from_iterable(("--set", each) for each in settings),
         ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+        subprocess.run(command, check=True, capture_output=True)
         (lines,) = Path(output).glob("*/rounds.jsonl")
         return Run([json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()])
 

@@ -117,6 +117,8 @@ def _compute_threads(
         stack.enter_context(ThreadPoolExecutor(1, "compute", _start_compute, (settings,)))
         for _ in range(num_threads)
     ]
+    for pool in pools:
+        pool.submit(int)  # The engine is imported while the coordinator is waited for.
     return pools if settings.scenario else pools * num_devices
 
 
@@ -198,7 +200,10 @@ def _start_compute(settings: AgentSettings) -> None:
     if settings.engine == "torch":
         import torch  # noqa: PLC0415
 
+        from runtime.models.side import warm_up  # noqa: PLC0415
+
         torch.set_num_threads(settings.num_threads)
+        warm_up()
 
 
 def _on_stdin(ended: asyncio.Event) -> None:

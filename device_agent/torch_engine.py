@@ -30,17 +30,24 @@ class TorchEngine:
         )
         self._network = seed_dropout(network)
         self._loss = load_loss(assignment.loss)
+        self._open_at: tuple[int, TorchExecutor] | None = None
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """SettingsError unless such samples fit the network."""
         check_sample_shape(self._network, sample_shape)
 
     def open(self, cut: int) -> "TorchExecutor":
-        """Cut the network after so many layers."""
-        device_side, _ = split(self._network, cut)
-        return TorchExecutor(
-            device_side, self._assignment, sample_shape=self._sample_shape, loss=self._loss
-        )
+        """Cut the network after so many layers; again at the same cut, the same executor.
+
+        An executor holds nothing that `load` does not replace, and most rounds keep the cut.
+        """
+        if self._open_at is None or self._open_at[0] != cut:
+            device_side, _ = split(self._network, cut)
+            executor = TorchExecutor(
+                device_side, self._assignment, sample_shape=self._sample_shape, loss=self._loss
+            )
+            self._open_at = (cut, executor)
+        return self._open_at[1]
 
     def layer_timings(
         self, *, batch_size: int, budget_s: float, clock: Callable[[], float]
@@ -125,7 +132,7 @@ class TorchExecutor:
 
     def _run(self, x: NDArray[np.float32], dropout_key: DropoutKey) -> torch.Tensor:
         # Random layers that we do not know draw from torch's own generator.
-        torch.manual_seed(torch_seed(dropout_key))
+        torch.default_generator.manual_seed(torch_seed(dropout_key))
         set_dropout_keys(self._layers, [(dropout_key, len(x))])
         outputs: torch.Tensor = self._layers.train()(torch.from_numpy(x))
         return outputs

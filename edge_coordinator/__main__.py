@@ -4,65 +4,41 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
 
-from edge_coordinator.console import RunView
-from edge_coordinator.job import Job, prepare_job
-from edge_coordinator.job_file import load_job, parse_assignment
-from edge_coordinator.local import run_local, show_shards
-from edge_coordinator.progress import Observer
-from edge_coordinator.record import RunDirectory
-from edge_coordinator.serve import serve_job
-from edge_coordinator.show_model import model_table
-from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.command_line import JOB_FLAGS, build_parser
 from runtime.allocator import keep_freed_memory
-from runtime.datasets.sources import load_source
+from runtime.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import EdgeError, SettingsError, root_cause
-from runtime.models.cut_table import measure_cut_table
-from runtime.models.load import input_shape_of, load_network
-from runtime.schema import PUBLISHED, dump_schema, generate_schema
 
-# Flag, key of the job file, metavar. Every other key goes by --set.
-_JOB_FLAGS = (
-    ("devices", "devices.count", "N"),
-    ("clusters", "plan.clusters", "M"),
-    ("cluster-size", "plan.cluster_size", "K"),
-    ("cut", "plan.cut", "LAYER"),
-    ("plan", "plan.mode", "MODE"),
-    ("rounds", "training.rounds", "T"),
-    ("local-epochs", "training.local_epochs", "L"),
-    ("batch-size", "training.batch_size", "B"),
-    ("method", "training.method", "NAME"),
-    ("learning-rate", "training.server_optimizer.learning_rate", "RATE"),
-    ("model", "model.name", "NAME"),
-    ("data", "data.source", "SOURCE"),
-    ("partition", "data.partition", "HOW"),
-    ("test", "data.test", "SOURCE"),
-    ("target-accuracy", "evaluation.target_accuracy", "FRACTION"),
-    ("scenario", "devices.scenario", "NAME"),
-    ("seed", "seed", "N"),
-    ("site", "site", "NAME"),
-    ("output", "output", "DIR"),
-)
+# PyTorch takes seconds to import, and watching should start at once: so each command imports
+# what it needs when it runs.
+if TYPE_CHECKING:
+    from edge_coordinator.job import Job
+    from edge_coordinator.progress import Observer
+    from edge_coordinator.record import RunDirectory
+    from edge_coordinator.settings import JobSettings
+    from edge_coordinator.training.edge_model import EdgeModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; its exit code."""
-    flags = _parser().parse_args(arguments)
+    flags = build_parser().parse_args(arguments)
     console = Console()
     handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%X")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     keep_freed_memory()
     try:
-        exit_code: int = flags.run(flags, console)
+        exit_code: int = _COMMANDS[flags.command](flags, console)
     except KeyboardInterrupt:
         return 130
     except (EdgeError, BaseExceptionGroup) as error:
@@ -75,56 +51,90 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _local(flags: argparse.Namespace, console: Console) -> int:
-    settings = load_job(flags.config, _overrides(flags))
-    base_dir = Path.cwd()
-    data = load_source(settings.data.source, base_dir=base_dir)
-    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=base_dir, data=data)
+    from edge_coordinator.job import prepare_job
+    from edge_coordinator.local import run_local, show_shards
+    from runtime.datasets.sources import load_source
+
+    settings = _settings(flags)
+    data = load_source(settings.data.source, base_dir=Path.cwd())
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
     show_shards(console, settings, data)
-    return _run(console, job, model, flags, base_dir=base_dir, local=True)
+    directory = _directory(flags, job, model)
+
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
+        return run_local(
+            job,
+            model,
+            console=console,
+            directory=directory,
+            observers=observers,
+            base_dir=Path.cwd(),
+        )
+
+    return _run(console, job, model, directory, train)
 
 
 def _coordinator(flags: argparse.Namespace, console: Console) -> int:
-    settings = load_job(flags.config, _overrides(flags))
-    if settings.broker.url is None:
-        raise SettingsError(
-            "which broker? give --broker mqtt://host:1883, or broker.url in the file"
+    from edge_coordinator.job import prepare_job
+    from edge_coordinator.serve import serve_job
+
+    settings = _settings(flags)
+    url = settings.broker.url
+    if url is None:
+        raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
+    directory = _directory(flags, job, model)
+
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
+        return serve_job(
+            job,
+            model,
+            url=url,
+            observers=observers,
+            progress=directory,
+            on_waiting=console.print if flags.wait else None,
         )
-    base_dir = Path.cwd()
-    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=base_dir, data=None)
-    return _run(console, job, model, flags, base_dir=base_dir, local=False)
+
+    return _run(console, job, model, directory, train)
+
+
+def _settings(flags: argparse.Namespace) -> "JobSettings":
+    from edge_coordinator.job_file import load_job
+
+    if flags.resume is None:
+        return load_job(flags.config, _overrides(flags))
+    if flags.config is not None:
+        raise SettingsError("--resume goes on with the job of its run; leave --config out")
+    return load_job(flags.resume / "job.toml", _overrides(flags))
+
+
+def _directory(flags: argparse.Namespace, job: "Job", model: "EdgeModel") -> "RunDirectory":
+    from edge_coordinator.record import RunDirectory
+
+    if flags.resume is None:
+        return RunDirectory.make(job.settings, now=datetime.now().astimezone())
+    directory = RunDirectory.resume(flags.resume, model)
+    if directory.reached.round >= job.num_rounds:
+        raise SettingsError(
+            f"{flags.resume} has done its {directory.reached.round} rounds; "
+            "to train on, give a larger --rounds"
+        )
+    return directory
 
 
 def _run(
     console: Console,
-    job: Job,
-    model: EdgeModel,
-    flags: argparse.Namespace,
-    *,
-    base_dir: Path,
-    local: bool,
+    job: "Job",
+    model: "EdgeModel",
+    directory: "RunDirectory",
+    train: Callable[["Sequence[Observer]"], Coroutine[None, None, None]],
 ) -> int:
     """Train, then write down what there is to write, however it ended."""
-    directory = RunDirectory.make(job.settings, now=datetime.now())
-    url = job.settings.broker.url
+    from edge_coordinator.console import RunView
+
     try:
         with RunView(console) as view:
-            observers: list[Observer] = [view, directory]
-            if local:
-                training = run_local(
-                    job,
-                    model,
-                    console=console,
-                    directory=directory,
-                    observers=observers,
-                    base_dir=base_dir,
-                )
-            else:
-                assert url is not None
-                on_waiting = console.print if flags.wait else None
-                training = serve_job(
-                    job, model, url=url, observers=observers, on_waiting=on_waiting
-                )
-            asyncio.run(training)
+            asyncio.run(train([view, directory]))
     except BaseException:
         _finish(console, directory, job, model, complete=False)
         raise
@@ -133,7 +143,7 @@ def _run(
 
 
 def _finish(
-    console: Console, directory: RunDirectory, job: Job, model: EdgeModel, *, complete: bool
+    console: Console, directory: "RunDirectory", job: "Job", model: "EdgeModel", *, complete: bool
 ) -> None:
     """Write the model and the curves, and say where they are."""
     if not directory.reports:
@@ -151,11 +161,19 @@ def _finish(
     state = "trained" if complete else "stopped after"
     console.print(
         f"{state} {last.round} rounds in {last.elapsed_s:.1f} s: {outcome}"
-        f"results in {directory.path}"
+        f"results in {directory.path}",
+        soft_wrap=True,
     )
+    if not complete:
+        console.print(f"to go on, give --resume {directory.path}", soft_wrap=True)
 
 
 def _model(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.job_file import parse_assignment
+    from edge_coordinator.show_model import model_table
+    from runtime.models.cut_table import measure_cut_table
+    from runtime.models.load import input_shape_of, load_network
+
     options = dict(parse_assignment(text) for text in flags.option)
     network = load_network(flags.name, options, seed=0)
     table = measure_cut_table(network, name=flags.name, input_shape=input_shape_of(network))
@@ -163,7 +181,36 @@ def _model(flags: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _monitor(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.monitor import monitor
+    from edge_coordinator.show_site import LiveSite
+    from edge_coordinator.site_line import SiteLines
+
+    if not (flags.once or flags.json or console.is_terminal):
+        raise SettingsError("the live view needs a terminal; without one, take --once or --json")
+    broker = str(parse_broker_url(flags.broker))
+    tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
+    site, lines = LiveSite(console, broker=broker), SiteLines(_print_line, broker=broker)
+    show = lines.show if flags.json else site.print if flags.once else site.show
+    watching = monitor(flags.broker, flags.site, tls=tls, show=show, once=flags.once)
+    try:
+        asyncio.run(watching)
+    except* KeyboardInterrupt:
+        pass  # That is how one stops watching.
+    except* BrokenPipeError:  # Whoever read our lines has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        site.close()
+    return 0
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
 def _schema(flags: argparse.Namespace, console: Console) -> int:  # noqa: ARG001
+    from runtime.schema import PUBLISHED, dump_schema, generate_schema
+
     if flags.write is not None:
         for name in [flags.name] if flags.name else PUBLISHED:
             (flags.write / f"{name}.json").write_text(dump_schema(name), encoding="utf-8")
@@ -176,9 +223,11 @@ def _schema(flags: argparse.Namespace, console: Console) -> int:  # noqa: ARG001
 
 def _overrides(flags: argparse.Namespace) -> dict[str, object]:
     """Flags that were given, as keys of the job file; --set goes over them."""
+    from edge_coordinator.job_file import parse_assignment
+
     given = {
-        key: _as_toml(getattr(flags, flag.replace("-", "_")))
-        for flag, key, _ in _JOB_FLAGS
+        key: parse_assignment(f"value={getattr(flags, flag.replace('-', '_'))}")[1]
+        for flag, key, _ in JOB_FLAGS
         if getattr(flags, flag.replace("-", "_")) is not None
     }
     if flags.broker is not None:
@@ -186,61 +235,13 @@ def _overrides(flags: argparse.Namespace) -> dict[str, object]:
     return given | dict(parse_assignment(text) for text in flags.set)
 
 
-def _as_toml(text: str) -> object:
-    return parse_assignment(f"value={text}")[1]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cpsl",
-        description="Train one network across many devices by cluster-based parallel split "
-        "learning, over MQTT.",
-    )
-    parser.add_argument("--version", action="version", version=f"cpsl {version('cpsl')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    local = commands.add_parser(
-        "local",
-        help="train with local devices and a broker of its own",
-        description="Start a broker, the agents and the coordinator on this machine, and train.",
-    )
-    _add_job_flags(local)
-    local.add_argument("--broker", metavar="KIND", help="auto, mosquitto or amqtt")
-    local.set_defaults(run=_local, broker_key="broker.local")
-    coordinator = commands.add_parser(
-        "coordinator",
-        help="train with the devices of a broker",
-        description="Coordinate the agents that are connected to a broker; they may come later.",
-    )
-    _add_job_flags(coordinator)
-    coordinator.add_argument("--broker", metavar="URL", help="mqtt://host[:port] or mqtts://…")
-    coordinator.add_argument(
-        "--wait", action="store_true", help="if the broker is not there, wait for it"
-    )
-    coordinator.set_defaults(run=_coordinator, broker_key="broker.url")
-    model = commands.add_parser("model", help="print what each cut of a network costs")
-    model.add_argument("name", help="built-in name, or package.module:factory")
-    model.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
-    model.add_argument("--batch-size", type=int, default=16, metavar="B")
-    model.add_argument("--local-epochs", type=int, default=1, metavar="L")
-    model.set_defaults(run=_model)
-    schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
-    schema.add_argument("name", nargs="?", help=", ".join(PUBLISHED) + "; all if left out")
-    schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
-    schema.set_defaults(run=_schema)
-    return parser
-
-
-def _add_job_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
-    for flag, key, metavar in _JOB_FLAGS:
-        parser.add_argument(f"--{flag}", metavar=metavar, help=f"{key} of the job file")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any key of the job file, as in --set training.schedule.name=cosine",
-    )
+_COMMANDS = {
+    "local": _local,
+    "coordinator": _coordinator,
+    "model": _model,
+    "monitor": _monitor,
+    "schema": _schema,
+}
 
 
 if __name__ == "__main__":

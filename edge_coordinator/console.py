@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_coordinator import progress as told
-from edge_coordinator.show_model import amount
+from edge_coordinator.amounts import amount
 from runtime.messages import RoundReport
 
 _ROUNDS_SHOWN = 8

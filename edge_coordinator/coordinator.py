@@ -1,11 +1,15 @@
 """The coordinator of a run: devices in, rounds of training, reports out."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
+from edge_coordinator.checkpoint import Reached
 from edge_coordinator.cluster import Member, RemoteCluster
 from edge_coordinator.conversation import Conversation, DeviceGoneError
 from edge_coordinator.edge_worker import EdgeWorker, OffLoopEdge
@@ -28,6 +32,8 @@ from edge_coordinator.training.algorithm import ClusterLostError, train_cluster,
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
 from runtime.messages import Join, RoundReport
 
+ASK_AGAIN_S = 15.0
+"""How long to wait for a device to come before those that did not answer are asked again."""
 EVALUATION_CLUSTER = 0xFFFF
 """The cluster number of a round's evaluation on the devices, after all that train."""
 
@@ -43,6 +49,19 @@ class Trained:
     times: list[TurnTimes] = field(default_factory=list)
 
 
+class SavedProgress(Protocol):
+    """Where a run began or goes on, and where it is written down how far it has come."""
+
+    @property
+    def reached(self) -> Reached:
+        """The last round that is done."""
+        ...
+
+    def save(self, model: EdgeModel, reached: Reached) -> None:
+        """Write down that a round is done."""
+        ...
+
+
 class Coordinator:
     """Runs a job with whatever devices are there."""
 
@@ -52,7 +71,9 @@ class Coordinator:
         model: EdgeModel,
         conversation: Conversation,
         planning: RoundPlanning,
+        *,
         observers: Sequence[Observer],
+        progress: SavedProgress,
     ) -> None:
         self._job = job
         self._model = model
@@ -60,18 +81,21 @@ class Coordinator:
         self._planning = planning
         self._registry = conversation.registry
         self._observers = observers
+        self._progress = progress
 
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
         await self._until_there(self._job.settings.devices.count)
-        self._started_s = time.monotonic()
-        round_, is_over = 1, False
+        self._started_s = time.monotonic() - self._progress.reached.elapsed_s
+        round_, is_over = self._progress.reached.round + 1, False
         while not is_over:
             report = await self._round(round_, worker)
             if report is None:
                 await self._until_there(1)
                 continue
             self._tell(RoundDone(report))
+            reached = Reached(report.round, report.elapsed_s)
+            await worker.do(partial(self._progress.save, self._model, reached))
             is_over = self._job.is_over(report)
             round_ += 1
         await asyncio.gather(*(self._conversation.stop(device) for device in self._registry.ready))
@@ -94,7 +118,9 @@ class Coordinator:
             refused = "".join(f"; {d}: {why}" for d, why in self._registry.refusals.items())
             self._job.check_refusals(self._registry.refusals)
             self._tell(Waiting(f"{len(ready)} of {num_devices} devices are ready{names}{refused}"))
-            await self._conversation.changed.wait()
+            with contextlib.suppress(TimeoutError):  # One that was silent may answer now.
+                async with asyncio.timeout(ASK_AGAIN_S):
+                    await self._conversation.changed.wait()
 
     async def _admit(self) -> None:
         """Assign the job to every device that is there and has not answered yet."""
@@ -156,6 +182,9 @@ class Coordinator:
             planned = await self._planning.plan(round_, worker)
             if planned is None:
                 return None
+            planned_for = {d for cluster in planned.plan.clusters for d in cluster.devices}
+            if not planned_for <= self._registry.ready.keys():
+                continue  # Somebody left while the plan was made.
             report = plan_report(self._job, round_, planned, refusals=self._registry.refusals)
             self._tell(RoundPlanned(report, self._job.num_rounds))
             if planned.plan.clusters:

@@ -10,6 +10,7 @@ import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
+from runtime.models.side import warm_up
 from runtime.tensors import Tensor
 
 Result = TypeVar("Result")
@@ -19,9 +20,8 @@ class EdgeWorker:
     """A thread for the server's arithmetic, so that the bus is served meanwhile."""
 
     def __init__(self, *, num_threads: int) -> None:
-        self._pool = ThreadPoolExecutor(
-            1, "edge", initializer=torch.set_num_threads, initargs=(num_threads,)
-        )
+        self._pool = ThreadPoolExecutor(1, "edge", _start, (num_threads,))
+        self._pool.submit(int)  # Torch gets ready while the devices are waited for.
 
     def __enter__(self) -> Self:
         return self
@@ -41,6 +41,11 @@ class EdgeWorker:
     def edge(self, turn: Turn) -> "OffLoopEdge":
         """Give a turn as the algorithm wants it."""
         return OffLoopEdge(self, turn)
+
+
+def _start(num_threads: int) -> None:
+    torch.set_num_threads(num_threads)
+    warm_up()
 
 
 class OffLoopEdge:

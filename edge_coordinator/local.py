@@ -75,5 +75,12 @@ async def run_local(
             asyncio.TaskGroup() as tasks,
         ):
             watching = tasks.create_task(watch(agents), name="watch agents")
-            await serve_job(job, model, url=broker.url, observers=observers, on_waiting=None)
+            await serve_job(
+                job,
+                model,
+                url=broker.url,
+                observers=observers,
+                progress=directory,
+                on_waiting=None,
+            )
             watching.cancel()

@@ -16,9 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
+from edge_coordinator.checkpoint import START, Reached, load_checkpoint, save_checkpoint
 from edge_coordinator.job_file import dump_job
 from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
 from edge_coordinator.settings import JobSettings
+from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.messages import PlanReport, RoundReport
 from runtime.models.sequence import Network
@@ -33,6 +35,8 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reports: list[RoundReport] = []
+        self.reached = START
+        """The last round that is done and in the checkpoint."""
         self._plan: PlanReport | None = None
 
     @classmethod
@@ -49,6 +53,19 @@ class RunDirectory:
             ) from error
         return cls(path)
 
+    @classmethod
+    def resume(cls, path: Path, model: EdgeModel) -> "RunDirectory":
+        """Go on in a run's directory: its checkpoint goes into the model."""
+        directory = cls(path)
+        directory.reached = load_checkpoint(path, model)
+        directory._keep_rounds_until(directory.reached.round)
+        return directory
+
+    def save(self, model: EdgeModel, reached: Reached) -> None:
+        """Write the checkpoint of a round that is done."""
+        save_checkpoint(self.path, model, reached)
+        self.reached = reached
+
     def tell(self, progress: Progress) -> None:
         """Write down a finished round, with the plan it had."""
         match progress:
@@ -60,6 +77,19 @@ class RunDirectory:
                 line["plan"] = json.loads(self._plan.encode()) if self._plan else None
                 with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
+
+    def _keep_rounds_until(self, last: int) -> None:
+        """Forget what was written of rounds after the checkpoint; they are run again."""
+        path = self.path / "rounds.jsonl"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            trees = [json.loads(line) for line in lines[:last]]
+            for tree in trees:
+                tree.pop("plan")
+                self.reports.append(RoundReport.model_validate(tree))
+            path.write_text("".join(f"{line}\n" for line in lines[:last]), encoding="utf-8")
+        except (OSError, ValueError, KeyError) as error:
+            raise SettingsError(f"{path} cannot be read as the rounds of a run: {error}") from error
 
     def discard_if_empty(self) -> bool:
         """Remove the directory of a run that never began, which holds its settings alone."""

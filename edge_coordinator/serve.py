@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from edge_coordinator.conversation import Conversation
-from edge_coordinator.coordinator import Coordinator
+from edge_coordinator.coordinator import Coordinator, SavedProgress
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.job import Job
 from edge_coordinator.link_survey import LinkSurvey
@@ -27,6 +27,7 @@ async def serve_job(
     *,
     url: str,
     observers: Sequence[Observer],
+    progress: SavedProgress,
     on_waiting: Callable[[str], None] | None,
 ) -> None:
     """Train a job with the devices of a broker; with `on_waiting`, wait for the broker too."""
@@ -41,7 +42,7 @@ async def serve_job(
         on_waiting=on_waiting,
         tls=TlsFiles(broker.cafile, broker.certfile, broker.keyfile),
     ) as bus:
-        await serve_on(bus, job, model, status=status, observers=observers)
+        await serve_on(bus, job, model, status=status, observers=observers, progress=progress)
 
 
 async def serve_on(
@@ -51,6 +52,7 @@ async def serve_on(
     *,
     status: CoordinatorStatus,
     observers: Sequence[Observer],
+    progress: SavedProgress,
 ) -> None:
     """Train a job over a bus that stands."""
     topics = Topics(job.settings.site)
@@ -67,7 +69,14 @@ async def serve_on(
         on_connected=presence.republish,
     )
     planning = RoundPlanning(job, model, conversation, LinkSurvey(job, conversation).measure)
-    coordinator = Coordinator(job, model, conversation, planning, [*observers, presence])
+    coordinator = Coordinator(
+        job,
+        model,
+        conversation,
+        planning,
+        observers=[*observers, presence],
+        progress=progress,
+    )
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
             async with asyncio.TaskGroup() as tasks:

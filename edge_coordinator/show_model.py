@@ -3,6 +3,7 @@
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from edge_coordinator.amounts import amount
 from profiles.cuts import BITS_PER_BYTE, CutTable, Floats
 
 COLUMNS = (
@@ -60,16 +61,6 @@ def device_round_bytes(table: CutTable, *, batch_size: int, local_epochs: int) -
     both_ways[0] = smashed_bytes[0]
     both_ways[-1] = 0
     return both_ways + 2 * table.device_model_bits / BITS_PER_BYTE
-
-
-def amount(value: float) -> str:
-    """Write an amount with three digits and a decimal prefix, as `1.23M`."""
-    for prefix, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= 0.9995 * factor:
-            scaled = value / factor
-            digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
-            return f"{scaled:.{digits}f}{prefix}"
-    return f"{value:.0f}"
 
 
 def _saved(values: Floats, cut: int) -> tuple[str, str]:

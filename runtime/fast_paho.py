@@ -19,6 +19,7 @@ from paho.mqtt.properties import Properties
 
 _RECEIVE_BYTES = 256 * 1024
 _make_properties: Any = Properties  # paho leaves it without types
+_NO_PROPERTIES: Any = _make_properties(PacketTypes.PUBLISH)  # dear to make, and nobody's to change
 _PROTOCOLS = (MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5)
 _TOPIC, _PAYLOAD = b"self/check", b"0123456789"
 
@@ -78,9 +79,10 @@ def _read_properties(view: memoryview, start: int) -> tuple[Any, int]:
         position, shift = position + 1, shift + 7
         length_bytes |= (view[position] & 127) << shift
     position += 1
+    if not length_bytes:
+        return _NO_PROPERTIES, position
     properties: Any = _make_properties(PacketTypes.PUBLISH)
-    if length_bytes:
-        properties.unpack(bytes(view[start : position + length_bytes]))
+    properties.unpack(bytes(view[start : position + length_bytes]))
     return properties, position + length_bytes
 
 

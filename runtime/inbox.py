@@ -3,11 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from runtime.bus import BusEvent, Delivery
 from runtime.errors import BusError
+
+if TYPE_CHECKING:  # A bus needs no arrays, and importing them takes time.
+    import numpy as np
 
 
 class Inbox(AsyncIterator[BusEvent]):
@@ -17,7 +19,7 @@ class Inbox(AsyncIterator[BusEvent]):
     With `shuffle`, deliveries of different topics may overtake each other, never those of one.
     """
 
-    def __init__(self, *, shuffle: np.random.Generator | None = None) -> None:
+    def __init__(self, *, shuffle: "np.random.Generator | None" = None) -> None:
         self._waiting: deque[BusEvent] = deque()
         self._changed = asyncio.Event()
         self._shuffle = shuffle
@@ -54,7 +56,7 @@ class Inbox(AsyncIterator[BusEvent]):
             await self._changed.wait()
         return self._waiting.popleft() if self._shuffle is None else self._take_any(self._shuffle)
 
-    def _take_any(self, shuffle: np.random.Generator) -> BusEvent:
+    def _take_any(self, shuffle: "np.random.Generator") -> BusEvent:
         """Take the oldest delivery of a random topic, overtaking deliveries only."""
         heads: dict[str, int] = {}
         for position, event in enumerate(self._waiting):

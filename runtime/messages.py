@@ -22,6 +22,8 @@ from runtime.errors import MalformedMessageError
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """A longer message is refused unread: checking it may take a thousand times its size."""
+MAX_PROFILE_BYTES = 256 * 1024
+"""The same for a profile, which may tell of many layers and labels."""
 MAX_REPORT_BYTES = 4_000_000
 """The same for what tells of all devices at once, and comes from the coordinator only."""
 MAX_WORDS = 2000
@@ -65,6 +67,7 @@ DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 RunId = Annotated[int, Field(ge=0, lt=2**64)]
 Round = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
 Small = Annotated[int, Field(ge=0, le=0xFFFF)]
 Token = Annotated[str, Field(max_length=64)]
 Words = Annotated[str, BeforeValidator(_clean)]
@@ -142,7 +145,7 @@ class ComputeProfile(Message):
     """How fast a device computes, measured on it, by the engine that trains."""
 
     network: Token = Field(description="whose layers these are; empty: a generic one")
-    batch_size: Count = Field(ge=1, description="samples in the mini-batch it was measured with")
+    batch_size: Positive = Field(description="samples in the mini-batch it was measured with")
     layers: tuple[LayerTiming, ...] = Field((), max_length=5_000)
     forward_flop_per_s: float = Field(gt=0, description="effective, over all layers")
     backward_flop_per_s: float = Field(gt=0, description="effective, over all layers")
@@ -167,10 +170,12 @@ class LinkProfile(Message):
 class DeviceProfile(Message):
     """What a device is; retained, for planning and for watching."""
 
+    max_bytes: ClassVar[int] = MAX_PROFILE_BYTES
+
     device: DeviceId
     engine: Token
     machine: Token = Field(description="processor architecture")
-    num_cores: Count = Field(ge=1)
+    num_cores: Positive
     memory_bytes: Count = Field(description="physical memory")
     free_memory_bytes: Count
     resident_bytes: Count = Field(0, description="memory that the agent's process holds")
@@ -211,12 +216,10 @@ class Assignment(Message):
     options: Options
     loss: str
     seed: Count
-    batch_size: Count = Field(ge=1)
+    batch_size: Positive
     held_out: float = Field(ge=0, lt=1, description="fraction of its data kept for evaluation")
-    max_evaluation_samples: Count = Field(ge=1)
-    num_classes: Annotated[Count, Field(ge=1)] | None = Field(
-        description="labels are integers below this, if given"
-    )
+    max_evaluation_samples: Positive
+    num_classes: Positive | None = Field(description="labels are integers below this, if given")
     optimizer: OptimizerSpec
     carry_state: bool = Field(description="optimiser state travels with the device-side model")
 
@@ -265,7 +268,7 @@ class Ready(Message):
 
     kind: Literal["ready"] = "ready"
     run: RunId
-    num_samples: Count = Field(ge=1)
+    num_samples: Positive
     num_held_out: Count = Field(description="samples it evaluates on when asked")
     label_dtype: Literal["|u1", "<u2", "<i8", "<f4"]
     label_shape: LabelShape = Field(description="of one sample")

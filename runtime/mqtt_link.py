@@ -224,9 +224,10 @@ class MqttLink:
         self._deliver(Delivery(topic, memoryview(message.payload).toreadonly(), message.retain))
 
     def _on_register_write(
-        self, client: paho.Client, _userdata: object, sock: "paho.SocketLike"
+        self, _client: paho.Client, _userdata: object, _sock: "paho.SocketLike"
     ) -> None:
-        self._loop.add_writer(sock, self._guard, client.loop_write)
+        # The socket takes most packets at once: watching it for each would cost more than sending.
+        self._loop.call_soon(self._guard, self._write)
 
     def _on_socket_close(
         self, _client: paho.Client, _userdata: object, sock: "paho.SocketLike"
@@ -241,6 +242,13 @@ class MqttLink:
         self._client.loop_read()
         while isinstance(sock := self._client.socket(), ssl.SSLSocket) and sock.pending():
             self._client.loop_read()  # bytes that TLS has already taken off the socket
+
+    def _write(self) -> None:
+        """Send what is queued; watch the socket only if it does not take all of it."""
+        self._client.loop_write()
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket) and self._client.want_write():
+            self._loop.add_writer(sock, self._guard, self._client.loop_write)
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(1.0, self._tick)

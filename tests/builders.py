@@ -15,9 +15,11 @@ from device_agent.agent import Agent
 from device_agent.executor import open_engine
 from device_agent.facts import measure_profile
 from device_agent.workload import Workload
+from edge_coordinator.checkpoint import START, Reached
 from edge_coordinator.job import Job, prepare_job
 from edge_coordinator.job_file import load_job
-from edge_coordinator.progress import Progress, RoundDone
+from edge_coordinator.progress import Observer, Progress, RoundDone
+from edge_coordinator.record import RunDirectory
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus import Will
@@ -33,13 +35,18 @@ Shape = tuple[int, ...]
 
 @dataclass
 class Reports:
-    """An observer that keeps the reports."""
+    """An observer that keeps the reports, and a run's progress that is not written down."""
 
     rounds: list[RoundReport] = field(default_factory=list)
+    reached: Reached = START
+    saved: EdgeModel | None = None
 
     def tell(self, progress: Progress) -> None:
         if isinstance(progress, RoundDone):
             self.rounds.append(progress.report)
+
+    def save(self, model: EdgeModel, reached: Reached) -> None:
+        self.saved, self.reached = model, reached
 
 
 def random_samples(count: int, shape: Shape, *, num_classes: int, seed: int) -> Samples:
@@ -69,11 +76,20 @@ def make_job(own: Mapping[str, Samples], overrides: Mapping[str, object]) -> tup
 
 
 async def run_job(
-    own: Mapping[str, Samples], overrides: Mapping[str, object], *, broker: MemoryBroker
+    own: Mapping[str, Samples],
+    overrides: Mapping[str, object],
+    *,
+    broker: MemoryBroker,
+    progress: RunDirectory | None = None,
+    prepared: tuple[Job, EdgeModel] | None = None,
 ) -> tuple[EdgeModel, list[RoundReport]]:
-    """Run a whole job over a memory bus: the model at the end, and the reports."""
-    job, model = make_job(own, overrides)
+    """Run a whole job over a memory bus: the model at the end, and the reports.
+
+    `progress` also writes the run down; `prepared` is a job to go on with.
+    """
+    job, model = prepared or make_job(own, overrides)
     reports = Reports()
+    observers: list[Observer] = [reports, progress] if progress else [reports]
     with ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)) as compute:
         agents = [
             asyncio.create_task(serve_agent(broker, device, samples, compute))
@@ -81,7 +97,9 @@ async def run_job(
         ]
         async with broker.connect("coordinator") as bus:
             status = new_status(job.assignment.run)
-            await serve_on(bus, job, model, status=status, observers=[reports])
+            await serve_on(
+                bus, job, model, status=status, observers=observers, progress=progress or reports
+            )
         for agent in agents:
             agent.cancel()
         await asyncio.gather(*agents, return_exceptions=True)

@@ -8,28 +8,17 @@ import json
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from runtime.messages import MAX_MESSAGE_BYTES
-from runtime.tensors import CHUNK_HEADER, FrameKind
+from runtime.messages import MAX_PROFILE_BYTES
+from runtime.tensors import CHUNK_HEADER
+from tests.turn import Original
 
 _MAGIC, _VERSION, _KIND, _RUN, _ROUND, _CLUSTER, _EPOCH, _INDEX, _NUM_CHUNKS, _LENGTH = range(10)
 _TOO_BIG = {_RUN: 2**64 - 1, _ROUND: 2**32 - 1, _LENGTH: 2**64 - 1}
-_NAN = bytes.fromhex("0000c07f")
-
-
-@dataclass(frozen=True)
-class Original:
-    """A message as it was really sent."""
-
-    topic: str
-    payload: bytes
-
-    @property
-    def is_frame(self) -> bool:
-        """Whether it is a chunk of a frame."""
-        return self.topic.rsplit("/", 1)[1] in {kind.name.lower() for kind in FrameKind}
+_NAN_BYTES = bytes.fromhex("0000c07f")
 
 
 @dataclass(frozen=True)
@@ -42,6 +31,7 @@ class Mutant:
     damage: str
 
 
+Choice = TypeVar("Choice")
 Damage = Callable[[bytes, np.random.Generator], bytes]
 
 
@@ -49,16 +39,21 @@ class Mutator:
     """An endless source of mutants: equal seeds give equal mutants."""
 
     def __init__(self, originals: Sequence[Original], *, seed: int) -> None:
-        self._originals = originals
+        self._by_topic = {
+            topic: [original for original in originals if original.topic == topic]
+            for topic in dict.fromkeys(original.topic for original in originals)
+        }
         self._random = np.random.default_rng(seed)
 
     def next(self) -> Mutant:
-        """Damage a random original in a random way."""
-        original = self._originals[self._random.integers(len(self._originals))]
-        damages = _OF_CHUNKS if original.is_frame else _OF_JSON
-        damage = damages[self._random.integers(len(damages))]
+        """Damage a random original of a random topic in a random way."""
+        original = self._choose(self._choose(list(self._by_topic.values())))
+        damage = self._choose(_OF_CHUNKS if original.is_frame else _OF_JSON)
         payload = damage(original.payload, self._random)
         return Mutant(original.topic, payload, original, damage.__name__.strip("_"))
+
+    def _choose(self, choices: Sequence[Choice]) -> Choice:
+        return choices[int(self._random.integers(len(choices)))]
 
 
 # Anything
@@ -77,11 +72,11 @@ def _truncate(payload: bytes, random: np.random.Generator) -> bytes:
 
 
 def _extend(payload: bytes, random: np.random.Generator) -> bytes:
-    return payload + random.bytes(random.integers(1, 100))
+    return payload + random.bytes(int(random.integers(1, 100)))
 
 
 def _replace(_payload: bytes, random: np.random.Generator) -> bytes:
-    return random.bytes(random.integers(200))
+    return random.bytes(int(random.integers(200)))
 
 
 def _send_twice_in_one(payload: bytes, _random: np.random.Generator) -> bytes:
@@ -98,6 +93,11 @@ def _sign(head: Sequence[object], data: bytes) -> bytes:
 
 def _opened(payload: bytes) -> tuple[list[int], bytes]:
     return list(CHUNK_HEADER.unpack(payload[: CHUNK_HEADER.size])), payload[CHUNK_HEADER.size :]
+
+
+def _is_last(head: Sequence[int]) -> bool:
+    """Whether a chunk ends its frame, so that with another size it may end one of other chunks."""
+    return head[_INDEX] == head[_NUM_CHUNKS] - 1
 
 
 def _of_another_step(payload: bytes, random: np.random.Generator) -> bytes:
@@ -143,21 +143,24 @@ def _of_another_number(payload: bytes, random: np.random.Generator) -> bytes:
 
 def _cut_to_size(payload: bytes, random: np.random.Generator) -> bytes:
     head, data = _opened(payload)
+    if _is_last(head):
+        return _out_of_place(payload, random)
     return _sign(head, data[: random.integers(len(data))])
 
 
 def _grown(payload: bytes, random: np.random.Generator) -> bytes:
     head, data = _opened(payload)
-    return _sign(head, data + random.bytes(random.integers(1, 5000)))
+    if _is_last(head):
+        return _out_of_place(payload, random)
+    return _sign(head, data + random.bytes(int(random.integers(1, 5000))))
 
 
 def _with_nan(payload: bytes, random: np.random.Generator) -> bytes:
     head, data = _opened(payload)
-    num_places = len(data) // 4
-    if head[_INDEX] == 0 or num_places == 0:
+    if head[_INDEX] == 0 or _is_last(head):  # There are the body's header and labels.
         return _of_another_kind(payload, random)
-    place = 4 * int(random.integers(num_places))
-    return _sign(head, data[:place] + _NAN + data[place + 4 :])
+    place = 4 * int(random.integers(len(data) // 4))
+    return _sign(head, data[:place] + _NAN_BYTES + data[place + 4 :])
 
 
 def _of_another_type(payload: bytes, random: np.random.Generator) -> bytes:
@@ -193,19 +196,16 @@ _OF_CHUNKS: Sequence[Damage] = (
 
 _WRONG = (
     "NaN", "-Infinity", "1e999", "null", "[]", "{}", '"\\ud800"', '"\\u0000"', "-1", "1.5", "true",
-    str(2**64), str(2**63 - 1), "9" * 4000, "9" * 5000, "[" * 5000, '{"a":' * 3000, '"' + "x" * 9000,
-    '"' + "\\n" * 3000 + '"', '"' + "y" * 3000 + '"',
+    str(2**64), str(2**63 - 1), "9" * 4000, "9" * 5000, "[" * 5000, '{"a":' * 3000,
+    '"' + "x" * 9000, '"' + "\\n" * 3000 + '"', '"' + "y" * 3000 + '"',
 )  # fmt: skip
 
 
 def _with_a_wrong_value(payload: bytes, random: np.random.Generator) -> bytes:
     fields = json.loads(payload)
-    name = list(fields)[random.integers(len(fields))]
-    parts = [
-        f"{json.dumps(key)}:{_WRONG[random.integers(len(_WRONG))] if key == name else json.dumps(v)}"
-        for key, v in fields.items()
-    ]
-    return ("{" + ",".join(parts) + "}").encode()
+    texts = {name: json.dumps(value) for name, value in fields.items()}
+    texts[list(fields)[random.integers(len(fields))]] = _WRONG[random.integers(len(_WRONG))]
+    return ("{" + ",".join(f'"{name}":{text}' for name, text in texts.items()) + "}").encode()
 
 
 def _without_a_field(payload: bytes, random: np.random.Generator) -> bytes:
@@ -229,7 +229,7 @@ def _in_a_list(payload: bytes, _random: np.random.Generator) -> bytes:
 
 
 def _too_long(payload: bytes, _random: np.random.Generator) -> bytes:
-    return payload[:-1] + b" " * MAX_MESSAGE_BYTES + payload[-1:]
+    return payload[:-1] + b" " * MAX_PROFILE_BYTES + payload[-1:]
 
 
 def _of_another_run(payload: bytes, random: np.random.Generator) -> bytes:

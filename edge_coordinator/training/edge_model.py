@@ -57,6 +57,23 @@ class EdgeModel:
         """How many layers there are to cut between."""
         return len(layers_of(self.network))
 
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Every weight and buffer, and the optimiser state of every parameter, by name."""
+        tensors = {f"weights/{name}": t for name, t in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            for slot, tensor in self._state.get(parameter, {}).items():
+                tensors[f"state/{name}/{slot}"] = tensor
+        return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over a snapshot; KeyError or RuntimeError if it is of another network."""
+        weights = _below("weights/", tensors)
+        self.network.load_state_dict(weights)
+        parameters = dict(self.network.named_parameters())
+        for slot_name, tensor in _below("state/", tensors).items():
+            name, _, slot = slot_name.rpartition("/")
+            self._state[parameters[name]][slot] = tensor.clone()
+
     def turn(self, *, cut: int, round_: int, learning_rate: float) -> "Turn":
         """Cut the network for one cluster's turn; `learning_rate` is the server's."""
         device_layers, server_layers = split(self.network, cut)
@@ -145,7 +162,7 @@ class Turn:
     def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
         keys = [(self._key(device), size) for device, size in sizes.items()]
         # Random layers that we do not know draw from torch's own generator.
-        torch.manual_seed(torch_seed(keys[0][0]))
+        torch.default_generator.manual_seed(torch_seed(keys[0][0]))
         layers = self._server_side.layers
         set_dropout_keys(layers, keys)
         outputs: torch.Tensor = layers.train()(inputs)
@@ -159,6 +176,14 @@ class Turn:
             round_=self._round,
             epoch=self._epoch,
         )
+
+
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def evaluate_layers(layers: torch.nn.Module, x: np.ndarray, y: Tensor, loss: Loss) -> Evaluation:

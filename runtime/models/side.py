@@ -86,6 +86,11 @@ class Side:
         return self._state[parameter].get(slot, like)
 
 
+def warm_up() -> None:
+    """Have torch import what its first optimiser needs, some seconds' worth, ahead of time."""
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
 def build_optimizer(
     parameters: list[nn.Parameter], spec: OptimizerSpec
 ) -> torch.optim.Optimizer | None:

@@ -12,7 +12,7 @@ from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.memory import MemoryBroker
 from runtime.messages import PlanReport, RoundReport
-from tests.builders import make_job, same_bits, serve_agent, shards, weights_of
+from tests.builders import Reports, make_job, same_bits, serve_agent, shards, weights_of
 from tests.stated_profiles import Stated, StatedProfiles
 
 SETTINGS: dict[str, object] = {
@@ -60,7 +60,7 @@ async def _run(
         async with broker.connect("coordinator") as bus:
             stating = StatedProfiles(bus, stated, later or {}, later_from=1)
             status = new_status(job.assignment.run)
-            await serve_on(stating, job, model, status=status, observers=[told])
+            await serve_on(stating, job, model, status=status, observers=[told], progress=Reports())
         for agent in agents:
             agent.cancel()
         await asyncio.gather(*agents, return_exceptions=True)

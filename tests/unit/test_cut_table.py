@@ -8,7 +8,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from edge_coordinator.show_model import amount, device_round_bytes, model_table
+from edge_coordinator.amounts import amount
+from edge_coordinator.show_model import device_round_bytes, model_table
 from profiles.cuts import CutTable
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network

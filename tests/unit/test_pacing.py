@@ -65,3 +65,12 @@ async def test_two_paced_senders_do_not_wait_for_each_other() -> None:
 
 def test_a_chunk_is_never_tiny() -> None:
     assert Pacer(1.0).chunk_bytes == MIN_CHUNK_BYTES
+
+
+async def test_a_frame_of_one_chunk_is_paced_too() -> None:
+    time, broker = FakeTime(), MemoryBroker()
+    frame = Frame(FrameKind.SMASHED, StepId(1, 1, 0, 0), (np.zeros(500, np.float32),))
+    async with broker.connect("sender") as bus:
+        pacer = _pacer(time, 1e5)
+        num_bytes = await send_frame(bus, "a/b", frame, chunk_bytes=2**18, pacer=pacer)
+    assert time.now_s - 100.0 == pytest.approx(num_bytes * 8 / 1e5)

@@ -1,0 +1,89 @@
+"""Checkpoints at round boundaries: all that a run needs to go on to the same weights.
+
+Random numbers have addresses and need no state; what is left is every layer's weights, their
+optimiser state, and how far the run has come.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.errors import SettingsError
+
+_NAME = "checkpoint.safetensors"
+_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a run has come."""
+
+    round: int
+    elapsed_s: float
+
+
+START = Reached(0, 0.0)
+
+
+def save_checkpoint(directory: Path, model: EdgeModel, reached: Reached) -> None:
+    """Replace the run's checkpoint as a whole: a crash or a full disk leaves the one before."""
+    metadata = {
+        "version": _VERSION,
+        "round": str(reached.round),
+        "elapsed_s": repr(reached.elapsed_s),
+    }
+    content = save(model.snapshot(), metadata)
+    draft = directory / f"{_NAME}.new"
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(directory / _NAME)
+        _sync_folder(directory)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise SettingsError(
+            f"cannot write a checkpoint to {directory}: {error.strerror}; the one before is whole, "
+            f"go on from it with --resume {directory}"
+        ) from error
+
+
+def load_checkpoint(directory: Path, model: EdgeModel) -> Reached:
+    """Put a run's checkpoint into the model; where the run ended."""
+    path = directory / _NAME
+    if not path.exists():
+        raise SettingsError(f"{directory} holds no {_NAME}; no round of that run was finished")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise SettingsError(f"{path} is not a checkpoint: {error}") from error
+    if metadata.get("version") != _VERSION:
+        raise SettingsError(f"{path} is of version {metadata.get('version')}, not {_VERSION}")
+    _restore(model, tensors, path)
+    return Reached(int(metadata["round"]), float(metadata["elapsed_s"]))
+
+
+def _restore(model: EdgeModel, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        model.restore(tensors)
+    except (KeyError, RuntimeError) as error:
+        raise SettingsError(f"{path} is of another network than the job's: {error}") from error
+
+
+def _sync_folder(directory: Path) -> None:
+    """Make the replacement last through a power cut, where the platform can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

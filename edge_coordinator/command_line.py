@@ -1,0 +1,110 @@
+"""What `cpsl` can be told: its commands and their flags."""
+
+import argparse
+from importlib.metadata import version
+from pathlib import Path
+
+# Flag, key of the job file, metavar. Every other key goes by --set.
+JOB_FLAGS = (
+    ("devices", "devices.count", "N"),
+    ("clusters", "plan.clusters", "M"),
+    ("cluster-size", "plan.cluster_size", "K"),
+    ("cut", "plan.cut", "LAYER"),
+    ("plan", "plan.mode", "MODE"),
+    ("rounds", "training.rounds", "T"),
+    ("local-epochs", "training.local_epochs", "L"),
+    ("batch-size", "training.batch_size", "B"),
+    ("method", "training.method", "NAME"),
+    ("learning-rate", "training.server_optimizer.learning_rate", "RATE"),
+    ("model", "model.name", "NAME"),
+    ("data", "data.source", "SOURCE"),
+    ("partition", "data.partition", "HOW"),
+    ("test", "data.test", "SOURCE"),
+    ("target-accuracy", "evaluation.target_accuracy", "FRACTION"),
+    ("scenario", "devices.scenario", "NAME"),
+    ("seed", "seed", "N"),
+    ("site", "site", "NAME"),
+    ("output", "output", "DIR"),
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser; `command` of what it parses names the command."""
+    parser = argparse.ArgumentParser(
+        prog="cpsl",
+        description="Train one network across many devices by cluster-based parallel split "
+        "learning, over MQTT.",
+    )
+    parser.add_argument("--version", action="version", version=f"cpsl {version('cpsl')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    local = commands.add_parser(
+        "local",
+        help="train with local devices and a broker of its own",
+        description="Start a broker, the agents and the coordinator on this machine, and train.",
+    )
+    _add_job_flags(local)
+    local.add_argument("--broker", metavar="KIND", help="auto, mosquitto or amqtt")
+    local.set_defaults(broker_key="broker.local")
+    coordinator = commands.add_parser(
+        "coordinator",
+        help="train with the devices of a broker",
+        description="Coordinate the agents that are connected to a broker; they may come later.",
+    )
+    _add_job_flags(coordinator)
+    coordinator.add_argument("--broker", metavar="URL", help="mqtt://host[:port] or mqtts://…")
+    coordinator.add_argument(
+        "--wait", action="store_true", help="if the broker is not there, wait for it"
+    )
+    coordinator.set_defaults(broker_key="broker.url")
+    _add_model(commands.add_parser("model", help="print what each cut of a network costs"))
+    schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
+    schema.add_argument("name", nargs="?", help="which one; all if left out")
+    schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
+    _add_monitor(
+        commands.add_parser(
+            "monitor",
+            help="watch a site: devices, plan, progress",
+            description="Watch a site by what is published there: every device with its measured "
+            "figures, the plan with its reasons, predicted against measured. Publishes nothing.",
+        )
+    )
+    return parser
+
+
+def _add_job_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUNDIR", help="go on with a run from its last checkpoint"
+    )
+    for flag, key, metavar in JOB_FLAGS:
+        parser.add_argument(f"--{flag}", metavar=metavar, help=f"{key} of the job file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any key of the job file, as in --set training.schedule.name=cosine",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="built-in name, or package.module:factory")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="B")
+    parser.add_argument("--local-epochs", type=int, default=1, metavar="L")
+
+
+def _add_monitor(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--broker",
+        default="mqtt://127.0.0.1",
+        metavar="URL",
+        help="mqtt://[user:password@]host[:port] or mqtts://… (this machine's)",
+    )
+    add("--site", default="default", metavar="NAME", help="that of the coordinator and the agents")
+    add("--once", action="store_true", help="print it once; fails if there is nothing")
+    add("--json", action="store_true", help="a line of JSON for every change")
+    add("--cafile", type=Path, help="whom to trust, for mqtts")
+    add("--certfile", type=Path, help="client certificate")
+    add("--keyfile", type=Path, help="its key")

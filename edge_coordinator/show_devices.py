@@ -1,0 +1,96 @@
+"""The devices of a site as a table, from 80 columns upwards."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from edge_coordinator.amounts import amount, duration, short_seconds
+from edge_coordinator.site_state import Activity, DeviceView, Presence
+from runtime.messages import ComputeProfile, LinkProfile, PhaseSeconds, as_words
+
+_WIDE = 110
+_ENGINE_WIDTH = 6
+_OTHERS_WIDTH, _WIDE_OTHERS_WIDTH = 72, 95
+"""Columns that a line takes beside the device's name."""
+_SHORTER = {"onnxruntime": "onnx"}
+_STYLES = {Presence.ONLINE: "green", Presence.STALE: "yellow", Presence.OFFLINE: "red"}
+
+
+@dataclass(frozen=True)
+class _Column:
+    header: str
+    """Two lines: what, and its unit."""
+    cell: Callable[[DeviceView], str]
+    needs_width: bool = False
+
+
+def _compute(show: Callable[[ComputeProfile], str]) -> Callable[[DeviceView], str]:
+    return lambda view: show(view.profile.compute) if view.profile and view.profile.compute else "-"
+
+
+def _link(show: Callable[[LinkProfile], str]) -> Callable[[DeviceView], str]:
+    return lambda view: show(view.profile.link) if view.profile and view.profile.link else "-"
+
+
+def _age(seconds: float | None) -> str:
+    return "-" if seconds is None else duration(seconds)
+
+
+def _load(view: DeviceView) -> str:
+    load = view.profile.load_fraction if view.profile is not None else None
+    return "-" if load is None else f"{load:.0%}"
+
+
+def _sum(phases: PhaseSeconds | None) -> str:
+    return "-" if phases is None else short_seconds(sum(phases.model_dump().values()))
+
+
+_COLUMNS = (
+    _Column("fwd\nFLOPS", _compute(lambda compute: amount(compute.forward_flop_per_s))),
+    _Column("back\nFLOPS", _compute(lambda c: amount(c.backward_flop_per_s)), needs_width=True),
+    _Column("\nage", lambda view: _age(view.ages.compute_s)),
+    _Column("up\nbit/s", _link(lambda link: amount(link.up_bps))),
+    _Column("down\nbit/s", _link(lambda link: amount(link.down_bps))),
+    _Column("round\ntrip", _link(lambda link: short_seconds(link.round_trip_s))),
+    _Column("\nage", lambda view: _age(view.ages.link_s)),
+    _Column("free\nbytes", lambda v: amount(v.profile.free_memory_bytes) if v.profile else "-"),
+    _Column("\nload", _load, needs_width=True),
+    _Column("\nage", lambda view: _age(view.ages.facts_s)),
+    _Column("\ncl", lambda view: "-" if view.cluster is None else str(view.cluster + 1)),
+    _Column("of\nlink", lambda view: "-" if view.share is None else f"{view.share:.0%}"),
+    _Column("epoch\nplan", lambda view: _sum(view.predicted), needs_width=True),
+    _Column("epoch\ntook", lambda view: _sum(view.measured), needs_width=True),
+)
+
+
+def device_table(devices: Sequence[DeviceView], *, width: int) -> Table:
+    """Show a row for each device; with more room, more columns."""
+    is_wide = width >= _WIDE
+    columns = [column for column in _COLUMNS if is_wide or not column.needs_width]
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    name_width = width - (_WIDE_OTHERS_WIDTH if is_wide else _OTHERS_WIDTH)
+    table.add_column("\ndevice", no_wrap=True, max_width=max(6, name_width))
+    table.add_column("\nstate", no_wrap=True)
+    table.add_column("\nengine", no_wrap=True, max_width=_ENGINE_WIDTH)
+    for column in columns:
+        table.add_column(column.header, justify="right", no_wrap=True)
+    table.add_column("\nphase", no_wrap=True)
+    for view in devices:
+        table.add_row(
+            Text(view.device, style="" if view.presence is Presence.ONLINE else "dim"),
+            Text(view.presence, style=_STYLES[view.presence]),
+            Text(as_words(_SHORTER.get(view.engine, view.engine)) or "-"),
+            *(Text(column.cell(view)) for column in columns),
+            Text(view.activity, style="bold" if view.activity is Activity.TRAINS else "dim"),
+        )
+    return table
+
+
+def more_devices(hidden: Sequence[DeviceView]) -> Text:
+    """Say what there is no room for."""
+    counts = Counter(view.presence for view in hidden)
+    by_state = ", ".join(f"{counts[p]} {p}" for p in Presence if counts[p])
+    return Text(f"and {len(hidden)} more ({by_state}): make the window higher", style="dim")

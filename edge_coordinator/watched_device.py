@@ -1,0 +1,83 @@
+"""One device, from what it publishes of itself."""
+
+from dataclasses import dataclass
+
+from edge_coordinator.site_state import Ages
+from runtime.errors import MalformedMessageError
+from runtime.messages import (
+    ComputeProfile,
+    DeviceMetrics,
+    DeviceProfile,
+    DeviceStatus,
+    LinkProfile,
+)
+
+LEAVES = ("status", "profile", "metrics")
+"""What a device publishes of itself, below its own topic."""
+
+_CLOCK_TOLERANCE_S = 60.0
+
+
+@dataclass
+class WatchedDevice:
+    """The last of each message of one device."""
+
+    device: str
+    status: DeviceStatus | None = None
+    profile: DeviceProfile | None = None
+    metrics: DeviceMetrics | None = None
+    clock_ahead_s: float = 0.0
+    """How far its clock is ahead of ours, if by more than a message may be on its way."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of it is known (any more)."""
+        return (self.status, self.profile, self.metrics) == (None, None, None)
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether it, or its last will, says so."""
+        return self.status is not None and self.status.state == "offline"
+
+    def take(self, leaf: str, payload: bytes, *, retained: bool, now_s: float) -> None:
+        """Take a message; an empty one takes back what was retained."""
+        match leaf:
+            case "status":
+                self._take_status(DeviceStatus.decode(payload) if payload else None)
+            case "profile":
+                profile = DeviceProfile.decode(payload) if payload else None
+                self._take_profile(profile, retained=retained, now_s=now_s)
+            case "metrics":
+                self.metrics = DeviceMetrics.decode(payload)
+
+    def ages(self, now_s: float) -> Ages:
+        """Tell how old its figures are, by its own clock where that is far from ours."""
+        profile = self.profile
+        if profile is None:
+            return Ages()
+        its_now_s = now_s + self.clock_ahead_s
+        return Ages(
+            facts_s=max(0.0, its_now_s - profile.measured_at_unix_s),
+            compute_s=_age_s(profile.compute, its_now_s),
+            link_s=_age_s(profile.link, its_now_s),
+        )
+
+    def _take_status(self, status: DeviceStatus | None) -> None:
+        """Take a status; the last will of an earlier session says nothing about this one."""
+        before = self.status
+        if status is not None and before is not None and status.session != before.session:
+            self.status = before if status.state == "offline" else status
+        else:
+            self.status = status
+
+    def _take_profile(self, profile: DeviceProfile | None, *, retained: bool, now_s: float) -> None:
+        if profile is not None and profile.device != self.device:
+            raise MalformedMessageError(f"it is the profile of {profile.device}")
+        self.profile = profile
+        if profile is not None and not retained:
+            ahead_s = profile.measured_at_unix_s - now_s
+            self.clock_ahead_s = ahead_s if abs(ahead_s) > _CLOCK_TOLERANCE_S else 0.0
+
+
+def _age_s(measured: ComputeProfile | LinkProfile | None, now_s: float) -> float | None:
+    return None if measured is None else max(0.0, now_s - measured.measured_at_unix_s)

@@ -1,0 +1,67 @@
+"""What a checkpoint keeps, and what a broken one does not break."""
+
+from pathlib import Path
+
+import pytest
+
+from edge_coordinator.checkpoint import START, Reached, load_checkpoint, save_checkpoint
+from edge_coordinator.record import RunDirectory
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.errors import SettingsError
+from runtime.memory import MemoryBroker
+from tests.builders import make_job, run_job, same_bits, shards, weights_of
+
+SETTINGS: dict[str, object] = {
+    "model.name": "mlp",
+    "plan.cut": "relu1",
+    "plan.clusters": 2,
+    "training.server_optimizer.name": "adamw",
+}
+
+
+async def _trained(path: Path, *, rounds: int, resume: bool) -> EdgeModel:
+    """Train up to a round, from the start or from the directory's checkpoint."""
+    own, settings = shards((40, 20, 30), (1, 28, 28)), SETTINGS | {"training.rounds": rounds}
+    if not resume:
+        model, _ = await run_job(own, settings, broker=MemoryBroker(), progress=RunDirectory(path))
+        return model
+    job, model = make_job(own, settings)
+    directory = RunDirectory.resume(path, model)
+    await run_job(own, settings, broker=MemoryBroker(), progress=directory, prepared=(job, model))
+    return model
+
+
+async def test_a_run_resumed_from_a_checkpoint_ends_in_the_same_bits(tmp_path: Path) -> None:
+    undisturbed = await _trained(tmp_path, rounds=4, resume=False)
+    (tmp_path / "two").mkdir()
+    await _trained(tmp_path / "two", rounds=2, resume=False)
+    resumed = await _trained(tmp_path / "two", rounds=4, resume=True)
+    assert same_bits(weights_of(undisturbed), weights_of(resumed))
+    assert (tmp_path / "two" / "rounds.jsonl").read_text().count("\n") == 4
+
+
+def test_a_checkpoint_cut_short_leaves_the_one_before_usable(tmp_path: Path) -> None:
+    _, model = make_job(shards((40,), (1, 28, 28)), SETTINGS | {"plan.clusters": 1})
+    save_checkpoint(tmp_path, model, Reached(3, 1.5))
+    draft = tmp_path / "checkpoint.safetensors.new"
+    draft.write_bytes((tmp_path / "checkpoint.safetensors").read_bytes()[:1000])
+    assert load_checkpoint(tmp_path, model) == Reached(3, 1.5)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"garbage" * 100])
+def test_a_checkpoint_that_cannot_be_used_is_one_sentence(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    _, model = make_job(shards((40,), (1, 28, 28)), SETTINGS | {"plan.clusters": 1})
+    if content is not None:
+        (tmp_path / "checkpoint.safetensors").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"checkpoint\.safetensors"):
+        load_checkpoint(tmp_path, model)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    _, lenet = make_job(shards((40,), (1, 28, 28)), {"plan.clusters": 1})
+    _, mlp = make_job(shards((40,), (1, 28, 28)), SETTINGS | {"plan.clusters": 1})
+    save_checkpoint(tmp_path, lenet, START)
+    with pytest.raises(SettingsError, match="another network"):
+        load_checkpoint(tmp_path, mlp)

@@ -1,0 +1,269 @@
+"""The device's half of the conversation, sentence by sentence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from runtime.errors import UnexpectedEventError
+from runtime.messages import MAX_WORDS, Join, Joined, Refused, Stop
+from runtime.protocol.device import DeviceSession, Phase
+from runtime.protocol.events import (
+    CollectWeights,
+    CommandArrived,
+    DeviceCommand,
+    DeviceEvent,
+    DeviceLost,
+    ForwardDone,
+    FrameArrived,
+    LoadModel,
+    OpenPass,
+    PassOpened,
+    Predict,
+    Prepare,
+    Prepared,
+    RunBackward,
+    RunForward,
+    SendFrame,
+    SendReply,
+    TrainLocally,
+    WeightsCollected,
+    WorkFailed,
+)
+from runtime.tensors import Frame, FrameKind, StepId, Tensor, spec_of
+from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
+
+W: Tensor = np.arange(4, dtype=np.float32)
+SPEC = spec_of(W)
+MODEL = FrameArrived("", Frame(FrameKind.MODEL, step_at(0), (W,)))
+GRADIENTS = [
+    FrameArrived("", Frame(FrameKind.GRADIENT, step_at(epoch), (W + epoch,))) for epoch in (0, 1)
+]
+ASSIGNED, JOINING = CommandArrived(ASSIGNMENT), CommandArrived(JOIN)
+EVALUATION = JOIN.model_copy(update={"purpose": "evaluate", "local_epochs": 1, "cluster": 0xFFFF})
+LOCALLY = JOIN.model_copy(update={"purpose": "train_locally"})
+
+
+def _opened(join: Join) -> PassOpened:
+    return PassOpened(join, (SPEC,), (SPEC,))
+
+
+TO_JOINED: Sequence[DeviceEvent] = (ASSIGNED, Prepared(READY), JOINING, _opened(JOIN))
+TO_GRADIENT = (*TO_JOINED, MODEL, ForwardDone(step_at(0), (W,)))
+TO_WEIGHTS = (
+    *TO_GRADIENT,
+    GRADIENTS[0],
+    ForwardDone(step_at(1), (W,)),
+    GRADIENTS[1],
+    WeightsCollected(step_at(1), (W,)),
+)
+
+
+def _after(events: Sequence[DeviceEvent]) -> DeviceSession:
+    session = DeviceSession()
+    for event in events:
+        session.handle(event)
+    return session
+
+
+def _state_of(session: DeviceSession) -> dict[str, object]:
+    return dict(vars(session))
+
+
+def test_a_turn_of_two_epochs_is_these_sentences() -> None:
+    session = DeviceSession()
+    said: list[list[DeviceCommand]] = [session.handle(event) for event in TO_WEIGHTS]
+    first, second = step_at(0), step_at(1)
+    smashed = [Frame(FrameKind.SMASHED, step, (W,)) for step in (first, second)]
+    assert said == [
+        [Prepare(ASSIGNMENT)],
+        [SendReply(READY)],
+        [OpenPass(JOIN)],
+        [SendReply(JOINED)],
+        [LoadModel((W,)), RunForward(first)],
+        [SendFrame(smashed[0])],
+        [RunBackward(GRADIENTS[0].frame.tensors), RunForward(second)],
+        [SendFrame(smashed[1])],
+        [RunBackward(GRADIENTS[1].frame.tensors), CollectWeights(second)],
+        [SendFrame(Frame(FrameKind.WEIGHTS, second, (W,)))],
+    ]
+    assert session.phase is Phase.FINISHED
+    assert session.num_stale == 0
+
+
+def test_an_evaluation_predicts_once_and_ends() -> None:
+    session = _after([ASSIGNED, Prepared(READY)])
+    step = StepId(RUN, ROUND, 0xFFFF, 0)
+    assert session.handle(CommandArrived(EVALUATION)) == [OpenPass(EVALUATION)]
+    session.handle(_opened(EVALUATION))
+    model = FrameArrived("", Frame(FrameKind.MODEL, step, (W,)))
+    assert session.handle(model) == [LoadModel((W,)), Predict(step)]
+    outputs = Frame(FrameKind.SMASHED, step, (W,))
+    assert session.handle(ForwardDone(step, (W,))) == [SendFrame(outputs)]
+    assert session.phase is Phase.FINISHED
+
+
+def test_local_training_answers_a_model_with_the_weights_of_the_last_epoch() -> None:
+    session = _after([ASSIGNED, Prepared(READY), CommandArrived(LOCALLY), _opened(LOCALLY)])
+    assert session.handle(MODEL) == [LoadModel((W,)), TrainLocally(step_at(1))]
+    weights = Frame(FrameKind.WEIGHTS, step_at(1), (W,))
+    assert session.handle(WeightsCollected(step_at(1), (W,))) == [SendFrame(weights)]
+
+
+@pytest.mark.parametrize(
+    ("before", "request_"),
+    [
+        (TO_WEIGHTS[:2], ASSIGNED),
+        (TO_WEIGHTS[:4], JOINING),
+        (TO_WEIGHTS[:6], MODEL),
+        (TO_WEIGHTS[:8], GRADIENTS[0]),
+        (TO_WEIGHTS, GRADIENTS[1]),
+        (TO_WEIGHTS, JOINING),
+        (TO_WEIGHTS, ASSIGNED),
+    ],
+)
+def test_a_repeated_request_gets_the_same_answer(
+    before: Sequence[DeviceEvent], request_: DeviceEvent
+) -> None:
+    session = _after(before)
+    state = _state_of(session)
+    [answer] = session.handle(request_)
+    [again] = session.handle(request_)
+    match answer, again:
+        case SendFrame(first), SendFrame(second):
+            assert first is second
+        case SendReply(first), SendReply(second):
+            assert first == second
+        case _:
+            raise AssertionError(answer)
+    assert _state_of(session) == state
+
+
+@pytest.mark.parametrize(
+    ("before", "request_"),
+    [
+        (TO_WEIGHTS[:1], ASSIGNED),
+        (TO_WEIGHTS[:3], JOINING),
+        (TO_WEIGHTS[:5], MODEL),
+        (TO_WEIGHTS[:7], GRADIENTS[0]),
+        (TO_WEIGHTS[:9], GRADIENTS[1]),
+    ],
+)
+def test_a_repeat_while_the_device_is_at_work_is_silence(
+    before: Sequence[DeviceEvent], request_: DeviceEvent
+) -> None:
+    session = _after(before)
+    state = _state_of(session)
+    assert session.handle(request_) == []
+    assert _state_of(session) == state
+
+
+def _frame(kind: FrameKind, *, run: int = RUN, round_: int = ROUND, epoch: int = 0) -> FrameArrived:
+    return FrameArrived("", Frame(kind, StepId(run, round_, CLUSTER, epoch), (W,)))
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        CommandArrived(JOIN.model_copy(update={"round": ROUND - 1})),
+        CommandArrived(JOIN.model_copy(update={"cluster": CLUSTER - 1})),
+        CommandArrived(JOIN.model_copy(update={"run": RUN + 1})),
+        CommandArrived(Stop(run=RUN + 1)),
+        _frame(FrameKind.MODEL, run=RUN + 1),
+        _frame(FrameKind.MODEL, round_=ROUND - 1),
+        _frame(FrameKind.MODEL, epoch=1),
+        _frame(FrameKind.GRADIENT, round_=ROUND - 1),
+        _frame(FrameKind.GRADIENT, round_=ROUND + 1),
+        _frame(FrameKind.GRADIENT, epoch=2),
+        _frame(FrameKind.SMASHED),
+    ],
+)
+@pytest.mark.parametrize("num_before", range(3, len(TO_WEIGHTS) + 1))
+def test_what_is_of_another_run_round_or_step_is_counted_and_dropped(
+    num_before: int, stale: DeviceEvent
+) -> None:
+    session = _after(TO_WEIGHTS[:num_before])
+    state = _state_of(session)
+    assert session.handle(stale) == []
+    assert _state_of(session) == state | {"num_stale": 1}
+
+
+def test_shapes_are_asked_for_only_while_their_frame_may_come() -> None:
+    asked = {(FrameKind.MODEL, 0): [4, 5, 6], (FrameKind.GRADIENT, 0): [6, 7, 8]}
+    asked[FrameKind.GRADIENT, 1] = [8, 9, 10]
+    for (kind, epoch), whiles in asked.items():
+        for num_events in range(len(TO_WEIGHTS) + 1):
+            session = _after(TO_WEIGHTS[:num_events])
+            expected = (SPEC,) if num_events in whiles else None
+            assert session.asked_for(kind, step_at(epoch)) == expected, (kind, epoch, num_events)
+
+
+def test_a_late_duplicate_join_does_not_open_its_turn_again() -> None:
+    following = JOIN.model_copy(update={"round": ROUND + 1})
+    session = _after([*TO_WEIGHTS, CommandArrived(following), _opened(following)])
+    state = _state_of(session)
+    assert session.handle(JOINING) == []
+    assert session.handle(MODEL) == []
+    assert _state_of(session) == state | {"num_stale": 2}
+
+
+def test_a_join_interrupts_the_turn_before_and_its_late_work_is_forgotten() -> None:
+    following = JOIN.model_copy(update={"round": ROUND + 1})
+    session = _after([*TO_JOINED, MODEL])
+    assert session.handle(CommandArrived(following)) == [OpenPass(following)]
+    state = _state_of(session)
+    assert session.handle(ForwardDone(step_at(0), (W,))) == []
+    assert session.handle(_opened(JOIN)) == []
+    assert _state_of(session) == state
+    joined = Joined(run=RUN, round=ROUND + 1, cluster=CLUSTER)
+    assert session.handle(_opened(following)) == [SendReply(joined)]
+
+
+def test_stop_ends_the_run_and_the_same_assignment_begins_anew() -> None:
+    session = _after(TO_GRADIENT)
+    assert session.handle(CommandArrived(Stop(run=RUN))) == []
+    assert session.phase is Phase.UNASSIGNED
+    assert session.handle(GRADIENTS[0]) == []
+    assert session.handle(JOINING) == []
+    assert session.num_stale == 2
+    assert session.handle(ASSIGNED) == [Prepare(ASSIGNMENT)]
+    assert session.handle(Prepared(READY)) == [SendReply(READY)]
+
+
+def test_an_assignment_of_another_run_replaces_the_present_one() -> None:
+    other = ASSIGNMENT.model_copy(update={"run": RUN + 1})
+    session = _after(TO_GRADIENT)
+    assert session.handle(CommandArrived(other)) == [Prepare(other)]
+    assert session.handle(Prepared(READY)) == []
+    assert session.handle(ForwardDone(step_at(0), (W,))) == []
+    ready = READY.model_copy(update={"run": RUN + 1})
+    assert session.handle(Prepared(ready)) == [SendReply(ready)]
+    assert session.join is None
+
+
+def test_failed_work_is_refused_in_words_that_can_be_sent_and_may_be_asked_for_again() -> None:
+    session = _after(TO_GRADIENT)
+    reason = "no such file: \udcff\x1b[2J\n" + "x" * 10_000
+    [reply] = session.handle(WorkFailed(RUN, reason))
+    assert isinstance(reply, SendReply)
+    assert isinstance(reply.message, Refused)
+    assert reply.message.reason.isprintable()
+    assert len(reply.message.reason) == MAX_WORDS
+    assert Refused.decode(reply.message.encode()) == reply.message
+    assert session.handle(ASSIGNED) == [Prepare(ASSIGNMENT)]
+
+
+def test_failed_work_of_another_run_is_nobodys_business() -> None:
+    session = _after(TO_GRADIENT)
+    state = _state_of(session)
+    assert session.handle(WorkFailed(RUN + 1, "too late")) == []
+    assert _state_of(session) == state
+
+
+@pytest.mark.parametrize("num_before", range(len(TO_WEIGHTS) + 1))
+def test_what_is_not_allowed_raises_and_changes_nothing(num_before: int) -> None:
+    session = _after(TO_WEIGHTS[:num_before])
+    state = _state_of(session)
+    with pytest.raises(UnexpectedEventError, match=session.phase.name):
+        session.handle(DeviceLost("d0", "of the other half"))  # type: ignore[arg-type]
+    assert _state_of(session) == state
