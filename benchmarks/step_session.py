@@ -175,6 +175,7 @@ class Session:
             [Member(device, self._readies[device], size) for device in self._devices],
             joins=dict.fromkeys(self._devices, join),
             smashed_shape=self.job.smashed_shape(join.cut),
+            num_classes=None,
         )
         before, start_s = side.core_times(), perf_counter()
         await cluster.join()

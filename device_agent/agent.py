@@ -89,6 +89,8 @@ class Agent:
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
         self._cluster_topic = ""
         self._pacer: Pacer | None = None
+        self._opening = asyncio.Lock()
+        self._sending: Frame | None = None
         self._turn = TurnMeter()
         self._complaints: set[str] = set()
 
@@ -212,18 +214,28 @@ class Agent:
             case SendReply(message):
                 self._start(self._publish(self._topics.up(self._device, "reply"), message))
             case SendFrame(frame):
-                self._start(self._send(frame))
+                # A slow upload is asked for again before it is through: once is enough.
+                if frame is not self._sending:
+                    self._sending = frame
+                    self._start(self._send(frame))
 
     async def _open(self, join: Join) -> None:
-        topic = self._topics.cluster_model(join.cluster)
-        if topic != self._cluster_topic:
-            if self._cluster_topic:
-                await self._bus.unsubscribe(self._cluster_topic)
-            self._cluster_topic = topic
-            await self._bus.subscribe(topic)
-        self._turn = TurnMeter()
-        self._pacer = Pacer(join.up_share_bps) if join.up_share_bps is not None else None
-        await self._work(partial(self._workload.open, join), join.run)
+        async with self._opening:
+            if join != self._session.join:
+                return  # Another one came while this one waited.
+            await self._listen_to(self._topics.cluster_model(join.cluster))
+            self._turn = TurnMeter()
+            share_bps = join.up_share_bps
+            self._pacer = Pacer(share_bps) if share_bps is not None else None
+            await self._work(partial(self._workload.open, join), join.run)
+
+    async def _listen_to(self, topic: str) -> None:
+        if topic == self._cluster_topic:
+            return
+        if self._cluster_topic:
+            await self._bus.unsubscribe(self._cluster_topic)
+        self._cluster_topic = topic
+        await self._bus.subscribe(topic)
 
     async def _work(self, do: Callable[[], DeviceEvent], run: int | None = None) -> None:
         join = self._session.join
@@ -244,6 +256,7 @@ class Agent:
         num_bytes = await send_frame(
             self._bus, topic, frame, chunk_bytes=self._chunk_bytes, pacer=self._pacer
         )
+        self._sending = None if self._sending is frame else self._sending
         seconds = perf_counter() - start_s
         self._turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
         if self._pacer is None:  # A paced upload shows the share, not the link.

@@ -63,6 +63,11 @@ def make_shard(device: str, assignment: Assignment, x: NDArray[np.float32], y: T
 def pack_labels(y: Tensor, *, num_classes: int | None, device: str) -> Tensor:
     """Labels in the smallest type that holds them; targets that are no classes as float32."""
     if not np.issubdtype(y.dtype, np.integer):
+        if num_classes is not None:
+            raise SettingsError(
+                f"device {device} has labels of type {y.dtype}; the job's are whole numbers "
+                f"below {num_classes}"
+            )
         return y.astype("<f4")
     if num_classes is None:
         return y.astype("<i8")

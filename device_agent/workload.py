@@ -122,6 +122,8 @@ class Workload:
         start_s = perf_counter()
         smashed = self._executor.forward(x, dropout_key=self._key(step))
         self.forward_s += perf_counter() - start_s
+        if not np.isfinite(smashed).all():
+            raise SettingsError("its smashed data are no longer finite: training diverged")
         return smashed, y
 
     def _backward(self, gradient: tuple[Tensor, ...]) -> None:

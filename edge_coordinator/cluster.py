@@ -33,12 +33,14 @@ class RemoteCluster:
         *,
         joins: Mapping[str, Join],
         smashed_shape: tuple[int, ...],
+        num_classes: int | None,
     ) -> None:
         """`joins` is what each member is asked to take part in; all of one turn."""
         self._conversation = conversation
         self._members = {member.device: member for member in members}
         self._joins = joins
         self._smashed_shape = smashed_shape
+        self._num_classes = num_classes
         self._purpose = next(iter(joins.values())).purpose
         self._local_epochs = next(iter(joins.values())).local_epochs
         self._exchange: Exchange | None = None
@@ -124,7 +126,7 @@ class RemoteCluster:
         if kind is FrameKind.SMASHED:
             smashed = TensorSpec("<f4", (member.batch_size, *self._smashed_shape))
             labels = (member.batch_size, *member.ready.label_shape)
-            return smashed, TensorSpec(member.ready.label_dtype, labels)
+            return smashed, TensorSpec(member.ready.label_dtype, labels, self._num_classes)
         return (
             (*self._device_side, _LOSS) if self._purpose == "train_locally" else self._device_side
         )

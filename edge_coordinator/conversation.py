@@ -34,6 +34,8 @@ from runtime.topics import DeviceTopic, Topics
 
 GRACE_S = 3.0
 """How long a device whose connection broke may take to come back before it counts as lost."""
+MAX_WAITING_REPLIES = 16
+"""Replies of one device that nobody has looked at yet; more are dropped."""
 REPEAT_AFTER_S = 5.0
 """Silence after which a request is repeated; the pause grows with every repeat."""
 
@@ -149,20 +151,23 @@ class Conversation:
         """Expect answers from now on; those to the exchange before are stale."""
         self._exchange = Exchange(gathering, ask_again, patience_s=self._patience_s)
         for device in gathering.missing:
-            if device not in self.registry.available and device not in self._grace:
+            if device not in self.registry.ready and device not in self._grace:
                 self._post(DeviceLost(device, "is not there any more"))
         return self._exchange
 
     async def _request(self, device: str, message: Request) -> Ready | Joined | LinkMeasured:
-        queue = self._replies[device] = asyncio.Queue()
+        queue = self._replies[device] = asyncio.Queue(MAX_WAITING_REPLIES)
         pause_s, waited_s = REPEAT_AFTER_S, 0.0
-        while waited_s < self._patience_s:
-            await self._command(device, message)
-            try:
-                async with asyncio.timeout(pause_s):
-                    return await self._answer(device, message, queue)
-            except TimeoutError:
-                waited_s, pause_s = waited_s + pause_s, pause_s * 2
+        try:
+            while waited_s < self._patience_s:
+                await self._command(device, message)
+                try:
+                    async with asyncio.timeout(pause_s):
+                        return await self._answer(device, message, queue)
+                except TimeoutError:
+                    waited_s, pause_s = waited_s + pause_s, pause_s * 2
+        finally:
+            del self._replies[device]
         raise DeviceGoneError(f"no answer to {message.kind} within {waited_s:.0f} s")
 
     async def _answer(
@@ -223,9 +228,7 @@ class Conversation:
                 self.registry.note_metrics(topic.device, metrics)
                 self.learnt.set()
             case "up/reply":
-                reply = decode_reply(delivery.payload)
-                if topic.device in self._replies:
-                    self._replies[topic.device].put_nowait(reply)
+                self._reply(topic.device, decode_reply(delivery.payload))
             case "up/probe" if topic.device in self._echoes:
                 self._echoes[topic.device].receive(delivery.payload)
             case "up/smashed":
@@ -233,16 +236,32 @@ class Conversation:
             case "up/weights":
                 self._frame(topic.device, FrameKind.WEIGHTS, delivery.payload)
 
+    def _reply(self, device: str, reply: AnyReply) -> None:
+        """Hand a reply to whoever waits for it; a refusal amid a turn loses the device at once."""
+        queue = self._replies.get(device)
+        if queue is not None and not queue.full():
+            queue.put_nowait(reply)
+        elif queue is None and isinstance(reply, Refused) and reply.run == self.run:
+            if device in self.registry.ready:
+                self.registry.refusals[device] = reply.reason
+                self._lose(device, reply.reason)
+        else:
+            self.dropped[device] += 1
+
     def _frame(self, device: str, kind: FrameKind, payload: memoryview) -> None:
         if device not in self.registry.records:
             self.dropped[device] += 1
             return
         if device not in self._inboxes:
             self._inboxes[device] = FrameInbox(partial(self._asked_for, device))
+        inbox = self._inboxes[device]
         self.up_bytes += len(payload)
-        frame = self._inboxes[device].feed(payload, kind=kind)
+        num_stale = inbox.num_stale
+        frame = inbox.feed(payload, kind=kind)
         if frame is not None:
             self._post(FrameArrived(device, frame))
+        elif self._exchange is not None and inbox.num_stale == num_stale:
+            self._exchange.note_chunk()
 
     def _asked_for(self, device: str, kind: FrameKind, step: StepId) -> Sequence[TensorSpec] | None:
         gathering = self._exchange.gathering if self._exchange else None
@@ -265,12 +284,16 @@ class Conversation:
                 self._lose(device, "was restarted")
             case Change.ARRIVED if self.registry.records[device].ready is None:
                 self._lose(device, "was restarted")  # Whoever it was before.
-            case Change.ARRIVED:
+            case Change.ARRIVED if self._is_missing(device):
                 self._post(Overdue())
 
     def _lose(self, device: str, reason: str) -> None:
         self._grace.pop(device, None)
-        self._post(DeviceLost(device, reason))
+        if self._is_missing(device):
+            self._post(DeviceLost(device, reason))
+
+    def _is_missing(self, device: str) -> bool:
+        return self._exchange is not None and device in self._exchange.gathering.missing
 
     def _post(self, event: GatheringEvent) -> None:
         if self._exchange is not None:
@@ -291,12 +314,17 @@ class Exchange:
         self._patience_s = patience_s
         self.answered_at_s: dict[str, float] = {}
         self._events: asyncio.Queue[GatheringEvent] = asyncio.Queue()
+        self._is_under_way = False
 
     def post(self, event: GatheringEvent) -> None:
         """Take an event, to be handled in order."""
         if isinstance(event, FrameArrived):
             self.answered_at_s.setdefault(event.device, time.monotonic())
         self._events.put_nowait(event)
+
+    def note_chunk(self) -> None:
+        """Take note that part of an answer came: that device is slow, not silent."""
+        self._is_under_way = True
 
     async def gathered(self) -> Gathered:
         """Wait until every device has answered, is lost, or has been silent for too long."""
@@ -306,10 +334,14 @@ class Exchange:
                 async with asyncio.timeout(pause_s):
                     event = await self._events.get()
             except TimeoutError:
+                if self._is_under_way:
+                    self._is_under_way, silent_s = False, 0.0
+                    continue
                 silent_s, pause_s = silent_s + pause_s, pause_s * 2
                 event = Overdue()
             else:
-                silent_s, pause_s = 0.0, REPEAT_AFTER_S
+                if not isinstance(event, Overdue):
+                    silent_s, pause_s = 0.0, REPEAT_AFTER_S
             events = [event] if silent_s < self._patience_s else self._give_up(silent_s)
             for one in events:
                 result = await self._handle(one)

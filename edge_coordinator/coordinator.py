@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,6 +83,8 @@ class Coordinator:
         self._registry = conversation.registry
         self._observers = observers
         self._progress = progress
+        self._turn_numbers = itertools.count()
+        """Of the turns of this round: one that is tried again is another turn."""
 
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
@@ -98,6 +101,7 @@ class Coordinator:
             await worker.do(partial(self._progress.save, self._model, reached))
             is_over = self._job.is_over(report)
             round_ += 1
+            self._turn_numbers = itertools.count()
         await asyncio.gather(*(self._conversation.stop(device) for device in self._registry.ready))
 
     def _tell(self, progress: Progress) -> None:
@@ -121,6 +125,7 @@ class Coordinator:
             with contextlib.suppress(TimeoutError):  # One that was silent may answer now.
                 async with asyncio.timeout(ASK_AGAIN_S):
                     await self._conversation.changed.wait()
+            self._registry.silent.clear()
 
     async def _admit(self) -> None:
         """Assign the job to every device that is there and has not answered yet."""
@@ -133,6 +138,7 @@ class Coordinator:
             await self._conversation.assign(device, self._job.assignment)
         except DeviceGoneError as error:
             log.warning("%s does not take part: %s", device, error)
+            self._registry.silent.add(device)
 
     # One round
 
@@ -196,10 +202,7 @@ class Coordinator:
     async def _train(self, round_: int, planned: PlannedRound, worker: EdgeWorker) -> Trained:
         """First parallel, then sequential: the clusters' turns, one after another."""
         plan, trained = planned.plan, Trained()
-        clusters = [
-            self._cluster(round_, index, cluster, planned)
-            for index, cluster in enumerate(plan.clusters)
-        ]
+        clusters = [self._cluster(round_, cluster, planned) for cluster in plan.clusters]
         await asyncio.gather(*(cluster.join() for cluster in clusters))
         for cluster, edge in self._turns(round_, plan, clusters, worker):
             metered = MeteredCluster(cluster)
@@ -228,13 +231,11 @@ class Coordinator:
             )
             yield cluster, worker.edge(turn)
 
-    def _cluster(
-        self, round_: int, index: int, cluster: ClusterPlan, planned: PlannedRound
-    ) -> RemoteCluster:
+    def _cluster(self, round_: int, cluster: ClusterPlan, planned: PlannedRound) -> RemoteCluster:
         join = Join(
             run=self._conversation.run,
             round=round_,
-            cluster=index,
+            cluster=next(self._turn_numbers),
             purpose="train_locally" if self._job.is_local else "train",
             cut=planned.plan.cut,
             local_epochs=self._job.local_epochs,
@@ -260,6 +261,7 @@ class Coordinator:
                 for device in devices
             },
             smashed_shape=self._job.smashed_shape(join.cut),
+            num_classes=self._job.assignment.num_classes,
         )
 
     # Evaluation

@@ -38,6 +38,8 @@ class Registry:
     """All devices of the site, by id."""
 
     records: dict[str, DeviceRecord] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    """Ids of devices that gave no answer to the assignment, until they show up anew."""
     refusals: dict[str, str] = field(default_factory=dict)
     """Device id to why it cannot take part in this run."""
 
@@ -54,7 +56,8 @@ class Registry:
     @property
     def unassigned(self) -> list[str]:
         """Ids of available devices that have not said they are ready."""
-        return [device for device in self.available if self.records[device].ready is None]
+        waiting = [device for device in self.available if self.records[device].ready is None]
+        return [device for device in waiting if device not in self.silent]
 
     @property
     def ready(self) -> dict[str, Ready]:
@@ -68,11 +71,13 @@ class Registry:
         same_session = before is not None and before.status.session == status.session
         if before is None or (not same_session and status.state == "online"):
             self.records[device] = DeviceRecord(status)
+            self.silent.discard(device)
             self.refusals.pop(device, None)
             return Change.ARRIVED if before is None or not before.is_online else Change.RESTARTED
         if not same_session or before.status.state == status.state:
             return Change.NOTHING
         self.records[device] = replace(before, status=status)
+        self.silent.discard(device)
         return Change.ARRIVED if status.state == "online" else Change.WENT
 
     def note_profile(self, device: str, profile: DeviceProfile) -> None:

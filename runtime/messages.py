@@ -259,7 +259,7 @@ class MeasureLink(Message):
 
     kind: Literal["measure_link"] = "measure_link"
     probe: RunId = Field(description="names this measurement; a repeat gets the same answer")
-    budget_bytes: Count = Field(ge=1_000, description="bytes up and down together, at most")
+    budget_bytes: int = Field(ge=1_000, lt=2**63, description="bytes up and down together, at most")
     budget_s: float = Field(gt=0, le=60, description="seconds it may take, at most")
 
 

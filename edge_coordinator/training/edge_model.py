@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
+from runtime.errors import SettingsError
 from runtime.messages import OptimizerSpec
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import split
@@ -149,6 +150,11 @@ class Turn:
         loss = self._training.loss(
             self._forward(inputs, dict(zip(devices, sizes, strict=True))), labels
         )
+        if not torch.isfinite(loss):
+            raise SettingsError(
+                f"the loss became {loss.item()} in round {self._round}: training diverged; take "
+                "a lower training.server_optimizer.learning_rate"
+            )
         torch.autograd.backward(loss)
         self._server_side.step(self._learning_rate)
         self._epoch += 1
