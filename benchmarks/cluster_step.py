@@ -174,6 +174,7 @@ def _result(
 
 def _smashed_specs(session: Session) -> tuple[TensorSpec, ...]:
     job = session.job
+    assert job.cut is not None
     batch_size = job.settings.training.batch_size
     return (TensorSpec("<f4", (batch_size, *job.smashed_shape(job.cut))),)
 
@@ -194,6 +195,7 @@ def _serialising_s(specs: Sequence[TensorSpec], *, num_repeats: int = 50) -> flo
 
 def _wires(session: Session, side: BusSide) -> Iterator[tuple[str, Wire]]:
     smashed_bytes = sum(spec.num_bytes for spec in _smashed_specs(session))
+    assert session.job.cut is not None
     turn = session.over_bus.turn(cut=session.job.cut, round_=1, learning_rate=0.0)
     model_bytes = sum(spec.num_bytes for spec in turn.device_specs())
     for kind, raw_bytes in (

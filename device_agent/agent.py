@@ -29,6 +29,7 @@ from runtime.messages import (
     decode_command,
 )
 from runtime.ownership import Claim, Verdict, judge
+from runtime.pacing import Pacer
 from runtime.protocol.device import DeviceSession, Phase
 from runtime.protocol.events import (
     CommandArrived,
@@ -89,6 +90,7 @@ class Agent:
         self._frames = FrameInbox(self._session.asked_for)
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
         self._cluster_topic = ""
+        self._pacer: Pacer | None = None
         self._opening = asyncio.Lock()
         self._sending: Frame | None = None
         self._turn = TurnMeter()
@@ -234,6 +236,8 @@ class Agent:
                 return  # Another one came while this one waited.
             await self._listen_to(self._topics.cluster_model(join.cluster))
             self._turn = TurnMeter()
+            share_bps = join.up_share_bps
+            self._pacer = Pacer(share_bps) if share_bps is not None else None
             await self._work(partial(self._workload.open, join), join.run)
 
     async def _listen_to(self, topic: str) -> None:
@@ -260,15 +264,18 @@ class Agent:
         topic = self._topics.up(self._device, leaf_of(frame.kind))
         self._turn.begin_upload()
         start_s = perf_counter()
-        num_bytes = await send_frame(self._bus, topic, frame, chunk_bytes=self._chunk_bytes)
+        num_bytes = await send_frame(
+            self._bus, topic, frame, chunk_bytes=self._chunk_bytes, pacer=self._pacer
+        )
         self._sending = None if self._sending is frame else self._sending
         seconds = perf_counter() - start_s
         self._turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
-        self._profile.link = self._profile.link.after_upload(
-            num_bytes=num_bytes,
-            acknowledged_after_s=seconds,
-            num_messages=-(-num_bytes // self._chunk_bytes),
-        )
+        if self._pacer is None:  # A paced upload shows the share, not the link.
+            self._profile.link = self._profile.link.after_upload(
+                num_bytes=num_bytes,
+                acknowledged_after_s=seconds,
+                num_messages=-(-num_bytes // self._chunk_bytes),
+            )
         join = self._session.join
         if frame.kind is FrameKind.WEIGHTS and join is not None:
             await self._end_turn(join)

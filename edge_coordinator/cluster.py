@@ -48,6 +48,8 @@ class RemoteCluster:
         self._epoch = 0
         self.lost: dict[str, str] = {}
         """Device id to why it fell out of this turn."""
+        self.answered_at_s: Mapping[str, float] = {}
+        """When each device gave the last answer that was gathered, by the monotonic clock."""
 
     @property
     def sample_counts(self) -> Mapping[str, int]:
@@ -134,6 +136,7 @@ class RemoteCluster:
         if not self._members:
             raise ClusterLostError(self._why_nobody())
         gathered = await self._exchange.gathered()
+        self.answered_at_s = self._exchange.answered_at_s
         self._drop(gathered.lost)
         if not gathered.answers:
             raise ClusterLostError(self._why_nobody())

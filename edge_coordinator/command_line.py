@@ -11,6 +11,7 @@ JOB_FLAGS = (
     ("cluster-size", "plan.cluster_size", "K"),
     ("cut", "plan.cut", "LAYER"),
     ("engine", "devices.engine", "NAME"),
+    ("plan", "plan.mode", "MODE"),
     ("rounds", "training.rounds", "T"),
     ("local-epochs", "training.local_epochs", "L"),
     ("batch-size", "training.batch_size", "B"),

@@ -55,6 +55,10 @@ class RunView:
                         f"{plan.method}: cut after {plan.cut_layer}, "
                         f"{len(plan.clusters)} clusters, {num_rounds} rounds"
                     )
+                    if plan.predicted_s is not None:
+                        self._console.print(plan.reason, soft_wrap=True)
+                elif plan.changed:
+                    self._console.print(f"round {plan.round}: {plan.changed}", soft_wrap=True)
             case told.ClusterStarted(round_, cluster, num_clusters, devices):
                 self._status = (
                     f"round {round_}: cluster {cluster + 1} of {num_clusters} trains "
@@ -71,7 +75,7 @@ class RunView:
         for device, reason in report.lost.items():
             self._console.print(f"round {report.round}: {device} was left out: {reason}")
         if not self._is_live:
-            cells = [f"{name} {cell}" for name, cell in zip(_COLUMNS, _row(report), strict=True)]
+            cells = [f"{name} {cell}" for name, cell in _cells(report).items()]
             self._console.print(", ".join(cells), soft_wrap=True)
 
     def _say(self, text: str) -> None:
@@ -81,26 +85,28 @@ class RunView:
 
     def _render(self) -> RenderableType:
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for name in _COLUMNS:
+        rows = [_cells(report) for report in self._rounds]
+        names = max((list(row) for row in rows), key=len, default=[])
+        for name in names:
             table.add_column(name, justify="right")
-        for report in self._rounds:
-            table.add_row(*_row(report))
+        for row in rows:
+            table.add_row(*(row.get(name, "-") for name in names))
         return Group(table, self._bar, Text(self._status, style="dim", overflow="ellipsis"))
 
 
-_COLUMNS = ("round", "train loss", "test loss", "accuracy", "seconds", "up", "down")
-
-
-def _row(report: RoundReport) -> tuple[str, ...]:
-    return (
-        str(report.round),
-        _or_dash(report.train_loss, "{:.4f}"),
-        _or_dash(report.test_loss, "{:.4f}"),
-        _or_dash(report.test_accuracy, "{:.2%}"),
-        f"{report.round_s:.2f}",
-        f"{amount(report.up_bytes)}B",
-        f"{amount(report.down_bytes)}B",
-    )
+def _cells(report: RoundReport) -> dict[str, str]:
+    """What to show of a round, by column; a prediction only where there was one."""
+    predicted = report.predicted_round_s
+    return {
+        "round": str(report.round),
+        "train loss": _or_dash(report.train_loss, "{:.4f}"),
+        "test loss": _or_dash(report.test_loss, "{:.4f}"),
+        "accuracy": _or_dash(report.test_accuracy, "{:.2%}"),
+        "seconds": f"{report.round_s:.2f}",
+        **({"predicted": f"{predicted:.2f}"} if predicted is not None else {}),
+        "up": f"{amount(report.up_bytes)}B",
+        "down": f"{amount(report.down_bytes)}B",
+    }
 
 
 def _or_dash(value: float | None, form: str) -> str:

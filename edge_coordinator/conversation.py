@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from runtime.errors import EdgeError, ProtocolError
 from runtime.messages import (
     AnyReply,
     Assignment,
+    DeviceMetrics,
     DeviceProfile,
     DeviceStatus,
     Join,
@@ -69,7 +71,9 @@ class Conversation:
         self.run = run
         self.registry = Registry()
         self.changed = asyncio.Event()
-        """Set whenever the registry has changed."""
+        """Set whenever a device has come or gone."""
+        self.learnt = asyncio.Event()
+        """Set whenever something is known of a device that was not: presence, profile, metrics."""
         self.up_bytes = 0
         self.down_bytes = 0
         self.dropped: Counter[str] = Counter()
@@ -90,7 +94,7 @@ class Conversation:
 
     async def open(self) -> None:
         """Listen to the devices of the site."""
-        for leaf in ("status", "profile", "up/#"):
+        for leaf in ("status", "profile", "metrics", "up/#"):
             await self._bus.subscribe(self._topics.every_device(leaf))
 
     async def listen(self, events: AsyncIterator[BusEvent]) -> None:
@@ -234,6 +238,11 @@ class Conversation:
             case "profile":
                 profile = DeviceProfile.decode(delivery.payload)
                 self.registry.note_profile(topic.device, profile)
+                self.learnt.set()
+            case "metrics":
+                metrics = DeviceMetrics.decode(delivery.payload)
+                self.registry.note_metrics(topic.device, metrics)
+                self.learnt.set()
             case "up/reply":
                 self._reply(topic.device, decode_reply(delivery.payload))
             case "up/probe" if topic.device in self._echoes:
@@ -279,6 +288,7 @@ class Conversation:
         if change is Change.NOTHING:
             return
         self.changed.set()
+        self.learnt.set()
         waiting = self._grace.pop(device, None)
         if waiting is not None:
             waiting.cancel()
@@ -318,11 +328,14 @@ class Exchange:
         self.gathering = gathering
         self._ask_again = ask_again
         self._patience_s = patience_s
+        self.answered_at_s: dict[str, float] = {}
         self._events: asyncio.Queue[GatheringEvent] = asyncio.Queue()
         self._is_under_way = False
 
     def post(self, event: GatheringEvent) -> None:
         """Take an event, to be handled in order."""
+        if isinstance(event, FrameArrived):
+            self.answered_at_s.setdefault(event.device, time.monotonic())
         self._events.put_nowait(event)
 
     def note_chunk(self) -> None:

@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import secrets
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -17,7 +16,8 @@ from edge_coordinator.conversation import Conversation, DeviceGoneError
 from edge_coordinator.edge_worker import EdgeWorker, OffLoopEdge
 from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.job import Job
-from edge_coordinator.link_echo import probe_budget_bytes
+from edge_coordinator.metering import MeteredCluster, MeteredEdge, TurnTimes
+from edge_coordinator.planner import PlannedRound
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.progress import (
     ClusterStarted,
@@ -28,11 +28,12 @@ from edge_coordinator.progress import (
     RoundPlanned,
     Waiting,
 )
+from edge_coordinator.reports import measured_message, plan_report
+from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.training.algorithm import ClusterLostError, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
 from runtime.errors import SettingsError
-from runtime.messages import ClusterReport, Join, MeasureLink, PlanReport, RoundReport
-from runtime.protocol.link_probe import MAX_PROBE_S
+from runtime.messages import Join, RoundReport
 
 ASK_AGAIN_S = 15.0
 """How long to wait for a device to come before those that did not answer are asked again."""
@@ -46,8 +47,9 @@ log = logging.getLogger(__name__)
 class Trained:
     """What a round of training gave."""
 
-    losses: Sequence[float]
-    lost: dict[str, str]
+    losses: list[float] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
+    times: list[TurnTimes] = field(default_factory=list)
 
 
 class SavedProgress(Protocol):
@@ -71,12 +73,15 @@ class Coordinator:
         job: Job,
         model: EdgeModel,
         conversation: Conversation,
+        planning: RoundPlanning,
+        *,
         observers: Sequence[Observer],
         progress: SavedProgress,
     ) -> None:
         self._job = job
         self._model = model
         self._conversation = conversation
+        self._planning = planning
         self._registry = conversation.registry
         self._exports = GraphExports(job, model.network, conversation)
         self._observers = observers
@@ -130,9 +135,6 @@ class Coordinator:
         excluded = self._job.settings.devices.exclude
         newcomers = [device for device in self._registry.unassigned if device not in excluded]
         await asyncio.gather(*(self._assign(device) for device in newcomers))
-        for device in newcomers:  # One at a time: they would measure each other.
-            if device in self._registry.ready:
-                await self._measure_link(device)
 
     async def _assign(self, device: str) -> None:
         try:
@@ -141,44 +143,28 @@ class Coordinator:
             log.warning("%s does not take part: %s", device, error)
             self._registry.silent.add(device)
 
-    async def _measure_link(self, device: str) -> None:
-        budget_bytes = probe_budget_bytes(
-            batch_size=self._job.settings.training.batch_size,
-            local_epochs=self._job.local_epochs,
-            smashed_shape=self._job.smashed_shape(self._job.cut),
-            num_devices=self._job.settings.devices.count,
-        )
-        request = MeasureLink(
-            probe=secrets.randbits(64), budget_bytes=budget_bytes, budget_s=MAX_PROBE_S
-        )
-        try:
-            reply = await self._conversation.measure_link(device, request)
-        except DeviceGoneError as error:
-            log.warning("the link of %s could not be measured: %s", device, error)
-        else:
-            if reply.link is None:
-                log.warning("%s could not measure its link: %s", device, reply.reason)
-
     # One round
 
     async def _round(self, round_: int, worker: EdgeWorker) -> RoundReport | None:
         """Plan, train and evaluate; None if nobody was there to train."""
         await self._admit()
-        devices = list(self._registry.ready)
-        if not devices:
+        planned = await self._planned(round_, worker)
+        if planned is None:
             return None
-        plan = self._job.plan(devices)
+        plan = planned.plan
         if not await self._export(plan.cut, worker):
             return None
-        self._tell(RoundPlanned(self._plan_report(round_, plan), self._job.num_rounds))
         up, down = self._conversation.up_bytes, self._conversation.down_bytes
         start_s = time.monotonic()
-        trained = await self._train(round_, plan, worker)
+        trained = await self._train(round_, planned, worker)
         if not trained.losses:
             return None
         round_s = time.monotonic() - start_s
         up, down = self._conversation.up_bytes - up, self._conversation.down_bytes - down
         evaluation, where = await self._evaluate(round_, plan, worker)
+        turns = await self._planning.measured(round_, planned, trained.times)
+        if not trained.lost:
+            self._planning.learn(turns, round_s=round_s)
         return RoundReport(
             run=self._conversation.run,
             round=round_,
@@ -195,6 +181,9 @@ class Coordinator:
             up_bytes=up,
             down_bytes=down,
             lost=trained.lost,
+            predicted_round_s=plan.predicted_s,
+            relative_error=plan.predicted_s / round_s - 1 if plan.predicted_s else None,
+            measured=measured_message(turns),
         )
 
     async def _export(self, cut: int, worker: EdgeWorker) -> bool:
@@ -209,24 +198,44 @@ class Coordinator:
             return False
         return True
 
-    async def _train(self, round_: int, plan: Plan, worker: EdgeWorker) -> Trained:
+    async def _planned(self, round_: int, worker: EdgeWorker) -> PlannedRound | None:
+        """Plan, and wait if nobody can take part; None if nobody is there."""
+        while True:
+            self._conversation.learnt.clear()
+            planned = await self._planning.plan(round_, worker)
+            if planned is None:
+                return None
+            planned_for = {d for cluster in planned.plan.clusters for d in cluster.devices}
+            if not planned_for <= self._registry.ready.keys():
+                continue  # Somebody left while the plan was made.
+            report = plan_report(self._job, round_, planned, refusals=self._registry.refusals)
+            self._tell(RoundPlanned(report, self._job.num_rounds))
+            if planned.plan.clusters:
+                return planned
+            reasons = "; ".join(f"{device} {why}" for device, why in report.left_out.items())
+            self._tell(Waiting(f"{planned.plan.reason}: {reasons}"))
+            await self._conversation.learnt.wait()
+
+    async def _train(self, round_: int, planned: PlannedRound, worker: EdgeWorker) -> Trained:
         """First parallel, then sequential: the clusters' turns, one after another."""
-        clusters = [self._cluster(round_, cluster, plan.cut) for cluster in plan.clusters]
+        plan, trained = planned.plan, Trained()
+        clusters = [self._cluster(round_, cluster, planned) for cluster in plan.clusters]
         await asyncio.gather(*(cluster.join() for cluster in clusters))
-        losses: list[float] = []
-        lost: dict[str, str] = {}
         for cluster, edge in self._turns(round_, plan, clusters, worker):
+            metered = MeteredCluster(cluster)
             try:
-                if self._job.is_local:
-                    losses += await train_locally(cluster, edge)
-                else:
-                    losses += await train_cluster(
-                        cluster, edge, local_epochs=self._job.local_epochs
-                    )
+                trained.losses.extend(await self._turn(metered, edge))
             except ClusterLostError as error:
                 log.warning("round %d: %s", round_, error)
-            lost |= cluster.lost
-        return Trained(losses, lost)
+            trained.times.append(metered.finish())
+            trained.lost.update(cluster.lost)
+        return trained
+
+    async def _turn(self, cluster: MeteredCluster, edge: OffLoopEdge) -> list[float]:
+        metered = MeteredEdge(edge, cluster.times)
+        if self._job.is_local:
+            return await train_locally(cluster, metered)
+        return await train_cluster(cluster, metered, local_epochs=self._job.local_epochs)
 
     def _turns(
         self, round_: int, plan: Plan, clusters: Sequence[RemoteCluster], worker: EdgeWorker
@@ -239,19 +248,21 @@ class Coordinator:
             )
             yield cluster, worker.edge(turn)
 
-    def _cluster(self, round_: int, cluster: ClusterPlan, cut: int) -> RemoteCluster:
+    def _cluster(self, round_: int, cluster: ClusterPlan, planned: PlannedRound) -> RemoteCluster:
         join = Join(
             run=self._conversation.run,
             round=round_,
             cluster=next(self._turn_numbers),
             purpose="train_locally" if self._job.is_local else "train",
-            cut=cut,
+            cut=planned.plan.cut,
             local_epochs=self._job.local_epochs,
             learning_rate=self._job.device_rate(round_, len(cluster.devices)),
         )
-        return self._remote(join, cluster.devices)
+        return self._remote(join, cluster.devices, up_share_bps=planned.up_share_bps)
 
-    def _remote(self, join: Join, devices: Sequence[str]) -> RemoteCluster:
+    def _remote(
+        self, join: Join, devices: Sequence[str], *, up_share_bps: Mapping[str, float]
+    ) -> RemoteCluster:
         batch_size = self._job.settings.training.batch_size
         members = []
         for device in devices:
@@ -263,7 +274,12 @@ class Coordinator:
             self._conversation,
             members,
             joins={
-                device: join.model_copy(update={"graphs": self._exports.offer(device, join.cut)})
+                device: join.model_copy(
+                    update={
+                        "graphs": self._exports.offer(device, join.cut),
+                        "up_share_bps": up_share_bps.get(device),
+                    }
+                )
                 for device in devices
             },
             smashed_shape=self._job.smashed_shape(join.cut),
@@ -299,7 +315,7 @@ class Coordinator:
             local_epochs=1,
             learning_rate=0.0,
         )
-        cluster = self._remote(join, devices)
+        cluster = self._remote(join, devices, up_share_bps={})
         await cluster.join()
         turn = self._model.turn(cut=cut, round_=round_, learning_rate=0.0)
         try:
@@ -309,19 +325,3 @@ class Coordinator:
             log.warning("round %d could not be evaluated: %s", round_, error)
             return None
         return await worker.do(lambda: self._model.evaluate_smashed(cut, smashed))
-
-    def _plan_report(self, round_: int, plan: Plan) -> PlanReport:
-        left_out = dict(plan.left_out) | self._registry.refusals
-        return PlanReport(
-            run=self._conversation.run,
-            round=round_,
-            method=self._job.settings.training.method,
-            cut=plan.cut,
-            cut_layer=self._job.cut_name(plan.cut),
-            clusters=tuple(
-                ClusterReport(devices=cluster.devices, shares=cluster.shares)
-                for cluster in plan.clusters
-            ),
-            left_out=left_out,
-            reason=plan.reason,
-        )

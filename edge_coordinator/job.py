@@ -33,7 +33,8 @@ class Job:
     layer_names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     """Of one sample at each cut, [cut]; the input's first."""
-    cut: int
+    cut: int | None
+    """Number of layers on the device; None if it is planned."""
     test: Samples | None
     """The coordinator's test set; None if the devices evaluate."""
 
@@ -61,7 +62,8 @@ class Job:
         return self.shapes[cut]
 
     def plan(self, devices: Sequence[str]) -> Plan:
-        """Plan a round for the devices that are there."""
+        """Plan a round by hand for the devices that are there."""
+        assert self.cut is not None
         wanted = num_clusters(self.settings, len(devices))
         return plan_by_hand(devices, cut=self.cut, num_clusters=min(wanted, len(devices)))
 
@@ -178,13 +180,13 @@ def _assignment(
     )
 
 
-def _cut(settings: JobSettings, network: Network) -> int:
+def _cut(settings: JobSettings, network: Network) -> int | None:
     match settings.training.method:
         case "fl":
             return len(layers_of(network))
         case "cl":
             return 0
-    return cut_index(network, settings.plan.cut)
+    return None if settings.plan.cut == "auto" else cut_index(network, settings.plan.cut)
 
 
 def _test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | None) -> Samples | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from runtime.messages import DeviceProfile, DeviceStatus, Ready
+from runtime.messages import DeviceMetrics, DeviceProfile, DeviceStatus, Ready
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,8 @@ class DeviceRecord:
     profile: DeviceProfile | None = None
     ready: Ready | None = None
     """Its answer to this run's assignment, by this session."""
+    metrics: DeviceMetrics | None = None
+    """What its last turn cost it."""
 
     @property
     def is_online(self) -> bool:
@@ -82,6 +84,11 @@ class Registry:
         """Take a profile of a device whose status is known."""
         if device in self.records:
             self.records[device] = replace(self.records[device], profile=profile)
+
+    def note_metrics(self, device: str, metrics: DeviceMetrics) -> None:
+        """Take what a turn cost a device whose status is known."""
+        if device in self.records:
+            self.records[device] = replace(self.records[device], metrics=metrics)
 
     def note_ready(self, device: str, ready: Ready) -> None:
         """Take a device's answer to the assignment."""

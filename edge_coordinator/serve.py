@@ -8,8 +8,10 @@ from edge_coordinator.conversation import Conversation
 from edge_coordinator.coordinator import Coordinator, SavedProgress
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.job import Job
+from edge_coordinator.link_survey import LinkSurvey
 from edge_coordinator.presence import Presence
 from edge_coordinator.progress import Observer
+from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.broker_url import TlsFiles
 from runtime.bus import Bus, Will
@@ -66,7 +68,15 @@ async def serve_on(
         on_other=presence.receive,
         on_connected=presence.republish,
     )
-    coordinator = Coordinator(job, model, conversation, [*observers, presence], progress)
+    planning = RoundPlanning(job, model, conversation, LinkSurvey(job, conversation).measure)
+    coordinator = Coordinator(
+        job,
+        model,
+        conversation,
+        planning,
+        observers=[*observers, presence],
+        progress=progress,
+    )
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edge_coordinator.planning.planner import Form
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.messages import OptimizerSpec, Scalar
 
@@ -100,17 +101,63 @@ class TrainingSettings(Section):
 
 
 class PlanSettings(Section):
-    """Clusters and cut, by hand."""
+    """Clusters and cut: given by hand, or planned from what the devices measure."""
 
-    cut: str | int = Field("pool1", description="last layer on the device, or number of layers")
+    mode: Literal["by_hand", "auto"] = Field(
+        "by_hand", description="auto: cut and grouping are planned unless they are given"
+    )
+    cut: str | int = Field(
+        "pool1", description="last layer on the device, or number of layers; auto: planned"
+    )
+    grouping: Form = Field(
+        "by_id", description="who trains with whom: planned, by_id, random or sorted (by speed)"
+    )
     clusters: int | None = Field(None, ge=1, description="how many clusters; 2 by default")
     cluster_size: int | None = Field(None, ge=1, description="or how many devices in each")
+    cut_every: int = Field(5, ge=1, description="rounds between choices of a planned cut")
+    medium: Literal["independent", "shared"] = Field(
+        "independent", description="each device on its own line, or a cluster divides one"
+    )
+    shared_bps: float | None = Field(
+        None, gt=0, description="all that a shared medium carries; measured if left out"
+    )
+    shares: Literal["allocated", "equal"] = Field(
+        "allocated", description="of a shared medium; equal is there to compare with"
+    )
+    balance_weight: float = Field(
+        0.0, ge=0, description="how much slower a cluster of one-sided labels counts"
+    )
+    learn: bool = Field(
+        default=True, description="correct predictions, and so plans, by measured seconds"
+    )
+    server_flop_per_s: float | None = Field(
+        None, gt=0, description="speed of the server; measured if left out"
+    )
+    profile_patience_s: float = Field(
+        5.0, ge=0, description="how long a plan waits for a profile that is not complete"
+    )
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if self.clusters is not None and self.cluster_size is not None:
             raise ValueError("give clusters or cluster_size, not both")
+        if self.shared_bps is not None and self.medium != "shared":
+            raise ValueError("shared_bps is of a shared medium; set medium to 'shared'")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_by_mode(cls, given: object) -> object:
+        """In mode auto, what is not given is planned."""
+        if isinstance(given, dict) and given.get("mode") == "auto":
+            return {"cut": "auto", "grouping": "planned", **given}
+        return given
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether nothing about a round depends on what was measured."""
+        is_given = self.cut != "auto" and self.grouping == "by_id"
+        return self.mode == "by_hand" and is_given and self.medium == "independent"
 
 
 class DeviceSettings(Section):

@@ -7,6 +7,7 @@ from itertools import chain
 
 from runtime.bus import Bus
 from runtime.errors import BusError, MalformedMessageError
+from runtime.pacing import Pacer
 from runtime.protocol.reassembly import Reassembly
 from runtime.tensors import (
     CHUNK_HEADER,
@@ -30,8 +31,12 @@ def leaf_of(kind: FrameKind) -> str:
     return kind.name.lower()
 
 
-async def send_frame(bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int) -> int:
+async def send_frame(
+    bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int, pacer: Pacer | None = None
+) -> int:
     """Publish a frame in chunks; the bytes of its payloads, once the broker has them all."""
+    if pacer is not None:
+        chunk_bytes = min(chunk_bytes, pacer.chunk_bytes)
     room = min(chunk_bytes, bus.max_payload_bytes - CHUNK_HEADER.size)
     if room < 1:
         raise BusError(f"the broker accepts {bus.max_payload_bytes} bytes, too few for a tensor")
@@ -39,6 +44,8 @@ async def send_frame(bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int) ->
     first = next(chunks)
     second = next(chunks, None)
     if second is None:  # Most frames: no need of tasks.
+        if pacer is not None:
+            await pacer.take(len(first))
         await bus.publish(topic, first, retain=False)
         return len(first)
     window = asyncio.Semaphore(MAX_UNACKNOWLEDGED_CHUNKS)
@@ -52,6 +59,8 @@ async def send_frame(bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int) ->
 
     async with asyncio.TaskGroup() as tasks:
         for chunk in chain((first, second), chunks):
+            if pacer is not None:
+                await pacer.take(len(chunk))
             await window.acquire()
             num_bytes += len(chunk)
             tasks.create_task(publish(chunk), name=f"publish {topic}")

@@ -255,6 +255,9 @@ class Join(Message):
     graphs: GraphsOffer | None = Field(
         None, description="for a device whose engine runs graphs; none where it has no layers"
     )
+    up_share_bps: float | None = Field(
+        None, gt=0, description="bits per second to pace uploads to; none: as the link allows"
+    )
 
 
 class Stop(Message):

@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     ORDER = 3
     TORCH = 4
     HELD_OUT = 5
+    PLAN = 6
 
 
 def step_key(

@@ -68,6 +68,11 @@ def sorted_clusters(pricer: Pricer, *, sizes: Counts) -> Counts:
     return _filled(np.argsort(finish_s, kind="stable"), sizes=sizes)
 
 
+def clusters_by_id(*, sizes: Counts) -> Counts:
+    """Group neighbours in id order."""
+    return in_order(_filled(np.arange(sizes.sum()), sizes=sizes))
+
+
 def random_clusters(*, sizes: Counts, generator: np.random.Generator) -> Counts:
     """Group devices at random."""
     return _filled(generator.permutation(int(sizes.sum())), sizes=sizes)

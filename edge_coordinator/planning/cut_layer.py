@@ -145,4 +145,5 @@ def _round_s(
         schedule=schedule,
         generator=np.random.default_rng(seed),
     )
-    return float(pricer.latency_s(members, max_exchanges=THOROUGH_EXCHANGES).sum())
+    latency_s = pricer.latency_s(members, max_exchanges=THOROUGH_EXCHANGES).sum()
+    return float(latency_s) + workload.overhead_s(len(sizes))

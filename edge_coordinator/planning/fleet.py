@@ -26,6 +26,16 @@ class Workload:
     """The largest message; a longer transfer travels as several."""
     server: ComputeState
     medium: Medium
+    server_device_s: float = 0.0
+    """What a step of the server takes for each device in it, whatever the cut."""
+    cluster_overhead_s: float = 0.0
+    """What a cluster's turn takes beyond its phases, as learned."""
+    round_overhead_s: float = 0.0
+    """What a round takes beyond its clusters' turns, as learned."""
+
+    def overhead_s(self, num_clusters: int) -> float:
+        """Seconds of a round beyond the phases of its clusters."""
+        return num_clusters * self.cluster_overhead_s + self.round_overhead_s
 
     @classmethod
     def of_scenario(cls, scenario: Scenario) -> "Workload":

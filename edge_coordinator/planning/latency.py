@@ -67,15 +67,18 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds
     fixed_s[Phase.FORWARD] = batch * fleet.device_forward_s[:, cut]
     fixed_s[Phase.BACKWARD] = batch * fleet.device_backward_s[:, cut]
     fixed_s[Phase.SERVER] = batch * (server.forward_s[cut] + server.backward_s[cut])
+    fixed_s[Phase.SERVER] += workload.server_device_s
     for phase, bits in _transfer_bits(workload, cut=cut).items():
         downwards = phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD}
         link_s[phase] = bits / (fleet.down_bps if downwards else fleet.up_bps)
         num_messages = np.ceil(bits / (workload.message_bytes * BITS_PER_BYTE))
         fixed_s[phase] = (bits > 0) * fleet.round_trip_s / 2 + num_messages * fleet.message_s
     happens = (fixed_s + link_s) > 0
+    link_s *= fleet.scale
     return PhaseSeconds(
-        fixed_s=fleet.scale * fixed_s + happens * fleet.added_s,
-        link_s=fleet.scale * link_s,
+        # What was learned at a slower rate may not make a phase end before it begins.
+        fixed_s=np.maximum(fleet.scale * fixed_s + happens * fleet.added_s, -0.99 * link_s),
+        link_s=link_s,
         local_epochs=workload.local_epochs,
         loss_on_device=cut == workload.cuts.num_layers,
     )

@@ -8,8 +8,10 @@ import numpy as np
 
 from edge_coordinator.planning.clustering import (
     GibbsSchedule,
+    clusters_by_id,
     default_schedule,
     gibbs_clusters,
+    in_order,
     random_clusters,
     sorted_clusters,
 )
@@ -23,6 +25,8 @@ from profiles.device import DeviceState
 from profiles.units import Counts
 
 Method = Literal["cpsl", "sl", "fl", "cl"]
+Form = Literal["planned", "sorted", "random", "by_id"]
+"""How devices come together: sampled for a short round, by finish time, at random, neighbours."""
 
 NUM_RANDOM_DRAWS = 8
 CUT_SCHEDULE = GibbsSchedule(num_sweeps=10, num_chains=4, warm=0.2, cool=0.02, coldest=0.001)
@@ -39,6 +43,9 @@ class Grouping:
     """The most devices in a cluster; wins over `num_clusters`."""
     balance_weight: float = 0.0
     """How much slower a cluster counts whose labels have nothing in common with the whole."""
+    form: Form = "planned"
+    equal_shares: bool = False
+    """Divide a shared link evenly, to compare with."""
 
     def sizes(self, num_devices: int) -> Counts:
         """Size the clusters: of one device (sl), of all (fl, cl) or as asked for (cpsl)."""
@@ -143,10 +150,17 @@ def _plan(
     schedule = schedule or default_schedule(
         fleet.num_devices, num_clusters=len(start), medium=workload.medium
     )
-    members = gibbs_clusters(pricer, start=start, schedule=schedule, generator=generator)
-    alternatives = _alternatives(pricer, choice, start=start, generator=generator)
-    clusters = tuple(_cluster_plan(fleet, pricer, row[row >= 0]) for row in members)
+    members = _formed(pricer, grouping.form, start=start, schedule=schedule, generator=generator)
+    overhead_s = workload.overhead_s(len(start))
+    alternatives = _alternatives(
+        pricer, choice, start=start, overhead_s=overhead_s, generator=generator
+    )
+    clusters = tuple(
+        _cluster_plan(fleet, pricer, row[row >= 0], workload, equal=grouping.equal_shares)
+        for row in members
+    )
     predicted_s = sum(cluster.predicted_s or 0.0 for cluster in clusters)
+    predicted_s += workload.round_overhead_s
     return Plan(
         cut=choice.cut,
         clusters=clusters,
@@ -157,8 +171,34 @@ def _plan(
     )
 
 
+def _formed(
+    pricer: Pricer,
+    form: Form,
+    *,
+    start: Counts,
+    schedule: GibbsSchedule,
+    generator: np.random.Generator,
+) -> Counts:
+    """Cluster the devices as asked for, [cluster, position]; `start` is sorted."""
+    sizes = (start >= 0).sum(axis=-1)
+    match form:
+        case "planned":
+            return gibbs_clusters(pricer, start=start, schedule=schedule, generator=generator)
+        case "sorted":
+            return in_order(start)
+        case "random":
+            return in_order(random_clusters(sizes=sizes, generator=generator))
+        case "by_id":
+            return clusters_by_id(sizes=sizes)
+
+
 def _alternatives(
-    pricer: Pricer, choice: CutChoice, *, start: Counts, generator: np.random.Generator
+    pricer: Pricer,
+    choice: CutChoice,
+    *,
+    start: Counts,
+    overhead_s: float,
+    generator: np.random.Generator,
 ) -> Alternatives:
     """Price what the round could have been instead."""
     sizes = (start >= 0).sum(axis=-1)
@@ -170,9 +210,9 @@ def _alternatives(
     random_s = pricer.latency_s(draws, max_exchanges=THOROUGH_EXCHANGES)
     sorted_s = pricer.latency_s(start, max_exchanges=THOROUGH_EXCHANGES)
     return Alternatives(
-        sorted_clusters_s=float(sorted_s.sum()),
-        random_clusters_s=float(random_s.sum(axis=-1).mean()),
-        random_equal_shares_s=float(equal_s.sum(axis=-1).mean()),
+        sorted_clusters_s=float(sorted_s.sum()) + overhead_s,
+        random_clusters_s=float(random_s.sum(axis=-1).mean()) + overhead_s,
+        random_equal_shares_s=float(equal_s.sum(axis=-1).mean()) + overhead_s,
         cuts=choice.prices,
         next_best_cut=choice.next_best,
     )
@@ -192,14 +232,19 @@ def _reason(
     return reason
 
 
-def _cluster_plan(fleet: Fleet, pricer: Pricer, members: Counts) -> ClusterPlan:
+def _cluster_plan(
+    fleet: Fleet, pricer: Pricer, members: Counts, workload: Workload, *, equal: bool
+) -> ClusterPlan:
     """Write down one cluster; members are [position], all present."""
-    shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
+    if equal:
+        shares = equal_shares(present=members >= 0, medium=pricer.medium)
+    else:
+        shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
     latency_s = cluster_latency_s(pricer.seconds, members=members, shares=shares)
     phase_s = device_phase_s(pricer.seconds, members=members, shares=shares)
     return ClusterPlan(
         devices=tuple(fleet.devices[member] for member in members),
         shares=tuple(float(share) for share in shares),
-        predicted_s=float(latency_s),
+        predicted_s=float(latency_s) + workload.cluster_overhead_s,
         phases=tuple(PredictedPhases(*map(float, column)) for column in phase_s.T),
     )

@@ -1,0 +1,173 @@
+"""From what devices publish to what the planner takes: one state a device.
+
+Whatever a device has not measured is assumed, at the worst of what the others have, so that no
+device is kept out for want of a figure; every assumption comes with its reason.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_coordinator.experience import Experience
+from edge_coordinator.registry import DeviceRecord
+from profiles.cuts import CutTable
+from profiles.device import ComputeState, DeviceState
+from profiles.link import LinkState
+from runtime.messages import ComputeProfile, DeviceProfile, LinkProfile
+
+MAX_NAME_LETTERS = 64
+"""A profile cuts longer names off."""
+ASSUMED_FLOP_PER_S = 1e9
+ASSUMED_BPS = 10e6
+ASSUMED_ROUND_TRIP_S = 0.01
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure and how far repetitions differ."""
+
+    value: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class KnownDevice:
+    """A device's state, what of it was assumed and why, and the figures it rests on."""
+
+    state: DeviceState
+    assumed: str
+    figures: Mapping[str, Figure]
+    """By what it is a figure of; only what was measured."""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What to assume of a device that has not measured itself."""
+
+    flop_per_s: float
+    link: LinkState
+
+    @classmethod
+    def of(cls, profiles: Iterable[DeviceProfile]) -> "Assumptions":
+        """Take the worst of what has been measured by others."""
+        profiles = list(profiles)
+        links = [each.link for each in profiles if each.link]
+        speeds = [min(_speeds(each.compute)) for each in profiles if each.compute]
+        return cls(
+            min(speeds, default=ASSUMED_FLOP_PER_S),
+            LinkState(
+                up_bps=min((each.up_bps for each in links), default=ASSUMED_BPS),
+                down_bps=min((each.down_bps for each in links), default=ASSUMED_BPS),
+                round_trip_s=max((e.round_trip_s for e in links), default=ASSUMED_ROUND_TRIP_S),
+                message_s=max((each.message_s for each in links), default=0.0),
+            ),
+        )
+
+
+def known_devices(
+    records: Mapping[str, DeviceRecord],
+    cuts: CutTable,
+    experience: Experience,
+    *,
+    shared_bps: float | None,
+) -> list[KnownDevice]:
+    """Say what is known of these devices, all of which are ready, in id order."""
+    profiles = [record.profile for record in records.values() if record.profile]
+    assumptions = Assumptions.of(profiles)
+    return [
+        _known(device, record, cuts, experience, assumptions, shared_bps=shared_bps)
+        for device, record in sorted(records.items())
+    ]
+
+
+def is_complete(profile: DeviceProfile | None, cuts: CutTable) -> bool:
+    """Whether a profile holds all that a plan can use."""
+    if profile is None or profile.link is None or profile.compute is None:
+        return False
+    return _is_of(profile.compute, cuts)
+
+
+def _known(
+    device: str,
+    record: DeviceRecord,
+    cuts: CutTable,
+    experience: Experience,
+    assumptions: Assumptions,
+    *,
+    shared_bps: float | None,
+) -> KnownDevice:
+    profile = record.profile
+    compute = profile.compute if profile else None
+    link = profile.link if profile else None
+    assumed = []
+    if compute is None:
+        assumed.append(f"computes at {assumptions.flop_per_s / 1e6:.3g} MFLOP/s: no measurement")
+    elif not _is_of(compute, cuts):
+        assumed.append(f"its speed at {compute.network or 'a generic network'} is that at this one")
+    if link is None:
+        rate = assumptions.link.up_bps / 1e6
+        assumed.append(f"its link carries {rate:.3g} Mbit/s up: no measurement")
+    state = DeviceState(
+        device=device,
+        num_samples=record.ready.num_samples if record.ready else 0,
+        free_memory_bytes=profile.free_memory_bytes if profile else np.inf,
+        compute=_compute_state(compute, cuts, assumptions),
+        link=_link_state(link, shared_bps=shared_bps) if link else assumptions.link,
+        corrections=experience.of(device),
+        label_counts=profile.label_counts if profile else None,
+    )
+    return KnownDevice(state, "; ".join(assumed), _compute_figures(compute) | _link_figures(link))
+
+
+def _compute_state(
+    compute: ComputeProfile | None, cuts: CutTable, assumptions: Assumptions
+) -> ComputeState:
+    if compute is not None and _is_of(compute, cuts):
+        return ComputeState.of_device_layers(
+            layer_forward_s=np.array([layer.forward_s for layer in compute.layers]),
+            layer_backward_s=np.array([layer.backward_s for layer in compute.layers]),
+        )
+    forward, backward = _speeds(compute) if compute else (assumptions.flop_per_s,) * 2
+    return ComputeState.of_device(cuts, forward_flop_per_s=forward, backward_flop_per_s=backward)
+
+
+def _is_of(compute: ComputeProfile, cuts: CutTable) -> bool:
+    """Whether a compute profile lists the layers of the job's network."""
+    names = tuple(layer.name for layer in compute.layers)
+    known = (cuts.network, *cuts.cut_names[1:])
+    return (compute.network, *names) == tuple(name[:MAX_NAME_LETTERS] for name in known)
+
+
+def _speeds(compute: ComputeProfile) -> tuple[float, float]:
+    return compute.forward_flop_per_s, compute.backward_flop_per_s
+
+
+def _link_state(link: LinkProfile, *, shared_bps: float | None) -> LinkState:
+    most_bps = np.inf if shared_bps is None else shared_bps
+    return LinkState(
+        up_bps=min(link.up_bps, most_bps),
+        down_bps=min(link.down_bps, most_bps),
+        round_trip_s=link.round_trip_s,
+        message_s=link.message_s,
+    )
+
+
+def _compute_figures(compute: ComputeProfile | None) -> dict[str, Figure]:
+    if compute is None:
+        return {}
+    relative = compute.relative_deviation
+    forward, backward = _speeds(compute)
+    return {
+        "forward pass, MFLOP/s": Figure(forward / 1e6, forward / 1e6 * relative),
+        "backward pass, MFLOP/s": Figure(backward / 1e6, backward / 1e6 * relative),
+    }
+
+
+def _link_figures(link: LinkProfile | None) -> dict[str, Figure]:
+    if link is None:
+        return {}
+    return {
+        "upload, Mbit/s": Figure(link.up_bps / 1e6, link.up_deviation_bps / 1e6),
+        "download, Mbit/s": Figure(link.down_bps / 1e6, link.down_deviation_bps / 1e6),
+    }

@@ -1,0 +1,126 @@
+"""What finished rounds taught: corrections of each device's phases, and what a turn costs besides.
+
+Waiting for the slowest of several devices that vary takes longer than the slowest takes on
+average, and between the phases of the model lie copying, averaging and joining. Both are learned
+as seconds a cluster and seconds a round, the same for every plan.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_coordinator.planning.measured import turn_seconds
+from edge_coordinator.planning.plan import ClusterPlan
+from profiles.phases import COMPUTE_PHASES, Corrections, Phase
+from profiles.units import Floats
+
+NUM_REMEMBERED = 5
+"""Rounds that a correction rests on."""
+LEAST_S = 1e-9
+
+
+@dataclass(frozen=True)
+class TurnMeasured:
+    """One cluster's turn: its plan, and what was measured."""
+
+    plan: ClusterPlan
+    phases_s: Mapping[str, Floats]
+    """Seconds of each device's phases in one local epoch, [phase]."""
+    turn_s: float
+
+
+class Recent:
+    """The last values of something, [...], and what is usual of them.
+
+    One odd round (the first, where everything is loaded and compiled) says little about the
+    next: so the median counts, and of two values the smaller.
+    """
+
+    def __init__(self) -> None:
+        self._values: deque[Floats] = deque(maxlen=NUM_REMEMBERED)
+
+    def add(self, value: Floats) -> None:
+        """Take one more value."""
+        self._values.append(value)
+
+    @property
+    def usual(self) -> Floats:
+        """The median, [...]; of two the smaller; zero if there are none."""
+        if not self._values:
+            return np.zeros(())
+        stacked = np.array(self._values)
+        usual: Floats = stacked.min(axis=0) if len(stacked) == 2 else np.median(stacked, axis=0)
+        return usual
+
+
+class Experience:
+    """Corrections by device, and seconds a cluster and a round beyond the model."""
+
+    def __init__(self) -> None:
+        self._corrections: defaultdict[str, Recent] = defaultdict(Recent)
+        """By device: scale and added seconds, [scale or added, phase]."""
+        self._cluster_s = Recent()
+        self._round_s = Recent()
+        self.num_rounds = 0
+        """Rounds that were learned from."""
+
+    @property
+    def cluster_s(self) -> float:
+        """What a turn takes beyond its phases."""
+        return float(self._cluster_s.usual)
+
+    @property
+    def round_s(self) -> float:
+        """What a round takes beyond its turns."""
+        return float(self._round_s.usual)
+
+    def of(self, device: str) -> Corrections:
+        """Corrections of one device; none if it has never been measured."""
+        if device not in self._corrections:
+            return Corrections.none()
+        scale, added_s = self._corrections[device].usual
+        return Corrections(scale, added_s)
+
+    def learn(
+        self,
+        turns: Sequence[TurnMeasured],
+        *,
+        round_s: float,
+        local_epochs: int,
+        loss_on_device: bool,
+    ) -> None:
+        """Learn from a round in which nobody was lost."""
+        self.num_rounds += 1
+        for turn in turns:
+            corrected_s = [
+                self._learn_device(device, predicted_s, turn.phases_s[device])
+                for device, predicted_s in predicted_phases(turn.plan).items()
+            ]
+            modelled_s = turn_seconds(
+                np.array(corrected_s).T, local_epochs=local_epochs, loss_on_device=loss_on_device
+            )
+            self._cluster_s.add(np.array(turn.turn_s - modelled_s))
+        self._round_s.add(np.array(round_s - sum(turn.turn_s for turn in turns)))
+
+    def _learn_device(self, device: str, predicted_s: Floats, measured_s: Floats) -> Floats:
+        """Correct one device; what would have been predicted now, [phase]."""
+        before = self.of(device)
+        implied = before.learn(
+            predicted_s=predicted_s, measured_s=np.maximum(measured_s, LEAST_S), weight=1.0
+        )
+        self._corrections[device].add(np.array([implied.scale, implied.added_s]))
+        after = self.of(device)
+        computes = np.isin(np.arange(len(Phase)), COMPUTE_PHASES)
+        factor = np.where(computes, after.scale / before.scale, 1.0)
+        corrected_s: Floats = predicted_s * factor + after.added_s - before.added_s
+        return corrected_s
+
+
+def predicted_phases(plan: ClusterPlan) -> dict[str, Floats]:
+    """Predicted seconds of each device of a cluster, [phase]."""
+    return {
+        device: np.array([getattr(phases, f"{phase.name.lower()}_s") for phase in Phase])
+        for device, phases in zip(plan.devices, plan.phases, strict=True)
+    }

@@ -1,0 +1,128 @@
+"""Planning as a part of a run: profiles in, a plan each round, what was measured back in."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+
+from edge_coordinator.conversation import Conversation
+from edge_coordinator.device_states import is_complete
+from edge_coordinator.edge_worker import EdgeWorker
+from edge_coordinator.experience import TurnMeasured
+from edge_coordinator.job import Job
+from edge_coordinator.metering import TurnTimes
+from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
+from edge_coordinator.planning_task import make_task
+from edge_coordinator.registry import DeviceRecord
+from edge_coordinator.reports import measured_turns
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.messages import DeviceMetrics
+
+METRICS_PATIENCE_S = 1.0
+"""How long a round waits for the last devices to say what it cost them."""
+
+MeasureLink = Callable[[str], Awaitable[None]]
+"""Measure a device's link, through the broker; its profile says what came of it."""
+
+
+class RoundPlanning:
+    """Plans the rounds of a job: by hand, or from what the devices measure of themselves."""
+
+    def __init__(
+        self, job: Job, model: EdgeModel, conversation: Conversation, measure_link: MeasureLink
+    ) -> None:
+        self._job = job
+        self._model = model
+        self._conversation = conversation
+        self._registry = conversation.registry
+        self._measure_link = measure_link
+        self._task: PlanningTask | None = None
+        self._planner: Planner | None = None
+        self._surveyed: dict[str, str] = {}
+        """Device id to the session that was given the time to measure itself."""
+
+    async def plan(self, round_: int, worker: EdgeWorker) -> PlannedRound | None:
+        """Plan a round for the devices that are ready; None if there are none."""
+        settings = self._job.settings.plan
+        new = await self._measure_links()
+        if settings.is_by_hand:
+            ready = list(self._registry.ready)
+            return PlannedRound.by_hand(self._job.plan(ready)) if ready else None
+        if not self._registry.ready:
+            return None
+        if self._planner is None or self._task is None:
+            self._task = await worker.do(self._make_task)
+            self._planner = Planner(self._task)
+        await self._until_complete(new, self._task)
+        records = self._ready_records()
+        return await worker.do(partial(self._planner.plan, round_, records)) if records else None
+
+    async def measured(
+        self, round_: int, planned: PlannedRound, times: Sequence[TurnTimes]
+    ) -> list[TurnMeasured]:
+        """Put together what was measured of a round's turns, if they came to their ends."""
+        if len(times) < len(planned.plan.clusters):
+            return []
+        devices = [device for turn in times for device in turn.devices]
+        metrics = await self._metrics(round_, devices)
+        return measured_turns(planned.plan, times, metrics, job=self._job)
+
+    def learn(self, turns: Sequence[TurnMeasured], *, round_s: float) -> None:
+        """Learn from a round in which nobody was lost."""
+        if self._planner is not None:
+            self._planner.learn(turns, round_s=round_s)
+
+    def _make_task(self) -> PlanningTask:
+        ready = self._registry.ready
+        one = next(iter(ready.values()))
+        return make_task(self._job, self._model, ready=one, num_devices=len(ready))
+
+    def _ready_records(self) -> Mapping[str, DeviceRecord]:
+        return {device: self._registry.records[device] for device in self._registry.ready}
+
+    async def _measure_links(self) -> Sequence[str]:
+        """Have new devices measure their links, once a session; which they are."""
+        new = {
+            device: record.status.session
+            for device, record in self._ready_records().items()
+            if self._surveyed.get(device) != record.status.session
+        }
+        self._surveyed |= new
+        for device in new:  # One after another: they would measure each other.
+            profile = self._registry.records[device].profile
+            if profile is None or profile.link is None:
+                await self._measure_link(device)
+        return list(new)
+
+    async def _until_complete(self, devices: Sequence[str], task: PlanningTask) -> None:
+        """Give new devices a moment to publish all that they measure."""
+
+        def are_complete() -> bool:
+            records = (self._registry.records[device] for device in devices)
+            return all(is_complete(each.profile, task.workload.cuts) for each in records)
+
+        await self._until(are_complete, timeout_s=task.settings.profile_patience_s)
+
+    async def _metrics(self, round_: int, devices: Sequence[str]) -> Mapping[str, DeviceMetrics]:
+        """Collect what a round's devices say of it; not all may, in time."""
+
+        def said() -> dict[str, DeviceMetrics]:
+            records = ((device, self._registry.records[device].metrics) for device in devices)
+            run = self._conversation.run
+            return {
+                device: metrics
+                for device, metrics in records
+                if metrics and (metrics.run, metrics.round) == (run, round_)
+            }
+
+        patience_s = METRICS_PATIENCE_S if self._planner else 0.0  # Only learning needs them.
+        await self._until(lambda: len(said()) == len(devices), timeout_s=patience_s)
+        return said()
+
+    async def _until(self, is_true: Callable[[], bool], *, timeout_s: float) -> None:
+        """Wait until something is known, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not is_true():
+                    self._conversation.learnt.clear()
+                    await self._conversation.learnt.wait()

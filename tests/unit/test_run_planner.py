@@ -1,0 +1,114 @@
+"""The planner of a run: plans follow the profiles, and say why."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge_coordinator.job_file import load_job
+from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
+from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.planner import Grouping
+from edge_coordinator.registry import DeviceRecord
+from profiles.device import ComputeState
+from profiles.link import IndependentLinks, Medium, SharedLink
+from runtime.messages import DeviceStatus, Ready
+from runtime.models.cut_table import measure_cut_table
+from runtime.models.load import load_network
+from tests.stated_profiles import Stated, stated_profile
+
+CUTS = measure_cut_table(
+    load_network("lenet", {}, seed=0, base_dir=Path()), name="lenet", input_shape=(1, 28, 28)
+)
+FAST, SLOW = Stated(layer_s=1e-5), Stated(layer_s=1e-3)
+
+
+def _planner(link: Medium | None = None, **plan: object) -> Planner:
+    settings = load_job(None, {f"plan.{key}": value for key, value in plan.items()}).plan
+    server = ComputeState.of_server(CUTS, forward_flop_per_s=1e10, backward_flop_per_s=1e10)
+    workload = Workload(CUTS, 16, 3, 64.0, 2**18, server, link or IndependentLinks())
+    cut = None if settings.cut == "auto" else 3
+    grouping = Grouping("cpsl", num_clusters=2, form=settings.grouping)
+    return Planner(PlanningTask(settings, grouping, cut, workload, seed=0))
+
+
+def _records(stated: Mapping[str, Stated | None]) -> dict[str, DeviceRecord]:
+    return {
+        device: DeviceRecord(
+            DeviceStatus(state="online", session=device, since_unix_s=0.0),
+            stated_profile(device, each) if each else None,
+            Ready(run=1, num_samples=40, num_held_out=0, label_dtype="<i8", label_shape=()),
+        )
+        for device, each in stated.items()
+    }
+
+
+def _clusters(planned: PlannedRound) -> set[tuple[str, ...]]:
+    return {cluster.devices for cluster in planned.plan.clusters}
+
+
+def test_devices_of_like_speed_come_together_and_move_when_one_slows_down() -> None:
+    planner = _planner(grouping="planned")
+    before = {"a": FAST, "b": SLOW, "c": FAST, "d": SLOW}
+    assert _clusters(planner.plan(1, _records(before))) == {("a", "c"), ("b", "d")}
+    after = {**before, "c": replace(FAST, bps=1e6), "b": FAST}
+    planned = planner.plan(2, _records(after))
+    assert _clusters(planned) == {("a", "b"), ("c", "d")}
+    assert "c: upload at 1 instead of 10 Mbit/s" in planned.changed
+
+
+def test_a_slow_link_moves_the_cut_to_where_less_is_sent() -> None:
+    shallow = _planner(mode="auto").plan(1, _records(dict.fromkeys("ab", Stated(bps=1e10))))
+    narrow = _planner(mode="auto").plan(1, _records(dict.fromkeys("ab", Stated(bps=1e6))))
+    sent = CUTS.smashed_bits
+    assert sent[narrow.plan.cut] < sent[shallow.plan.cut]
+
+
+def test_the_cut_holds_for_some_rounds_unless_a_device_drifts() -> None:
+    devices: dict[str, Stated | None] = dict.fromkeys("abcd", Stated(bps=1e10))
+    planner = _planner(mode="auto", cut_every=3)
+    first = planner.plan(1, _records(devices)).plan
+    jitter = {**devices, "a": Stated(bps=0.9e10)}
+    assert first.alternatives is not None
+    for round_ in (2, 3):
+        held = planner.plan(round_, _records(jitter)).plan
+        assert held.alternatives is not None
+        assert held.alternatives.cuts == first.alternatives.cuts
+    renewed = planner.plan(4, _records(jitter)).plan
+    assert renewed.alternatives is not None
+    assert renewed.alternatives.cuts != first.alternatives.cuts
+    drifted = planner.plan(5, _records({**devices, "a": Stated(bps=1e5)}))
+    assert drifted.plan.cut != first.cut
+    assert "chosen again at once: a: download at 0.1 instead of" in drifted.changed
+
+
+def test_equal_profiles_give_equal_plans() -> None:
+    records = _records({"a": FAST, "b": SLOW, "c": Stated(), "d": Stated(bps=3e6)})
+    one, other = _planner(mode="auto"), _planner(mode="auto")
+    for round_ in (1, 2, 3):
+        assert one.plan(round_, records) == other.plan(round_, records)
+
+
+def test_what_was_not_measured_is_assumed_to_be_the_worst_and_said() -> None:
+    planned = _planner(mode="auto").plan(1, _records({"a": FAST, "b": SLOW, "new": None}))
+    assert {d for cluster in planned.plan.clusters for d in cluster.devices} == {"a", "b", "new"}
+    assert planned.assumed.keys() == {"new"}
+    assert "its link carries 10 Mbit/s up: no measurement" in planned.assumed["new"]
+    other = _planner(mode="auto").plan(1, _records({"a": Stated(network="mlp"), "b": FAST}))
+    assert other.assumed == {"a": "its speed at mlp is that at this one"}
+
+
+def test_a_device_without_the_memory_is_left_out_with_the_reason() -> None:
+    tiny = replace(FAST, free_memory_bytes=1000)
+    planned = _planner(mode="auto").plan(1, _records({"a": FAST, "b": FAST, "tiny": tiny}))
+    assert "0.001 MB are free" in planned.plan.left_out["tiny"]
+
+
+def test_shares_of_a_shared_medium_become_rates_that_fill_it() -> None:
+    planner = _planner(SharedLink(), mode="auto", medium="shared", shared_bps=4e6)
+    planned = planner.plan(1, _records({"a": FAST, "b": SLOW, "c": FAST, "d": FAST}))
+    for cluster in planned.plan.clusters:
+        rates = [planned.up_share_bps[device] for device in cluster.devices]
+        assert sum(rates) == pytest.approx(4e6)
+    assert not _planner(mode="auto").plan(1, _records({"a": FAST})).up_share_bps
