@@ -73,9 +73,16 @@ class ComputeTimings:
 
 
 def repeat_passes(
-    run_pass: Callable[[], Pass], *, budget_s: float, clock: Callable[[], float] = perf_counter
+    run_pass: Callable[[], Pass],
+    *,
+    budget_s: float,
+    clock: Callable[[], float] = perf_counter,
+    rest: Callable[[], None] = lambda: None,
 ) -> list[Pass]:
-    """Run passes until the budget is spent: a warm-up, then at least a few that count."""
+    """Run passes until the budget is spent: a warm-up, then at least a few that count.
+
+    `rest` comes before each that counts.
+    """
     start_s = clock()
     for _ in range(WARM_UP_PASSES):
         run_pass()
@@ -83,6 +90,7 @@ def repeat_passes(
     while len(passes) < MAX_PASSES:
         if len(passes) >= MIN_PASSES and clock() - start_s >= budget_s:
             break
+        rest()
         passes.append(run_pass())
     return passes
 
