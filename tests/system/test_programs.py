@@ -28,8 +28,18 @@ AGENT = (sys.executable, "-m", "device_agent")
 
 async def _start(*arguments: str, cwd: Path) -> Process:
     return await asyncio.create_subprocess_exec(
-        *arguments, cwd=cwd, stdout=PIPE, stderr=STDOUT, start_new_session=True
+        *arguments,
+        cwd=cwd,
+        stdout=PIPE,
+        stderr=STDOUT,
+        start_new_session=True,
+        preexec_fn=_hear_ctrl_c,
     )
+
+
+def _hear_ctrl_c() -> None:
+    """Undo what a shell does to a job in the background, and so to the tests in it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def _output(process: Process) -> str:
