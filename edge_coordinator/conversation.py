@@ -88,7 +88,7 @@ class Conversation:
         self._on_connected = on_connected
         self._inboxes: dict[str, FrameInbox] = {}
         self._exchange: Exchange | None = None
-        self._replies: dict[str, asyncio.Queue[AnyReply]] = {}
+        self._replies: dict[str, asyncio.Queue[AnyReply | None]] = {}
         self._echoes: dict[str, LinkEcho] = {}
         self._grace: dict[str, asyncio.TimerHandle] = {}
 
@@ -180,12 +180,14 @@ class Conversation:
         self,
         device: str,
         message: Request,
-        queue: asyncio.Queue[AnyReply],
+        queue: asyncio.Queue[AnyReply | None],
     ) -> Ready | Joined | LinkMeasured:
         num_sent = 0
         while True:
             reply = await queue.get()
             match message, reply:
+                case _, None:
+                    raise DeviceGoneError("went away")
                 case _, Refused(run=run, reason=reason) if run == self.run:
                     self.registry.refusals[device] = reason
                     raise DeviceGoneError(reason)
@@ -305,6 +307,9 @@ class Conversation:
 
     def _lose(self, device: str, reason: str) -> None:
         self._grace.pop(device, None)
+        queue = self._replies.get(device)
+        if queue is not None and not queue.full() and device not in self.registry.online:
+            queue.put_nowait(None)  # Nobody will answer.
         if self._is_missing(device):
             self._post(DeviceLost(device, reason))
 
