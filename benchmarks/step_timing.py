@@ -13,7 +13,7 @@ from edge_coordinator.training.edge_model import Turn
 from runtime.bus import Bus, BusEvent, Delivery
 from runtime.drive import leaf_of
 from runtime.errors import MalformedMessageError
-from runtime.messages import DeviceMetrics
+from runtime.published import DeviceMetrics
 from runtime.tensors import CHUNK_HEADER, FrameKind, Tensor
 from runtime.topics import Topics
 

@@ -39,9 +39,10 @@ from runtime.bus import Will
 from runtime.datasets.samples import Samples
 from runtime.drive import DEFAULT_CHUNK_BYTES
 from runtime.errors import BusError, EdgeError, root_cause
-from runtime.messages import Assignment, ComputeProfile, DeviceStatus
+from runtime.messages import Assignment
 from runtime.mqtt import MqttBus
 from runtime.ownership import new_session
+from runtime.published import ComputeProfile, DeviceStatus
 from runtime.topics import Topics, check_name
 
 _GOODBYE_S = 2.0

@@ -16,18 +16,8 @@ from device_agent.workload import Workload
 from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.drive import FrameInbox, leaf_of, send_frame
 from runtime.errors import EdgeError, ProtocolError
-from runtime.messages import (
-    Challenge,
-    ComputeProfile,
-    DeviceProfile,
-    DeviceStatus,
-    Join,
-    LinkMeasured,
-    MeasureLink,
-    Message,
-    Ready,
-    decode_command,
-)
+from runtime.message_types import Message
+from runtime.messages import Challenge, Join, LinkMeasured, MeasureLink, Ready, decode_command
 from runtime.ownership import Claim, Verdict, judge
 from runtime.pacing import Pacer
 from runtime.protocol.device import DeviceSession, Phase
@@ -45,6 +35,7 @@ from runtime.protocol.events import (
     WorkFailed,
 )
 from runtime.protocol.link_probe import LinkProbeError
+from runtime.published import ComputeProfile, DeviceProfile, DeviceStatus
 from runtime.tensors import Frame, FrameKind
 from runtime.topics import Topics
 

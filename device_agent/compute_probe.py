@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from profiles.units import Floats
-from runtime.messages import ComputeProfile, LayerTiming
+from runtime.published import ComputeProfile, LayerTiming
 
 COMPUTE_PROBE_S = 2.0
 """The longest that a measurement may take, its last pass excepted."""

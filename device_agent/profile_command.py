@@ -11,10 +11,10 @@ from device_agent.show_profile import profile_text
 from profiles.link_estimate import LinkFigures
 from runtime.broker_url import TlsFiles
 from runtime.errors import BusError, SettingsError
-from runtime.messages import ComputeProfile, LinkProfile
 from runtime.mqtt import MqttBus
 from runtime.ownership import new_session
 from runtime.protocol.link_probe import LinkProbeError
+from runtime.published import ComputeProfile, LinkProfile
 from runtime.topics import Topics
 
 _HOW = "frames to a topic of its own, retained ones back: to the broker alone, no coordinator"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 
 from profiles.link_estimate import LinkEstimate
-from runtime.messages import ComputeProfile, DeviceProfile, LinkProfile
+from runtime.published import ComputeProfile, DeviceProfile, LinkProfile
 
 CHANGED_FRACTION = 0.10
 """A figure that has moved by more than this part of itself is worth publishing."""

@@ -1,7 +1,7 @@
 """A device's profile as a table of plain text: each figure, and how it was measured."""
 
 from profiles.link_estimate import LinkFigures
-from runtime.messages import ComputeProfile, DeviceProfile
+from runtime.published import ComputeProfile, DeviceProfile
 
 Row = tuple[str, str, str]
 """What, how much, how measured."""

@@ -11,12 +11,13 @@ from torch import nn
 
 from device_agent.compute_probe import ComputeTimings, Pass, median_pass, repeat_passes, rescale
 from profiles.cuts import CutTable
-from runtime.messages import ComputeProfile, OptimizerSpec
+from runtime.messages import OptimizerSpec
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import input_shape_of, load_network
 from runtime.models.sequence import layers_of
 from runtime.models.side import Side, empty_state
+from runtime.published import ComputeProfile
 
 GENERIC_NETWORK, GENERIC_BATCH = "lenet", 16
 """What a device without a job is measured with: convolutions and linear layers."""

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from time import perf_counter
 
 from profiles.link_estimate import LinkEstimate
-from runtime.messages import DeviceMetrics, Join, PhaseSeconds
+from runtime.messages import Join
+from runtime.published import DeviceMetrics, PhaseSeconds
 from runtime.tensors import FrameKind
 
 

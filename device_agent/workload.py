@@ -17,7 +17,7 @@ from device_agent.shard import Shard, make_shard
 from runtime.datasets.samples import Samples
 from runtime.device_graphs import read_graphs
 from runtime.errors import SettingsError
-from runtime.messages import Assignment, ComputeProfile, Join, Ready
+from runtime.messages import Assignment, Join, Ready
 from runtime.protocol.events import (
     CollectWeights,
     ForwardDone,
@@ -32,6 +32,7 @@ from runtime.protocol.events import (
     WeightsCollected,
     Work,
 )
+from runtime.published import ComputeProfile
 from runtime.seeding import Purpose, step_key
 from runtime.tensors import StepId, Tensor, spec_of
 

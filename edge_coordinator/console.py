@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edge_coordinator import progress as told
 from edge_coordinator.amounts import amount
-from runtime.messages import RoundReport
+from runtime.published import RoundReport
 
 _ROUNDS_SHOWN = 8
 

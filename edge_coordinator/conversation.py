@@ -15,9 +15,6 @@ from runtime.errors import EdgeError, ProtocolError
 from runtime.messages import (
     AnyReply,
     Assignment,
-    DeviceMetrics,
-    DeviceProfile,
-    DeviceStatus,
     Join,
     Joined,
     LinkMeasured,
@@ -30,6 +27,7 @@ from runtime.messages import (
 )
 from runtime.protocol.events import DeviceLost, FrameArrived, Gathered, GatheringEvent, Overdue
 from runtime.protocol.gathering import Gathering
+from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
 from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec
 from runtime.topics import DeviceTopic, Topics
 

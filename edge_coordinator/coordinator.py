@@ -33,7 +33,8 @@ from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.training.algorithm import ClusterLostError, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
 from runtime.errors import SettingsError
-from runtime.messages import Join, RoundReport
+from runtime.messages import Join
+from runtime.published import RoundReport
 
 ASK_AGAIN_S = 15.0
 """How long to wait for a device to come before those that did not answer are asked again."""

@@ -14,7 +14,7 @@ from edge_coordinator.registry import DeviceRecord
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
-from runtime.messages import ComputeProfile, DeviceProfile, LinkProfile
+from runtime.published import ComputeProfile, DeviceProfile, LinkProfile
 
 MAX_NAME_LETTERS = 64
 """A profile cuts longer names off."""

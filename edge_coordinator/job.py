@@ -12,7 +12,7 @@ from edge_coordinator.training.schedule import rate_factor
 from runtime.datasets.samples import DataSet, Samples
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
-from runtime.messages import Assignment, RoundReport
+from runtime.messages import Assignment
 from runtime.models.load import (
     check_sample_shape,
     cut_index,
@@ -22,6 +22,7 @@ from runtime.models.load import (
 )
 from runtime.models.losses import load_loss
 from runtime.models.sequence import Network, layers_of
+from runtime.published import RoundReport
 
 
 @dataclass(frozen=True)

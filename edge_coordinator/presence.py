@@ -14,8 +14,10 @@ from edge_coordinator.progress import (
 )
 from runtime.bus import Bus, BusEvent, Delivery
 from runtime.errors import BusError, MalformedMessageError
-from runtime.messages import Challenge, CoordinatorStatus, as_words
+from runtime.message_types import as_words
+from runtime.messages import Challenge
 from runtime.ownership import Claim, Verdict, judge
+from runtime.published import CoordinatorStatus
 from runtime.topics import Topics
 
 _GOODBYE_S = 2.0

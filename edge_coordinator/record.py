@@ -22,8 +22,8 @@ from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
-from runtime.messages import PlanReport, RoundReport
 from runtime.models.sequence import Network
+from runtime.published import PlanReport, RoundReport
 
 # Two colours that differ in print and for the colour-blind (Okabe and Ito's blue and vermilion).
 _TEST_COLOUR, _TRAIN_COLOUR = "#0072B2", "#D55E00"

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from runtime.messages import DeviceMetrics, DeviceProfile, DeviceStatus, Ready
+from runtime.messages import Ready
+from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from edge_coordinator.planning.measured import DeviceTurn, measured_phases
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, CutPrice, Plan
 from profiles.phases import Phase
 from profiles.units import Floats
-from runtime.messages import (
+from runtime.published import (
     ClusterReport,
     DeviceMetrics,
     OtherCut,

@@ -16,7 +16,7 @@ from edge_coordinator.planning_task import make_task
 from edge_coordinator.registry import DeviceRecord
 from edge_coordinator.reports import measured_turns
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.messages import DeviceMetrics
+from runtime.published import DeviceMetrics
 
 METRICS_PATIENCE_S = 1.0
 """How long a round waits for the last devices to say what it cost them."""

@@ -15,9 +15,9 @@ from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.broker_url import TlsFiles
 from runtime.bus import Bus, Will
-from runtime.messages import CoordinatorStatus
 from runtime.mqtt import MqttBus
 from runtime.ownership import new_session
+from runtime.published import CoordinatorStatus
 from runtime.topics import Topics
 
 

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge_coordinator.planning.planner import Form
 from edge_coordinator.training.schedule import ScheduleName
-from runtime.messages import OptimizerSpec, Scalar
+from runtime.message_types import Scalar
+from runtime.messages import OptimizerSpec
 
 Method = Literal["cpsl", "sl", "fl", "cl"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

@@ -10,7 +10,8 @@ from edge_coordinator.amounts import amount, duration
 from edge_coordinator.show_devices import device_table, more_devices
 from edge_coordinator.show_seconds import seconds_table
 from edge_coordinator.site_state import DeviceView, Presence, SiteState
-from runtime.messages import CoordinatorStatus, PlanReport, RoundReport, as_words
+from runtime.message_types import as_words
+from runtime.published import CoordinatorStatus, PlanReport, RoundReport
 
 _MIN_ROWS = 3
 _MOST_REASONS = 3

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from runtime.messages import (
+from runtime.published import (
     CoordinatorStatus,
     DeviceMetrics,
     DeviceProfile,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from edge_coordinator.site_state import Ages
 from runtime.errors import MalformedMessageError
-from runtime.messages import (
+from runtime.published import (
     ComputeProfile,
     DeviceMetrics,
     DeviceProfile,

@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import Field
 
 from runtime.errors import MalformedMessageError
-from runtime.messages import GraphsOffer, Message
+from runtime.message_types import Message
+from runtime.messages import GraphsOffer
 from runtime.tensors import Tensor, TensorSpec
 
 ENGINE = "onnxruntime"

@@ -5,12 +5,12 @@ from importlib.resources import files
 from typing import Any
 
 from runtime.errors import SettingsError
-from runtime.messages import (
+from runtime.message_types import Message
+from runtime.published import (
     CoordinatorStatus,
     DeviceMetrics,
     DeviceProfile,
     DeviceStatus,
-    Message,
     PlanReport,
     RoundReport,
 )

@@ -26,8 +26,8 @@ from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus import Will
 from runtime.datasets.samples import DataSet, Samples
 from runtime.memory import MemoryBroker
-from runtime.messages import DeviceStatus, RoundReport
 from runtime.ownership import new_session
+from runtime.published import DeviceStatus, RoundReport
 from runtime.tensors import Tensor
 from runtime.topics import Topics
 

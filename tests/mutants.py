@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from runtime.messages import MAX_PROFILE_BYTES
+from runtime.message_types import MAX_PROFILE_BYTES
 from runtime.tensors import CHUNK_HEADER
 from tests.turn import Original
 

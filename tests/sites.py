@@ -2,7 +2,8 @@
 
 from edge_coordinator.site_state import DeviceView, SiteState
 from edge_coordinator.site_view import SiteView
-from runtime.messages import (
+from runtime.message_types import Message
+from runtime.published import (
     ClusterReport,
     ComputeProfile,
     CoordinatorStatus,
@@ -10,7 +11,6 @@ from runtime.messages import (
     DeviceProfile,
     DeviceStatus,
     LinkProfile,
-    Message,
     PhaseSeconds,
     PlanReport,
     RoundReport,

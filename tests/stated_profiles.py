@@ -5,13 +5,7 @@ from dataclasses import dataclass, field
 
 from runtime.bus import Bus, BusEvent, Delivery
 from runtime.memory import MemoryBus
-from runtime.messages import (
-    ComputeProfile,
-    DeviceProfile,
-    LayerTiming,
-    LinkProfile,
-    RoundReport,
-)
+from runtime.published import ComputeProfile, DeviceProfile, LayerTiming, LinkProfile, RoundReport
 from runtime.topics import Topics
 
 LENET = (

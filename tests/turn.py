@@ -8,17 +8,9 @@ from device_agent.executor import open_engine
 from runtime.bus import Delivery
 from runtime.drive import FrameInbox
 from runtime.memory import MemoryBus
-from runtime.messages import (
-    Assignment,
-    DeviceProfile,
-    DeviceStatus,
-    Join,
-    Joined,
-    Message,
-    OptimizerSpec,
-    Ready,
-    decode_reply,
-)
+from runtime.message_types import Message
+from runtime.messages import Assignment, Join, Joined, OptimizerSpec, Ready, decode_reply
+from runtime.published import DeviceProfile, DeviceStatus
 from runtime.tensors import Frame, FrameKind, StepId, Tensor, encode_chunks, specs_of
 from runtime.topics import Topics
 

@@ -10,7 +10,7 @@ from edge_coordinator.monitor import watch
 from edge_coordinator.site_state import SiteState
 from runtime.bus import Bus
 from runtime.errors import SettingsError
-from runtime.messages import CoordinatorStatus, DeviceStatus
+from runtime.published import CoordinatorStatus, DeviceStatus
 from runtime.topics import Topics
 from tests.contract.conftest import Wire
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from runtime.errors import UnexpectedEventError
-from runtime.messages import MAX_WORDS, Join, Joined, Refused, Stop
+from runtime.message_types import MAX_WORDS
+from runtime.messages import Join, Joined, Refused, Stop
 from runtime.protocol.device import DeviceSession, Phase
 from runtime.protocol.events import (
     CollectWeights,

@@ -22,8 +22,6 @@ from runtime.memory import MemoryBroker, MemoryBus
 from runtime.messages import (
     Assignment,
     Challenge,
-    DeviceProfile,
-    DeviceStatus,
     LinkMeasured,
     MeasureLink,
     NeedGraphs,
@@ -34,6 +32,7 @@ from runtime.messages import (
 )
 from runtime.protocol.events import Gathered
 from runtime.protocol.gathering import Gathering
+from runtime.published import DeviceProfile, DeviceStatus
 from runtime.tensors import Frame, FrameKind, StepId, Tensor, body_bytes, specs_of
 from tests.builders import random_samples
 from tests.mutants import Mutant, Mutator

@@ -8,20 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import MalformedMessageError
-from runtime.messages import (
-    MAX_MESSAGE_BYTES,
-    MAX_OPTIONS,
-    MAX_WORDS,
-    CoordinatorStatus,
-    DeviceProfile,
-    DeviceStatus,
-    Join,
-    Message,
-    Ready,
-    Refused,
-    decode_command,
-    decode_reply,
-)
+from runtime.message_types import MAX_MESSAGE_BYTES, MAX_OPTIONS, MAX_WORDS, Message
+from runtime.messages import Join, Ready, Refused, decode_command, decode_reply
+from runtime.published import CoordinatorStatus, DeviceProfile, DeviceStatus
 from runtime.topics import Topics
 from tests.turn import ASSIGNMENT, JOIN, JOINED, PROFILE, READY, STATUS
 

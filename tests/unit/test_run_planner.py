@@ -13,9 +13,10 @@ from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.registry import DeviceRecord
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
-from runtime.messages import DeviceStatus, Ready
+from runtime.messages import Ready
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
+from runtime.published import DeviceStatus
 from tests.stated_profiles import Stated, stated_profile
 
 CUTS = measure_cut_table(

@@ -1,0 +1,110 @@
+"""What every JSON message is made of: the base class, and fields with bounds.
+
+`Message` is frozen, forbids unknown fields and refuses NaN and infinity. Every number, text and
+list has a bound: a stranger may have written it.
+"""
+
+import math
+from typing import Annotated, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from runtime.errors import MalformedMessageError
+
+MAX_MESSAGE_BYTES = 64 * 1024
+"""A longer message is refused unread: checking it may take a thousand times its size."""
+MAX_PROFILE_BYTES = 256 * 1024
+"""The same for a profile, which may tell of many layers and labels."""
+MAX_REPORT_BYTES = 4_000_000
+"""The same for what tells of all devices at once, and comes from the coordinator only."""
+MAX_WORDS = 2000
+MAX_LABEL_VALUES = 2**24
+"""The label of one sample holds no more: a mask of 4096 x 4096 pixels."""
+MAX_OPTIONS = 100
+
+_MAX_NAMED_FAULTS = 20
+_MAX_FAULT_LETTERS = 200
+
+
+def as_words(text: str) -> str:
+    """Text that is safe to show and to send: not too long, and printable."""
+    shown = text[:MAX_WORDS]
+    return "".join(letter if letter.isprintable() else " " for letter in shown)
+
+
+def _clean(text: object) -> object:
+    return as_words(text) if isinstance(text, str) else text
+
+
+def _bounded_label(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(shape) > MAX_LABEL_VALUES:
+        raise ValueError(f"a label has at most {MAX_LABEL_VALUES} values")
+    return shape
+
+
+def _bounded_options(options: object) -> object:
+    """Refuse too many options before each of them is looked at."""
+    if isinstance(options, dict):
+        lists = [value for value in options.values() if isinstance(value, list)]
+        if max(len(options), *map(len, lists), 0) > MAX_OPTIONS:
+            raise ValueError(f"at most {MAX_OPTIONS} options, and as many numbers in a list")
+    return options
+
+
+Number = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+Scalar = bool | Number | float | str
+Options = Annotated[dict[str, Scalar | list[Number]], BeforeValidator(_bounded_options)]
+DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+RunId = Annotated[int, Field(ge=0, lt=2**64)]
+Round = Annotated[int, Field(ge=0, lt=2**32)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+Small = Annotated[int, Field(ge=0, le=0xFFFF)]
+Token = Annotated[str, Field(max_length=64)]
+Words = Annotated[str, BeforeValidator(_clean)]
+"""A sentence for people; what cannot be shown is cut off or left blank, never refused."""
+LabelShape = Annotated[tuple[Small, ...], Field(max_length=8), AfterValidator(_bounded_label)]
+
+
+class Message(BaseModel):
+    """Base of everything that travels as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    max_bytes: ClassVar[int] = MAX_MESSAGE_BYTES
+
+    def encode(self) -> bytes:
+        """Serialise as JSON."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def decode(cls, payload: bytes | memoryview) -> Self:
+        """Validate JSON; MalformedMessageError says what is wrong."""
+        try:
+            return cls.model_validate_json(checked_size(payload, cls.max_bytes))
+        except ValidationError as error:
+            raise MalformedMessageError(f"not a {cls.__name__}: {first_fault(error)}") from error
+
+
+def checked_size(payload: bytes | memoryview, max_bytes: int = MAX_MESSAGE_BYTES) -> bytes:
+    """Take a payload that is not too long to be looked at."""
+    if len(payload) > max_bytes:
+        raise MalformedMessageError(
+            f"a control message of {len(payload)} bytes is longer than {max_bytes}"
+        )
+    return bytes(payload)
+
+
+def first_fault(error: ValidationError) -> str:
+    """Name the first fault and its place, in words that are safe to show."""
+    if error.error_count() > _MAX_NAMED_FAULTS:
+        return f"{error.error_count()} faults"  # A list of all of them would be far larger.
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in found["loc"])
+    return as_words(f"{place or 'message'}: {found['msg']}"[:_MAX_FAULT_LETTERS])

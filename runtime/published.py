@@ -1,0 +1,210 @@
+"""What both ends publish for anyone to read: statuses, profiles, metrics, plans and rounds."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from runtime.message_types import (
+    MAX_PROFILE_BYTES,
+    MAX_REPORT_BYTES,
+    Count,
+    DeviceId,
+    Message,
+    Positive,
+    Round,
+    RunId,
+    Small,
+    Token,
+    Words,
+)
+
+
+class DeviceStatus(Message):
+    """Retained by each device and, with `offline`, its last will."""
+
+    state: Literal["online", "offline"]
+    session: Token = Field(description="token of this start of the agent")
+    since_unix_s: float = Field(description="when this session began, seconds since 1970")
+    engine: Token = ""
+    version: Token = ""
+
+
+class CoordinatorStatus(Message):
+    """Retained by the coordinator and, with `offline`, its last will."""
+
+    state: Literal["online", "offline"]
+    session: Token
+    since_unix_s: float
+    run: RunId = 0
+    phase: Words = Field("", description="what it does or waits for, for people")
+
+
+class LayerTiming(Message):
+    """One layer of a job's network on one device."""
+
+    name: Token
+    forward_s: float = Field(ge=0, description="seconds per sample")
+    backward_s: float = Field(ge=0, description="seconds per sample")
+
+
+class ComputeProfile(Message):
+    """How fast a device computes, measured on it, by the engine that trains."""
+
+    network: Token = Field(description="whose layers these are; empty: a generic one")
+    batch_size: Positive = Field(description="samples in the mini-batch it was measured with")
+    layers: tuple[LayerTiming, ...] = Field((), max_length=5_000)
+    forward_flop_per_s: float = Field(gt=0, description="effective, over all layers")
+    backward_flop_per_s: float = Field(gt=0, description="effective, over all layers")
+    relative_deviation: float = Field(ge=0, description="of the seconds, between repetitions")
+    measured_at_unix_s: float
+
+
+class LinkProfile(Message):
+    """What a device's link carries, measured through the broker."""
+
+    up_bps: float = Field(gt=0, description="bits per second, device to coordinator")
+    up_deviation_bps: float = Field(ge=0)
+    down_bps: float = Field(gt=0, description="bits per second, coordinator to device")
+    down_deviation_bps: float = Field(ge=0)
+    round_trip_s: float = Field(ge=0, description="of an empty message and its answer")
+    round_trip_deviation_s: float = Field(ge=0)
+    message_s: float = Field(ge=0, description="seconds that each message costs at any size")
+    num_transfers: Count = Field(description="transfers that these figures rest on")
+    measured_at_unix_s: float
+
+
+class DeviceProfile(Message):
+    """What a device is; retained, for planning and for watching."""
+
+    max_bytes: ClassVar[int] = MAX_PROFILE_BYTES
+
+    device: DeviceId
+    engine: Token
+    machine: Token = Field(description="processor architecture")
+    num_cores: Positive
+    memory_bytes: Count = Field(description="physical memory")
+    free_memory_bytes: Count
+    resident_bytes: Count = Field(0, description="memory that the agent's process holds")
+    load_fraction: float | None = Field(None, ge=0, description="busy part of all cores")
+    cpu_hz: float | None = Field(None, ge=0)
+    temperature_c: float | None = None
+    battery_fraction: float | None = Field(None, ge=0, le=1)
+    num_samples: Count = Field(description="samples of its own data")
+    sample_shape: tuple[Count, ...] = Field(max_length=8)
+    label_counts: tuple[Count, ...] | None = Field(
+        None,
+        max_length=100_000,
+        description="samples of each class; only where the device was told to publish them",
+    )
+    compute: ComputeProfile | None = None
+    link: LinkProfile | None = None
+    measured_at_unix_s: float = Field(description="of the facts that have no time of their own")
+
+
+class PhaseSeconds(Message):
+    """Seconds of one device in one local epoch, phase by phase."""
+
+    distribute_s: float = Field(ge=0)
+    forward_s: float = Field(ge=0)
+    upload_s: float = Field(ge=0, description="smashed data and labels")
+    server_s: float = Field(ge=0, description="of the server, for this device's mini-batch")
+    download_s: float = Field(ge=0, description="gradients")
+    backward_s: float = Field(ge=0, description="and the update")
+    model_upload_s: float = Field(ge=0)
+
+
+class DeviceMetrics(Message):
+    """What a cluster's turn cost this device."""
+
+    run: RunId
+    round: Round
+    cluster: Small
+    forward_s: float = Field(ge=0)
+    backward_s: float = Field(ge=0)
+    upload_s: float = Field(ge=0, description="until the broker had acknowledged every upload")
+    waiting_s: float = Field(ge=0, description="between an upload and what came back")
+    up_bytes: Count
+    down_bytes: Count
+    phases: PhaseSeconds = Field(
+        description="means of this turn's local epochs, of the device's own phases; the server's "
+        "are 0, and a download counts from its first message"
+    )
+
+
+class ClusterReport(Message):
+    """One cluster of a plan."""
+
+    devices: tuple[DeviceId, ...]
+    shares: tuple[float, ...]
+    predicted_s: float | None = Field(None, ge=0, description="seconds of its turn")
+
+
+class OtherCut(Message):
+    """What another cut is expected to cost."""
+
+    cut_layer: str
+    round_s: float | None = Field(description="none: it cannot be used")
+    infeasible: Words = Field("", description="why it cannot be used")
+
+
+class PlanAlternatives(Message):
+    """What the round would have taken otherwise, by the same model."""
+
+    best_other_cut: OtherCut | None
+    random_clusters_s: float
+    random_equal_shares_s: float = Field(
+        description="the same clusters, a shared link divided evenly"
+    )
+    sorted_clusters_s: float
+    cuts: tuple[OtherCut, ...] = Field((), description="all that were considered")
+
+
+class PlanReport(Message):
+    """The plan of a round, retained."""
+
+    max_bytes: ClassVar[int] = MAX_REPORT_BYTES
+
+    run: RunId
+    round: Round
+    method: str
+    cut: int
+    cut_layer: str
+    clusters: tuple[ClusterReport, ...]
+    left_out: dict[str, str] = Field(description="device id to reason")
+    reason: str
+    changed: str = Field("", description="how and why it differs from the plan before, if it does")
+    assumed: dict[str, str] = Field({}, description="device id to what had to be assumed of it")
+    predicted_s: float | None = Field(None, ge=0, description="seconds of the round")
+    predicted: dict[DeviceId, PhaseSeconds] = Field(
+        {}, description="seconds of each device in one local epoch"
+    )
+    alternatives: PlanAlternatives | None = None
+
+
+class RoundReport(Message):
+    """The last round, retained; also a line of the run's record."""
+
+    max_bytes: ClassVar[int] = MAX_REPORT_BYTES
+
+    run: RunId
+    round: Round
+    cut_layer: str
+    num_clusters: int
+    num_devices: int
+    learning_rate: float
+    train_loss: float | None
+    test_loss: float | None = None
+    test_accuracy: float | None = Field(None, description="fraction right")
+    evaluated_on: Literal["coordinator", "devices"] | None = None
+    round_s: float
+    elapsed_s: float = Field(description="since training began, evaluation included")
+    up_bytes: int = Field(description="received from the devices in this round")
+    down_bytes: int = Field(description="published for the devices in this round")
+    lost: dict[str, str] = Field(default={}, description="device id to why it fell out")
+    predicted_round_s: float | None = Field(None, ge=0, description="of round_s, by the plan")
+    relative_error: float | None = Field(
+        None, description="of the prediction; above 0 it was too long"
+    )
+    measured: dict[DeviceId, PhaseSeconds] = Field(
+        {}, description="seconds of each device in one local epoch"
+    )
