@@ -203,7 +203,7 @@ def _build_engine(
 
 
 def _measure_generic(device_class: DeviceClass | None) -> ComputeProfile:
-    from device_agent.torch_timing import generic_profile  # noqa: PLC0415
+    from device_agent.torch_engine import generic_profile  # noqa: PLC0415
 
     slowdown = device_class.slowdown if device_class else 1.0
     return generic_profile(budget_s=COMPUTE_PROBE_S, slowdown=slowdown)

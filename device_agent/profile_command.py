@@ -54,17 +54,15 @@ def measure_compute(settings: ProfileSettings) -> ComputeProfile:
     try:
         import torch  # noqa: PLC0415
 
-        from device_agent.torch_timing import network_timings  # noqa: PLC0415
+        from device_agent.torch_engine import built_in_engine  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"the torch engine needs {error.name}; install it with pip install 'cpsl[torch]'"
         ) from error
     torch.set_num_threads(settings.num_threads)
-    timings = network_timings(
-        settings.model,
-        batch_size=settings.batch_size,
-        budget_s=COMPUTE_PROBE_S,
-        clock=perf_counter,
+    engine = built_in_engine(settings.model, batch_size=settings.batch_size)
+    timings = engine.layer_timings(
+        batch_size=settings.batch_size, budget_s=COMPUTE_PROBE_S, clock=perf_counter
     )
     return timings.profile(
         network=settings.model[:64], batch_size=settings.batch_size, now_unix_s=time.time()
