@@ -62,7 +62,7 @@ def measure_compute(settings: ProfileSettings) -> ComputeProfile:
     torch.set_num_threads(settings.num_threads)
     engine = built_in_engine(settings.model, batch_size=settings.batch_size)
     timings = engine.layer_timings(
-        batch_size=settings.batch_size, budget_s=COMPUTE_PROBE_S, clock=perf_counter
+        engine.random_batch(), budget_s=COMPUTE_PROBE_S, clock=perf_counter
     )
     return timings.profile(
         network=settings.model[:64], batch_size=settings.batch_size, now_unix_s=time.time()

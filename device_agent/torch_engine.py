@@ -13,7 +13,7 @@ from torch import nn
 from device_agent.compute_probe import ComputeTimings
 from device_agent.executor import DropoutKey
 from device_agent.torch_timing import time_network
-from runtime.messages import Assignment, OptimizerSpec
+from runtime.messages import Assignment, LayerWork, OptimizerSpec
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import check_sample_shape, input_shape_of, load_network, split
 from runtime.models.losses import Loss, load_loss
@@ -55,18 +55,34 @@ class TorchEngine:
         return self._open_at[1]
 
     def layer_timings(
-        self, *, batch_size: int, budget_s: float, clock: Callable[[], float]
+        self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]
     ) -> ComputeTimings:
         """Measure a copy of the network, at several cuts and layer by layer between them."""
         return time_network(
             copy.deepcopy(self._network),
             self._open,
             self._assignment.optimizer,
-            sample_shape=self._sample_shape,
-            batch_size=batch_size,
+            batch,
             budget_s=budget_s,
             clock=clock,
         )
+
+    def time_cut(
+        self,
+        cut: int,  # noqa: ARG002
+        layers: Sequence[LayerWork],  # noqa: ARG002
+        batch: NDArray[np.float32],
+        *,
+        budget_s: float,
+        clock: Callable[[], float],
+    ) -> ComputeTimings:
+        """Measure the whole network: it is here."""
+        return self.layer_timings(batch, budget_s=budget_s, clock=clock)
+
+    def random_batch(self) -> NDArray[np.float32]:
+        """Draw a mini-batch for a network that has no data."""
+        shape = (self._assignment.batch_size, *self._sample_shape)
+        return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
     def _open(self, network: nn.Sequential, cut: int) -> "TorchExecutor":
         device_side, _ = split(network, cut)
@@ -101,7 +117,7 @@ def generic_profile(*, budget_s: float, slowdown: float) -> ComputeProfile:
     """
     clock = perf_counter if slowdown == 1 else time.thread_time
     engine = built_in_engine(GENERIC_NETWORK, batch_size=GENERIC_BATCH)
-    timings = engine.layer_timings(batch_size=GENERIC_BATCH, budget_s=budget_s, clock=clock)
+    timings = engine.layer_timings(engine.random_batch(), budget_s=budget_s, clock=clock)
     slowed = timings.slowed(slowdown)
     return slowed.profile(network="", batch_size=GENERIC_BATCH, now_unix_s=time.time())
 
