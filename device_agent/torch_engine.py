@@ -1,9 +1,7 @@
 """The device side on PyTorch."""
 
 import copy
-import time
 from collections.abc import Callable, Sequence
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -12,18 +10,15 @@ from torch import nn
 
 from device_agent.compute_probe import ComputeTimings
 from device_agent.executor import DropoutKey
+from device_agent.generic import built_in_assignment
 from device_agent.torch_timing import time_network
-from runtime.messages import Assignment, LayerWork, OptimizerSpec
+from runtime.messages import Assignment, LayerWork
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import check_sample_shape, input_shape_of, load_network, split
 from runtime.models.losses import Loss, load_loss
 from runtime.models.side import Side, empty_state
-from runtime.published import ComputeProfile
 from runtime.seeding import torch_seed
 from runtime.tensors import Tensor, TensorSpec
-
-GENERIC_NETWORK, GENERIC_BATCH = "lenet", 16
-"""What a device without a job is measured with: convolutions and linear layers."""
 
 
 class TorchEngine:
@@ -93,33 +88,9 @@ class TorchEngine:
 
 def built_in_engine(name: str, *, batch_size: int) -> TorchEngine:
     """A built-in network with plain stochastic gradient descent, for a device without a job."""
-    assignment = Assignment(
-        run=0,
-        network=name,
-        options={},
-        loss="cross_entropy",
-        seed=0,
-        batch_size=batch_size,
-        held_out=0.0,
-        max_evaluation_samples=1,
-        num_classes=None,
-        optimizer=OptimizerSpec(),
-        carry_state=False,
-    )
     sample_shape = input_shape_of(load_network(name, {}, seed=0))
+    assignment = built_in_assignment(name, batch_size=batch_size)
     return TorchEngine(assignment, sample_shape=sample_shape)
-
-
-def generic_profile(*, budget_s: float, slowdown: float) -> ComputeProfile:
-    """Measure a small network of common layers, for a device that has no job yet.
-
-    `slowdown` is that of an emulated device, 1 for this machine.
-    """
-    clock = perf_counter if slowdown == 1 else time.thread_time
-    engine = built_in_engine(GENERIC_NETWORK, batch_size=GENERIC_BATCH)
-    timings = engine.layer_timings(engine.random_batch(), budget_s=budget_s, clock=clock)
-    slowed = timings.slowed(slowdown)
-    return slowed.profile(network="", batch_size=GENERIC_BATCH, now_unix_s=time.time())
 
 
 class TorchExecutor:
