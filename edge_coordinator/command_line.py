@@ -57,6 +57,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--wait", action="store_true", help="if the broker is not there, wait for it"
     )
     coordinator.set_defaults(broker_key="broker.url")
+    simulate = commands.add_parser(
+        "simulate",
+        help="train in one process under a virtual clock",
+        description="Train a job for real, in one process and without a broker, while a virtual "
+        "clock tells the seconds that a scenario's devices, links and server would take. Takes "
+        "the same job file; for the same plans and seed it ends in the weights of the real run.",
+    )
+    _add_job_flags(simulate)
+    _add_spread(simulate)
     _add_model(commands.add_parser("model", help="print what each cut of a network costs"))
     schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
     schema.add_argument("name", nargs="?", help="which one; all if left out")
@@ -86,6 +95,23 @@ def _add_job_flags(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="any key of the job file, as in --set training.schedule.name=cosine",
     )
+
+
+def _add_spread(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--spread",
+        type=_deviation,
+        metavar="FRACTION",
+        help="relative deviation of every device's speed and rates, drawn anew each round; "
+        "instead of the scenario's own",
+    )
+
+
+def _deviation(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 3:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 3")
+    return value
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

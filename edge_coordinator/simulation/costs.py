@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from edge_coordinator.job import Job
 from edge_coordinator.planning_task import job_cut_table
+from edge_coordinator.settings import JobSettings
 from edge_coordinator.training.edge_model import EdgeModel
 from profiles.cuts import CutTable
 from profiles.scenario import Scenario
@@ -57,21 +58,21 @@ def counted_costs(job: Job, model: EdgeModel) -> CutTable:
     return job_cut_table(job, model)
 
 
-def job_defaults(scenario: Scenario) -> Mapping[str, object]:
-    """Keys of the job that the scenario states: they hold where the job says nothing."""
-    stated = scenario.model_fields_set
-    keys = {
-        "batch_size": "training.batch_size",
-        "local_epochs": "training.local_epochs",
-        "num_clusters": "plan.clusters",
-    }
-    defaults: dict[str, object] = {
-        key: getattr(scenario, field) for field, key in keys.items() if field in stated
-    }
+def job_defaults(scenario: Scenario, asked: JobSettings) -> Mapping[str, object]:
+    """Keys of the job that the scenario states: they hold where the job, as `asked`, is silent."""
+    stated, defaults = scenario.model_fields_set, dict[str, object]()
+    if "batch_size" in stated:
+        defaults["training.batch_size"] = scenario.batch_size
+    if "local_epochs" in stated:
+        defaults["training.local_epochs"] = scenario.local_epochs
     if "num_clusters" in stated:
+        own = asked.devices.count if "count" in asked.devices.model_fields_set else None
         defaults["devices.count"] = scenario.num_devices
-    if scenario.layers and scenario.layers[scenario.cut - 1].network_layer is not None:
-        defaults["plan.cut"] = scenario.layers[scenario.cut - 1].network_layer
+        if asked.plan.cluster_size is None:
+            defaults["plan.clusters"] = min(scenario.num_clusters, own or scenario.num_devices)
+    if scenario.layers and asked.plan.mode == "by_hand":
+        layer = scenario.layers[scenario.cut - 1]
+        defaults["plan.cut"] = layer.network_layer or layer.name
     return defaults
 
 
