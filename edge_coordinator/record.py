@@ -45,9 +45,7 @@ class RunDirectory:
         self._plan: PlanReport | None = None
 
     @classmethod
-    def make(
-        cls, settings: JobSettings, *, now: datetime, clock: Clock = "wall"
-    ) -> "RunDirectory":
+    def make(cls, settings: JobSettings, *, now: datetime, clock: Clock = "wall") -> "RunDirectory":
         """Make a new directory below the job's output folder; SettingsError if that cannot be."""
         model = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.name)
         name = f"{now:%Y%m%d-%H%M%S}-{settings.training.method}-{model}"
@@ -61,9 +59,7 @@ class RunDirectory:
         return cls(path, clock=clock)
 
     @classmethod
-    def resume(
-        cls, path: Path, model: EdgeModel, *, clock: Clock = "wall"
-    ) -> "RunDirectory":
+    def resume(cls, path: Path, model: EdgeModel, *, clock: Clock = "wall") -> "RunDirectory":
         """Go on in a run's directory: its checkpoint goes into the model."""
         directory = cls(path, clock=clock)
         directory.reached = load_checkpoint(path, model)

@@ -31,7 +31,9 @@ def load_scenario(reference: str, *, base_dir: Path = Path()) -> Scenario:
     """
     if reference in STATED:
         folder = files("profiles").joinpath("data")
-        (name,) = (n for n in (f"{reference}.json", f"{reference}.toml") if folder.joinpath(n).is_file())
+        (name,) = (
+            n for n in (f"{reference}.json", f"{reference}.toml") if folder.joinpath(n).is_file()
+        )
         return _parse(_decode(folder.joinpath(name).read_text(encoding="utf-8"), name), reference)
     if reference in EMULATED:
         return of_emulation(load_emulation(reference, base_dir=base_dir), name=reference)
@@ -71,7 +73,7 @@ def of_emulation(emulation: EmulationScenario, *, name: str) -> Scenario:
     )
     return Scenario(
         name=name,
-        note=f"{emulation.note} A slowdown of 1 is taken as {REFERENCE_FLOP_PER_S / 1e9:g} GFLOP/s.",
+        note=f"{emulation.note} Slowdown 1 is taken as {REFERENCE_FLOP_PER_S / 1e9:g} GFLOP/s.",
         server_flop_per_s=REFERENCE_FLOP_PER_S,
         devices=classes,
     )

@@ -58,9 +58,7 @@ def between_rounds(spread: Spread, *, count: int, generator: np.random.Generator
     )
 
 
-def _drawn(
-    compute: float, rate: float, *, count: int, generator: np.random.Generator
-) -> Factors:
+def _drawn(compute: float, rate: float, *, count: int, generator: np.random.Generator) -> Factors:
     return Factors(
         speed=_log_normal(compute, count=count, generator=generator),
         rate=_log_normal(rate, count=count, generator=generator),

@@ -19,7 +19,7 @@ class RoundCosts:
     device_flop: float
     """What each device computes in the round."""
     table_up_bytes: float
-    """Of all devices by the cost table: what the model says, without headers and optimiser state."""
+    """Of all devices by the cost table, without headers and optimiser state."""
     table_down_bytes: float
     """A broadcast counts once."""
 
@@ -49,9 +49,7 @@ def round_costs(plan: Plan, workload: Workload, *, table_cut: int) -> RoundCosts
     )
 
 
-def waited_phases(
-    cluster: ClusterPlan, *, local_epochs: int, loss_on_device: bool
-) -> Floats:
+def waited_phases(cluster: ClusterPlan, *, local_epochs: int, loss_on_device: bool) -> Floats:
     """Part a cluster's seconds into the phases of whichever device it waits for, [phase]."""
     own_s = np.array([astuple(phases) for phases in cluster.phases]).T  # [phase, device]
     waited_s = np.zeros(len(Phase))

@@ -4,6 +4,7 @@ The planner knows the states of the round that begins, as in the paper; the cut 
 slower timescale, over recent states, unless the job gives it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,7 +113,7 @@ class SimulatedPlanning:
         return SimulatedPlan(self._of_network(plan), plan.cut, changed)
 
     def _recut(
-        self, states: "list[DeviceState]", round_: int, generator: np.random.Generator
+        self, states: Sequence[DeviceState], round_: int, generator: np.random.Generator
     ) -> Recut:
         if self._given is not None:
             return Recut(CutChoice(self._given, ()), "")

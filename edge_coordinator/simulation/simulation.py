@@ -115,9 +115,7 @@ class Simulation:
 
     def _announcement(self, round_: int, planned: SimulatedPlan) -> RoundPlanned:
         told = PlannedRound(planned.plan, {}, planned.changed, {})
-        return RoundPlanned(
-            plan_report(self._job, round_, told, refusals={}), self._job.num_rounds
-        )
+        return RoundPlanned(plan_report(self._job, round_, told, refusals={}), self._job.num_rounds)
 
     async def _train(
         self, round_: int, plan: Plan, traffic: Traffic, observers: Sequence[Observer]
@@ -154,9 +152,7 @@ class Simulation:
         shards = {device: self._shards[device] for device in planned.devices}
         return InProcessCluster(shards, self._networks, task, traffic)
 
-    def _evaluate(
-        self, round_: int, cut: int, observers: Sequence[Observer]
-    ) -> Evaluation | None:
+    def _evaluate(self, round_: int, cut: int, observers: Sequence[Observer]) -> Evaluation | None:
         """Evaluate where the job says, if this round is one for it."""
         if not self._job.evaluates_in(round_):
             return None

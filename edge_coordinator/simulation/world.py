@@ -24,9 +24,7 @@ def deal_samples(job: Job, train: Samples) -> OwnSamples:
     """Share the training samples out as local mode does."""
     settings = job.settings
     names = device_names(settings.devices.count)
-    parts = partition(
-        train.y, settings.data.partition, num_devices=len(names), seed=settings.seed
-    )
+    parts = partition(train.y, settings.data.partition, num_devices=len(names), seed=settings.seed)
     return {
         device: train.take(part)
         for device, part in zip(names, parts, strict=True)
@@ -42,6 +40,25 @@ def make_shards(job: Job, own: OwnSamples) -> dict[str, Shard]:
     }
 
 
+def drawn_states(
+    scenario: Scenario,
+    devices: Sequence[str],
+    cuts: CutTable,
+    *,
+    seed: int,
+    round_: int,
+    elapsed_s: float,
+) -> Sequence[DeviceState]:
+    """Draw what these devices compute and carry in one round."""
+    count = len(devices)
+    lasting = np.random.default_rng((seed, Purpose.SPREAD))
+    passing = np.random.default_rng((seed, Purpose.STATES, round_))
+    factors = between_devices(scenario.spread, count=count, generator=lasting) * between_rounds(
+        scenario.spread, count=count, generator=passing
+    )
+    return scenario.device_states(devices, cuts=cuts, factors=factors, elapsed_s=elapsed_s)
+
+
 class World:
     """What the devices of a scenario are at each moment; equal seeds give equal worlds."""
 
@@ -53,23 +70,18 @@ class World:
         self._shards = shards
         self._cuts = cuts
         self._seed = seed
-        self._lasting = between_devices(
-            scenario.spread,
-            count=len(self._devices),
-            generator=np.random.default_rng((seed, Purpose.SPREAD)),
-        )
 
     def states(
         self, round_: int, *, elapsed_s: float, with_labels: bool = False
     ) -> Sequence[DeviceState]:
         """Draw the states of all devices in a round that begins at this moment."""
-        factors = self._lasting * between_rounds(
-            self._scenario.spread,
-            count=len(self._devices),
-            generator=np.random.default_rng((self._seed, Purpose.STATES, round_)),
-        )
-        states = self._scenario.device_states(
-            self._devices, cuts=self._cuts, factors=factors, elapsed_s=elapsed_s
+        states = drawn_states(
+            self._scenario,
+            self._devices,
+            self._cuts,
+            seed=self._seed,
+            round_=round_,
+            elapsed_s=elapsed_s,
         )
         return [self._with_data(state, with_labels=with_labels) for state in states]
 
