@@ -129,12 +129,51 @@ def _simulate(flags: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _compare(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.comparison.compare import ComparisonTask, compare
+    from edge_coordinator.simulation.prepare import settings_for
+
+    settings, scenario = settings_for(
+        partial(_settings, flags), base_dir=Path.cwd(), spread=flags.spread
+    )
+    task = ComparisonTask(
+        methods=flags.methods,
+        settings=settings,
+        scenario=scenario,
+        num_seeds=flags.seeds,
+        workers=flags.workers,
+        rates=flags.rates,
+        base_dir=Path.cwd(),
+    )
+    folder = compare(task, console)
+    console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
+    return 0
+
+
+def _reproduce(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.comparison.paper import PaperTask, reproduce_paper
+
+    task = PaperTask(
+        data=flags.data,
+        rounds=flags.rounds,
+        num_seeds=flags.seeds,
+        learning_rate=flags.learning_rate,
+        target=flags.target_accuracy,
+        workers=flags.workers,
+        output=flags.output,
+        base_dir=Path.cwd(),
+    )
+    folder = reproduce_paper(task, console)
+    console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
+    return 0
+
+
 def _settings(
     flags: argparse.Namespace, defaults: "Mapping[str, object] | None" = None
 ) -> "JobSettings":
     from edge_coordinator.job_file import load_job
 
-    if flags.resume is None:
+    if getattr(flags, "resume", None) is None:
         return load_job(flags.config, _overrides(flags), defaults=defaults)
     if flags.config is not None:
         raise SettingsError("--resume goes on with the job of its run; leave --config out")
@@ -228,6 +267,8 @@ _COMMANDS = {
     "local": _local,
     "coordinator": _coordinator,
     "simulate": _simulate,
+    "compare": _compare,
+    "reproduce": _reproduce,
     "model": _model,
     "monitor": _monitor,
     "schema": _schema,

@@ -50,7 +50,7 @@ class RunDirectory:
         model = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.name)
         name = f"{now:%Y%m%d-%H%M%S}-{settings.training.method}-{model}"
         try:
-            path = _make_unused(settings.output, name)
+            path = make_unused(settings.output, name)
             (path / "job.toml").write_text(dump_job(settings), encoding="utf-8")
         except OSError as error:
             raise SettingsError(
@@ -200,7 +200,8 @@ def _x(report: RoundReport, unit: str) -> float:
     return report.round if unit == "round" else report.elapsed_s
 
 
-def _make_unused(folder: Path, name: str) -> Path:
+def make_unused(folder: Path, name: str) -> Path:
+    """Make a folder that was not there; OSError if it cannot be made."""
     for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
         path = folder / f"{name}{suffix}"
         try:

@@ -122,13 +122,17 @@ def plot_phases(path: Path, runs: Mapping[str, Sequence[TrainedRun]]) -> None:
 
 
 def plot_bars(
-    path: Path, labels: Sequence[str], panels: Sequence[tuple[str, Sequence[float | None]]]
+    path: Path,
+    labels: Sequence[str],
+    panels: Sequence[tuple[str, Sequence[float | None]]],
+    *,
+    one_colour: bool = False,
 ) -> None:
     """One panel for each figure, a bar for each label; what was not reached is said so."""
     with figure(path, width=3.0 * len(panels) + 1.0, height=1.2 + 0.4 * len(labels)) as drawn:
         every = drawn.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (title, values) in zip(every, panels, strict=True):
-            _bars(axes, labels, values)
+            _bars(axes, labels, values, looks=[0] if one_colour else range(len(COLOURS)))
             axes.set_xlabel(title)
         every[0].invert_yaxis()
 
@@ -202,15 +206,22 @@ def _stacked(axes: Axes, labels: Sequence[str], parts: Floats) -> None:
     axes.grid(visible=True, axis="x", alpha=0.3)
 
 
-def _bars(axes: Axes, labels: Sequence[str], values: Sequence[float | None]) -> None:
+def _bars(
+    axes: Axes,
+    labels: Sequence[str],
+    values: Sequence[float | None],
+    *,
+    looks: Sequence[int],
+) -> None:
     highest = max((value for value in values if value is not None), default=1.0) or 1.0
     for number, value in enumerate(values):
+        look = looks[number % len(looks)]
         axes.barh(
             number,
             value or 0.0,
             height=0.62,
-            color=COLOURS[number % len(COLOURS)],
-            hatch=HATCHES[number % len(HATCHES)],
+            color=COLOURS[look],
+            hatch=HATCHES[look],
             edgecolor="white",
             linewidth=0.4,
         )

@@ -16,6 +16,7 @@ from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.recut import CutChooser, Recut
+from edge_coordinator.settings import JobSettings
 from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.world import World
 from profiles.device import DeviceState
@@ -58,9 +59,8 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, label: TensorSpec)
     )
 
 
-def grouping_of(job: Job, num_devices: int) -> Grouping:
+def grouping_of(settings: JobSettings, num_devices: int) -> Grouping:
     """Take clusters as the job asks for them; by hand, the number that a real run would have."""
-    settings = job.settings
     by_size = settings.plan.cluster_size is not None and not settings.plan.is_by_hand
     return Grouping(
         method=settings.training.method,
@@ -82,7 +82,7 @@ class SimulatedPlanning:
         self._costs = costs
         self._workload = workload
         self._seed = job.settings.seed
-        self._grouping = grouping_of(job, num_devices)
+        self._grouping = grouping_of(job.settings, num_devices)
         self._given = None if job.cut is None else costs.table_cut(job.cut)
         self._chooser = CutChooser(every=job.settings.plan.cut_every)
         self._before: int | None = None

@@ -22,7 +22,7 @@ from edge_coordinator.progress import (
 from edge_coordinator.reports import plan_report
 from edge_coordinator.simulation.accounts import RoundCosts, round_costs
 from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, TurnTask
-from edge_coordinator.simulation.costs import Costs, costs_of
+from edge_coordinator.simulation.costs import Costs, costs_of, counted_costs
 from edge_coordinator.simulation.planning import SimulatedPlan, SimulatedPlanning, make_workload
 from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.simulation.world import OwnSamples, World, make_shards
@@ -64,6 +64,8 @@ class Simulation:
         self._model = model
         self._shards = make_shards(job, own)
         self.costs: Costs = costs_of(scenario, job, model)
+        self.counted = counted_costs(job, model)
+        """The network's own costs, also where the scenario states others."""
         label = spec_of(next(iter(self._shards.values())).y[:1])
         self.workload = make_workload(job, scenario, self.costs, label)
         self.world = World(scenario, self._shards, self.costs.table, seed=job.settings.seed)
