@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table whose first column is on the left and whose others are on the right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, of_words: bool = False) -> str:
+    """Write a table: the first column on the left, the others on the right unless of words."""
+    rule = ["---", *["---" if of_words else "---:"] * (len(header) - 1)]
     lines = [header, rule, *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 

@@ -12,8 +12,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from edge_coordinator.comparison.latencies import EXHAUSTIVE
 from edge_coordinator.comparison.results import (
     TrainedRun,
     evaluated,
@@ -62,7 +63,7 @@ def plot_accuracy(
 
     `until_s` ends the axis of seconds, so that one slow method does not press the rest together.
     """
-    with figure(path, height=3.8) as drawn:
+    with figure(path, width=9.0, height=4.2) as drawn:
         left, right = drawn.subplots(1, 2, sharey=True)
         for number, (label, own) in enumerate(runs.items()):
             _accuracy_line(left, number, label, own, unit="round")
@@ -71,13 +72,15 @@ def plot_accuracy(
             axes.axhline(target * 100, color="0.5", linewidth=0.8)
             axes.grid(visible=True, alpha=0.3)
             axes.set_xlim(left=0)
+            axes.set_ylim(0, 100)
         if until_s is not None:
             right.set_xlim(right=until_s)
         left.set_ylabel("test accuracy (%)")
         left.set_xlabel("round")
         right.set_xlabel("simulated time (s)")
         left.set_title(f"grey line: target of {target:.0%}", fontsize=8, loc="left")
-        right.legend(loc="lower right", handlelength=3.5)
+        handles, names = left.get_legend_handles_labels()
+        drawn.legend(handles, names, loc="outside lower center", ncols=5, handlelength=3.5)
 
 
 def plot_latency(path: Path, runs: Mapping[str, Sequence[TrainedRun]]) -> None:
@@ -93,7 +96,9 @@ def plot_latency(path: Path, runs: Mapping[str, Sequence[TrainedRun]]) -> None:
                 **_line(number),
             )
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("round")
         axes.set_ylabel("latency of a round (s, log scale)")
         axes.grid(visible=True, which="both", alpha=0.3)
@@ -152,7 +157,8 @@ def plot_groupings(
                     means_s,
                     label=label,
                     marker=MARKERS[number],
-                    markersize=4,
+                    markersize=8 if label == EXHAUSTIVE else 4,
+                    fillstyle="none" if label == EXHAUSTIVE else "full",
                     **_line(number),
                 )
             axes.set_title(title, fontsize=9)

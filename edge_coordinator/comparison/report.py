@@ -26,10 +26,9 @@ from edge_coordinator.comparison.results import (
     SMOOTHED_OVER,
     WITHIN_POINTS,
     Reached,
-    converged,
     mean_round_s,
     reached,
-    still_rising,
+    settled,
 )
 from edge_coordinator.comparison.training_runs import Runs
 
@@ -61,21 +60,20 @@ def convergence_table(runs: Runs) -> str:
     """A row for each variant: when its accuracy stayed near its best."""
     rows = []
     for label, own in runs.items():
-        events = [converged(run) for run in own]
-        rising = sum(still_rising(run) for run in own)
+        events = [settled(run) for run in own]
         rows.append(
             [
                 label,
-                over_seeds(parts_of(events, "round"), whole),
-                over_seeds(parts_of(events, "elapsed_s"), seconds),
-                f"yes, {rising} of {len(own)}" if rising else "no",
+                over_seeds(parts_of(events, "round"), whole, missing="still rising"),
+                over_seeds(parts_of(events, "elapsed_s"), seconds, missing="still rising"),
             ]
         )
-    header = ("", "converged in round", "after seconds", "still rising at the end")
+    header = ("", "converged in round", "after seconds")
     return table(header, rows) + (
         f"\nConverged: the first evaluation from which the smoothed test accuracy (the mean of "
         f"the last {SMOOTHED_OVER} evaluations) stays within {100 * WITHIN_POINTS:g} point of its "
-        "best, or better. Where a curve still rises at the end, the run was too short to say.\n"
+        "best, or better. Where the last tenth of a curve still rises, the run was too short "
+        "to say.\n"
     )
 
 
@@ -158,7 +156,11 @@ def groupings_part(folder: Path, studies: Sequence[GroupingStudy]) -> str:
 
 def cuts_part(folder: Path, tables: Sequence[tuple[str, str, Sequence[CutCost]]]) -> str:
     """The cost of every cut layer; each table has a title and a file name."""
-    parts = ["## The cost of every cut layer\n"]
+    parts = [
+        "## The cost of every cut layer\n",
+        "With clusters in turn, as CPSL has them, planned at each cut; mean over states drawn from "
+        "the scenario. At the last cut the devices train the whole network by themselves.\n",
+    ]
     for title, name, costs in tables:
         header = ("cut after", "round (s)", "a device's MB", "its MFLOP", "its memory (MB)")
         rows = [

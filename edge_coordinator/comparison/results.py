@@ -107,6 +107,11 @@ def converged(run: TrainedRun) -> Reached | None:
     return _at(run, rows[first].round)
 
 
+def settled(run: TrainedRun) -> Reached | None:
+    """When a run converged; None if it was still rising at its end."""
+    return None if still_rising(run) else converged(run)
+
+
 def still_rising(run: TrainedRun) -> bool:
     """Whether a run ended too early to speak of convergence: its best tenth is its last."""
     rows, accuracies = evaluated(run)
