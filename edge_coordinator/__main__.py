@@ -142,6 +142,7 @@ def _compare(flags: argparse.Namespace, console: Console) -> int:
         scenario=scenario,
         num_seeds=flags.seeds,
         workers=flags.workers,
+        draws=flags.draws,
         rates=flags.rates,
         base_dir=Path.cwd(),
     )
@@ -160,6 +161,7 @@ def _reproduce(flags: argparse.Namespace, console: Console) -> int:
         learning_rate=flags.learning_rate,
         target=flags.target_accuracy,
         workers=flags.workers,
+        draws=flags.draws,
         output=flags.output,
         base_dir=Path.cwd(),
     )

@@ -167,6 +167,17 @@ def _add_runs(parser: argparse.ArgumentParser, *, num_seeds: int) -> None:
         metavar="N",
         help="processes that train side by side (one a core)",
     )
+    _add_draws(parser)
+
+
+def _add_draws(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--draws",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help="states drawn for each point of what planning buys (10)",
+    )
 
 
 def _methods(text: str) -> list[str]:

@@ -6,11 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from profiles.emulation import SHIPPED as EMULATED
-from profiles.emulation import EmulationScenario, load_emulation
-from profiles.scenario import Scenario, ScenarioDevices
+from profiles.emulation import EmulationScenario, TracePoint, load_emulation
+from profiles.scenario import Scenario, ScenarioDevices, ScenarioLayer
+from profiles.variation import Spread
 
 STATED = ("paper", "heterogeneous")
 """Scenarios that come with the package and state what devices compute in a second."""
@@ -84,12 +85,25 @@ def describe(error: ValidationError) -> str:
     found = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in found["loc"]) or "the file"
     if found["type"] == "extra_forbidden":
-        return f"unknown key {place}"
+        return f"unknown key {place}; {_keys_at(found['loc'][:-1])}"
     if found["type"] == "missing":
         return f"{place} is missing"
     message = found["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(found["input"], dict | list | tuple) else f" = {found['input']!r}"
     return f"{place}{shown}: {message[:1].lower()}{message[1:]}"
+
+
+def _keys_at(place: tuple[int | str, ...]) -> str:
+    """Say which keys there are in the part of a scenario at this place."""
+    parts: dict[str, type[BaseModel]] = {
+        "devices": ScenarioDevices,
+        "layers": ScenarioLayer,
+        "trace": TracePoint,
+        "spread": Spread,
+    }
+    named = [part for part in place if isinstance(part, str)]
+    model = parts.get(named[-1], Scenario) if named else Scenario
+    return f"the keys there are {', '.join(model.model_fields)}"
 
 
 def _decode(text: str, name: str) -> Any:  # noqa: ANN401 - not checked yet

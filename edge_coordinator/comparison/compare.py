@@ -39,6 +39,8 @@ class ComparisonTask:
     scenario: Scenario
     num_seeds: int
     workers: int
+    draws: int
+    """Of the devices' states, for each point of the study of groupings."""
     rates: RateRule
     base_dir: Path
 
@@ -58,7 +60,7 @@ def compare(task: ComparisonTask, console: Console) -> Path:
         )
         setting = setting_of(prepared, task.scenario)
         steps = bar.add_task("groupings and cuts", total=num_steps())
-        studies = study_groupings(setting, on_step=lambda: bar.advance(steps))
+        studies = study_groupings(setting, draws=task.draws, on_step=lambda: bar.advance(steps))
         bar.update(steps, completed=num_steps())
         cuts = every_cut(setting, prepared)
     text = "\n".join(

@@ -13,7 +13,6 @@ from edge_coordinator.comparison.latencies import (
 
 SPREADS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Relative deviations of every device's speed and rates."""
-DRAWS = 10
 SMALL_DEVICES, SMALL_CLUSTERS = 8, 2
 """Few enough to try every clustering and every division of the subcarriers."""
 
@@ -32,9 +31,11 @@ class GroupingStudy:
 
 
 def study_groupings(
-    setting: Setting, *, on_step: Callable[[], None], draws: int = DRAWS
+    setting: Setting, *, draws: int, on_step: Callable[[], None]
 ) -> list[GroupingStudy]:
     """Group all devices, and then few of them beside the optimum; nothing for too few devices.
+
+    Each mean is over so many draws of the states.
 
     `on_step` is told of every spread that is done; there are `num_steps` of them.
     """

@@ -38,7 +38,7 @@ from runtime.errors import SettingsError
 
 LIKELY_FOLDERS = ("data/mnist", "mnist", "../data/mnist", "../shared/data/mnist")
 EVALUATION_SAMPLES, EVALUATE_EVERY = 2000, 2
-SPREAD, SPREAD_DRAWS = 0.1, 20
+SPREAD = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class PaperTask:
     learning_rate: float
     target: float
     workers: int
+    draws: int
+    """Of the devices' states, wherever they vary."""
     output: Path
     base_dir: Path
 
@@ -78,8 +80,8 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
         )
         setting = setting_of(prepared, scenario)
         steps = bar.add_task("groupings and cuts", total=num_steps() + 3)
-        spread = _spread(setting, on_step=lambda: bar.advance(steps))
-        studies = study_groupings(setting, on_step=lambda: bar.advance(steps))
+        spread = _spread(setting, draws=2 * task.draws, on_step=lambda: bar.advance(steps))
+        studies = study_groupings(setting, draws=task.draws, on_step=lambda: bar.advance(steps))
         cuts = every_cut(setting, prepared)
     results = PaperResults(
         runs=runs,
@@ -96,7 +98,7 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
             figures_table(results),
             claims_part(results),
             reasons_part(results),
-            spread_part(results, SPREAD, SPREAD_DRAWS),
+            spread_part(results, SPREAD, 2 * task.draws),
             training_part(
                 folder,
                 runs,
@@ -164,12 +166,12 @@ def _pooled(settings: JobSettings) -> JobSettings:
     )
 
 
-def _spread(setting: Setting, *, on_step: Callable[[], None]) -> Mapping[str, Latency]:
+def _spread(setting: Setting, *, draws: int, on_step: Callable[[], None]) -> Mapping[str, Latency]:
     """Round latencies of each method where devices and links differ a little."""
     methods: Sequence[Method] = ("cpsl", "sl", "fl")
     latencies: dict[str, Latency] = {}
     for method in methods:
-        latencies[method] = method_latency(setting, method, spread=SPREAD, draws=SPREAD_DRAWS)
+        latencies[method] = method_latency(setting, method, spread=SPREAD, draws=draws)
         on_step()
     return latencies
 

@@ -39,13 +39,15 @@ def train_variants(
     """Train every variant with every seed: label to its runs, in the order of the seeds."""
     every = with_seeds(specs, seeds)
     done = [0] * len(every)
-    task = bar.add_task(
-        f"{len(every)} runs, rounds", total=sum(s.settings.training.rounds for s in every)
-    )
+    total = sum(spec.settings.training.rounds for spec in every)
+    task = bar.add_task(f"{len(every)} runs, rounds", total=total)
 
     def on_round(number: int, round_: int) -> None:
         done[number] = round_
         bar.update(task, completed=sum(done))
+        if round_ == every[number].settings.training.rounds and not bar.console.is_terminal:
+            name = f"{every[number].label}, seed {every[number].settings.seed}"
+            bar.console.print(f"trained {name}: {sum(done)} of {total} rounds are done")
 
     trained = train_all(every, base_dir=base_dir, workers=workers, on_round=on_round)
     return {spec.label: [run for run in trained if run.label == spec.label] for spec in specs}

@@ -15,12 +15,12 @@ from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
-from edge_coordinator.recut import CutChooser, Recut
+from edge_coordinator.recut import CutChooser, Recut, some
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.world import World
 from profiles.device import DeviceState
-from profiles.link import SharedLink
+from profiles.link import SharedLink, Subcarriers
 from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE
 from runtime.errors import SettingsError
@@ -72,6 +72,17 @@ def grouping_of(settings: JobSettings, num_devices: int) -> Grouping:
     )
 
 
+def _check_shares(grouping: Grouping, workload: Workload, *, num_devices: int) -> None:
+    """SettingsError if a cluster has more devices than the link has subcarriers."""
+    most = int(grouping.sizes(num_devices).max())
+    medium = workload.medium
+    if isinstance(medium, Subcarriers) and most > medium.num_subcarriers:
+        raise SettingsError(
+            f"{most} devices in a cluster, {medium.num_subcarriers} subcarriers in the scenario; "
+            "take fewer devices or more clusters"
+        )
+
+
 class SimulatedPlanning:
     """Plans the rounds of one simulation."""
 
@@ -83,6 +94,7 @@ class SimulatedPlanning:
         self._workload = workload
         self._seed = job.settings.seed
         self._grouping = grouping_of(job.settings, num_devices)
+        _check_shares(self._grouping, workload, num_devices=num_devices)
         self._given = None if job.cut is None else costs.table_cut(job.cut)
         self._chooser = CutChooser(every=job.settings.plan.cut_every)
         self._before: int | None = None
@@ -106,7 +118,7 @@ class SimulatedPlanning:
         except InfeasiblePlanError as error:
             raise SettingsError(f"no plan for round {round_}: {error}") from error
         if not plan.clusters:
-            reasons = "; ".join(f"{device} {why}" for device, why in plan.left_out.items())
+            reasons = some([f"{device}: {why}" for device, why in plan.left_out.items()], most=2)
             raise SettingsError(f"no plan for round {round_}: {plan.reason}: {reasons}")
         before, self._before = self._before, plan.cut
         changed = recut.why if before is not None and before != plan.cut else ""
