@@ -9,6 +9,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from edge_coordinator.comparison.csv_files import write_rounds
 from edge_coordinator.comparison.cuts import CutCost, at_costs, cut_costs
 from edge_coordinator.comparison.groupings import num_steps, study_groupings
 from edge_coordinator.comparison.latencies import Setting
@@ -58,6 +59,7 @@ def compare(task: ComparisonTask, console: Console) -> Path:
         runs = train_variants(
             specs, seeds=seeds, base_dir=task.base_dir, workers=task.workers, bar=bar
         )
+        write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
         setting = setting_of(prepared, task.scenario)
         steps = bar.add_task("groupings and cuts", total=num_steps())
         studies = study_groupings(setting, draws=task.draws, on_step=lambda: bar.advance(steps))

@@ -16,6 +16,7 @@ from edge_coordinator.comparison.compare import (
     with_method,
     with_rate,
 )
+from edge_coordinator.comparison.csv_files import write_rounds
 from edge_coordinator.comparison.groupings import num_steps, study_groupings
 from edge_coordinator.comparison.latencies import Latency, Setting, method_latency
 from edge_coordinator.comparison.one_run import RunSpec
@@ -78,6 +79,7 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
             workers=task.workers,
             bar=bar,
         )
+        write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
         setting = setting_of(prepared, scenario)
         steps = bar.add_task("groupings and cuts", total=num_steps() + 3)
         spread = _spread(setting, draws=2 * task.draws, on_step=lambda: bar.advance(steps))

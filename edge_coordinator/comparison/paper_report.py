@@ -158,7 +158,7 @@ def parameters_part(results: PaperResults, settings: JobSettings) -> str:
 
 
 def _converged_s(results: PaperResults, label: str) -> str:
-    return over_seeds(results.convergence_s(label), seconds, missing="still rising")
+    return over_seeds(results.convergence_s(label), seconds, missing="not yet")
 
 
 def _amount_rows(scenario: Scenario) -> list[list[str]]:
@@ -206,7 +206,7 @@ def _convergence_rows(results: PaperResults) -> list[list[str]]:
             [
                 f"convergence of {label} (s)",
                 f"about {published:,.0f}",
-                over_seeds(ours, seconds, missing="still rising"),
+                over_seeds(ours, seconds, missing="not yet"),
                 _off(float(np.mean(known)), published) if known else "",
             ]
         )

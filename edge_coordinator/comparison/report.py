@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_coordinator.amounts import amount
-from edge_coordinator.comparison.csv_files import write_rounds, write_runs, write_table
+from edge_coordinator.comparison.csv_files import write_runs, write_table
 from edge_coordinator.comparison.cuts import CutCost
 from edge_coordinator.comparison.groupings import SPREADS, GroupingStudy
 from edge_coordinator.comparison.markdown import (
@@ -64,16 +64,16 @@ def convergence_table(runs: Runs) -> str:
         rows.append(
             [
                 label,
-                over_seeds(parts_of(events, "round"), whole, missing="still rising"),
-                over_seeds(parts_of(events, "elapsed_s"), seconds, missing="still rising"),
+                over_seeds(parts_of(events, "round"), whole, missing="not yet"),
+                over_seeds(parts_of(events, "elapsed_s"), seconds, missing="not yet"),
             ]
         )
     header = ("", "converged in round", "after seconds")
     return table(header, rows) + (
         f"\nConverged: the first evaluation from which the smoothed test accuracy (the mean of "
         f"the last {SMOOTHED_OVER} evaluations) stays within {100 * WITHIN_POINTS:g} point of its "
-        "best, or better. Where the last tenth of a curve still rises, the run was too short "
-        "to say.\n"
+        "best, or better. Not yet: the run's last tenth still rose, or its end lay below its "
+        "best.\n"
     )
 
 
@@ -100,7 +100,6 @@ def rounds_table(runs: Runs) -> str:
 
 def training_part(folder: Path, runs: Runs, *, target: float, until_s: float | None) -> str:
     """Tables, CSV files and plots of what was trained."""
-    write_rounds(folder / "rounds.csv", runs)
     write_runs(folder / "runs.csv", runs, target=target)
     plot_accuracy(folder / "accuracy.png", runs, target=target, until_s=until_s)
     plot_latency(folder / "latency.png", runs)

@@ -97,18 +97,18 @@ def reached(run: TrainedRun, accuracy: float) -> Reached | None:
 
 
 def converged(run: TrainedRun) -> Reached | None:
-    """When the smoothed accuracy came within a point of its best, to stay; None if never judged."""
+    """When the smoothed accuracy came within a point of its best, to stay; None if it did not."""
     rows, accuracies = evaluated(run)
     if not rows:
         return None
     curve = smoothed(accuracies)
     outside = np.flatnonzero(curve < curve.max() - WITHIN_POINTS)
     first = int(outside[-1]) + 1 if outside.size else 0
-    return _at(run, rows[first].round)
+    return _at(run, rows[first].round) if first < len(rows) else None
 
 
 def settled(run: TrainedRun) -> Reached | None:
-    """When a run converged; None if it was still rising at its end."""
+    """When a run converged; None if it did not, or was still rising at its end."""
     return None if still_rising(run) else converged(run)
 
 

@@ -63,6 +63,10 @@ def test_convergence_is_the_first_evaluation_from_which_the_smoothed_accuracy_st
     assert event.round == 25
 
 
+def test_a_run_that_ends_below_its_best_has_not_converged() -> None:
+    assert converged(_run([*[0.9] * 20, *[0.5] * 5])) is None
+
+
 def test_a_run_that_still_rises_has_not_settled() -> None:
     assert settled(_run(np.linspace(0, 1, 40).tolist())) is None
     assert settled(_run([*np.linspace(0, 0.9, 10), *[0.9] * 30])) is not None
