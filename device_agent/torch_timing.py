@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from device_agent.compute_probe import (
@@ -33,16 +34,13 @@ def time_network(
     network: nn.Sequential,
     open_side: OpenSide,
     optimizer: OptimizerSpec,
+    x: NDArray[np.float32],
     *,
-    sample_shape: tuple[int, ...],
-    batch_size: int,
     budget_s: float,
     clock: Callable[[], float],
 ) -> ComputeTimings:
-    """Measure a network as this thread computes it; its buffers may change."""
-    table = measure_cut_table(network, name="", input_shape=sample_shape)
-    batch = np.random.default_rng(0).standard_normal((batch_size, *sample_shape))
-    x = batch.astype(np.float32)
+    """Measure a network as this thread computes it on a mini-batch; its buffers may change."""
+    table = measure_cut_table(network, name="", input_shape=x.shape[1:])
     with torch.random.fork_rng(devices=[]):
         timer = LayerTimer(network, optimizer, torch.from_numpy(x), clock)
         layers, _ = median_pass(repeat_passes(timer.time_layers, budget_s=budget_s * LAYERS_SHARE))
@@ -55,8 +53,8 @@ def time_network(
         )
     return ComputeTimings(
         layer_names=tuple(layers_of(network)),
-        forward_s=divide_among_layers(sides.forward_s, cuts, layers.forward_s) / batch_size,
-        backward_s=divide_among_layers(sides.backward_s, cuts, layers.backward_s) / batch_size,
+        forward_s=divide_among_layers(sides.forward_s, cuts, layers.forward_s) / len(x),
+        backward_s=divide_among_layers(sides.backward_s, cuts, layers.backward_s) / len(x),
         relative_deviation=relative_deviation,
         forward_flop=float(table.device_forward_flop[-1]),
         backward_flop=float(table.device_backward_flop[-1]),

@@ -1,6 +1,7 @@
 """Everything the coordinator says to its devices and hears from them, for one run."""
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import Counter
@@ -89,6 +90,7 @@ class Conversation:
         self._replies: dict[str, asyncio.Queue[AnyReply | None]] = {}
         self._echoes: dict[str, LinkEcho] = {}
         self._grace: dict[str, asyncio.TimerHandle] = {}
+        self._turns: dict[int, itertools.count[int]] = {}
 
     async def open(self) -> None:
         """Listen to the devices of the site."""
@@ -119,6 +121,12 @@ class Conversation:
     async def join(self, device: str, join: Join) -> None:
         """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""
         await self._request(device, join)
+
+    def next_turn(self, round_: int) -> int:
+        """Number the turns of a round: one that is tried again is another turn."""
+        if round_ not in self._turns:
+            self._turns = {round_: itertools.count()}
+        return next(self._turns[round_])
 
     async def measure_link(self, device: str, request: MeasureLink) -> LinkMeasured:
         """Have a device measure its link, with us as the echo; one device at a time.

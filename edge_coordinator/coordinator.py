@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +74,7 @@ class Coordinator:
         model: EdgeModel,
         conversation: Conversation,
         planning: RoundPlanning,
+        exports: GraphExports,
         *,
         observers: Sequence[Observer],
         progress: SavedProgress,
@@ -84,11 +84,9 @@ class Coordinator:
         self._conversation = conversation
         self._planning = planning
         self._registry = conversation.registry
-        self._exports = GraphExports(job, model.network, conversation)
+        self._exports = exports
         self._observers = observers
         self._progress = progress
-        self._turn_numbers = itertools.count()
-        """Of the turns of this round: one that is tried again is another turn."""
 
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
@@ -105,7 +103,6 @@ class Coordinator:
             await worker.do(partial(self._progress.save, self._model, reached))
             is_over = self._job.is_over(report)
             round_ += 1
-            self._turn_numbers = itertools.count()
         await asyncio.gather(*(self._conversation.stop(device) for device in self._registry.ready))
 
     def _tell(self, progress: Progress) -> None:
@@ -190,8 +187,10 @@ class Coordinator:
     async def _export(self, cut: int, worker: EdgeWorker) -> bool:
         """Export the device side where somebody needs it; False if those had to be refused."""
         try:
-            await self._exports.prepare(cut, worker, lambda what: self._tell(Waiting(what)))
+            await self._exports.prepare(cut, worker)
         except SettingsError as error:
+            if self._job.cut is None:
+                return False  # The next plan takes another.
             self._registry.refusals |= dict.fromkeys(self._exports.devices, str(error))
             self._job.check_refusals(self._registry.refusals)
             if not self._registry.ready:
@@ -253,7 +252,7 @@ class Coordinator:
         join = Join(
             run=self._conversation.run,
             round=round_,
-            cluster=next(self._turn_numbers),
+            cluster=self._conversation.next_turn(round_),
             purpose="train_locally" if self._job.is_local else "train",
             cut=planned.plan.cut,
             local_epochs=self._job.local_epochs,

@@ -68,8 +68,9 @@ def test_device_sides_are_timed_at_the_first_that_learns_at_even_costs_and_at_th
 
 def test_a_layer_with_most_of_the_work_takes_most_of_the_time() -> None:
     ticks = iter(range(100_000))
-    counted = built_in_engine("lenet", batch_size=4).layer_timings(
-        batch_size=4, budget_s=0.0, clock=lambda: float(next(ticks))
+    engine = built_in_engine("lenet", batch_size=4)
+    counted = engine.layer_timings(
+        engine.random_batch(), budget_s=0.0, clock=lambda: float(next(ticks))
     )
     assert counted.layer_names[:3] == ("conv1", "relu1", "pool1")
     assert counted.forward_s.sum() == pytest.approx(1 / 4)  # One tick for the whole batch.
