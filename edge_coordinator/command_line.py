@@ -42,6 +42,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cpsl {version('cpsl')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_running(commands)
+    _add_comparing(commands)
+    _add_model(commands.add_parser("model", help="print what each cut of a network costs"))
+    schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
+    schema.add_argument("name", nargs="?", help="which one; all if left out")
+    schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
+    _add_monitor(
+        commands.add_parser(
+            "monitor",
+            help="watch a site: devices, plan, progress",
+            description="Watch a site by what is published there: every device with its measured "
+            "figures, the plan with its reasons, predicted against measured. Publishes nothing.",
+        )
+    )
+    return parser
+
+
+def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     local = commands.add_parser(
         "local",
         help="train with local devices and a broker of its own",
@@ -61,6 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--wait", action="store_true", help="if the broker is not there, wait for it"
     )
     coordinator.set_defaults(broker_key="broker.url")
+
+
+def _add_comparing(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     simulate = commands.add_parser(
         "simulate",
         help="train in one process under a virtual clock",
@@ -87,19 +108,6 @@ def build_parser() -> argparse.ArgumentParser:
             "and write a report with the published figures beside ours.",
         )
     )
-    _add_model(commands.add_parser("model", help="print what each cut of a network costs"))
-    schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
-    schema.add_argument("name", nargs="?", help="which one; all if left out")
-    schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
-    _add_monitor(
-        commands.add_parser(
-            "monitor",
-            help="watch a site: devices, plan, progress",
-            description="Watch a site by what is published there: every device with its measured "
-            "figures, the plan with its reasons, predicted against measured. Publishes nothing.",
-        )
-    )
-    return parser
 
 
 def _add_job_flags(parser: argparse.ArgumentParser, *, can_resume: bool = True) -> None:

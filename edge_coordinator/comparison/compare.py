@@ -28,6 +28,8 @@ from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 
 DEFAULT_TARGET = 0.95
+CutTableCosts = tuple[str, str, list[CutCost]]
+"""A title, the name of a file, and what each cut costs."""
 RateRule = Literal["given", "per-sample"]
 
 
@@ -133,7 +135,7 @@ def setting_of(prepared: Prepared, scenario: Scenario) -> Setting:
     )
 
 
-def every_cut(setting: Setting, prepared: Prepared) -> list[tuple[str, str, list[CutCost]]]:
+def every_cut(setting: Setting, prepared: Prepared) -> list[CutTableCosts]:
     """Price the cuts of the cost table, and those of the trained network where it is another."""
     simulation = prepared.simulation
     counted = simulation.counted

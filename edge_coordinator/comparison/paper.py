@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from edge_coordinator.comparison.compare import (
+    CutTableCosts,
     every_cut,
     files_part,
     new_folder,
@@ -17,12 +18,12 @@ from edge_coordinator.comparison.compare import (
     with_rate,
 )
 from edge_coordinator.comparison.csv_files import write_rounds
-from edge_coordinator.comparison.groupings import num_steps, study_groupings
+from edge_coordinator.comparison.groupings import GroupingStudy, num_steps, study_groupings
 from edge_coordinator.comparison.latencies import Latency, Setting, method_latency
 from edge_coordinator.comparison.one_run import RunSpec
+from edge_coordinator.comparison.paper_claims import claims_part
 from edge_coordinator.comparison.paper_report import (
     PaperResults,
-    claims_part,
     figures_table,
     parameters_part,
     reasons_part,
@@ -71,6 +72,32 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
     data = load_source(source, base_dir=task.base_dir)
     prepared = prepare_simulation(settings, scenario, data, run=0, base_dir=task.base_dir)
     folder = new_folder(task.output, "reproduce-paper")
+    results, studies, cuts = _measure(task, settings, prepared, folder, console)
+    until_s = max(run.rounds[-1].elapsed_s for run in results.runs["SL"])
+    parts = [
+        "# The paper's comparison, with real training\n",
+        _what_was_run(task, settings, prepared, why),
+        figures_table(results),
+        claims_part(results),
+        reasons_part(results),
+        spread_part(results, SPREAD, 2 * task.draws),
+        training_part(folder, results.runs, target=task.target, until_s=until_s),
+        groupings_part(folder, studies),
+        cuts_part(folder, cuts),
+        parameters_part(results, settings),
+        files_part(time.monotonic() - started_s),
+    ]
+    (folder / "report.md").write_text("\n".join(parts), encoding="utf-8")
+    for part in (figures_table(results), claims_part(results)):
+        console.print(part, markup=False, soft_wrap=True)
+    return folder
+
+
+def _measure(
+    task: PaperTask, settings: JobSettings, prepared: Prepared, folder: Path, console: Console
+) -> tuple[PaperResults, list[GroupingStudy], list[CutTableCosts]]:
+    """Train, then study latencies, groupings and cuts, under a progress bar."""
+    scenario = prepared.simulation.scenario
     with progress_bar(console) as bar:
         runs = train_variants(
             variants(settings, scenario),
@@ -93,30 +120,7 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
         counted=prepared.simulation.counted,
         learning_rate=task.learning_rate,
     )
-    text = "\n".join(
-        [
-            "# The paper's comparison, with real training\n",
-            _what_was_run(task, settings, prepared, why),
-            figures_table(results),
-            claims_part(results),
-            reasons_part(results),
-            spread_part(results, SPREAD, 2 * task.draws),
-            training_part(
-                folder,
-                runs,
-                target=task.target,
-                until_s=max(run.rounds[-1].elapsed_s for run in runs["SL"]),
-            ),
-            groupings_part(folder, studies),
-            cuts_part(folder, cuts),
-            parameters_part(results, settings),
-            files_part(time.monotonic() - started_s),
-        ]
-    )
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    console.print(figures_table(results), markup=False, soft_wrap=True)
-    console.print(claims_part(results), markup=False, soft_wrap=True)
-    return folder
+    return results, studies, cuts
 
 
 def find_data(given: str | None, *, base_dir: Path) -> tuple[str, str]:

@@ -68,14 +68,6 @@ def figures_table(results: PaperResults) -> str:
     return "## Published figures and ours\n\n" + table(header, rows)
 
 
-def claims_part(results: PaperResults) -> str:
-    """What the comparison has to show, and whether it does."""
-    lines = [
-        f"- {'holds' if holds else 'DOES NOT HOLD'}: {claim}" for claim, holds in _claims(results)
-    ]
-    return "## Claims\n\n" + "\n".join(lines) + "\n"
-
-
 def spread_part(results: PaperResults, spread: float, draws: int) -> str:
     """Latencies where speeds and rates differ."""
     base = results.spread["cpsl"].mean_s
@@ -211,74 +203,6 @@ def _convergence_rows(results: PaperResults) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def _claims(results: PaperResults) -> list[tuple[str, bool]]:
-    published, spread = results.scenario.published, results.spread
-    errors = [
-        abs(results.round_s(label) / published[f"{label.lower()}_round_s"] - 1)
-        for label in ("CPSL", "SL", "FL")
-    ]
-    sl, fl = (spread[method].mean_s / spread["cpsl"].mean_s for method in ("sl", "fl"))
-    fast, slow = results.to_target_s("CPSL"), results.to_target_s("SL")
-    pairs = [(a, b) for a, b in zip(fast, slow, strict=True) if a is not None and b is not None]
-    parts = [a / b for a, b in pairs]
-    gap = results.final_accuracy("CL") - results.final_accuracy("CPSL")
-    slowest = min(
-        ("CPSL", "SL", "FL"),
-        key=lambda label: _accuracy_at(results.runs[label], _common_s(results)),
-    )
-    reach = f"{min(parts):.0%} to {max(parts):.0%}" if parts else "never both"
-    return [
-        (
-            f"the three latencies are within 1 % of the published ones (off by {max(errors):.2%} "
-            "at most)",
-            max(errors) <= 0.01,
-        ),
-        (
-            f"with a spread of 10 % SL takes at least 3.5 times CPSL's round ({sl:.2f}) and FL at "
-            f"least 8 times ({fl:.2f})",
-            sl >= 3.5 and fl >= 8,
-        ),
-        (
-            f"CPSL reaches {results.target:.0%} in less than half of SL's simulated seconds "
-            f"({reach} of them, seed by seed)",
-            len(parts) == len(fast) and max(parts, default=1.0) < 0.5,
-        ),
-        (
-            f"CPSL's final accuracy is within one point of CL's, or better (CL is "
-            f"{100 * gap:+.2f} points above)",
-            gap <= 0.01,
-        ),
-        (
-            f"FL is the slowest: least accurate after {_common_s(results):.0f} simulated s, which "
-            "every method trained for",
-            slowest == "FL",
-        ),
-    ]
-
-
-def _common_s(results: PaperResults) -> float:
-    """Seconds that each of the three methods trained for."""
-    return min(
-        run.rounds[-1].elapsed_s for label in ("CPSL", "SL", "FL") for run in results.runs[label]
-    )
-
-
-def _accuracy_at(runs: Sequence[TrainedRun], moment_s: float) -> float:
-    """Mean of the last accuracies measured by this moment; 0 before any was."""
-    last = [
-        next(
-            (
-                row.test_accuracy
-                for row in reversed(run.rounds)
-                if row.test_accuracy is not None and row.elapsed_s <= moment_s + 1e-6
-            ),
-            0.0,
-        )
-        for run in runs
-    ]
-    return float(np.mean(last))
 
 
 def _mean_accuracy(runs: Sequence[TrainedRun]) -> float:

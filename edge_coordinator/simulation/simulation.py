@@ -60,6 +60,7 @@ class Simulation:
     """Trains a job in this process; seconds are those of the scenario's devices."""
 
     def __init__(self, job: Job, model: EdgeModel, own: OwnSamples, scenario: Scenario) -> None:
+        self.scenario = scenario
         self._job = job
         self._model = model
         self._shards = make_shards(job, own)
