@@ -14,9 +14,10 @@ from device_agent.compute_probe import COMPUTE_PROBE_S, ComputeTimings
 from device_agent.executor import Engine, Executor
 from device_agent.graph_check import check_graphs
 from device_agent.numpy_losses import load_loss
-from device_agent.shard import Shard, make_shard
 from runtime.datasets.samples import Samples
+from runtime.datasets.shard import Shard, make_shard
 from runtime.device_graphs import read_graphs
+from runtime.device_steps import check_finite, train_locally
 from runtime.errors import SettingsError
 from runtime.messages import Assignment, Join, Ready
 from runtime.protocol.events import (
@@ -34,7 +35,6 @@ from runtime.protocol.events import (
     Work,
 )
 from runtime.published import ComputeProfile
-from runtime.seeding import Purpose, step_key
 from runtime.tensors import StepId, Tensor, spec_of
 
 log = logging.getLogger(__name__)
@@ -183,10 +183,9 @@ class Workload:
     def _forward(self, step: StepId) -> tuple[Tensor, ...]:
         x, y = self._shard.draw(step)
         start_s = perf_counter()
-        smashed = self._executor.forward(x, dropout_key=self._key(step))
+        smashed = self._executor.forward(x, dropout_key=self._shard.dropout_key(step))
         self.forward_s += perf_counter() - start_s
-        if not np.isfinite(smashed).all():
-            raise SettingsError("its smashed data are no longer finite: training diverged")
+        check_finite(smashed)
         return smashed, y
 
     def _backward(self, gradient: tuple[Tensor, ...]) -> None:
@@ -200,23 +199,12 @@ class Workload:
 
     def _train_locally(self, last: StepId) -> tuple[Tensor, ...]:
         start_s = perf_counter()
-        losses = []
-        for epoch in range(self._join.local_epochs):
-            step = StepId(last.run, last.round, last.cluster, epoch)
-            x, y = self._shard.draw(step)
-            losses.append(
-                self._executor.train(
-                    x, y, dropout_key=self._key(step), learning_rate=self._join.learning_rate
-                )
-            )
-        self.forward_s += perf_counter() - start_s
-        return (*self._executor.tensors(), np.array(np.mean(losses), dtype=np.float32))
-
-    def _key(self, step: StepId) -> tuple[int, ...]:
-        return step_key(
-            Purpose.DROPOUT,
-            seed=self._assignment.seed,
-            device=self._device,
-            round_=step.round,
-            epoch=step.epoch,
+        trained = train_locally(
+            self._executor,
+            self._shard,
+            last,
+            local_epochs=self._join.local_epochs,
+            learning_rate=self._join.learning_rate,
         )
+        self.forward_s += perf_counter() - start_s
+        return trained

@@ -7,8 +7,9 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from runtime.errors import EdgeError, SettingsError, root_cause
 if TYPE_CHECKING:
     from edge_coordinator.job import Job
     from edge_coordinator.progress import Observer
-    from edge_coordinator.record import RunDirectory
+    from edge_coordinator.record import Clock, RunDirectory
     from edge_coordinator.settings import JobSettings
     from edge_coordinator.training.edge_model import EdgeModel
 
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _local(flags: argparse.Namespace, console: Console) -> int:
     from edge_coordinator.job import prepare_job
     from edge_coordinator.local import run_local, show_shards
+    from edge_coordinator.run_to_end import run_to_end
     from runtime.datasets.sources import load_source
 
     settings = _settings(flags)
@@ -71,11 +73,13 @@ def _local(flags: argparse.Namespace, console: Console) -> int:
             base_dir=Path.cwd(),
         )
 
-    return _run(console, job, model, directory, train)
+    run_to_end(console, job, model, directory, train)
+    return 0
 
 
 def _coordinator(flags: argparse.Namespace, console: Console) -> int:
     from edge_coordinator.job import prepare_job
+    from edge_coordinator.run_to_end import run_to_end
     from edge_coordinator.serve import serve_job
 
     settings = _settings(flags)
@@ -95,77 +99,103 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> int:
             on_waiting=console.print if flags.wait else None,
         )
 
-    return _run(console, job, model, directory, train)
+    run_to_end(console, job, model, directory, train)
+    return 0
 
 
-def _settings(flags: argparse.Namespace) -> "JobSettings":
+def _simulate(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.run_to_end import run_to_end
+    from edge_coordinator.simulation.prepare import prepare_simulation, settings_for
+    from runtime.datasets.sources import load_source
+
+    settings, scenario = settings_for(
+        partial(_settings, flags), base_dir=Path.cwd(), spread=flags.spread
+    )
+    data = load_source(settings.data.source, base_dir=Path.cwd())
+    prepared = prepare_simulation(
+        settings, scenario, data, run=secrets.randbits(64), base_dir=Path.cwd()
+    )
+    job, model = prepared.job, prepared.model
+    directory = _directory(flags, job, model, clock="virtual")
+    console.print(
+        f"simulating scenario {scenario.name}: {settings.devices.count} devices; "
+        "the training is real, the seconds are simulated"
+    )
+
+    async def train(observers: "Sequence[Observer]") -> None:
+        await prepared.simulation.run(observers=observers, progress=directory)
+
+    run_to_end(console, job, model, directory, train)
+    return 0
+
+
+def _compare(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.comparison.compare import ComparisonTask, compare
+    from edge_coordinator.simulation.prepare import settings_for
+
+    settings, scenario = settings_for(
+        partial(_settings, flags), base_dir=Path.cwd(), spread=flags.spread
+    )
+    task = ComparisonTask(
+        methods=flags.methods,
+        settings=settings,
+        scenario=scenario,
+        num_seeds=flags.seeds,
+        workers=flags.workers,
+        draws=flags.draws,
+        rates=flags.rates,
+        base_dir=Path.cwd(),
+    )
+    folder = compare(task, console)
+    console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
+    return 0
+
+
+def _reproduce(flags: argparse.Namespace, console: Console) -> int:
+    from edge_coordinator.comparison.paper import PaperTask, reproduce_paper
+
+    task = PaperTask(
+        data=flags.data,
+        rounds=flags.rounds,
+        num_seeds=flags.seeds,
+        learning_rate=flags.learning_rate,
+        target=flags.target_accuracy,
+        workers=flags.workers,
+        draws=flags.draws,
+        output=flags.output,
+        base_dir=Path.cwd(),
+    )
+    folder = reproduce_paper(task, console)
+    console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
+    return 0
+
+
+def _settings(
+    flags: argparse.Namespace, defaults: "Mapping[str, object] | None" = None
+) -> "JobSettings":
     from edge_coordinator.job_file import load_job
 
-    if flags.resume is None:
-        return load_job(flags.config, _overrides(flags))
+    if getattr(flags, "resume", None) is None:
+        return load_job(flags.config, _overrides(flags), defaults=defaults)
     if flags.config is not None:
         raise SettingsError("--resume goes on with the job of its run; leave --config out")
-    return load_job(flags.resume / "job.toml", _overrides(flags))
+    return load_job(flags.resume / "job.toml", _overrides(flags), defaults=defaults)
 
 
-def _directory(flags: argparse.Namespace, job: "Job", model: "EdgeModel") -> "RunDirectory":
+def _directory(
+    flags: argparse.Namespace, job: "Job", model: "EdgeModel", *, clock: "Clock" = "wall"
+) -> "RunDirectory":
     from edge_coordinator.record import RunDirectory
 
     if flags.resume is None:
-        return RunDirectory.make(job.settings, now=datetime.now().astimezone())
-    directory = RunDirectory.resume(flags.resume, model)
+        return RunDirectory.make(job.settings, now=datetime.now().astimezone(), clock=clock)
+    directory = RunDirectory.resume(flags.resume, model, clock=clock)
     if directory.reached.round >= job.num_rounds:
         raise SettingsError(
             f"{flags.resume} has done its {directory.reached.round} rounds; "
             "to train on, give a larger --rounds"
         )
     return directory
-
-
-def _run(
-    console: Console,
-    job: "Job",
-    model: "EdgeModel",
-    directory: "RunDirectory",
-    train: Callable[["Sequence[Observer]"], Coroutine[None, None, None]],
-) -> int:
-    """Train, then write down what there is to write, however it ended."""
-    from edge_coordinator.console import RunView
-
-    try:
-        with RunView(console) as view:
-            asyncio.run(train([view, directory]))
-    except BaseException:
-        _finish(console, directory, job, model, complete=False)
-        raise
-    _finish(console, directory, job, model, complete=True)
-    return 0
-
-
-def _finish(
-    console: Console, directory: "RunDirectory", job: "Job", model: "EdgeModel", *, complete: bool
-) -> None:
-    """Write the model and the curves, and say where they are."""
-    if not directory.reports:
-        if not directory.discard_if_empty():
-            console.print(f"no round was finished; the settings and logs are in {directory.path}")
-        return
-    with console.status("writing the model and the curves"):
-        directory.save_weights(model.network)
-        directory.save_curves()
-        if complete:
-            directory.save_onnx(model.network, job.shapes[0])
-    last = directory.reports[-1]
-    accuracy = next((r.test_accuracy for r in reversed(directory.reports) if r.test_accuracy), None)
-    outcome = f"test accuracy {accuracy:.2%}, " if accuracy is not None else ""
-    state = "trained" if complete else "stopped after"
-    console.print(
-        f"{state} {last.round} rounds in {last.elapsed_s:.1f} s: {outcome}"
-        f"results in {directory.path}",
-        soft_wrap=True,
-    )
-    if not complete:
-        console.print(f"to go on, give --resume {directory.path}", soft_wrap=True)
 
 
 def _model(flags: argparse.Namespace, console: Console) -> int:
@@ -230,7 +260,7 @@ def _overrides(flags: argparse.Namespace) -> dict[str, object]:
         for flag, key, _ in JOB_FLAGS
         if getattr(flags, flag.replace("-", "_")) is not None
     }
-    if flags.broker is not None:
+    if getattr(flags, "broker", None) is not None:
         given[flags.broker_key] = flags.broker
     return given | dict(parse_assignment(text) for text in flags.set)
 
@@ -238,6 +268,9 @@ def _overrides(flags: argparse.Namespace) -> dict[str, object]:
 _COMMANDS = {
     "local": _local,
     "coordinator": _coordinator,
+    "simulate": _simulate,
+    "compare": _compare,
+    "reproduce": _reproduce,
     "model": _model,
     "monitor": _monitor,
     "schema": _schema,

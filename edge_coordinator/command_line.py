@@ -1,6 +1,7 @@
 """What `cpsl` can be told: its commands and their flags."""
 
 import argparse
+import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +30,9 @@ JOB_FLAGS = (
 )
 
 
+METHODS = ("cpsl", "sl", "fl", "cl")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser; `command` of what it parses names the command."""
     parser = argparse.ArgumentParser(
@@ -38,6 +42,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cpsl {version('cpsl')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_running(commands)
+    _add_comparing(commands)
+    _add_model(commands.add_parser("model", help="print what each cut of a network costs"))
+    schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
+    schema.add_argument("name", nargs="?", help="which one; all if left out")
+    schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
+    _add_monitor(
+        commands.add_parser(
+            "monitor",
+            help="watch a site: devices, plan, progress",
+            description="Watch a site by what is published there: every device with its measured "
+            "figures, the plan with its reasons, predicted against measured. Publishes nothing.",
+        )
+    )
+    return parser
+
+
+def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     local = commands.add_parser(
         "local",
         help="train with local devices and a broker of its own",
@@ -57,26 +79,46 @@ def build_parser() -> argparse.ArgumentParser:
         "--wait", action="store_true", help="if the broker is not there, wait for it"
     )
     coordinator.set_defaults(broker_key="broker.url")
-    _add_model(commands.add_parser("model", help="print what each cut of a network costs"))
-    schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
-    schema.add_argument("name", nargs="?", help="which one; all if left out")
-    schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
-    _add_monitor(
+
+
+def _add_comparing(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="train in one process under a virtual clock",
+        description="Train a job for real, in one process and without a broker, while a virtual "
+        "clock tells the seconds that a scenario's devices, links and server would take. Takes "
+        "the same job file; for the same plans and seed it ends in the weights of the real run.",
+    )
+    _add_job_flags(simulate)
+    _add_spread(simulate)
+    _add_compare(
         commands.add_parser(
-            "monitor",
-            help="watch a site: devices, plan, progress",
-            description="Watch a site by what is published there: every device with its measured "
-            "figures, the plan with its reasons, predicted against measured. Publishes nothing.",
+            "compare",
+            help="methods side by side: a report with tables and plots",
+            description="Simulate a job with several methods on one scenario, and write a report: "
+            "accuracy over rounds and seconds, what a target accuracy costs, where the seconds "
+            "go, what planning buys, the cost of every cut.",
         )
     )
-    return parser
-
-
-def _add_job_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
-    parser.add_argument(
-        "--resume", type=Path, metavar="RUNDIR", help="go on with a run from its last checkpoint"
+    _add_reproduce(
+        commands.add_parser(
+            "reproduce",
+            help="the paper's comparison: published figures beside ours",
+            description="Train the paper's setting with every method and several seeds on MNIST, "
+            "and write a report with the published figures beside ours.",
+        )
     )
+
+
+def _add_job_flags(parser: argparse.ArgumentParser, *, can_resume: bool = True) -> None:
+    parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
+    if can_resume:
+        parser.add_argument(
+            "--resume",
+            type=Path,
+            metavar="RUNDIR",
+            help="go on with a run from its last checkpoint",
+        )
     for flag, key, metavar in JOB_FLAGS:
         parser.add_argument(f"--{flag}", metavar=metavar, help=f"{key} of the job file")
     parser.add_argument(
@@ -86,6 +128,100 @@ def _add_job_flags(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="any key of the job file, as in --set training.schedule.name=cosine",
     )
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--methods",
+        type=_methods,
+        default=list(METHODS),
+        metavar="LIST",
+        help="of cpsl, sl, fl and cl, with commas between; all by default",
+    )
+    _add_job_flags(parser, can_resume=False)
+    _add_spread(parser)
+    _add_runs(parser, num_seeds=1)
+    parser.add_argument(
+        "--rates",
+        choices=("given", "per-sample"),
+        default="given",
+        help="the job's learning rate for every method, or that times the devices in a step",
+    )
+
+
+def _add_reproduce(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("what", choices=("paper",), help="whose comparison")
+    add("--data", metavar="SOURCE", help="folder of MNIST's files, or any source of a job's")
+    add("--rounds", type=_positive, default=150, metavar="T", help="of each run (150)")
+    add("--learning-rate", type=float, default=0.05, metavar="RATE", help="SL's (0.05)")
+    add("--target-accuracy", type=float, default=0.95, metavar="FRACTION", help="(0.95)")
+    add("--output", type=Path, default=Path("runs"), metavar="DIR", help="where the report goes")
+    _add_runs(parser, num_seeds=3)
+
+
+def _add_runs(parser: argparse.ArgumentParser, *, num_seeds: int) -> None:
+    parser.add_argument(
+        "--seeds",
+        type=_positive,
+        default=num_seeds,
+        metavar="N",
+        help=f"train each method with so many seeds ({num_seeds})",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes that train side by side (one a core)",
+    )
+    _add_draws(parser)
+
+
+def _add_draws(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--draws",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help="states drawn for each point of what planning buys (10)",
+    )
+
+
+def _methods(text: str) -> list[str]:
+    methods = list(dict.fromkeys(text.replace(",", " ").split()))
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown or not methods:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of methods; they are {', '.join(METHODS)}"
+        )
+    return methods
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _add_spread(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--spread",
+        type=_deviation,
+        metavar="FRACTION",
+        help="relative deviation of every device's speed and rates, drawn anew each round; "
+        "instead of the scenario's own",
+    )
+
+
+def _deviation(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 3")
+    return value
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edge_coordinator.planning.by_hand import clusters_of_size, plan_by_hand
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.settings import JobSettings
@@ -193,6 +195,14 @@ def _cut(settings: JobSettings, network: Network) -> int | None:
 def _test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | None) -> Samples | None:
     if settings.data.test == "devices":
         return None
+    whole = _whole_test_set(settings, base_dir=base_dir, data=data)
+    most = settings.evaluation.max_samples
+    if most is None or most >= len(whole):
+        return whole
+    return whole.take(np.linspace(0, len(whole), most, endpoint=False).astype(np.int64))
+
+
+def _whole_test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | None) -> Samples:
     if settings.data.test != "source":
         other = load_source(settings.data.test, base_dir=base_dir)
         return other.test or other.train

@@ -13,14 +13,22 @@ from edge_coordinator.settings import JobSettings
 from runtime.errors import SettingsError
 
 
-def load_job(path: Path | None, overrides: Mapping[str, object]) -> JobSettings:
-    """Read a job file and put `overrides` (dotted key to value) over it.
+def load_job(
+    path: Path | None,
+    overrides: Mapping[str, object],
+    *,
+    defaults: Mapping[str, object] | None = None,
+) -> JobSettings:
+    """Read a job file and put `overrides` (dotted key to value) over it, `defaults` beneath it.
 
     Raises SettingsError that names the key, its value and what is allowed.
     """
     tree = _read(path) if path else {}
     for key, value in overrides.items():
         _put(tree, key, value)
+    for key, value in (defaults or {}).items():
+        if not _has(tree, key):
+            _put(tree, key, value)
     try:
         return JobSettings.model_validate(tree)
     except ValidationError as error:
@@ -81,6 +89,12 @@ def _put(tree: dict[str, Any], key: str, value: object) -> None:
             raise SettingsError(f"{key}: {table} is not a table")
         tree = inner
     tree[last] = value
+
+
+def _has(tree: Mapping[str, Any], key: str) -> bool:
+    table, _, rest = key.partition(".")
+    inner = tree.get(table)
+    return table in tree and (not rest or (isinstance(inner, Mapping) and _has(inner, rest)))
 
 
 def _keys(model: type[BaseModel], place: list[str]) -> list[str]:

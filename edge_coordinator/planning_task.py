@@ -29,7 +29,7 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
     `ready` is the answer of any device, for the size of a label.
     """
     settings = job.settings
-    cuts = _cut_table(job, model)
+    cuts = job_cut_table(job, model)
     count = num_clusters(settings, num_devices)
     label = TensorSpec(ready.label_dtype, ready.label_shape)
     server, server_device_s = _server(job, model, cuts, label, num_devices=-(-num_devices // count))
@@ -54,7 +54,7 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
     return PlanningTask(settings.plan, grouping, job.cut, workload, settings.seed)
 
 
-def _cut_table(job: Job, model: EdgeModel) -> CutTable:
+def job_cut_table(job: Job, model: EdgeModel) -> CutTable:
     """Count the layers; what an optimiser keeps of a parameter travels with it, if it does."""
     table = measure_cut_table(model.network, name=job.assignment.network, input_shape=job.shapes[0])
     if not job.assignment.carry_state:

@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 import torch
@@ -28,35 +29,39 @@ from runtime.published import PlanReport, RoundReport
 # Two colours that differ in print and for the colour-blind (Okabe and Ito's blue and vermilion).
 _TEST_COLOUR, _TRAIN_COLOUR = "#0072B2", "#D55E00"
 
+Clock = Literal["wall", "virtual"]
+"""Whose seconds a run tells: those that passed, or those of simulated devices."""
+
 
 class RunDirectory:
     """Writes a run's results as they come; an observer of the run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Clock = "wall") -> None:
         self.path = path
+        self.clock = clock
         self.reports: list[RoundReport] = []
         self.reached = START
         """The last round that is done and in the checkpoint."""
         self._plan: PlanReport | None = None
 
     @classmethod
-    def make(cls, settings: JobSettings, *, now: datetime) -> "RunDirectory":
+    def make(cls, settings: JobSettings, *, now: datetime, clock: Clock = "wall") -> "RunDirectory":
         """Make a new directory below the job's output folder; SettingsError if that cannot be."""
         model = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.name)
         name = f"{now:%Y%m%d-%H%M%S}-{settings.training.method}-{model}"
         try:
-            path = _make_unused(settings.output, name)
+            path = make_unused(settings.output, name)
             (path / "job.toml").write_text(dump_job(settings), encoding="utf-8")
         except OSError as error:
             raise SettingsError(
                 f"output {settings.output} cannot be written: {error.strerror}"
             ) from error
-        return cls(path)
+        return cls(path, clock=clock)
 
     @classmethod
-    def resume(cls, path: Path, model: EdgeModel) -> "RunDirectory":
+    def resume(cls, path: Path, model: EdgeModel, *, clock: Clock = "wall") -> "RunDirectory":
         """Go on in a run's directory: its checkpoint goes into the model."""
-        directory = cls(path)
+        directory = cls(path, clock=clock)
         directory.reached = load_checkpoint(path, model)
         directory._keep_rounds_until(directory.reached.round)
         return directory
@@ -74,6 +79,7 @@ class RunDirectory:
             case RoundDone(report):
                 self.reports.append(report)
                 line = json.loads(report.encode())
+                line["clock"] = self.clock
                 line["plan"] = json.loads(self._plan.encode()) if self._plan else None
                 with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
@@ -86,10 +92,16 @@ class RunDirectory:
             trees = [json.loads(line) for line in lines[:last]]
             for tree in trees:
                 tree.pop("plan")
+                self._check_clock(tree.pop("clock", "wall"))
                 self.reports.append(RoundReport.model_validate(tree))
             path.write_text("".join(f"{line}\n" for line in lines[:last]), encoding="utf-8")
         except (OSError, ValueError, KeyError) as error:
             raise SettingsError(f"{path} cannot be read as the rounds of a run: {error}") from error
+
+    def _check_clock(self, clock: Clock) -> None:
+        if clock != self.clock:
+            command = "simulate" if clock == "virtual" else "local or coordinator"
+            raise SettingsError(f"{self.path} is a run of cpsl {command}; go on with that command")
 
     def discard_if_empty(self) -> bool:
         """Remove the directory of a run that never began, which holds its settings alone."""
@@ -129,11 +141,12 @@ class RunDirectory:
     def save_curves(self) -> Path:
         """Plot accuracy and loss over rounds and over seconds."""
         path = self.path / "curves.png"
-        plot_curves(self.reports).savefig(path, dpi=150)
+        seconds = "simulated seconds" if self.clock == "virtual" else "seconds"
+        plot_curves(self.reports, seconds=seconds).savefig(path, dpi=150)
         return path
 
 
-def plot_curves(reports: Sequence[RoundReport]) -> Figure:
+def plot_curves(reports: Sequence[RoundReport], *, seconds: str = "seconds") -> Figure:
     """Accuracy above, loss below; over rounds on the left, over seconds on the right."""
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(8, 5.5), layout="constrained")
@@ -141,7 +154,7 @@ def plot_curves(reports: Sequence[RoundReport]) -> Figure:
         for column, unit in enumerate(("round", "seconds")):
             _plot_accuracy(axes[0][column], reports, unit)
             _plot_loss(axes[1][column], reports, unit)
-            axes[1][column].set_xlabel(unit)
+            axes[1][column].set_xlabel(seconds if unit == "seconds" else unit)
         axes[0][0].set_ylabel("test accuracy (%)")
         axes[1][0].set_ylabel("loss")
         axes[1][1].legend(frameon=False)
@@ -187,7 +200,8 @@ def _x(report: RoundReport, unit: str) -> float:
     return report.round if unit == "round" else report.elapsed_s
 
 
-def _make_unused(folder: Path, name: str) -> Path:
+def make_unused(folder: Path, name: str) -> Path:
+    """Make a folder that was not there; OSError if it cannot be made."""
     for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
         path = folder / f"{name}{suffix}"
         try:

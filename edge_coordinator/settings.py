@@ -178,7 +178,7 @@ class DeviceSettings(Section):
     scenario: str | None = Field(
         None,
         description="local mode: emulated devices and links: uniform, mixed, one-straggler, "
-        "fading or a file",
+        "fading or a file; simulations also: paper, heterogeneous",
     )
 
 
@@ -186,6 +186,9 @@ class EvaluationSettings(Section):
     """When the joint network is evaluated."""
 
     every: int = Field(1, ge=1, description="rounds between evaluations; the last is always one")
+    max_samples: int | None = Field(
+        None, ge=1, description="at most so many of the test set, evenly spaced; all if left out"
+    )
     target_accuracy: float | None = Field(
         None, gt=0, le=1, description="stop once the test accuracy is this high"
     )

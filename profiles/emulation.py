@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -33,6 +34,25 @@ class TracePoint(_Part):
     slowdown_factor: float = Field(1.0, ge=0.01, description="times the class's slowdown")
 
 
+def check_trace(trace: Sequence[TracePoint], *, period_s: float | None) -> None:
+    """ValueError unless the points are in order, and all of them come to pass."""
+    times_s = [point.from_s for point in trace]
+    if times_s != sorted(set(times_s)):
+        raise ValueError(f"the trace's from_s have to rise; they are {times_s}")
+    if period_s is not None and times_s and times_s[-1] >= period_s:
+        raise ValueError(f"period_s {period_s:g} ends before from_s {times_s[-1]:g}")
+
+
+def point_at(
+    trace: Sequence[TracePoint], elapsed_s: float, *, period_s: float | None
+) -> TracePoint:
+    """Which point of a trace is in force."""
+    if period_s is not None:
+        elapsed_s = math.fmod(elapsed_s, period_s)
+    passed = [point for point in trace if point.from_s <= elapsed_s]
+    return passed[-1] if passed else TracePoint(from_s=0.0)
+
+
 class DeviceClass(_Part):
     """One kind of device."""
 
@@ -47,19 +67,12 @@ class DeviceClass(_Part):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        times_s = [point.from_s for point in self.trace]
-        if times_s != sorted(set(times_s)):
-            raise ValueError(f"the trace's from_s have to rise; they are {times_s}")
-        if self.period_s is not None and times_s and times_s[-1] >= self.period_s:
-            raise ValueError(f"period_s {self.period_s:g} ends before from_s {times_s[-1]:g}")
+        check_trace(self.trace, period_s=self.period_s)
         return self
 
     def at(self, elapsed_s: float) -> TracePoint:
         """Which point of the trace is in force."""
-        if self.period_s is not None:
-            elapsed_s = math.fmod(elapsed_s, self.period_s)
-        passed = [point for point in self.trace if point.from_s <= elapsed_s]
-        return passed[-1] if passed else TracePoint(from_s=0.0)
+        return point_at(self.trace, elapsed_s, period_s=self.period_s)
 
 
 class EmulationScenario(_Part):

@@ -1,12 +1,16 @@
-"""Scenarios: a network, devices and links to plan for without any of them."""
+"""Scenarios: devices, links and a server to plan for without any of them."""
 
-from importlib.resources import files
+from collections.abc import Sequence
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from profiles.cuts import CutTable, LayerCost
 from profiles.device import ComputeState, DeviceState
+from profiles.emulation import TracePoint, check_trace, point_at
 from profiles.link import IndependentLinks, LinkState, Medium, Subcarriers
+from profiles.variation import Factors, Spread
 
 
 class _Part(BaseModel):
@@ -17,6 +21,9 @@ class ScenarioLayer(_Part):
     """What one layer, or several taken together, costs for one sample."""
 
     name: str
+    network_layer: str | None = Field(
+        None, description="the last layer of the trained network that this one stands for"
+    )
     forward_flop: float = Field(ge=0)
     backward_flop: float = Field(ge=0)
     state_bytes: int = Field(ge=0)
@@ -24,35 +31,70 @@ class ScenarioLayer(_Part):
 
 
 class ScenarioDevices(_Part):
-    """A number of identical devices."""
+    """One kind of device."""
 
-    count: int = Field(gt=0)
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "device"
+    count: int = Field(1, gt=0, description="how many of these in each round of dealing")
     flop_per_s: float = Field(gt=0)
     up_bps: float = Field(gt=0, description="on one subcarrier, or on the device's own line")
     down_bps: float = Field(gt=0, description="on one subcarrier, or on the device's own line")
+    delay_s: float = Field(0.0, ge=0, le=10, description="each way")
+    memory_bytes: float | None = Field(None, gt=0, description="free for training; none: enough")
+    trace: tuple[TracePoint, ...] = ()
+    period_s: float | None = Field(None, gt=0, description="after this long the trace repeats")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        check_trace(self.trace, period_s=self.period_s)
+        return self
 
 
 class Scenario(_Part):
-    """Everything that the latency of a round depends on."""
+    """Everything that the latency of a round depends on.
+
+    Without layers, the costs are those of the network that is trained.
+    """
 
     name: str
-    note: str
-    calibrated: tuple[str, ...] = Field(description="figures that are ours, not published")
-    input_bytes: int = Field(ge=0)
-    layers: tuple[ScenarioLayer, ...]
-    cut: int
-    batch_size: int = Field(gt=0)
-    local_epochs: int = Field(gt=0)
-    label_bits: float = Field(ge=0)
-    num_clusters: int = Field(gt=0)
-    num_subcarriers: int | None = Field(description="none: each device is on its own line")
+    note: str = ""
+    calibrated: tuple[str, ...] = Field((), description="figures that are ours, not published")
+    input_bytes: int = Field(0, ge=0)
+    layers: tuple[ScenarioLayer, ...] = ()
+    cut: int = Field(1, ge=0, description="how many of the layers are on the device")
+    batch_size: int = Field(16, gt=0)
+    local_epochs: int = Field(1, gt=0)
+    label_bits: float = Field(8.0, ge=0)
+    num_clusters: int = Field(2, gt=0)
+    num_subcarriers: int | None = Field(
+        None, gt=0, description="none: each device is on its own line"
+    )
     server_flop_per_s: float = Field(gt=0)
-    devices: tuple[ScenarioDevices, ...]
-    published: dict[str, float] = Field(description="figures to compare with, by name")
+    devices: tuple[ScenarioDevices, ...] = Field(min_length=1)
+    spread: Spread = Spread()
+    published: dict[str, float] = Field({}, description="figures to compare with, by name")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.layers and not self.cut <= len(self.layers):
+            raise ValueError(f"cut {self.cut} is more than its {len(self.layers)} layers")
+        if self.num_subcarriers and self.num_devices > self.num_subcarriers * self.num_clusters:
+            raise ValueError(
+                f"{self.num_devices} devices in {self.num_clusters} clusters are more than "
+                f"{self.num_subcarriers} in a cluster, and each needs a subcarrier"
+            )
+        return self
+
+    @property
+    def num_devices(self) -> int:
+        """How many devices it states."""
+        return sum(each.count for each in self.devices)
 
     def cut_table(self) -> CutTable:
         """Take the layers as a network; the shapes of their outputs are not stated."""
-        layers = (LayerCost(activation_shape=(), **dict(layer)) for layer in self.layers)
+        layers = (
+            LayerCost(activation_shape=(), **layer.model_dump(exclude={"network_layer"}))
+            for layer in self.layers
+        )
         return CutTable(
             network=self.name, input_shape=(), input_bytes=self.input_bytes, layers=tuple(layers)
         )
@@ -61,35 +103,72 @@ class Scenario(_Part):
         """Tell how the devices of a cluster meet."""
         return Subcarriers(self.num_subcarriers) if self.num_subcarriers else IndependentLinks()
 
-    def device_states(self) -> tuple[DeviceState, ...]:
-        """List the devices one by one, with the rates of the whole link and all the memory."""
-        every = [each for each in self.devices for _ in range(each.count)]
-        width = len(str(len(every) - 1))
+    def class_of(self, index: int) -> ScenarioDevices:
+        """Class of the device with this number, from 0; the classes are dealt in turn."""
+        dealt = [each for each in self.devices for _ in range(each.count)]
+        return dealt[index % len(dealt)]
+
+    def names(self) -> list[str]:
+        """Ids for the devices that it states."""
+        width = len(str(self.num_devices - 1))
+        return [f"device-{index:0{width}}" for index in range(self.num_devices)]
+
+    def device_states(
+        self,
+        devices: Sequence[str] | None = None,
+        *,
+        cuts: CutTable | None = None,
+        factors: Factors | None = None,
+        elapsed_s: float = 0.0,
+    ) -> tuple[DeviceState, ...]:
+        """List the devices one by one, with the rates of the whole link, at one moment.
+
+        By default these are as many as it states, at its own costs, and all as stated.
+        """
+        names = self.names() if devices is None else list(devices)
+        table = self.cut_table() if cuts is None else cuts
+        factors = factors or Factors(np.ones(len(names)), np.ones(len(names)))
         return tuple(
-            self._device_state(f"device-{index:0{width}}", each) for index, each in enumerate(every)
+            self._device_state(
+                name,
+                self.class_of(index),
+                table,
+                speed=float(factors.speed[index]),
+                rate=float(factors.rate[index]),
+                elapsed_s=elapsed_s,
+            )
+            for index, name in enumerate(names)
         )
 
-    def _device_state(self, device: str, each: ScenarioDevices) -> DeviceState:
-        num_units = self.num_subcarriers or 1
+    def server(self, cuts: CutTable) -> ComputeState:
+        """Seconds of the server at these costs."""
+        speed = self.server_flop_per_s
+        return ComputeState.of_server(cuts, forward_flop_per_s=speed, backward_flop_per_s=speed)
+
+    def _device_state(
+        self,
+        device: str,
+        each: ScenarioDevices,
+        cuts: CutTable,
+        *,
+        speed: float,
+        rate: float,
+        elapsed_s: float,
+    ) -> DeviceState:
+        now = point_at(each.trace, elapsed_s, period_s=each.period_s)
+        flop_per_s = each.flop_per_s * speed / now.slowdown_factor
+        rate *= now.rate_factor * (self.num_subcarriers or 1)
         return DeviceState(
             device=device,
             num_samples=self.batch_size,
-            free_memory_bytes=float("inf"),
+            free_memory_bytes=each.memory_bytes or np.inf,
             compute=ComputeState.of_device(
-                self.cut_table(),
-                forward_flop_per_s=each.flop_per_s,
-                backward_flop_per_s=each.flop_per_s,
+                cuts, forward_flop_per_s=flop_per_s, backward_flop_per_s=flop_per_s
             ),
             link=LinkState(
-                up_bps=each.up_bps * num_units,
-                down_bps=each.down_bps * num_units,
-                round_trip_s=0.0,
+                up_bps=each.up_bps * rate,
+                down_bps=each.down_bps * rate,
+                round_trip_s=2 * each.delay_s,
                 message_s=0.0,
             ),
         )
-
-
-def load_scenario(name: str) -> Scenario:
-    """Read a scenario that ships with the package."""
-    text = files("profiles").joinpath("data", f"{name}.json").read_text(encoding="utf-8")
-    return Scenario.model_validate_json(text)

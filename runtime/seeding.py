@@ -8,6 +8,9 @@ from enum import IntEnum
 
 import numpy as np
 
+Key = tuple[int, ...]
+"""The address of some random numbers."""
+
 
 class Purpose(IntEnum):
     """What the numbers are for; streams of different purposes never overlap."""
@@ -18,11 +21,11 @@ class Purpose(IntEnum):
     TORCH = 4
     HELD_OUT = 5
     PLAN = 6
+    STATES = 7
+    SPREAD = 8
 
 
-def step_key(
-    purpose: Purpose, *, seed: int, device: str, round_: int, epoch: int
-) -> tuple[int, ...]:
+def step_key(purpose: Purpose, *, seed: int, device: str, round_: int, epoch: int) -> Key:
     """Address of one device's random numbers in one local epoch."""
     return (seed, purpose, zlib.crc32(device.encode()), round_, epoch)
 
@@ -36,6 +39,6 @@ def draw_batch(
     return generator.choice(num_samples, size=min(batch_size, num_samples), replace=False)
 
 
-def torch_seed(key: tuple[int, ...]) -> int:
+def torch_seed(key: Key) -> int:
     """Fold an address into the one number that torch's generator takes."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -51,11 +51,7 @@ class Workload:
             local_epochs=scenario.local_epochs,
             label_bits=scenario.label_bits,
             message_bytes=np.inf,
-            server=ComputeState.of_server(
-                cuts,
-                forward_flop_per_s=scenario.server_flop_per_s,
-                backward_flop_per_s=scenario.server_flop_per_s,
-            ),
+            server=scenario.server(cuts),
             medium=scenario.medium(),
         )
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import SettingsError
 from runtime.messages import Assignment
-from runtime.seeding import Purpose, draw_batch, step_key
+from runtime.seeding import Key, Purpose, draw_batch, step_key
 from runtime.tensors import StepId, Tensor
 
 
@@ -36,6 +36,16 @@ class Shard:
             epoch=step.epoch,
         )
         return self.x[chosen], self.y[chosen]
+
+    def dropout_key(self, step: StepId) -> Key:
+        """Address of a step's dropout masks."""
+        return step_key(
+            Purpose.DROPOUT,
+            seed=self.seed,
+            device=self.device,
+            round_=step.round,
+            epoch=step.epoch,
+        )
 
 
 def make_shard(device: str, assignment: Assignment, x: NDArray[np.float32], y: Tensor) -> Shard:

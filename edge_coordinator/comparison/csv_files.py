@@ -1,0 +1,85 @@
+"""The figures behind a comparison as CSV: a row a round, and a row a run."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from edge_coordinator.comparison.results import (
+    Reached,
+    TrainedRun,
+    best_smoothed,
+    converged,
+    mean_round_s,
+    reached,
+)
+from profiles.phases import Phase
+
+Runs = Mapping[str, Sequence[TrainedRun]]
+"""Label of a variant to its runs, one a seed."""
+
+
+def write_rounds(path: Path, runs: Runs) -> None:
+    """Write every round of every run; seconds are simulated, bytes are those of frames."""
+    phases = [f"{phase.name.lower()}_s" for phase in Phase]
+    header = (
+        *("variant", "seed", "round", "elapsed_s", "round_s", "train_loss", "test_loss"),
+        *("test_accuracy", "up_bytes", "down_bytes", "table_up_bytes", "table_down_bytes"),
+        *("device_flop", "num_devices", *phases),
+    )
+    _write(
+        path,
+        header,
+        (
+            [
+                *(label, run.seed, row.round, row.elapsed_s, row.round_s, row.train_loss),
+                *(row.test_loss, row.test_accuracy, row.up_bytes, row.down_bytes),
+                *(row.table_up_bytes, row.table_down_bytes, row.device_flop, row.num_devices),
+                *row.phase_s,
+            ]
+            for label, own in runs.items()
+            for run in own
+            for row in run.rounds
+        ),
+    )
+
+
+def write_runs(path: Path, runs: Runs, *, target: float) -> None:
+    """Write one row for each run: what it came to, and when."""
+    events = ("target", "converged")
+    parts = ("round", "elapsed_s", "num_bytes", "device_flop")
+    header = (
+        *("variant", "seed", "rounds", "mean_round_s", "final_accuracy", "best_smoothed_accuracy"),
+        *(f"{event}_{part}" for event in events for part in parts),
+    )
+    _write(
+        path,
+        header,
+        (
+            [
+                *(label, run.seed, len(run.rounds), mean_round_s([run]), run.final_accuracy),
+                best_smoothed(run),
+                *_cells(reached(run, target)),
+                *_cells(converged(run)),
+            ]
+            for label, own in runs.items()
+            for run in own
+        ),
+    )
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write any other table."""
+    _write(path, header, rows)
+
+
+def _cells(event: Reached | None) -> list[object]:
+    if event is None:
+        return [None] * 4
+    return [event.round, event.elapsed_s, event.num_bytes, event.device_flop]
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,71 @@
+"""What cutting the network after each of its layers would cost."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_coordinator.comparison.latencies import Setting
+from edge_coordinator.planning.cut_layer import choose_cut, device_memory_bytes
+from edge_coordinator.planning.fleet import Fleet
+from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping
+from edge_coordinator.show_model import device_round_bytes
+from profiles.cuts import CutTable
+
+NUM_STATES = 8
+"""Draws of the devices' states that a cut's seconds are the mean of."""
+
+
+@dataclass(frozen=True)
+class CutCost:
+    """One cut, with the clusters and shares that would be planned at it."""
+
+    cut: int
+    name: str
+    round_s: float
+    device_bytes: float
+    """What a device exchanges in a round, by the cost table."""
+    device_flop: float
+    """What it computes in a round."""
+    device_memory_bytes: float
+
+
+def cut_costs(setting: Setting) -> list[CutCost]:
+    """Price every cut, from all on the server to all on the device."""
+    workload, table = setting.workload, setting.workload.cuts
+    states = [Fleet.of(setting.states(n, spread=None)) for n in range(1, NUM_STATES + 1)]
+    choice = choose_cut(
+        states,
+        workload,
+        sizes=Grouping("cpsl", num_clusters=setting.num_clusters).sizes(len(setting.devices)),
+        candidates=range(table.num_layers + 1),
+        schedule=CUT_SCHEDULE,
+        generator=np.random.default_rng(setting.seed),
+    )
+    samples = workload.batch_size * workload.local_epochs
+    num_bytes = device_round_bytes(
+        table, batch_size=workload.batch_size, local_epochs=workload.local_epochs
+    )
+    flop = samples * (table.device_forward_flop + table.device_backward_flop)
+    memory_bytes = device_memory_bytes(workload)
+    return [
+        CutCost(
+            cut=price.cut,
+            name=price.name,
+            round_s=price.expected_s if price.expected_s is not None else np.inf,
+            device_bytes=float(num_bytes[price.cut]),
+            device_flop=float(flop[price.cut]),
+            device_memory_bytes=float(memory_bytes[price.cut]),
+        )
+        for price in choice.prices
+    ]
+
+
+def at_costs(setting: Setting, table: CutTable, *, label_bits: float) -> Setting:
+    """Take other costs of layers on the same devices; the cut is the setting's no more."""
+    workload = replace(
+        setting.workload,
+        cuts=table,
+        label_bits=label_bits,
+        server=setting.scenario.server(table),
+    )
+    return replace(setting, workload=workload, cut=1)

@@ -1,0 +1,64 @@
+"""One run of a comparison: simulated from its settings, in whatever process this is."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from edge_coordinator.checkpoint import START, Reached
+from edge_coordinator.comparison.results import RoundRow, TrainedRun
+from edge_coordinator.progress import Progress, RoundDone
+from edge_coordinator.settings import JobSettings
+from edge_coordinator.simulation.prepare import prepare_simulation
+from edge_coordinator.training.edge_model import EdgeModel
+from profiles.scenario import Scenario
+from runtime.datasets.samples import DataSet
+from runtime.datasets.sources import load_source
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What to simulate, and under which name to show it."""
+
+    label: str
+    settings: JobSettings
+    scenario: Scenario
+
+
+@dataclass
+class _Counter:
+    """Tells how many rounds are done; a run of a comparison leaves no checkpoint."""
+
+    on_round: Callable[[int], None]
+    reached: Reached = field(default=START)
+
+    def tell(self, progress: Progress) -> None:
+        if isinstance(progress, RoundDone):
+            self.on_round(progress.report.round)
+
+    def save(self, model: EdgeModel, reached: Reached) -> None:
+        """Nothing to go on with."""
+
+
+def train_one(spec: RunSpec, *, base_dir: Path, on_round: Callable[[int], None]) -> TrainedRun:
+    """Simulate a run from its first round to its last."""
+    data = _load(spec.settings.data.source, base_dir)
+    prepared = prepare_simulation(spec.settings, spec.scenario, data, run=0, base_dir=base_dir)
+    counter = _Counter(on_round)
+    rounds = asyncio.run(prepared.simulation.run(observers=[counter], progress=counter))
+    test = data.test
+    final = prepared.model.evaluate(test.x, test.y) if test is not None else None
+    last = rounds[-1].report.test_accuracy
+    return TrainedRun(
+        label=spec.label,
+        seed=spec.settings.seed,
+        rounds=tuple(RoundRow.of(done) for done in rounds),
+        final_accuracy=final.accuracy if final else last,
+        num_test_samples=len(test) if test is not None else 0,
+    )
+
+
+@lru_cache(maxsize=1)
+def _load(source: str, base_dir: Path) -> DataSet:
+    return load_source(source, base_dir=base_dir)

@@ -1,0 +1,212 @@
+"""The paper's comparison with real training: the published figures beside ours."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from edge_coordinator.comparison.compare import (
+    CutTableCosts,
+    every_cut,
+    files_part,
+    new_folder,
+    setting_of,
+    step_batches,
+    with_method,
+    with_rate,
+)
+from edge_coordinator.comparison.csv_files import write_rounds
+from edge_coordinator.comparison.groupings import GroupingStudy, num_steps, study_groupings
+from edge_coordinator.comparison.latencies import Latency, Setting, method_latency
+from edge_coordinator.comparison.one_run import RunSpec
+from edge_coordinator.comparison.paper_claims import claims_part
+from edge_coordinator.comparison.paper_report import (
+    PaperResults,
+    figures_table,
+    parameters_part,
+    reasons_part,
+    spread_part,
+)
+from edge_coordinator.comparison.report import cuts_part, groupings_part, training_part
+from edge_coordinator.comparison.training_runs import progress_bar, train_variants
+from edge_coordinator.job_file import load_job
+from edge_coordinator.settings import JobSettings, Method
+from edge_coordinator.simulation.prepare import Prepared, prepare_simulation, settings_for
+from profiles.scenario import Scenario
+from runtime.datasets.sources import load_source
+from runtime.errors import SettingsError
+
+LIKELY_FOLDERS = ("data/mnist", "mnist", "../data/mnist", "../shared/data/mnist")
+EVALUATION_SAMPLES, EVALUATE_EVERY = 2000, 2
+SPREAD = 0.1
+
+
+@dataclass(frozen=True)
+class PaperTask:
+    """What the user may change of the paper's comparison."""
+
+    data: str | None
+    rounds: int
+    num_seeds: int
+    learning_rate: float
+    target: float
+    workers: int
+    draws: int
+    """Of the devices' states, wherever they vary."""
+    output: Path
+    base_dir: Path
+
+
+def reproduce_paper(task: PaperTask, console: Console) -> Path:
+    """Train every method with every seed, and write the report; its folder."""
+    started_s = time.monotonic()
+    source, why = find_data(task.data, base_dir=task.base_dir)
+    console.print(f"data: {why}", soft_wrap=True)
+    settings, scenario = settings_for(
+        lambda defaults: load_job(None, _overrides(task, source), defaults=defaults),
+        base_dir=task.base_dir,
+        spread=None,
+    )
+    data = load_source(source, base_dir=task.base_dir)
+    prepared = prepare_simulation(settings, scenario, data, run=0, base_dir=task.base_dir)
+    folder = new_folder(task.output, "reproduce-paper")
+    results, studies, cuts = _measure(task, settings, prepared, folder, console)
+    until_s = max(run.rounds[-1].elapsed_s for run in results.runs["SL"])
+    parts = [
+        "# The paper's comparison, with real training\n",
+        _what_was_run(task, settings, prepared, why),
+        figures_table(results),
+        claims_part(results),
+        reasons_part(results),
+        spread_part(results, SPREAD, 2 * task.draws),
+        training_part(folder, results.runs, target=task.target, until_s=until_s),
+        groupings_part(folder, studies),
+        cuts_part(folder, cuts),
+        parameters_part(results, settings),
+        files_part(time.monotonic() - started_s),
+    ]
+    (folder / "report.md").write_text("\n".join(parts), encoding="utf-8")
+    for part in (figures_table(results), claims_part(results)):
+        console.print(part, markup=False, soft_wrap=True)
+    return folder
+
+
+def _measure(
+    task: PaperTask, settings: JobSettings, prepared: Prepared, folder: Path, console: Console
+) -> tuple[PaperResults, list[GroupingStudy], list[CutTableCosts]]:
+    """Train, then study latencies, groupings and cuts, under a progress bar."""
+    scenario = prepared.simulation.scenario
+    with progress_bar(console) as bar:
+        runs = train_variants(
+            variants(settings, scenario),
+            seeds=range(task.num_seeds),
+            base_dir=task.base_dir,
+            workers=task.workers,
+            bar=bar,
+        )
+        write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
+        setting = setting_of(prepared, scenario)
+        steps = bar.add_task("groupings and cuts", total=num_steps() + 3)
+        spread = _spread(setting, draws=2 * task.draws, on_step=lambda: bar.advance(steps))
+        studies = study_groupings(setting, draws=task.draws, on_step=lambda: bar.advance(steps))
+        cuts = every_cut(setting, prepared)
+    results = PaperResults(
+        runs=runs,
+        scenario=scenario,
+        target=task.target,
+        spread=spread,
+        counted=prepared.simulation.counted,
+        learning_rate=task.learning_rate,
+    )
+    return results, studies, cuts
+
+
+def find_data(given: str | None, *, base_dir: Path) -> tuple[str, str]:
+    """Name the data source to train on, and say why it is this one."""
+    if given is not None:
+        path = base_dir / Path(given).expanduser()
+        source = f"mnist:{given}" if path.is_dir() else given
+        return source, f"{source}, as given"
+    for folder in LIKELY_FOLDERS:
+        if any((base_dir / folder).glob("train-images*")):
+            return f"mnist:{folder}", f"MNIST, found in {folder}"
+    return (
+        "digits",
+        "scikit-learn's digits, NOT the paper's MNIST: no folder with its files was found; "
+        "give one by --data DIR",
+    )
+
+
+def variants(settings: JobSettings, scenario: Scenario) -> list[RunSpec]:
+    """List what is trained: each method at its rate, and CPSL also at SL's own rate."""
+    base = settings.training.server_optimizer.learning_rate
+
+    def spec(label: str, method: Method) -> RunSpec:
+        chosen = with_method(settings, method)
+        return RunSpec(label, with_rate(chosen, base * step_batches(chosen)), scenario)
+
+    return [
+        spec("CPSL", "cpsl"),
+        RunSpec("CPSL at SL's rate", with_method(settings, "cpsl"), scenario),
+        spec("SL", "sl"),
+        spec("FL", "fl"),
+        RunSpec("CL", _pooled(with_method(settings, "cl")), scenario),
+    ]
+
+
+def _pooled(settings: JobSettings) -> JobSettings:
+    """Pool all data in one place: as many mini-batches a round as all devices would give.
+
+    By the latency model it takes the seconds that thirty devices take to upload their samples,
+    each on its part of the link.
+    """
+    batches = settings.devices.count * settings.training.local_epochs
+    return settings.model_copy(
+        update={
+            "devices": settings.devices.model_copy(update={"count": 1}),
+            "data": settings.data.model_copy(update={"partition": "iid"}),
+            "training": settings.training.model_copy(update={"local_epochs": batches}),
+        }
+    )
+
+
+def _spread(setting: Setting, *, draws: int, on_step: Callable[[], None]) -> Mapping[str, Latency]:
+    """Round latencies of each method where devices and links differ a little."""
+    methods: Sequence[Method] = ("cpsl", "sl", "fl")
+    latencies: dict[str, Latency] = {}
+    for method in methods:
+        latencies[method] = method_latency(setting, method, spread=SPREAD, draws=draws)
+        on_step()
+    return latencies
+
+
+def _overrides(task: PaperTask, source: str) -> dict[str, object]:
+    if not 0 < task.target <= 1:
+        raise SettingsError(f"--target-accuracy {task.target:g}: a fraction above 0, up to 1")
+    return {
+        "devices.scenario": "paper",
+        "data.source": source,
+        "data.partition": "classes:3",
+        "training.rounds": task.rounds,
+        "training.server_optimizer.learning_rate": task.learning_rate,
+        "training.server_optimizer.momentum": 0.0,
+        "evaluation.every": EVALUATE_EVERY,
+        "evaluation.max_samples": EVALUATION_SAMPLES,
+        "output": str(task.output),
+    }
+
+
+def _what_was_run(task: PaperTask, settings: JobSettings, prepared: Prepared, why: str) -> str:
+    test = prepared.job.test
+    num_test = len(test) if test is not None else 0
+    return (
+        f"Data: {why}. {settings.devices.count} devices with three classes each, "
+        f"{task.rounds} rounds, seeds 0 to {task.num_seeds - 1}. Every step is really computed; "
+        "seconds are simulated by the latency model on the paper scenario, whose cost table says "
+        "what time passes.\n\n"
+        f"Accuracy during training is that on {num_test} test samples (evenly spaced), every "
+        f"{EVALUATE_EVERY} rounds; the final accuracy is that of the last model on all test "
+        "samples.\n"
+    )

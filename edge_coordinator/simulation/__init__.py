@@ -1,0 +1,1 @@
+"""Real training under a virtual clock: one process, no broker, no waiting."""

@@ -1,0 +1,155 @@
+"""A cluster whose devices are in this process; keeps the contract of `algorithm.Cluster`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from edge_coordinator.simulation.traffic import Traffic
+from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
+from edge_coordinator.training.edge_model import Turn
+from runtime.datasets.shard import Shard
+from runtime.device_steps import check_finite, train_locally
+from runtime.errors import SettingsError
+from runtime.models.device_side import DeviceNetwork, DeviceSide
+from runtime.tensors import StepId, Tensor
+
+
+@dataclass(frozen=True)
+class TurnTask:
+    """What a cluster's devices are asked to take part in."""
+
+    first: StepId
+    """Its first local epoch."""
+    cut: int
+    local_epochs: int
+    learning_rate: float
+    is_local: bool
+    """Whether the devices train the whole network by themselves (federated averaging)."""
+
+    def step(self, epoch: int) -> StepId:
+        """Name one of its local epochs."""
+        return StepId(self.first.run, self.first.round, self.first.cluster, epoch)
+
+
+class InProcessCluster:
+    """The devices of a cluster, one after another in this thread.
+
+    A device's network holds nothing that outlives a turn, so the devices of the next cluster use
+    the same ones. Nothing is awaited: `async` is the algorithm's, not ours.
+    """
+
+    def __init__(
+        self,
+        shards: Mapping[str, Shard],
+        networks: Sequence[DeviceNetwork],
+        task: TurnTask,
+        traffic: Traffic,
+    ) -> None:
+        self._shards = {device: shards[device] for device in sorted(shards)}
+        self._sides: dict[str, DeviceSide] = {
+            device: network.open(task.cut)
+            for device, network in zip(self._shards, networks, strict=False)
+        }
+        self._task = task
+        self._traffic = traffic
+        self._epoch = 0
+
+    @property
+    def sample_counts(self) -> Mapping[str, int]:
+        """|D_k| of each device."""
+        return {device: len(shard.x) for device, shard in self._shards.items()}
+
+    async def load(self, device_side: Sequence[Tensor]) -> None:
+        """Give every device the model: one message for all."""
+        self._traffic.send_down(device_side)
+        for side in self._sides.values():
+            side.load(device_side)
+
+    async def forward(self) -> Mapping[str, Smashed]:
+        """Smashed data of every device, in device-id order."""
+        return {device: self._forward(device) for device in self._shards}
+
+    async def backward(self, gradients: Mapping[str, Tensor]) -> None:
+        """Return to each device its gradient; where nothing learns, an empty frame."""
+        for device, side in self._sides.items():
+            gradient = gradients.get(device)
+            self._traffic.send_down(() if gradient is None else (gradient,))
+            if gradient is not None:
+                side.backward(
+                    gradient.astype(np.float32, copy=False),
+                    learning_rate=self._task.learning_rate,
+                )
+        self._epoch += 1
+
+    async def weights(self) -> Collected:
+        """The device-side models after the last local epoch."""
+        if self._task.is_local:
+            return self._trained_locally()
+        weights = {device: side.tensors() for device, side in self._sides.items()}
+        for tensors in weights.values():
+            self._traffic.send_up(tensors)
+        return Collected(weights)
+
+    def _forward(self, device: str) -> Smashed:
+        shard, step = self._shards[device], self._task.step(self._epoch)
+        x, y = shard.draw(step)
+        smashed = self._sides[device].forward(x, dropout_key=shard.dropout_key(step))
+        try:
+            check_finite(smashed)
+        except SettingsError as error:
+            raise SettingsError(f"{device} in round {step.round}: {error}") from error
+        self._traffic.send_up((smashed, y))
+        return Smashed(smashed, y)
+
+    def _trained_locally(self) -> Collected:
+        weights, losses = {}, []
+        last = self._task.step(self._task.local_epochs - 1)
+        for device, side in self._sides.items():
+            *tensors, loss = train_locally(
+                side,
+                self._shards[device],
+                last,
+                local_epochs=self._task.local_epochs,
+                learning_rate=self._task.learning_rate,
+            )
+            if not np.isfinite(loss):
+                raise SettingsError(
+                    f"{device} in round {last.round}: the loss became {loss}: training diverged; "
+                    "take a lower learning rate"
+                )
+            self._traffic.send_up((*tensors, loss))
+            weights[device] = tensors
+            losses.append(float(loss))
+        return Collected(weights, losses)
+
+
+class InlineEdge:
+    """One turn of the edge model in this thread; keeps the contract of `algorithm.Edge`."""
+
+    def __init__(self, turn: Turn, *, num_threads: int) -> None:
+        self._turn = turn
+        self._num_threads = num_threads
+
+    async def device_side(self) -> Sequence[Tensor]:
+        """The device-side model."""
+        return self._turn.device_side()
+
+    async def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
+        """Forward, loss, backward, update of the server-side model.
+
+        With as many threads as a real run's server has: another number sums in another order.
+        """
+        before = torch.get_num_threads()
+        if before == self._num_threads:
+            return self._turn.step(smashed)
+        torch.set_num_threads(self._num_threads)
+        try:
+            return self._turn.step(smashed)
+        finally:
+            torch.set_num_threads(before)
+
+    async def absorb(self, device_side: Sequence[Tensor]) -> None:
+        """Take over the averaged device-side model."""
+        self._turn.absorb(device_side)

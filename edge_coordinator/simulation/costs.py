@@ -1,0 +1,90 @@
+"""What time passes by: the costs of a scenario's layers, or of the network that is trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edge_coordinator.job import Job
+from edge_coordinator.planning_task import job_cut_table
+from edge_coordinator.settings import JobSettings
+from edge_coordinator.training.edge_model import EdgeModel
+from profiles.cuts import CutTable
+from profiles.scenario import Scenario
+from runtime.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Costs:
+    """A cut table, and which of its cuts stands for which cut of the network."""
+
+    table: CutTable
+    network_cuts: tuple[int, ...]
+    """[cut of the table]"""
+    is_stated: bool
+    """By the scenario; else counted from the network."""
+    layer_names: tuple[str, ...]
+    """Of the network at each of its cuts, the input's first."""
+    where: str
+
+    def table_cut(self, network_cut: int) -> int:
+        """Which cut of the table a cut of the network is; SettingsError if none is."""
+        if network_cut in self.network_cuts:
+            return self.network_cuts.index(network_cut)
+        known = ", ".join(self.layer_names[cut] for cut in self.network_cuts)
+        raise SettingsError(
+            f"plan.cut = {self.layer_names[network_cut]!r}: {self.where} states the costs of cuts "
+            f"after {known} alone; take one of these, or a scenario without layers"
+        )
+
+
+def costs_of(scenario: Scenario, job: Job, model: EdgeModel) -> Costs:
+    """Take the scenario's costs where it states any; else count those of the job's network."""
+    names = ("input", *job.layer_names)
+    if not scenario.layers:
+        table = job_cut_table(job, model)
+        cuts = tuple(range(table.num_layers + 1))
+        return Costs(table, cuts, is_stated=False, layer_names=names, where="the network")
+    stated = tuple(_network_cut(scenario, names, index) for index in range(len(scenario.layers)))
+    return Costs(
+        scenario.cut_table(),
+        (0, *stated),
+        is_stated=True,
+        layer_names=names,
+        where=f"scenario {scenario.name}",
+    )
+
+
+def counted_costs(job: Job, model: EdgeModel) -> CutTable:
+    """Count the network's own costs, whatever a scenario states."""
+    return job_cut_table(job, model)
+
+
+def job_defaults(scenario: Scenario, asked: JobSettings) -> Mapping[str, object]:
+    """Keys of the job that the scenario states: they hold where the job, as `asked`, is silent."""
+    stated, defaults = scenario.model_fields_set, dict[str, object]()
+    if "batch_size" in stated:
+        defaults["training.batch_size"] = scenario.batch_size
+    if "local_epochs" in stated:
+        defaults["training.local_epochs"] = scenario.local_epochs
+    if "num_clusters" in stated:
+        own = asked.devices.count if "count" in asked.devices.model_fields_set else None
+        defaults["devices.count"] = scenario.num_devices
+        if asked.plan.cluster_size is None:
+            defaults["plan.clusters"] = min(scenario.num_clusters, own or scenario.num_devices)
+    if scenario.layers and asked.plan.mode == "by_hand":
+        layer = scenario.layers[scenario.cut - 1]
+        defaults["plan.cut"] = layer.network_layer or layer.name
+    return defaults
+
+
+def _network_cut(scenario: Scenario, names: tuple[str, ...], index: int) -> int:
+    """After which layer of the network a stated layer ends."""
+    layer = scenario.layers[index]
+    if index == len(scenario.layers) - 1:
+        return len(names) - 1
+    wanted = layer.network_layer or layer.name
+    if wanted not in names:
+        raise SettingsError(
+            f"scenario {scenario.name} states costs up to layer {wanted!r}, which the network "
+            f"lacks: its layers are {', '.join(names[1:])}; take a scenario without layers"
+        )
+    return names.index(wanted)

@@ -1,0 +1,142 @@
+"""The plan of each simulated round, by the code that plans real ones.
+
+The planner knows the states of the round that begins, as in the paper; the cut follows on the
+slower timescale, over recent states, unless the job gives it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_coordinator.device_states import KnownDevice
+from edge_coordinator.job import Job, num_clusters
+from edge_coordinator.planning.cut_layer import CutChoice
+from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
+from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.recut import CutChooser, Recut, some
+from edge_coordinator.settings import JobSettings
+from edge_coordinator.simulation.costs import Costs
+from edge_coordinator.simulation.world import World
+from profiles.device import DeviceState
+from profiles.link import SharedLink, Subcarriers
+from profiles.scenario import Scenario
+from profiles.units import BITS_PER_BYTE
+from runtime.errors import SettingsError
+from runtime.seeding import Purpose
+from runtime.tensors import TensorSpec
+
+
+@dataclass(frozen=True)
+class SimulatedPlan:
+    """A plan with the network's own cut, and the cut of the cost table that it was priced at."""
+
+    plan: Plan
+    table_cut: int
+    changed: str
+
+    @property
+    def round_s(self) -> float:
+        """What the round takes by the virtual clock."""
+        assert self.plan.predicted_s is not None
+        return self.plan.predicted_s
+
+
+def make_workload(job: Job, scenario: Scenario, costs: Costs, label: TensorSpec) -> Workload:
+    """Bring together what the job asks for and what the scenario says it costs."""
+    settings = job.settings
+    own_label_bits = float(label.num_bytes * BITS_PER_BYTE)
+    shared = settings.plan.medium == "shared"
+    return Workload(
+        cuts=costs.table,
+        batch_size=settings.training.batch_size,
+        local_epochs=job.local_epochs,
+        label_bits=scenario.label_bits if costs.is_stated else own_label_bits,
+        message_bytes=np.inf,
+        server=scenario.server(costs.table),
+        medium=SharedLink() if shared else scenario.medium(),
+    )
+
+
+def grouping_of(settings: JobSettings, num_devices: int) -> Grouping:
+    """Take clusters as the job asks for them; by hand, the number that a real run would have."""
+    by_size = settings.plan.cluster_size is not None and not settings.plan.is_by_hand
+    return Grouping(
+        method=settings.training.method,
+        num_clusters=None if by_size else num_clusters(settings, num_devices),
+        cluster_size=settings.plan.cluster_size if by_size else None,
+        balance_weight=settings.plan.balance_weight,
+        form=settings.plan.grouping,
+        equal_shares=settings.plan.shares == "equal",
+    )
+
+
+def _check_shares(grouping: Grouping, workload: Workload, *, num_devices: int) -> None:
+    """SettingsError if a cluster has more devices than the link has subcarriers."""
+    most = int(grouping.sizes(num_devices).max())
+    medium = workload.medium
+    if isinstance(medium, Subcarriers) and most > medium.num_subcarriers:
+        raise SettingsError(
+            f"{most} devices in a cluster, {medium.num_subcarriers} subcarriers in the scenario; "
+            "take fewer devices or more clusters"
+        )
+
+
+class SimulatedPlanning:
+    """Plans the rounds of one simulation."""
+
+    def __init__(
+        self, job: Job, world: World, costs: Costs, workload: Workload, *, num_devices: int
+    ) -> None:
+        self._world = world
+        self._costs = costs
+        self._workload = workload
+        self._seed = job.settings.seed
+        self._grouping = grouping_of(job.settings, num_devices)
+        _check_shares(self._grouping, workload, num_devices=num_devices)
+        self._given = None if job.cut is None else costs.table_cut(job.cut)
+        self._chooser = CutChooser(every=job.settings.plan.cut_every)
+        self._before: int | None = None
+
+    def plan(self, round_: int, *, elapsed_s: float) -> SimulatedPlan:
+        """Plan the round that begins at this moment; SettingsError if there is no plan."""
+        states = self._world.states(
+            round_, elapsed_s=elapsed_s, with_labels=self._grouping.balance_weight > 0
+        )
+        generator = np.random.default_rng((self._seed, Purpose.PLAN, round_))
+        try:
+            recut = self._recut(states, round_, generator)
+            plan = plan_round(
+                states,
+                self._workload,
+                grouping=self._grouping,
+                cut=recut.choice,
+                excluded={},
+                generator=generator,
+            )
+        except InfeasiblePlanError as error:
+            raise SettingsError(f"no plan for round {round_}: {error}") from error
+        if not plan.clusters:
+            reasons = some([f"{device}: {why}" for device, why in plan.left_out.items()], most=2)
+            raise SettingsError(f"no plan for round {round_}: {plan.reason}: {reasons}")
+        before, self._before = self._before, plan.cut
+        changed = recut.why if before is not None and before != plan.cut else ""
+        return SimulatedPlan(self._of_network(plan), plan.cut, changed)
+
+    def _recut(
+        self, states: Sequence[DeviceState], round_: int, generator: np.random.Generator
+    ) -> Recut:
+        if self._given is not None:
+            return Recut(CutChoice(self._given, ()), "")
+        return self._chooser.choose(
+            [KnownDevice(state, "", {}) for state in states],
+            self._workload,
+            round_=round_,
+            lessons=0,
+            grouping=self._grouping,
+            generator=generator,
+        )
+
+    def _of_network(self, plan: Plan) -> Plan:
+        return replace(plan, cut=self._costs.network_cuts[plan.cut])

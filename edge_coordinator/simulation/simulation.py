@@ -1,0 +1,182 @@
+"""A whole run under a virtual clock: plans, trains and evaluates as the coordinator does."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from edge_coordinator.checkpoint import Reached
+from edge_coordinator.job import Job
+from edge_coordinator.planner import PlannedRound
+from edge_coordinator.planning.plan import ClusterPlan, Plan
+from edge_coordinator.progress import (
+    ClusterStarted,
+    Evaluating,
+    Observer,
+    Progress,
+    RoundDone,
+    RoundPlanned,
+)
+from edge_coordinator.reports import plan_report
+from edge_coordinator.simulation.accounts import RoundCosts, round_costs
+from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, TurnTask
+from edge_coordinator.simulation.costs import Costs, costs_of, counted_costs
+from edge_coordinator.simulation.planning import SimulatedPlan, SimulatedPlanning, make_workload
+from edge_coordinator.simulation.traffic import Traffic
+from edge_coordinator.simulation.world import OwnSamples, World, make_shards
+from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
+from edge_coordinator.training.edge_model import EdgeModel, Evaluation
+from profiles.scenario import Scenario
+from runtime.models.device_side import DeviceNetwork
+from runtime.published import RoundReport
+from runtime.tensors import StepId, spec_of
+
+
+class SavedProgress(Protocol):
+    """Where a run began or goes on, and where it is written down how far it has come."""
+
+    @property
+    def reached(self) -> Reached:
+        """The last round that is done."""
+        ...
+
+    def save(self, model: EdgeModel, reached: Reached) -> None:
+        """Write down that a round is done."""
+        ...
+
+
+@dataclass(frozen=True)
+class SimulatedRound:
+    """A round that was trained, and what the latency model says it cost."""
+
+    report: RoundReport
+    plan: Plan
+    costs: RoundCosts
+
+
+class Simulation:
+    """Trains a job in this process; seconds are those of the scenario's devices."""
+
+    def __init__(self, job: Job, model: EdgeModel, own: OwnSamples, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self._job = job
+        self._model = model
+        self._shards = make_shards(job, own)
+        self.costs: Costs = costs_of(scenario, job, model)
+        self.counted = counted_costs(job, model)
+        """The network's own costs, also where the scenario states others."""
+        label = spec_of(next(iter(self._shards.values())).y[:1])
+        self.workload = make_workload(job, scenario, self.costs, label)
+        self.world = World(scenario, self._shards, self.costs.table, seed=job.settings.seed)
+        self._planning = SimulatedPlanning(
+            job, self.world, self.costs, self.workload, num_devices=len(self._shards)
+        )
+        self._networks: list[DeviceNetwork] = []
+
+    async def run(
+        self, *, observers: Sequence[Observer], progress: SavedProgress
+    ) -> list[SimulatedRound]:
+        """Train all rounds that are left."""
+        torch.set_num_threads(1)  # As an agent has it: another number sums in another order.
+        reached, rounds, is_over = progress.reached, list[SimulatedRound](), False
+        while not is_over:
+            done = await self._round(reached, observers)
+            rounds.append(done)
+            _tell(observers, RoundDone(done.report))
+            reached = Reached(done.report.round, done.report.elapsed_s)
+            progress.save(self._model, reached)
+            is_over = self._job.is_over(done.report)
+        return rounds
+
+    async def _round(self, before: Reached, observers: Sequence[Observer]) -> SimulatedRound:
+        job, round_ = self._job, before.round + 1
+        planned = self._planning.plan(round_, elapsed_s=before.elapsed_s)
+        _tell(observers, self._announcement(round_, planned))
+        traffic = Traffic(chunk_bytes=job.settings.broker.chunk_bytes)
+        losses = await self._train(round_, planned.plan, traffic, observers)
+        evaluation = self._evaluate(round_, planned.plan.cut, observers)
+        report = RoundReport(
+            run=job.assignment.run,
+            round=round_,
+            cut_layer=job.cut_name(planned.plan.cut),
+            num_clusters=len(planned.plan.clusters),
+            num_devices=sum(len(cluster.devices) for cluster in planned.plan.clusters),
+            learning_rate=job.server_rate(round_),
+            train_loss=sum(losses) / len(losses),
+            test_loss=evaluation.loss if evaluation else None,
+            test_accuracy=evaluation.accuracy if evaluation else None,
+            evaluated_on=("coordinator" if job.test else "devices") if evaluation else None,
+            round_s=planned.round_s,
+            elapsed_s=before.elapsed_s + planned.round_s,
+            up_bytes=traffic.up_bytes,
+            down_bytes=traffic.down_bytes,
+        )
+        costs = round_costs(planned.plan, self.workload, table_cut=planned.table_cut)
+        return SimulatedRound(report, planned.plan, costs)
+
+    def _announcement(self, round_: int, planned: SimulatedPlan) -> RoundPlanned:
+        told = PlannedRound(planned.plan, {}, planned.changed, {})
+        return RoundPlanned(plan_report(self._job, round_, told, refusals={}), self._job.num_rounds)
+
+    async def _train(
+        self, round_: int, plan: Plan, traffic: Traffic, observers: Sequence[Observer]
+    ) -> list[float]:
+        """First parallel, then sequential: the clusters' turns, one after another."""
+        losses: list[float] = []
+        for index, planned in enumerate(plan.clusters):
+            _tell(observers, ClusterStarted(round_, index, len(plan.clusters), planned.devices))
+            await asyncio.sleep(0)  # Whoever wants to stop us is heard here.
+            cluster = self._cluster(round_, index, planned, plan.cut, traffic)
+            turn = self._model.turn(
+                cut=plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
+            )
+            edge = InlineEdge(turn, num_threads=self._job.settings.server_threads)
+            if self._job.is_local:
+                losses += await train_locally(cluster, edge)
+            else:
+                losses += await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)
+        return losses
+
+    def _cluster(
+        self, round_: int, index: int, planned: ClusterPlan, cut: int, traffic: Traffic
+    ) -> InProcessCluster:
+        job = self._job
+        while len(self._networks) < len(planned.devices):
+            self._networks.append(DeviceNetwork(job.assignment, sample_shape=job.shapes[0]))
+        task = TurnTask(
+            first=StepId(job.assignment.run, round_, index, 0),
+            cut=cut,
+            local_epochs=job.local_epochs,
+            learning_rate=job.device_rate(round_, len(planned.devices)),
+            is_local=job.is_local,
+        )
+        shards = {device: self._shards[device] for device in planned.devices}
+        return InProcessCluster(shards, self._networks, task, traffic)
+
+    def _evaluate(self, round_: int, cut: int, observers: Sequence[Observer]) -> Evaluation | None:
+        """Evaluate where the job says, if this round is one for it."""
+        if not self._job.evaluates_in(round_):
+            return None
+        _tell(observers, Evaluating(round_))
+        test = self._job.test
+        if test is not None:
+            return self._model.evaluate(test.x, test.y)
+        shards = {d: shard for d, shard in self._shards.items() if len(shard.held_out_x)}
+        if not shards:
+            return None
+        side = self._networks[0].open(cut)
+        side.load(self._model.turn(cut=cut, round_=round_, learning_rate=0.0).device_side())
+        return self._model.evaluate_smashed(
+            cut,
+            {
+                device: Smashed(side.predict(shard.held_out_x), shard.held_out_y)
+                for device, shard in shards.items()
+            },
+        )
+
+
+def _tell(observers: Sequence[Observer], progress: Progress) -> None:
+    for observer in observers:
+        observer.tell(progress)

@@ -1,0 +1,96 @@
+"""The devices of a simulation: their data, and what each computes and carries in each round."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edge_coordinator.job import Job
+from edge_coordinator.local_agents import device_names
+from profiles.cuts import CutTable
+from profiles.device import DeviceState
+from profiles.scenario import Scenario
+from profiles.variation import between_devices, between_rounds
+from runtime.datasets.partition import partition
+from runtime.datasets.samples import Samples
+from runtime.datasets.shard import Shard, make_shard
+from runtime.seeding import Purpose
+
+OwnSamples = Mapping[str, Samples]
+"""Device id to its own data."""
+
+
+def deal_samples(job: Job, train: Samples) -> OwnSamples:
+    """Share the training samples out as local mode does."""
+    settings = job.settings
+    names = device_names(settings.devices.count)
+    parts = partition(train.y, settings.data.partition, num_devices=len(names), seed=settings.seed)
+    return {
+        device: train.take(part)
+        for device, part in zip(names, parts, strict=True)
+        if device not in settings.devices.exclude
+    }
+
+
+def make_shards(job: Job, own: OwnSamples) -> dict[str, Shard]:
+    """Split each device's samples as an agent would."""
+    return {
+        device: make_shard(device, job.assignment, samples.x, samples.y)
+        for device, samples in sorted(own.items())
+    }
+
+
+def drawn_states(
+    scenario: Scenario,
+    devices: Sequence[str],
+    cuts: CutTable,
+    *,
+    seed: int,
+    round_: int,
+    elapsed_s: float,
+) -> Sequence[DeviceState]:
+    """Draw what these devices compute and carry in one round."""
+    count = len(devices)
+    lasting = np.random.default_rng((seed, Purpose.SPREAD))
+    passing = np.random.default_rng((seed, Purpose.STATES, round_))
+    factors = between_devices(scenario.spread, count=count, generator=lasting) * between_rounds(
+        scenario.spread, count=count, generator=passing
+    )
+    return scenario.device_states(devices, cuts=cuts, factors=factors, elapsed_s=elapsed_s)
+
+
+class World:
+    """What the devices of a scenario are at each moment; equal seeds give equal worlds."""
+
+    def __init__(
+        self, scenario: Scenario, shards: Mapping[str, Shard], cuts: CutTable, *, seed: int
+    ) -> None:
+        self._scenario = scenario
+        self._devices = tuple(shards)
+        self._shards = shards
+        self._cuts = cuts
+        self._seed = seed
+
+    def states(
+        self, round_: int, *, elapsed_s: float, with_labels: bool = False
+    ) -> Sequence[DeviceState]:
+        """Draw the states of all devices in a round that begins at this moment."""
+        states = drawn_states(
+            self._scenario,
+            self._devices,
+            self._cuts,
+            seed=self._seed,
+            round_=round_,
+            elapsed_s=elapsed_s,
+        )
+        return [self._with_data(state, with_labels=with_labels) for state in states]
+
+    def _with_data(self, state: DeviceState, *, with_labels: bool) -> DeviceState:
+        shard = self._shards[state.device]
+        counts = None
+        if with_labels and np.issubdtype(shard.y.dtype, np.integer) and shard.y.ndim == 1:
+            counts = tuple(np.bincount(shard.y, minlength=self._num_classes()).tolist())
+        return replace(state, num_samples=len(shard.x), label_counts=counts)
+
+    def _num_classes(self) -> int:
+        return 1 + max(int(shard.y.max()) for shard in self._shards.values())

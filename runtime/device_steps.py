@@ -1,0 +1,48 @@
+"""What a device does in a step beside its engine's own arithmetic, whoever plays the device."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.datasets.shard import Shard
+from runtime.errors import SettingsError
+from runtime.seeding import Key
+from runtime.tensors import StepId, Tensor
+
+
+class WholeNetwork(Protocol):
+    """A network that is trained on the device as a whole."""
+
+    def train(
+        self, x: NDArray[np.float32], y: Tensor, *, dropout_key: Key, learning_rate: float
+    ) -> float:
+        """Forward, loss, backward and update; the loss."""
+        ...
+
+    def tensors(self) -> list[Tensor]:
+        """Copies of its weights."""
+        ...
+
+
+def check_finite(smashed: NDArray[np.float32]) -> None:
+    """SettingsError for smashed data that would spoil the whole cluster's step."""
+    if not np.isfinite(smashed).all():
+        raise SettingsError("its smashed data are no longer finite: training diverged")
+
+
+def train_locally(
+    network: WholeNetwork, shard: Shard, last: StepId, *, local_epochs: int, learning_rate: float
+) -> tuple[Tensor, ...]:
+    """Train a whole network for some local epochs; its weights, and the mean loss at the end.
+
+    `last` is the step of the last local epoch.
+    """
+    losses = []
+    for epoch in range(local_epochs):
+        step = StepId(last.run, last.round, last.cluster, epoch)
+        x, y = shard.draw(step)
+        losses.append(
+            network.train(x, y, dropout_key=shard.dropout_key(step), learning_rate=learning_rate)
+        )
+    return (*network.tensors(), np.array(np.mean(losses), dtype=np.float32))

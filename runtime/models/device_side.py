@@ -1,0 +1,123 @@
+"""The device side of a cut network on PyTorch, wherever it runs: on a device or in a simulation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from runtime.messages import Assignment
+from runtime.models.dropout import seed_dropout, set_dropout_keys
+from runtime.models.load import check_sample_shape, load_network, split
+from runtime.models.losses import Loss, load_loss
+from runtime.models.side import Side, empty_state
+from runtime.seeding import Key, torch_seed
+from runtime.tensors import Tensor, TensorSpec
+
+
+class DeviceNetwork:
+    """A job's whole network, as a device holds it; cut anew whenever the cut changes."""
+
+    def __init__(self, assignment: Assignment, *, sample_shape: tuple[int, ...]) -> None:
+        self.assignment = assignment
+        self.sample_shape = sample_shape
+        network = load_network(
+            assignment.network, assignment.options, seed=assignment.seed, sample_shape=sample_shape
+        )
+        self.network = seed_dropout(network)
+        self._loss = load_loss(assignment.loss)
+        self._open_at: tuple[int, DeviceSide] | None = None
+
+    def check(self, sample_shape: tuple[int, ...]) -> None:
+        """SettingsError unless such samples fit the network."""
+        check_sample_shape(self.network, sample_shape)
+
+    def open(self, cut: int) -> "DeviceSide":
+        """Cut the network after so many layers; again at the same cut, the same device side.
+
+        It holds nothing that `load` does not replace, and most rounds keep the cut.
+        """
+        if self._open_at is None or self._open_at[0] != cut:
+            self._open_at = (cut, self.cut_open(self.network, cut))
+        return self._open_at[1]
+
+    def cut_open(self, network: nn.Sequential, cut: int) -> "DeviceSide":
+        """Cut this network, or a copy of it, whatever is open."""
+        layers, _ = split(network, cut)
+        return DeviceSide(layers, self.assignment, sample_shape=self.sample_shape, loss=self._loss)
+
+
+class DeviceSide:
+    """The device side at one cut: forward, backward and update. Arrays are [sample, ...]."""
+
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        assignment: Assignment,
+        *,
+        sample_shape: tuple[int, ...],
+        loss: Loss,
+    ) -> None:
+        self._side = Side(
+            layers,
+            assignment.optimizer,
+            carry_state=assignment.carry_state,
+            state=empty_state(),
+        )
+        self._layers = layers
+        self._loss = loss
+        with torch.no_grad():
+            smashed = layers.eval()(torch.zeros(1, *sample_shape))
+        self._smashed_shape = tuple(smashed.shape[1:])
+        self._smashed = smashed
+
+    def model_specs(self) -> tuple[TensorSpec, ...]:
+        """Tensors that `load` takes and `tensors` gives."""
+        return self._side.specs()
+
+    def smashed_spec(self, num_samples: int) -> TensorSpec:
+        """What `forward` gives for so many samples."""
+        return TensorSpec("<f4", (num_samples, *self._smashed_shape))
+
+    def load(self, tensors: Sequence[Tensor]) -> None:
+        """Take over a device-side model."""
+        self._side.load(tensors)
+
+    def tensors(self) -> list[Tensor]:
+        """Copies of what `load` takes."""
+        return self._side.tensors()
+
+    def forward(self, x: NDArray[np.float32], *, dropout_key: Key) -> NDArray[np.float32]:
+        """Smashed data of a mini-batch; keeps what `backward` needs."""
+        self._smashed = self._run(x, dropout_key)
+        smashed: NDArray[np.float32] = self._smashed.detach().numpy()
+        return smashed
+
+    def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
+        """Gradients of the last forward's parameters, and the update."""
+        if self._smashed.requires_grad:
+            torch.autograd.backward(self._smashed, torch.from_numpy(gradient))
+        self._side.step(learning_rate)
+
+    def train(
+        self, x: NDArray[np.float32], y: Tensor, *, dropout_key: Key, learning_rate: float
+    ) -> float:
+        """Forward, loss, backward and update of a whole network; the loss."""
+        loss = self._loss(self._run(x, dropout_key), torch.from_numpy(np.asarray(y)))
+        torch.autograd.backward(loss)
+        self._side.step(learning_rate)
+        return loss.item()
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Forward in evaluation mode."""
+        with torch.no_grad():
+            outputs: NDArray[np.float32] = self._layers.eval()(torch.from_numpy(x)).numpy()
+        return outputs
+
+    def _run(self, x: NDArray[np.float32], dropout_key: Key) -> torch.Tensor:
+        # Random layers that we do not know draw from torch's own generator.
+        torch.default_generator.manual_seed(torch_seed(dropout_key))
+        set_dropout_keys(self._layers, [(dropout_key, len(x))])
+        outputs: torch.Tensor = self._layers.train()(torch.from_numpy(x))
+        return outputs

@@ -1,0 +1,133 @@
+"""The figures of a comparison, and the optimum that groupings are measured by."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from edge_coordinator.comparison.exhaustive import best_round_s
+from edge_coordinator.comparison.latencies import (
+    EXHAUSTIVE,
+    Setting,
+    grouping_latencies,
+    method_latency,
+    small_latencies,
+    smaller,
+)
+from edge_coordinator.comparison.markdown import over_seeds, seconds
+from edge_coordinator.comparison.results import (
+    RoundRow,
+    TrainedRun,
+    converged,
+    reached,
+    settled,
+)
+from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.latency import cluster_latency_s
+from edge_coordinator.planning.planner import Method
+from profiles.link import Subcarriers
+from profiles.scenario_files import load_scenario
+from tests.unit.fleets import best_of_all_s, random_pricer
+
+PAPER = load_scenario("paper")
+SETTING = Setting(PAPER, Workload.of_scenario(PAPER), tuple(PAPER.names()), 6, cut=1, seed=0)
+
+
+def _run(accuracies: Sequence[float | None]) -> TrainedRun:
+    rows = tuple(
+        RoundRow(n, 2.0 * n, 2.0, 1.0, 1.0, a, 10, 20, 10.0, 20.0, 5.0, 3, (2.0,))
+        for n, a in enumerate(accuracies, start=1)
+    )
+    return TrainedRun("cpsl", 0, rows, accuracies[-1], 100)
+
+
+def test_a_target_is_reached_in_the_first_evaluation_at_it_and_costs_all_rounds_until_then() -> (
+    None
+):
+    event = reached(_run([0.5, None, 0.9, 0.7, 0.95]), 0.9)
+    assert event is not None
+    assert (event.round, event.elapsed_s, event.num_bytes, event.device_flop) == (3, 6.0, 90, 15.0)
+    assert reached(_run([0.5, 0.6]), 0.9) is None
+
+
+def test_convergence_is_the_first_evaluation_from_which_the_smoothed_accuracy_stays() -> None:
+    flat = [0.1] * 5 + [0.9] * 25
+    event = converged(_run(flat))
+    assert event is not None
+    assert event.round == 10  # Five evaluations after the step, their mean is all of 0.9.
+    dip = [*flat[:15], *[0.5] * 5, *[0.9] * 20]
+    event = converged(_run(dip))
+    assert event is not None
+    assert event.round == 25
+
+
+def test_a_run_that_ends_below_its_best_has_not_converged() -> None:
+    assert converged(_run([*[0.9] * 20, *[0.5] * 5])) is None
+
+
+def test_a_run_that_still_rises_has_not_settled() -> None:
+    assert settled(_run(np.linspace(0, 1, 40).tolist())) is None
+    assert settled(_run([*np.linspace(0, 0.9, 10), *[0.9] * 30])) is not None
+
+
+def test_missing_seeds_are_said() -> None:
+    assert over_seeds([100.0, 200.0], seconds) == "150 (100 to 200)"
+    assert over_seeds([100.0, None], seconds) == "100, not reached by 1 of 2"
+    assert over_seeds([None], seconds) == "not reached"
+
+
+def test_the_exhaustive_optimum_is_the_best_partition_where_links_are_independent() -> None:
+    generator = np.random.default_rng(1)
+    for sizes in ([3, 3], [4, 3], [2, 2, 2]):
+        pricer = random_pricer(generator, sum(sizes))
+        ours = best_round_s(pricer, sizes=np.array(sizes))
+        assert ours == pytest.approx(best_of_all_s(pricer, np.array(sizes)))
+
+
+def test_the_exhaustive_optimum_tries_every_division_of_the_subcarriers() -> None:
+    pricer = random_pricer(np.random.default_rng(2), 3, medium=Subcarriers(6))
+    members = np.array([[0, 1, 2]])
+    every_s = [
+        float(cluster_latency_s(pricer.seconds, members=members, shares=shares / 6)[0])
+        for a in range(1, 5)
+        for b in range(1, 6 - a)
+        for shares in [np.array([[a, b, 6 - a - b]])]
+    ]
+    assert len(every_s) == 10
+    assert best_round_s(pricer, sizes=np.array([3])) == pytest.approx(min(every_s))
+
+
+def test_no_grouping_beats_the_optimum_and_planning_comes_within_5_percent() -> None:
+    small = smaller(SETTING, num_devices=6, num_clusters=2)
+    means = {
+        name: each.mean_s for name, each in small_latencies(small, spread=0.5, draws=4).items()
+    }
+    assert means["planned"] <= 1.05 * means[EXHAUSTIVE]
+    assert all(mean_s >= means[EXHAUSTIVE] - 1e-9 for mean_s in means.values())
+
+
+def test_planning_buys_more_as_devices_differ_more() -> None:
+    gains = []
+    for spread in (0.0, 0.2, 0.5):
+        means = grouping_latencies(SETTING, spread=spread, draws=3)
+        gains.append(means["random, equal shares"].mean_s / means["planned"].mean_s - 1)
+    assert gains[0] == pytest.approx(0.0, abs=1e-9)
+    assert all(after > before for before, after in pairwise(gains))
+
+
+def test_with_a_spread_of_10_percent_the_paper_order_and_ratios_stay() -> None:
+    methods: Sequence[Method] = ("cpsl", "sl", "fl")
+    seconds_of = {
+        method: method_latency(SETTING, method, spread=0.1, draws=4).mean_s for method in methods
+    }
+    assert seconds_of["sl"] >= 3.5 * seconds_of["cpsl"]
+    assert seconds_of["fl"] >= 8 * seconds_of["cpsl"]
+
+
+def test_equal_seeds_draw_equal_states_and_others_do_not() -> None:
+    first, again = (SETTING.states(1, spread=0.1)[0].link for _ in range(2))
+    other = replace(SETTING, seed=1).states(1, spread=0.1)[0].link
+    assert first == again
+    assert first != other
