@@ -26,6 +26,8 @@ class Reached:
 
     round: int
     elapsed_s: float
+    memory: str = ""
+    """What had been learned of the devices, as `run_memory` writes it."""
 
 
 START = Reached(0, 0.0)
@@ -37,6 +39,7 @@ def save_checkpoint(directory: Path, model: EdgeModel, reached: Reached) -> None
         "version": _VERSION,
         "round": str(reached.round),
         "elapsed_s": repr(reached.elapsed_s),
+        "memory": reached.memory,
     }
     content = save(model.snapshot(), metadata)
     draft = directory / f"{_NAME}.new"
@@ -69,7 +72,7 @@ def load_checkpoint(directory: Path, model: EdgeModel) -> Reached:
     if metadata.get("version") != _VERSION:
         raise SettingsError(f"{path} is of version {metadata.get('version')}, not {_VERSION}")
     _restore(model, tensors, path)
-    return Reached(int(metadata["round"]), float(metadata["elapsed_s"]))
+    return Reached(int(metadata["round"]), float(metadata["elapsed_s"]), metadata.get("memory", ""))
 
 
 def _restore(model: EdgeModel, tensors: dict[str, torch.Tensor], path: Path) -> None:

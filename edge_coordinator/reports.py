@@ -26,9 +26,9 @@ SIGNIFICANT_DIGITS = 4
 
 
 def plan_report(
-    job: Job, round_: int, planned: PlannedRound, *, refusals: Mapping[str, str]
+    job: Job, round_: int, planned: PlannedRound, *, barred: Mapping[str, str]
 ) -> PlanReport:
-    """Write down a plan with its reasons."""
+    """Write down a plan with its reasons; `barred` were not even considered."""
     plan = planned.plan
     return PlanReport(
         run=job.assignment.run,
@@ -37,7 +37,7 @@ def plan_report(
         cut=plan.cut,
         cut_layer=job.cut_name(plan.cut),
         clusters=tuple(_cluster_report(cluster) for cluster in plan.clusters),
-        left_out=dict(plan.left_out) | dict(refusals),
+        left_out=dict(plan.left_out) | dict(barred),
         reason=plan.reason,
         changed=planned.changed,
         assumed=dict(planned.assumed),

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from edge_coordinator.conversation import Conversation
+from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.coordinator import Coordinator, SavedProgress
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.job import Job
@@ -12,6 +12,7 @@ from edge_coordinator.link_survey import LinkSurvey
 from edge_coordinator.presence import Presence
 from edge_coordinator.progress import Observer
 from edge_coordinator.round_planning import RoundPlanning
+from edge_coordinator.run_memory import RunMemory
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.broker_url import TlsFiles
 from runtime.bus import Bus, Will
@@ -63,12 +64,14 @@ async def serve_on(
         bus,
         topics,
         run=job.assignment.run,
-        patience_s=job.settings.devices.patience_s,
+        tolerance=Tolerance.of(job.settings.devices),
         chunk_bytes=job.settings.broker.chunk_bytes,
         on_other=presence.receive,
         on_connected=presence.republish,
     )
-    planning = RoundPlanning(job, model, conversation, LinkSurvey(job, conversation).measure)
+    memory = RunMemory.decode(progress.reached.memory)
+    survey = LinkSurvey(job, conversation)
+    planning = RoundPlanning(job, model, conversation, survey.measure, memory.planner)
     coordinator = Coordinator(
         job,
         model,
@@ -76,6 +79,7 @@ async def serve_on(
         planning,
         observers=[*observers, presence],
         progress=progress,
+        memory=memory,
     )
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
@@ -83,6 +87,7 @@ async def serve_on(
                 background = [
                     tasks.create_task(conversation.listen(events), name="listen"),
                     tasks.create_task(presence.publish(), name="publish"),
+                    tasks.create_task(coordinator.admission.keep_open(), name="admit"),
                 ]
                 await conversation.open()
                 await coordinator.run(worker)

@@ -15,7 +15,8 @@ from device_agent.agent import Agent
 from device_agent.executor import open_engine
 from device_agent.facts import measure_profile
 from device_agent.workload import Workload
-from edge_coordinator.conversation import Conversation
+from edge_coordinator.conversation import Conversation, Tolerance
+from edge_coordinator.planning.deadline import Answer, Question
 from runtime.bus import Delivery
 from runtime.errors import MalformedMessageError
 from runtime.memory import MemoryBroker, MemoryBus
@@ -268,12 +269,12 @@ def _tells_the_coordinator(mutant: Mutant) -> bool:
 
 
 def _state_of_conversation(conversation: Conversation) -> tuple[object, ...]:
-    exchange = conversation._exchange
+    exchange = conversation._pending.exchange
     gathering = exchange.gathering if exchange else None
     return (
         dict(conversation.registry.records),
         dict(conversation.registry.refusals),
-        dict(conversation._grace),
+        dict(conversation.hearing.grace),
         conversation.changed.is_set(),
         exchange and exchange._events.qsize(),
         gathering and {name: id(value) for name, value in vars(gathering).items()},
@@ -290,7 +291,7 @@ class Site:
             bus,
             TOPICS,
             run=RUN,
-            patience_s=60,
+            tolerance=Tolerance(60, 15, max_unusable=10 * NUM_CASES),
             chunk_bytes=CHUNK_BYTES,
             on_other=lambda _: None,
             on_connected=lambda: None,
@@ -301,7 +302,7 @@ class Site:
     def tell(self, originals: Sequence[Original]) -> None:
         """Say something as the devices do."""
         for original in originals:
-            self.conversation._receive(_delivery(original))
+            self.conversation.hearing.receive(_delivery(original))
 
     def disturb(self) -> None:
         """Send a share of the mutants, of which each must leave everything as it was."""
@@ -311,7 +312,7 @@ class Site:
             while _tells_the_coordinator(mutant):
                 mutant = self._source.next()
             with self._meter.one(mutant, body_bytes=body_bytes(SPECS[FrameKind.SMASHED])):
-                self.conversation._receive(_delivery(mutant))
+                self.conversation.hearing.receive(_delivery(mutant))
             assert _state_of_conversation(self.conversation) == before, mutant
 
     async def join(self) -> None:
@@ -334,7 +335,7 @@ class Site:
             raise AssertionError
 
         gathering = Gathering(kind, step, dict.fromkeys(answers, SPECS[kind]))
-        exchange = self.conversation.exchange(gathering, ask_again)
+        exchange = self.conversation.exchange(gathering, ask_again, Question(Answer.FIRST, {}))
         chunks = {
             device: sent(TOPICS.up(device, kind.name.lower()), Frame(kind, step, tensors))
             for device, tensors in answers.items()
