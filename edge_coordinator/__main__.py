@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_code: int = _COMMANDS[flags.command](flags, console)
     except KeyboardInterrupt:
         return 130
+    except asyncio.CancelledError:
+        return 143  # Terminated, as a shell says it.
     except (EdgeError, BaseExceptionGroup) as error:
         cause = root_cause(error)
         if not isinstance(cause, EdgeError):
@@ -113,13 +115,7 @@ def _directory(flags: argparse.Namespace, job: "Job", model: "EdgeModel") -> "Ru
 
     if flags.resume is None:
         return RunDirectory.make(job.settings, now=datetime.now().astimezone())
-    directory = RunDirectory.resume(flags.resume, model)
-    if directory.reached.round >= job.num_rounds:
-        raise SettingsError(
-            f"{flags.resume} has done its {directory.reached.round} rounds; "
-            "to train on, give a larger --rounds"
-        )
-    return directory
+    return RunDirectory.resume(flags.resume, model)
 
 
 def _run(
@@ -131,10 +127,16 @@ def _run(
 ) -> int:
     """Train, then write down what there is to write, however it ended."""
     from edge_coordinator.console import RunView
+    from edge_coordinator.termination import until_terminated
 
+    if directory.reports and job.is_over(directory.reports[-1]):
+        rounds = directory.reached.round
+        console.print(f"all {rounds} rounds are done; to train on, give a larger --rounds")
+        _finish(console, directory, job, model, complete=True)
+        return 0
     try:
         with RunView(console) as view:
-            asyncio.run(train([view, directory]))
+            asyncio.run(until_terminated(train([view, directory])))
     except BaseException:
         _finish(console, directory, job, model, complete=False)
         raise
