@@ -13,48 +13,68 @@ from benchmarks.programs import (
     weights_sha256,
 )
 
-ROUNDS = "40"
-DEVICES = "4"
+ROUNDS_A_KILL = 30
+"""So that the run goes on through all kills."""
+MAX_ROUNDS_OF_A_LIFE = 25
+EARLY = 0.2
+"""Fraction of the kills that come while the program starts."""
+JOB = ("--devices", "4", "--set", "evaluation.every=10")
 
 
 async def compare(folder: Path, *, num_kills: int, seed: int) -> bool:
     """Kill a run so often; whether it ends in the weights of one that is left alone."""
-    job = ("--devices", DEVICES, "--rounds", ROUNDS, "--set", "evaluation.every=5")
-    calm = await Program.start(*CPSL, "local", *job, "--output", "calm", cwd=folder)
+    rounds = ROUNDS_A_KILL * num_kills
+    calm = await Program.start(
+        *CPSL, "local", *JOB, "--rounds", str(rounds), "--output", "calm", cwd=folder
+    )
     watch = Stopwatch()
-    assert await calm.end() == 0, calm.lines
-    whole_s = watch.seconds
+    assert await calm.end() == 0, calm.lines[-5:]
     expected = weights_sha256(run_directory(folder / "calm"))
-    print(f"undisturbed: {whole_s:.1f} s, weights {expected[:16]}", flush=True)
-    generator, resume = random.Random(seed), False  # noqa: S311  no secret
+    print(f"undisturbed: {rounds} rounds in {watch.seconds:.1f} s, {expected[:16]}", flush=True)
+    generator = random.Random(seed)  # noqa: S311  no secret
     for number in range(1, num_kills + 1):
-        how = ("--resume", str(_run(folder))) if resume else (*job, "--output", "killed")
-        program = await Program.start(*CPSL, "local", *how, cwd=folder)
-        reading = asyncio.create_task(program.end())
-        after_s = generator.uniform(0.5, 0.8 * whole_s)
-        await asyncio.wait({reading}, timeout=after_s)
-        ended = program.process.returncode is not None
-        if not ended:
-            program.process.kill()
-        await reading
-        resume = (folder / "killed").is_dir() and any((folder / "killed").iterdir())
-        done = len(rounds_of(_run(folder))) if _has_rounds(folder) else 0
-        end = "it had ended" if ended else f"killed after {after_s:.2f} s"
-        print(f"kill {number:2}: {end}, {done} rounds written down", flush=True)
-    how = ("--resume", str(_run(folder))) if resume else (*job, "--output", "killed")
-    last = await Program.start(*CPSL, "local", *how, cwd=folder)
+        program = await _go_on(folder, rounds)
+        moment = await _kill_at_some_moment(program, generator)
+        print(f"kill {number:2}: {moment}; {_written(folder)} rounds written down", flush=True)
+    last = await _go_on(folder, rounds)
     assert await last.end() == 0, last.lines[-5:]
-    found = weights_sha256(_run(folder))
-    numbers = [line["round"] for line in rounds_of(_run(folder))]
-    assert numbers == list(range(1, int(ROUNDS) + 1)), numbers
-    print(f"after {num_kills} kills: weights {found[:16]}", flush=True)
+    run = run_directory(folder / "killed")
+    numbers = [line["round"] for line in rounds_of(run)]
+    assert numbers == list(range(1, rounds + 1)), numbers
+    found = weights_sha256(run)
+    print(f"after {num_kills} kills: {len(numbers)} rounds, {found[:16]}", flush=True)
     return found == expected
 
 
-def _run(folder: Path) -> Path:
-    return run_directory(folder / "killed")
+async def _go_on(folder: Path, rounds: int) -> Program:
+    """Start the run, or go on with it if it has left anything."""
+    where = (
+        ("--resume", str(run_directory(folder / "killed")))
+        if _has_begun(folder)
+        else (*JOB, "--rounds", str(rounds), "--output", "killed")
+    )
+    return await Program.start(*CPSL, "local", *where, cwd=folder)
 
 
-def _has_rounds(folder: Path) -> bool:
-    killed = folder / "killed"
-    return killed.is_dir() and any(killed.glob("*/rounds.jsonl"))
+async def _kill_at_some_moment(program: Program, generator: random.Random) -> str:
+    """Kill a program while it starts, or some rounds later and amid one; when that was."""
+    watch, num_rounds = Stopwatch(), 0
+    if generator.random() < EARLY:
+        await asyncio.sleep(generator.uniform(0.5, 6.0))
+    else:
+        num_rounds = generator.randint(1, MAX_ROUNDS_OF_A_LIFE)
+        for _ in range(num_rounds):
+            await program.until("round ")
+        await asyncio.sleep(generator.uniform(0.0, 0.3))
+    assert program.process.returncode is None, "it ended before it could be killed"
+    await program.kill()
+    return f"{watch.seconds:.2f} s after its start, {num_rounds} rounds seen"
+
+
+def _has_begun(folder: Path) -> bool:
+    return any(folder.glob("killed/*/job.toml"))
+
+
+def _written(folder: Path) -> int:
+    (path, *_) = [*folder.glob("killed/*/rounds.jsonl"), None]
+    return path.read_text(encoding="utf-8").count("\n") if path else 0
