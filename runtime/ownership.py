@@ -16,9 +16,9 @@ from runtime.bus import Bus, BusEvent, Connected, Delivery
 from runtime.errors import MalformedMessageError, SettingsError
 from runtime.messages import Challenge
 
-ECHO_S = 10.0
+ECHO_S = 5.0
 """How long our own challenge may take to come back from the broker."""
-NUM_CHALLENGES = 5
+NUM_CHALLENGES = 4
 """How often that is tried: connections may break meanwhile."""
 PATIENCE_S = 3.0
 """How long the owner of an id may take to say so."""
