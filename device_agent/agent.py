@@ -19,7 +19,7 @@ from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.drive import FrameInbox, leaf_of, send_frame
 from runtime.errors import EdgeError, ProtocolError
 from runtime.message_types import Message
-from runtime.messages import Challenge, Join, LinkMeasured, MeasureLink, Ready, decode_command
+from runtime.messages import Challenge, Join, LinkMeasured, MeasureLink, decode_command
 from runtime.ownership import Claim, Verdict, judge
 from runtime.pacing import Pacer
 from runtime.protocol.device import DeviceSession, Phase
@@ -213,15 +213,12 @@ class Agent:
                 )
             case OpenPass(join):
                 self._errands.start(self._open(join))
-            case SendReply(Ready() as ready):
-                self._errands.start_once("introduce", partial(self._introduce, ready))
             case TakeGraphs(join, tensors):
                 log.info("%s got the graphs of its side of the network", self._device)
                 take = partial(self._workload.take_graphs, join, tensors)
                 self._errands.start(self._work(take, join.run))
             case SendReply(message):
-                topic = self._topics.up(self._device, "reply")
-                self._errands.start_once(message, partial(self._publish, topic, message))
+                self._errands.start_once(message, partial(self._reply, message))
             case SendFrame(frame):
                 # A slow upload is asked for again before it is through: once is enough.
                 if frame is not self._sending:
@@ -285,11 +282,13 @@ class Agent:
         await self._publish(self._topics.metrics(self._device), metrics)
         await self._profile.refresh()
 
-    async def _introduce(self, ready: Ready) -> None:
-        """Publish what was measured while preparing, then say that we are ready."""
-        self._profile.compute = self._workload.compute
-        await self._profile.publish()
-        await self._publish(self._topics.up(self._device, "reply"), ready)
+    async def _reply(self, reply: Message) -> None:
+        """Publish what was measured on the way to an answer, then answer."""
+        measured = self._workload.compute
+        if measured is not None and measured is not self._profile.compute:
+            self._profile.compute = measured
+            await self._profile.publish()
+        await self._publish(self._topics.up(self._device, "reply"), reply)
 
     async def _measure_link(self, request: MeasureLink) -> None:
         """Measure once; a repeat gets the same answer, or that of the measurement under way."""

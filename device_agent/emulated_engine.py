@@ -11,6 +11,7 @@ from device_agent.compute_probe import ComputeTimings
 from device_agent.executor import DropoutKey, Engine, Executor
 from device_agent.graph_shelf import GraphShelf
 from profiles.emulation import DeviceClass
+from runtime.messages import LayerWork
 from runtime.tensors import Tensor, TensorSpec
 
 Clock = Callable[[], float]
@@ -53,15 +54,26 @@ class EmulatedEngine:
 
     def layer_timings(
         self,
+        batch: NDArray[np.float32],
         *,
-        batch_size: int,
         budget_s: float,
         clock: Clock,  # noqa: ARG002
     ) -> ComputeTimings | None:
         """Measure each layer, as slow as this device is, by its own clock."""
-        timings = self._inner.layer_timings(
-            batch_size=batch_size, budget_s=budget_s, clock=self._cpu_clock
-        )
+        timings = self._inner.layer_timings(batch, budget_s=budget_s, clock=self._cpu_clock)
+        return timings.slowed(self.slowdown()) if timings else None
+
+    def time_cut(
+        self,
+        cut: int,
+        layers: Sequence[LayerWork],
+        batch: NDArray[np.float32],
+        *,
+        budget_s: float,
+        clock: Clock,  # noqa: ARG002
+    ) -> ComputeTimings | None:
+        """Measure the device side at one cut, as slow as this device is, by its own clock."""
+        timings = self._inner.time_cut(cut, layers, batch, budget_s=budget_s, clock=self._cpu_clock)
         return timings.slowed(self.slowdown()) if timings else None
 
     def slowdown(self) -> float:

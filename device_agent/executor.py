@@ -10,7 +10,7 @@ from device_agent.compute_probe import ComputeTimings
 from device_agent.graph_shelf import GraphShelf
 from runtime.device_graphs import ENGINE
 from runtime.errors import SettingsError
-from runtime.messages import Assignment
+from runtime.messages import Assignment, LayerWork
 from runtime.tensors import Tensor, TensorSpec
 
 DropoutKey = tuple[int, ...]
@@ -76,16 +76,25 @@ class Engine(Protocol):
         ...
 
     def layer_timings(
-        self, *, batch_size: int, budget_s: float, clock: Callable[[], float]
+        self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]
     ) -> ComputeTimings | None:
         """Measure each layer in training, on this thread; the network stays as it is.
 
-        None from an engine that has nothing to time before the first cut is known.
-
-        The seconds are those of `clock`: of the wall, or of this thread's processor time.
-        An engine that cannot time a layer may time device sides at several cuts and take
-        differences.
+        None from an engine that has nothing to time before it has graphs. The seconds are those
+        of `clock`: of the wall, or of this thread's processor time.
         """
+        ...
+
+    def time_cut(
+        self,
+        cut: int,
+        layers: Sequence[LayerWork],
+        batch: NDArray[np.float32],
+        *,
+        budget_s: float,
+        clock: Callable[[], float],
+    ) -> ComputeTimings | None:
+        """Measure the device side at one cut; what is known of all layers by all cuts so far."""
         ...
 
 

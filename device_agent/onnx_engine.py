@@ -1,15 +1,18 @@
 """The device side of a job on ONNX Runtime: whatever graphs the coordinator sent for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from device_agent.compute_probe import ComputeTimings
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.compute_probe import ComputeTimings, Pass, divide_among_layers, time_sides
 from device_agent.empty_executor import EmptyExecutor
 from device_agent.executor import Executor
 from device_agent.graph_shelf import GraphShelf
 from device_agent.onnx_executor import OnnxExecutor
 from runtime.device_graphs import DeviceGraphs
 from runtime.errors import SettingsError
-from runtime.messages import Assignment
+from runtime.messages import Assignment, LayerWork
 
 
 class OnnxEngine:
@@ -28,19 +31,35 @@ class OnnxEngine:
         self._sample_shape = sample_shape
         self._num_threads = num_threads
         self._opened: tuple[DeviceGraphs, OnnxExecutor] | None = None
+        self._timed: dict[int, tuple[Pass, float]] = {}
+        """By cut: seconds of a mini-batch, and their deviation."""
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Accept any samples for now: what fits is known when the graphs come."""
 
     def layer_timings(
         self,
+        batch: NDArray[np.float32],  # noqa: ARG002
         *,
-        batch_size: int,  # noqa: ARG002
         budget_s: float,  # noqa: ARG002
         clock: Callable[[], float],  # noqa: ARG002
     ) -> ComputeTimings | None:
-        """Measure nothing: graphs come with the first turn, whose seconds are measured anyway."""
+        """Measure nothing: there are no graphs yet."""
         return None
+
+    def time_cut(
+        self,
+        cut: int,
+        layers: Sequence[LayerWork],
+        batch: NDArray[np.float32],
+        *,
+        budget_s: float,
+        clock: Callable[[], float],
+    ) -> ComputeTimings | None:
+        """Measure the graphs in use, which are those of this cut; layers between by their FLOPs."""
+        sides, deviation = time_sides([self.open(cut)], batch, budget_s=budget_s, clock=clock)
+        self._timed[cut] = (sides, deviation)
+        return _layers_of(self._timed, layers, num_samples=len(batch))
 
     def open(self, cut: int) -> Executor:
         """Open the graphs in use, which are those of this cut; the same again, if it is the same.
@@ -66,3 +85,24 @@ class OnnxEngine:
             )
             self._opened = (graphs, executor)
         return self._opened[1]
+
+
+def _layers_of(
+    timed: Mapping[int, tuple[Pass, float]], layers: Sequence[LayerWork], *, num_samples: int
+) -> ComputeTimings | None:
+    """Divide the seconds of some device sides among the layers; None where layers are unknown."""
+    cuts = sorted(cut for cut in timed if 0 < cut <= len(layers))
+    if not cuts:
+        return None
+    forward_flop = np.array([layer.forward_flop for layer in layers])
+    backward_flop = np.array([layer.backward_flop for layer in layers])
+    forward_s = np.array([timed[cut][0].forward_s[0] for cut in cuts])
+    backward_s = np.array([timed[cut][0].backward_s[0] for cut in cuts])
+    return ComputeTimings(
+        layer_names=tuple(layer.name for layer in layers),
+        forward_s=divide_among_layers(forward_s, cuts, forward_flop) / num_samples,
+        backward_s=divide_among_layers(backward_s, cuts, backward_flop) / num_samples,
+        relative_deviation=max(timed[cut][1] for cut in cuts),
+        forward_flop=float(forward_flop.sum()),
+        backward_flop=float(backward_flop.sum()),
+    )

@@ -1,16 +1,17 @@
 """`cpsl-agent profile`: measure this device once, and show what its profile would say."""
 
+import importlib.util
 import time
 from dataclasses import asdict, dataclass
 from time import perf_counter
 
-from device_agent.compute_probe import COMPUTE_PROBE_S
 from device_agent.facts import measure_profile
+from device_agent.generic import measure_built_in
 from device_agent.link_loopback import LoopBack
 from device_agent.show_profile import profile_text
 from profiles.link_estimate import LinkFigures
 from runtime.broker_url import TlsFiles
-from runtime.errors import BusError, SettingsError
+from runtime.errors import BusError
 from runtime.mqtt import MqttBus
 from runtime.ownership import new_session
 from runtime.protocol.link_probe import LinkProbeError
@@ -28,6 +29,7 @@ class ProfileSettings:
     site: str
     model: str
     batch_size: int
+    engine: str
     num_threads: int
     broker: str | None
     chunk_bytes: int
@@ -40,7 +42,7 @@ async def measure_device(settings: ProfileSettings) -> tuple[str, str]:
     figures, how = await _measure_link(settings)
     facts = measure_profile(
         settings.device,
-        engine="torch",
+        engine=settings.engine,
         num_samples=0,
         sample_shape=(),
     )
@@ -50,20 +52,16 @@ async def measure_device(settings: ProfileSettings) -> tuple[str, str]:
 
 
 def measure_compute(settings: ProfileSettings) -> ComputeProfile:
-    """Time a built-in network on PyTorch."""
-    try:
+    """Time a built-in network on the engine that would train it."""
+    if settings.engine == "torch" and importlib.util.find_spec("torch"):
         import torch  # noqa: PLC0415
 
-        from device_agent.torch_timing import network_timings  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"the torch engine needs {error.name}; install it with pip install 'cpsl[torch]'"
-        ) from error
-    torch.set_num_threads(settings.num_threads)
-    timings = network_timings(
+        torch.set_num_threads(settings.num_threads)
+    timings = measure_built_in(
+        settings.engine,
         settings.model,
         batch_size=settings.batch_size,
-        budget_s=COMPUTE_PROBE_S,
+        num_threads=settings.num_threads,
         clock=perf_counter,
     )
     return timings.profile(

@@ -1,11 +1,12 @@
 """What an agent is told when it starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from profiles.emulation import DeviceClass, EmulationError, load_emulation
+from runtime.broker_url import TlsFiles
 from runtime.datasets.partition import partition
 from runtime.datasets.samples import Samples
 from runtime.datasets.sources import load_source
@@ -40,6 +41,10 @@ class AgentSettings:
     """Emulated devices: a shipped scenario or a file; None for what this machine is."""
     publish_labels: bool = False
     """Whether the profile says how many samples of each class there are."""
+    tls: TlsFiles = field(default_factory=lambda: TlsFiles(None, None, None))
+    wait: bool = False
+    """Whether to wait for a broker that is not there."""
+    end_with_stdin: bool = False
     base_dir: Path = Path()
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """The device side on PyTorch."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,10 +10,11 @@ from torch import nn
 
 from device_agent.compute_probe import ComputeTimings
 from device_agent.executor import DropoutKey
+from device_agent.generic import built_in_assignment
 from device_agent.torch_timing import time_network
-from runtime.messages import Assignment
+from runtime.messages import Assignment, LayerWork
 from runtime.models.dropout import seed_dropout, set_dropout_keys
-from runtime.models.load import check_sample_shape, load_network, split
+from runtime.models.load import check_sample_shape, input_shape_of, load_network, split
 from runtime.models.losses import Loss, load_loss
 from runtime.models.side import Side, empty_state
 from runtime.seeding import torch_seed
@@ -44,25 +46,51 @@ class TorchEngine:
         An executor holds nothing that `load` does not replace, and most rounds keep the cut.
         """
         if self._open_at is None or self._open_at[0] != cut:
-            device_side, _ = split(self._network, cut)
-            executor = TorchExecutor(
-                device_side, self._assignment, sample_shape=self._sample_shape, loss=self._loss
-            )
-            self._open_at = (cut, executor)
+            self._open_at = (cut, self._open(self._network, cut))
         return self._open_at[1]
 
     def layer_timings(
-        self, *, batch_size: int, budget_s: float, clock: Callable[[], float]
+        self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]
     ) -> ComputeTimings:
-        """Measure a copy of the network, layer by layer."""
+        """Measure a copy of the network, at several cuts and layer by layer between them."""
         return time_network(
-            self._network,
+            copy.deepcopy(self._network),
+            self._open,
             self._assignment.optimizer,
-            sample_shape=self._sample_shape,
-            batch_size=batch_size,
+            batch,
             budget_s=budget_s,
             clock=clock,
         )
+
+    def time_cut(
+        self,
+        cut: int,  # noqa: ARG002
+        layers: Sequence[LayerWork],  # noqa: ARG002
+        batch: NDArray[np.float32],
+        *,
+        budget_s: float,
+        clock: Callable[[], float],
+    ) -> ComputeTimings:
+        """Measure the whole network: it is here."""
+        return self.layer_timings(batch, budget_s=budget_s, clock=clock)
+
+    def random_batch(self) -> NDArray[np.float32]:
+        """Draw a mini-batch for a network that has no data."""
+        shape = (self._assignment.batch_size, *self._sample_shape)
+        return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+    def _open(self, network: nn.Sequential, cut: int) -> "TorchExecutor":
+        device_side, _ = split(network, cut)
+        return TorchExecutor(
+            device_side, self._assignment, sample_shape=self._sample_shape, loss=self._loss
+        )
+
+
+def built_in_engine(name: str, *, batch_size: int) -> TorchEngine:
+    """A built-in network with plain stochastic gradient descent, for a device without a job."""
+    sample_shape = input_shape_of(load_network(name, {}, seed=0))
+    assignment = built_in_assignment(name, batch_size=batch_size)
+    return TorchEngine(assignment, sample_shape=sample_shape)
 
 
 class TorchExecutor:

@@ -1,57 +1,87 @@
-"""Timing a network's layers on PyTorch: each by itself, then all of them as training runs them."""
+"""Timing a network on PyTorch: device sides as they are trained, and the layers between them."""
 
-import copy
-import time
 from collections.abc import Callable
-from time import perf_counter
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from device_agent.compute_probe import ComputeTimings, Pass, median_pass, repeat_passes, rescale
-from profiles.cuts import CutTable
+from device_agent.compute_probe import (
+    ComputeTimings,
+    DeviceSide,
+    Pass,
+    choose_cuts,
+    divide_among_layers,
+    median_pass,
+    repeat_passes,
+    time_sides,
+)
 from runtime.messages import OptimizerSpec
 from runtime.models.cut_table import measure_cut_table
-from runtime.models.dropout import seed_dropout, set_dropout_keys
-from runtime.models.load import input_shape_of, load_network
+from runtime.models.dropout import set_dropout_keys
 from runtime.models.sequence import layers_of
 from runtime.models.side import Side, empty_state
-from runtime.published import ComputeProfile
 
-GENERIC_NETWORK, GENERIC_BATCH = "lenet", 16
-"""What a device without a job is measured with: convolutions and linear layers."""
-REST_S = 0.03
-"""Pause before each pass through the whole network."""
-WHOLE_SHARE = 0.5
-"""Part of the budget for the whole network; its layers one by one get the rest."""
+LAYERS_SHARE = 0.25
+"""Part of the budget for layers one by one; the device sides get the rest."""
+
+OpenSide = Callable[[nn.Sequential, int], DeviceSide]
+"""Cut a network after so many layers, as it will be trained."""
+
+
+def time_network(
+    network: nn.Sequential,
+    open_side: OpenSide,
+    optimizer: OptimizerSpec,
+    x: NDArray[np.float32],
+    *,
+    budget_s: float,
+    clock: Callable[[], float],
+) -> ComputeTimings:
+    """Measure a network as this thread computes it on a mini-batch; its buffers may change."""
+    table = measure_cut_table(network, name="", input_shape=x.shape[1:])
+    with torch.random.fork_rng(devices=[]):
+        timer = LayerTimer(network, optimizer, torch.from_numpy(x), clock)
+        layers, _ = median_pass(repeat_passes(timer.time_layers, budget_s=budget_s * LAYERS_SHARE))
+        cuts = choose_cuts(layers.forward_s + layers.backward_s, first=_first_that_learns(network))
+        sides, relative_deviation = time_sides(
+            [open_side(network, cut) for cut in cuts],
+            x,
+            budget_s=budget_s * (1 - LAYERS_SHARE),
+            clock=clock,
+        )
+    return ComputeTimings(
+        layer_names=tuple(layers_of(network)),
+        forward_s=divide_among_layers(sides.forward_s, cuts, layers.forward_s) / len(x),
+        backward_s=divide_among_layers(sides.backward_s, cuts, layers.backward_s) / len(x),
+        relative_deviation=relative_deviation,
+        forward_flop=float(table.device_forward_flop[-1]),
+        backward_flop=float(table.device_backward_flop[-1]),
+    )
 
 
 class LayerTimer:
-    """A copy of a network, so that nothing of the job is touched."""
+    """The layers of a network, each trained by itself."""
 
     def __init__(
         self,
         network: nn.Sequential,
         optimizer: OptimizerSpec,
-        *,
-        sample_shape: tuple[int, ...],
-        batch_size: int,
+        batch: torch.Tensor,
         clock: Callable[[], float],
     ) -> None:
-        self._clock = clock
-        self._network = copy.deepcopy(network).train()
-        self._layers = layers_of(self._network)
-        self._batch = torch.randn(batch_size, *sample_shape)
-        set_dropout_keys(self._network, [((0,), batch_size)])
-        self._sides = [_side(nn.Sequential(layer), optimizer) for layer in self._layers.values()]
-        self._whole = _side(self._network, optimizer)
+        self._batch, self._clock = batch, clock
+        network.train()
+        set_dropout_keys(network, [((0,), len(batch))])
+        self._layers = list(layers_of(network).values())
+        self._sides = [_side(nn.Sequential(layer), optimizer) for layer in self._layers]
 
     def time_layers(self) -> Pass:
-        """Every layer by itself: forward, then backward and update."""
+        """Forward, then backward and update, of one layer after another, [layer]."""
         forward_s, backward_s = [], []
         batch = self._batch
-        for layer, side in zip(self._layers.values(), self._sides, strict=True):
+        for layer, side in zip(self._layers, self._sides, strict=True):
             batch = batch.detach().requires_grad_(batch.requires_grad)
             start_s = self._clock()
             output = layer(batch)
@@ -59,13 +89,6 @@ class LayerTimer:
             backward_s.append(self._time_backward(output, side))
             batch = output
         return Pass(np.array(forward_s), np.array(backward_s))
-
-    def time_whole(self) -> Pass:
-        """All layers, as a device trains them."""
-        start_s = self._clock()
-        output = self._network(self._batch)
-        forward_s = self._clock() - start_s
-        return Pass(np.array([forward_s]), np.array([self._time_backward(output, self._whole)]))
 
     def _time_backward(self, output: torch.Tensor, side: Side) -> float:
         if not output.requires_grad:
@@ -77,70 +100,12 @@ class LayerTimer:
         return self._clock() - start_s
 
 
-def time_network(
-    network: nn.Sequential,
-    optimizer: OptimizerSpec,
-    *,
-    sample_shape: tuple[int, ...],
-    batch_size: int,
-    budget_s: float,
-    clock: Callable[[], float],
-) -> ComputeTimings:
-    """Measure a network as this thread computes it; it stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        timer = LayerTimer(
-            network, optimizer, sample_shape=sample_shape, batch_size=batch_size, clock=clock
-        )
-        wholes = repeat_passes(timer.time_whole, budget_s=budget_s * WHOLE_SHARE, rest=_rest)
-        layers, _ = median_pass(repeat_passes(timer.time_layers, budget_s=budget_s / 2))
-    whole, relative_deviation = median_pass(wholes)
-    scaled = rescale(
-        layers,
-        whole_forward_s=float(whole.forward_s[0]),
-        whole_backward_s=float(whole.backward_s[0]),
-    )
-    table: CutTable = measure_cut_table(network, name="", input_shape=sample_shape)
-    return ComputeTimings(
-        layer_names=tuple(layers_of(network)),
-        forward_s=scaled.forward_s / batch_size,
-        backward_s=scaled.backward_s / batch_size,
-        relative_deviation=relative_deviation,
-        forward_flop=float(table.device_forward_flop[-1]),
-        backward_flop=float(table.device_backward_flop[-1]),
-    )
-
-
-def _rest() -> None:
-    """Let caches and clock cool down, as they do while a training step waits for the network."""
-    time.sleep(REST_S)
-
-
-def network_timings(
-    name: str, *, batch_size: int, budget_s: float, clock: Callable[[], float]
-) -> ComputeTimings:
-    """Measure a network by its name, with stochastic gradient descent."""
-    network = seed_dropout(load_network(name, {}, seed=0))
-    return time_network(
-        network,
-        OptimizerSpec(),
-        sample_shape=input_shape_of(network),
-        batch_size=batch_size,
-        budget_s=budget_s,
-        clock=clock,
-    )
-
-
-def generic_profile(*, budget_s: float, slowdown: float) -> ComputeProfile:
-    """Measure a small network of common layers, for a device that has no job yet.
-
-    `slowdown` is that of an emulated device, 1 for this machine.
-    """
-    clock = perf_counter if slowdown == 1 else time.thread_time
-    timings = network_timings(
-        GENERIC_NETWORK, batch_size=GENERIC_BATCH, budget_s=budget_s, clock=clock
-    )
-    slowed = timings.slowed(slowdown)
-    return slowed.profile(network="", batch_size=GENERIC_BATCH, now_unix_s=time.time())
+def _first_that_learns(network: nn.Sequential) -> int:
+    """The cut above the first layer with parameters; 1 where there is none."""
+    for cut, layer in enumerate(layers_of(network).values(), start=1):
+        if any(parameter.requires_grad for parameter in layer.parameters()):
+            return cut
+    return 1
 
 
 def _side(layers: nn.Sequential, optimizer: OptimizerSpec) -> Side:

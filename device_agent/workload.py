@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, time
 
 import numpy as np
+from numpy.typing import NDArray
 
-from device_agent.compute_probe import COMPUTE_PROBE_S
+from device_agent.compute_probe import COMPUTE_PROBE_S, ComputeTimings
 from device_agent.executor import Engine, Executor
 from device_agent.graph_check import check_graphs
 from device_agent.numpy_losses import load_loss
@@ -37,6 +38,9 @@ from runtime.seeding import Purpose, step_key
 from runtime.tensors import StepId, Tensor, spec_of
 
 log = logging.getLogger(__name__)
+
+MEASURED_CUTS = 3
+"""Cuts that a coordinator has measured of an engine that runs graphs, more or less."""
 
 BuildEngine = Callable[[Assignment, tuple[int, ...]], Engine]
 
@@ -68,7 +72,11 @@ class Workload:
         self._shard: Shard = make_shard(self._device, assignment, self._samples.x, self._samples.y)
         self._engine = self._build_engine(assignment, shape)
         self._engine.check(shape)
-        self.compute = self._measure(min(assignment.batch_size, len(self._shard.x)))
+        self.compute = self._published(
+            self._engine.layer_timings(
+                self._probe_batch(), budget_s=self._probe_s, clock=perf_counter
+            )
+        )
         label = spec_of(self._shard.y)
         return Prepared(
             Ready.model_validate(
@@ -82,19 +90,22 @@ class Workload:
             )
         )
 
-    def _measure(self, batch_size: int) -> ComputeProfile | None:
-        timings = self._engine.layer_timings(
-            batch_size=batch_size, budget_s=self._probe_s, clock=perf_counter
-        )
+    def _published(self, timings: ComputeTimings | None) -> ComputeProfile | None:
         if timings is None:
             return None
         network = self._assignment.network[:64]
+        batch_size = len(self._probe_batch())
         return timings.profile(network=network, batch_size=batch_size, now_unix_s=time())
+
+    def _probe_batch(self) -> NDArray[np.float32]:
+        return self._shard.x[: self._assignment.batch_size]
 
     def open(self, join: Join) -> PassOpened | GraphsMissing:
         """Cut the network for a cluster's turn, if all that it takes is here."""
         if not self._find_graphs(join):
             return GraphsMissing(join)
+        if join.purpose == "measure":
+            return self._measure(join)
         self._join = join
         self._executor: Executor = self._engine.open(join.cut)
         self.forward_s = self.backward_s = 0.0
@@ -103,6 +114,18 @@ class Workload:
         num_samples = min(self._assignment.batch_size, len(self._shard.x))
         gradient = (self._executor.smashed_spec(num_samples),) if has_gradient else ()
         return PassOpened(join, model, gradient)
+
+    def _measure(self, join: Join) -> PassOpened:
+        """Time the device side of a cut; nothing is trained."""
+        timings = self._engine.time_cut(
+            join.cut,
+            join.layers,
+            self._probe_batch(),
+            budget_s=self._probe_s / MEASURED_CUTS,
+            clock=perf_counter,
+        )
+        self.compute = self._published(timings) or self.compute
+        return PassOpened(join, (), ())
 
     def take_graphs(self, join: Join, tensors: Sequence[Tensor]) -> PassOpened | GraphsMissing:
         """Check what the coordinator sent before anything of it runs, keep it, and open."""

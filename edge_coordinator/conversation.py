@@ -1,6 +1,7 @@
 """Everything the coordinator says to its devices and hears from them, for one run."""
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -82,6 +83,7 @@ class Conversation:
         self._patience_s = tolerance.patience_s
         self._chunk_bytes = chunk_bytes
         self._on_connected = on_connected
+        self._turns: dict[int, itertools.count[int]] = {}
         self._pending = Pending()
         self.hearing = Hearing(topics, self._pending, self.dropped, run=run, on_other=on_other)
         self.registry = self.hearing.registry
@@ -134,6 +136,16 @@ class Conversation:
             raise
         seconds = time.monotonic() - start_s
         self.answer_times.learn(question, seconds={device: seconds}, waited_s={})
+
+    async def measure(self, device: str, join: Join) -> None:
+        """Have a device time its compute, which may take long; DeviceGoneError if it does not."""
+        await self._request(device, join, self._patient())
+
+    def next_turn(self, round_: int) -> int:
+        """Number the turns of a round: one that is tried again is another turn."""
+        if round_ not in self._turns:
+            self._turns = {round_: itertools.count()}
+        return next(self._turns[round_])
 
     async def measure_link(self, device: str, request: MeasureLink) -> LinkMeasured:
         """Have a device measure its link, with us as the echo; one device at a time.

@@ -56,6 +56,7 @@ class Coordinator:
         model: EdgeModel,
         conversation: Conversation,
         planning: RoundPlanning,
+        exports: GraphExports,
         *,
         observers: Sequence[Observer],
         progress: SavedProgress,
@@ -69,8 +70,8 @@ class Coordinator:
         self._registry = conversation.registry
         self._observers = observers
         self._progress = progress
-        self._exports = GraphExports(job, model.network, conversation)
-        self._turns = Turns(job, conversation, self._exports)
+        self._exports = exports
+        self._turns = Turns(job, conversation, exports)
         self._training = RoundTraining(job, model, self._turns, self._tell)
         self._evaluator = Evaluator(job, model, conversation, self._turns)
         self._attendance = Attendance(memory.num_tries, memory.attendance)
@@ -92,7 +93,6 @@ class Coordinator:
             await worker.do(partial(self._progress.save, self._model, reached))
             is_over = self._job.is_over(report)
             round_ += 1
-            self._turns.begin_round()
         await asyncio.gather(*(self._conversation.stop(device) for device in self._registry.ready))
 
     def _tell(self, progress: Progress) -> None:
@@ -172,8 +172,10 @@ class Coordinator:
     async def _export(self, cut: int, worker: EdgeWorker) -> bool:
         """Export the device side where somebody needs it; False if those had to be refused."""
         try:
-            await self._exports.prepare(cut, worker, lambda what: self._tell(Waiting(what)))
+            await self._exports.prepare(cut, worker)
         except SettingsError as error:
+            if self._job.cut is None:
+                return False  # The next plan takes another.
             self._registry.refusals |= dict.fromkeys(self._exports.devices, str(error))
             self._job.check_refusals(self._registry.refusals)
             if not self._registry.ready:

@@ -76,9 +76,18 @@ def known_devices(
 
 def is_complete(profile: DeviceProfile | None, cuts: CutTable) -> bool:
     """Whether a profile holds all that a plan can use."""
-    if profile is None or profile.link is None or profile.compute is None:
+    if profile is None or profile.link is None:
         return False
-    return _is_of(profile.compute, cuts)
+    return is_of_network(profile.compute, cuts)
+
+
+def is_of_network(compute: ComputeProfile | None, cuts: CutTable) -> bool:
+    """Whether a compute profile lists the layers of a network."""
+    if compute is None:
+        return False
+    names = tuple(layer.name for layer in compute.layers)
+    known = (cuts.network, *cuts.cut_names[1:])
+    return (compute.network, *names) == tuple(name[:MAX_NAME_LETTERS] for name in known)
 
 
 def _known(
@@ -96,7 +105,7 @@ def _known(
     assumed = []
     if compute is None:
         assumed.append(f"computes at {assumptions.flop_per_s / 1e6:.3g} MFLOP/s: no measurement")
-    elif not _is_of(compute, cuts):
+    elif not is_of_network(compute, cuts):
         assumed.append(f"its speed at {compute.network or 'a generic network'} is that at this one")
     if link is None:
         rate = assumptions.link.up_bps / 1e6
@@ -119,20 +128,13 @@ def _known(
 def _compute_state(
     compute: ComputeProfile | None, cuts: CutTable, assumptions: Assumptions
 ) -> ComputeState:
-    if compute is not None and _is_of(compute, cuts):
+    if compute is not None and is_of_network(compute, cuts):
         return ComputeState.of_device_layers(
             layer_forward_s=np.array([layer.forward_s for layer in compute.layers]),
             layer_backward_s=np.array([layer.backward_s for layer in compute.layers]),
         )
     forward, backward = _speeds(compute) if compute else (assumptions.flop_per_s,) * 2
     return ComputeState.of_device(cuts, forward_flop_per_s=forward, backward_flop_per_s=backward)
-
-
-def _is_of(compute: ComputeProfile, cuts: CutTable) -> bool:
-    """Whether a compute profile lists the layers of the job's network."""
-    names = tuple(layer.name for layer in compute.layers)
-    known = (cuts.network, *cuts.cut_names[1:])
-    return (compute.network, *names) == tuple(name[:MAX_NAME_LETTERS] for name in known)
 
 
 def _speeds(compute: ComputeProfile) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from torch import nn
 from edge_coordinator.conversation import Conversation
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.job import Job
-from runtime.device_graphs import ENGINE, DeviceGraphs
+from runtime.device_graphs import ENGINE, DeviceGraphs, DeviceManifest
 from runtime.errors import SettingsError
 from runtime.messages import MAX_GRAPHS_BYTES, GraphsOffer
 from runtime.models.load import split
@@ -16,11 +16,23 @@ from runtime.models.load import split
 class GraphExports:
     """What has been exported, by cut."""
 
-    def __init__(self, job: Job, network: nn.Sequential, conversation: Conversation) -> None:
+    def __init__(
+        self,
+        job: Job,
+        network: nn.Sequential,
+        conversation: Conversation,
+        say: Callable[[str], None],
+    ) -> None:
+        """`say` hears what takes a while."""
         self._job = job
         self._network = network
         self._conversation = conversation
+        self._say = say
         self._offers: dict[int, GraphsOffer] = {}
+        self.refused: dict[int, str] = {}
+        """Cut to why it cannot be exported."""
+        self.needed_bytes: dict[int, float] = {}
+        """Cut to the memory that training its device side takes, as the graphs say."""
 
     @property
     def devices(self) -> list[str]:
@@ -31,17 +43,31 @@ class GraphExports:
         """Say what to offer a device with its join; None if it needs nothing."""
         return self._offers.get(cut) if self._needs(device) else None
 
-    async def prepare(self, cut: int, worker: EdgeWorker, say: Callable[[str], None]) -> None:
+    async def prepare(self, cut: int, worker: EdgeWorker) -> None:
         """Have the graphs of a cut, if anybody needs them.
 
         SettingsError names the layer and the operator that cannot be exported, and what to do.
         """
         if not cut or cut in self._offers or not self.devices:
             return
-        say(f"exporting the layers up to {self._job.cut_name(cut)} for devices without torch")
-        graphs = await worker.do(lambda: self._export(cut))
+        self._say(f"exporting the layers up to {self._job.cut_name(cut)} for devices without torch")
+        try:
+            graphs = await worker.do(lambda: self._export(cut))
+        except SettingsError as error:
+            self.refused[cut] = str(error)
+            raise
+        self.needed_bytes[cut] = self._training_bytes(graphs.manifest)
         self._offers[cut] = offer = graphs.offer()
         self._conversation.graphs[offer.digest] = graphs.tensors()
+
+    def _training_bytes(self, manifest: DeviceManifest) -> float:
+        """Weights, gradients and the optimiser's slots, and what forward keeps for backward."""
+        training = self._job.settings.training
+        state = sum(spec.num_bytes for spec in manifest.state)
+        trained = sum(spec.num_bytes for spec in manifest.state if spec.trained)
+        slots = len(self._job.assignment.optimizer.slots)
+        saved = manifest.saved_bytes_fixed + training.batch_size * manifest.saved_bytes_per_sample
+        return state + (1 + slots) * trained + saved
 
     def _needs(self, device: str) -> bool:
         return self._conversation.registry.records[device].status.engine == ENGINE

@@ -15,6 +15,7 @@ from edge_coordinator.recut import CutChooser, Figures, Recut, drifted, some
 from edge_coordinator.registry import DeviceRecord
 from edge_coordinator.run_memory import PlannerMemory, copy_figures
 from edge_coordinator.settings import PlanSettings
+from profiles.device import DeviceState
 from profiles.link import SharedLink
 from runtime.seeding import Purpose
 
@@ -49,6 +50,13 @@ class PlanningTask:
     workload: Workload
     seed: int
 
+    @property
+    def candidate_cuts(self) -> Sequence[int]:
+        """The cut that was given, or all that the method may choose from."""
+        if self.cut is not None:
+            return (self.cut,)
+        return self.grouping.candidate_cuts(self.workload.cuts.num_layers)
+
 
 class Planner:
     """Plans the rounds of one run, one after another, and learns from each.
@@ -66,13 +74,13 @@ class Planner:
 
     def plan(self, round_: int, records: Mapping[str, DeviceRecord]) -> PlannedRound:
         """Plan a round for these devices; takes seconds where they are many."""
-        workload = self._workload()
         known = known_devices(
             records,
-            workload.cuts,
+            self._task.workload.cuts,
             self._experience,
             shared_bps=self._task.settings.shared_bps,
         )
+        workload = self._workload([each.state for each in known])
         generator = np.random.default_rng((self._task.seed, Purpose.PLAN, round_))
         recut = self._recut(known, workload, round_, generator)
         plan = plan_round(
@@ -86,6 +94,13 @@ class Planner:
         assumed = {each.state.device: each.assumed for each in known if each.assumed}
         changed = self._compare(plan, known, recut)
         return PlannedRound(plan, assumed, changed, self._up_shares(plan, known))
+
+    def limit(self, *, known_bytes: Mapping[int, float], refused_cuts: Mapping[int, str]) -> None:
+        """Take note of what cuts need on a device, and of those that some device cannot run."""
+        workload = replace(
+            self._task.workload, known_bytes=dict(known_bytes), refused_cuts=dict(refused_cuts)
+        )
+        self._task = replace(self._task, workload=workload)
 
     def learn(self, turns: Sequence[TurnMeasured], *, round_s: float) -> None:
         """Learn from a round in which nobody was lost, if learning is wanted."""
@@ -134,11 +149,14 @@ class Planner:
             if (link := links[device]) is not None
         }
 
-    def _workload(self) -> Workload:
+    def _workload(self, devices: Sequence[DeviceState]) -> Workload:
+        """What a round takes beyond its phases; before the first, its clusters have to join."""
+        links = [state.link for state in devices if state.link is not None]
+        join_s = max((link.round_trip_s for link in links), default=0.0)
         return replace(
             self._task.workload,
             cluster_overhead_s=self._experience.cluster_s,
-            round_overhead_s=self._experience.round_s,
+            round_overhead_s=self._experience.round_s if self._experience.num_rounds else join_s,
         )
 
     def _recut(

@@ -67,7 +67,7 @@ class CutChooser:
         if drifts:
             self._history.clear()  # Those were states of another world.
         self._history.append({each.state.device: each.state for each in known})
-        why = self._why_now(round_, lessons, drifts)
+        why = self._why_now(round_, lessons, drifts, workload.refused_cuts)
         if self._choice is None or why:
             self._choice = self._chosen(known, workload, grouping, generator)
             self._chosen_in, self._lessons, self._figures = round_, lessons, figures
@@ -93,9 +93,13 @@ class CutChooser:
         for past in memory.history:
             self._history.append({device: each.state(device) for device, each in past.items()})
 
-    def _why_now(self, round_: int, lessons: int, drifts: Sequence[str]) -> str:
+    def _why_now(
+        self, round_: int, lessons: int, drifts: Sequence[str], refused: Mapping[int, str]
+    ) -> str:
         if self._choice is None:
             return "the cut is chosen for the first time"
+        if self._choice.cut in refused:
+            return f"the cut is chosen again at once: {refused[self._choice.cut]}"
         if drifts:
             return f"the cut is chosen again at once: {some(drifts)}"
         if self._lessons < min(lessons, FIRST_LESSONS):

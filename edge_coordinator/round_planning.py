@@ -6,20 +6,23 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from edge_coordinator.cluster import Late
+from edge_coordinator.compute_survey import ComputeSurvey, cuts_to_measure
 from edge_coordinator.conversation import Conversation
 from edge_coordinator.device_states import is_complete
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.experience import TurnMeasured
+from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.job import Job
 from edge_coordinator.metering import TurnTimes
 from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.planning.deadline import predicted_answers
-from edge_coordinator.planning.plan import Plan
+from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning_task import make_task
 from edge_coordinator.registry import DeviceRecord
 from edge_coordinator.reports import measured_turns
 from edge_coordinator.run_memory import PlannerMemory
 from edge_coordinator.training.edge_model import EdgeModel
+from runtime.errors import SettingsError
 from runtime.published import DeviceMetrics
 
 METRICS_PATIENCE_S = 1.0
@@ -37,13 +40,17 @@ class RoundPlanning:
         job: Job,
         model: EdgeModel,
         conversation: Conversation,
+        exports: GraphExports,
         measure_link: MeasureLink,
+        *,
         memory: PlannerMemory | None,
     ) -> None:
         """`memory` is what the planner knew when the run was interrupted."""
         self._job = job
         self._model = model
         self._conversation = conversation
+        self._exports = exports
+        self._compute_survey = ComputeSurvey(conversation, exports)
         self._registry = conversation.registry
         self._measure_link = measure_link
         self._task: PlanningTask | None = None
@@ -68,10 +75,24 @@ class RoundPlanning:
             self._planner = Planner(self._task)
             if self._memory is not None:
                 self._planner.recall(self._memory)
+        first_cuts = cuts_to_measure(self._task.workload.cuts, self._task.candidate_cuts)
+        await self._measure_compute(round_, worker, first_cuts)
         await self._until_complete(new, self._task)
         all_ready = self._ready_records()
         records = {device: all_ready[device] for device in all_ready if device not in resting}
-        return await worker.do(partial(self._planner.plan, round_, records)) if records else None
+        if not records:
+            return None
+        self._planner.limit(
+            known_bytes=self._exports.needed_bytes if self._exports.devices else {},
+            refused_cuts=self._exports.refused if self._exports.devices else {},
+        )
+        try:
+            planned = await worker.do(partial(self._planner.plan, round_, records))
+        except InfeasiblePlanError as error:
+            raise SettingsError(f"the devices cannot train this network: {error}") from error
+        # What the next plan knows better; and the graphs are there when the round begins.
+        await self._measure_compute(round_, worker, [planned.plan.cut])
+        return planned
 
     async def measured(
         self, round_: int, planned: PlannedRound, times: Sequence[TurnTimes]
@@ -128,6 +149,17 @@ class RoundPlanning:
             if profile is None or profile.link is None:
                 await self._measure_link(device)
         return list(new)
+
+    async def _measure_compute(self, round_: int, worker: EdgeWorker, cuts: Sequence[int]) -> None:
+        """Have devices that run graphs time these cuts; refuse them if none can be exported."""
+        assert self._task is not None
+        task = self._task
+        await self._compute_survey.measure(task.workload.cuts, worker, round_=round_, cuts=cuts)
+        candidates, refused = task.candidate_cuts, self._exports.refused
+        if candidates and all(cut in refused for cut in candidates):
+            reason = refused[min(candidates)]
+            self._registry.refusals |= dict.fromkeys(self._exports.devices, reason)
+            self._job.check_refusals(self._registry.refusals)
 
     async def _until_complete(self, devices: Sequence[str], task: PlanningTask) -> None:
         """Give new devices a moment to publish all that they measure."""

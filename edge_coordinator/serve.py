@@ -3,14 +3,16 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.coordinator import Coordinator, SavedProgress
 from edge_coordinator.edge_worker import EdgeWorker
+from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.job import Job
 from edge_coordinator.link_survey import LinkSurvey
 from edge_coordinator.presence import Presence
-from edge_coordinator.progress import Observer
+from edge_coordinator.progress import Observer, Waiting
 from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.run_memory import RunMemory
 from edge_coordinator.training.edge_model import EdgeModel
@@ -60,27 +62,8 @@ async def serve_on(
     presence = Presence(bus, topics, status)
     events = bus.events()
     await presence.claim(events)
-    conversation = Conversation(
-        bus,
-        topics,
-        run=job.assignment.run,
-        tolerance=Tolerance.of(job.settings.devices),
-        chunk_bytes=job.settings.broker.chunk_bytes,
-        on_other=presence.receive,
-        on_connected=presence.republish,
-    )
-    memory = RunMemory.decode(progress.reached.memory)
-    survey = LinkSurvey(job, conversation)
-    planning = RoundPlanning(job, model, conversation, survey.measure, memory.planner)
-    coordinator = Coordinator(
-        job,
-        model,
-        conversation,
-        planning,
-        observers=[*observers, presence],
-        progress=progress,
-        memory=memory,
-    )
+    conversation = _conversation(bus, topics, job, presence)
+    coordinator = _coordinator(job, model, conversation, [*observers, presence], progress)
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -97,6 +80,46 @@ async def serve_on(
             await presence.leave()
             raise
         await presence.leave()
+
+
+def _conversation(bus: Bus, topics: Topics, job: Job, presence: Presence) -> Conversation:
+    return Conversation(
+        bus,
+        topics,
+        run=job.assignment.run,
+        tolerance=Tolerance.of(job.settings.devices),
+        chunk_bytes=job.settings.broker.chunk_bytes,
+        on_other=presence.receive,
+        on_connected=presence.republish,
+    )
+
+
+def _coordinator(
+    job: Job,
+    model: EdgeModel,
+    conversation: Conversation,
+    observers: Sequence[Observer],
+    progress: SavedProgress,
+) -> Coordinator:
+    exports = GraphExports(job, model.network, conversation, partial(_tell_waiting, observers))
+    measure_link = LinkSurvey(job, conversation).measure
+    memory = RunMemory.decode(progress.reached.memory)
+    planning = RoundPlanning(job, model, conversation, exports, measure_link, memory=memory.planner)
+    return Coordinator(
+        job,
+        model,
+        conversation,
+        planning,
+        exports,
+        observers=observers,
+        progress=progress,
+        memory=memory,
+    )
+
+
+def _tell_waiting(observers: Sequence[Observer], what: str) -> None:
+    for observer in observers:
+        observer.tell(Waiting(what))
 
 
 def new_status(run: int) -> CoordinatorStatus:

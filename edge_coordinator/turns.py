@@ -1,6 +1,5 @@
 """The turns of a round as clusters that can be reached: who is asked for what."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 from edge_coordinator.cluster import Member, RemoteCluster
@@ -24,19 +23,13 @@ class Turns:
         self._conversation = conversation
         self._registry = conversation.registry
         self._exports = exports
-        self._numbers = itertools.count()
-        """Of the turns of this round: one that is tried again is another turn."""
-
-    def begin_round(self) -> None:
-        """Count the turns of another round."""
-        self._numbers = itertools.count()
 
     def training(self, round_: int, cluster: ClusterPlan, planned: PlannedRound) -> RemoteCluster:
         """Have the devices of a cluster train together."""
         join = Join(
             run=self._conversation.run,
             round=round_,
-            cluster=next(self._numbers),
+            cluster=self._conversation.next_turn(round_),
             purpose="train_locally" if self._job.is_local else "train",
             cut=planned.plan.cut,
             local_epochs=self._job.local_epochs,

@@ -28,6 +28,9 @@ from runtime.published import LinkProfile
 MAX_GRAPHS_BYTES = 16_000_000
 """All graphs of a device side and their manifest: without weights they have some kB."""
 
+MAX_LAYERS = 400
+"""Of a network that is measured cut by cut; more would not fit a control message."""
+
 
 class OptimizerSpec(Message):
     """An optimiser without its learning rate, which the coordinator gives for each cluster."""
@@ -80,6 +83,14 @@ class GraphsOffer(Message):
     )
 
 
+class LayerWork(Message):
+    """What one layer has to compute for a sample, as the coordinator counts it."""
+
+    name: Token
+    forward_flop: float = Field(ge=0)
+    backward_flop: float = Field(ge=0)
+
+
 class Join(Message):
     """Take part in a cluster's turn: coordinator to device, once a round."""
 
@@ -87,7 +98,9 @@ class Join(Message):
     run: RunId
     round: Round
     cluster: Small
-    purpose: Literal["train", "train_locally", "evaluate"]
+    purpose: Literal["train", "train_locally", "evaluate", "measure"] = Field(
+        description="measure: the answer comes when the time of a step is known and published"
+    )
     cut: Small
     local_epochs: int = Field(ge=1, le=0xFFFF)
     learning_rate: float = Field(ge=0)
@@ -96,6 +109,9 @@ class Join(Message):
     )
     up_share_bps: float | None = Field(
         None, gt=0, description="bits per second to pace uploads to; none: as the link allows"
+    )
+    layers: tuple[LayerWork, ...] = Field(
+        (), max_length=MAX_LAYERS, description="to measure: all of the network, above the cut too"
     )
 
 

@@ -42,13 +42,15 @@ class CutChoice:
 
 
 def device_memory_bytes(workload: Workload) -> Floats:
-    """Estimate the memory that training the device side takes, [cut]."""
+    """Estimate the memory that training the device side takes, or what is known of it, [cut]."""
     cuts = workload.cuts
     activation_bytes = np.cumsum(cuts.smashed_bits) / BITS_PER_BYTE
     needed_bytes: Floats = (
         MODEL_COPIES * cuts.device_model_bits / BITS_PER_BYTE
         + ACTIVATION_COPIES * workload.batch_size * activation_bytes
     )
+    for cut, known_bytes in workload.known_bytes.items():
+        needed_bytes[cut] = max(needed_bytes[cut], known_bytes)
     return needed_bytes
 
 
@@ -99,7 +101,9 @@ def choose_cut(
     prices = []
     for cut in sorted(candidates):
         name = workload.cuts.cut_names[cut]
-        infeasible = _too_large(workload, cut=cut, devices=states[0].devices, free_bytes=free_bytes)
+        infeasible = workload.refused_cuts.get(cut) or _too_large(
+            workload, cut=cut, devices=states[0].devices, free_bytes=free_bytes
+        )
         if infeasible:
             prices.append(CutPrice(cut, name, None, infeasible))
             continue

@@ -1,7 +1,7 @@
 """The planner's inputs as arrays: the devices that may take part, and the work they share."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,6 +32,10 @@ class Workload:
     """What a cluster's turn takes beyond its phases, as learned."""
     round_overhead_s: float = 0.0
     """What a round takes beyond its clusters' turns, as learned."""
+    known_bytes: Mapping[int, float] = field(default_factory=dict)
+    """Memory that training takes on a device, by cut, where an engine has said."""
+    refused_cuts: Mapping[int, str] = field(default_factory=dict)
+    """Cuts that some device cannot run, and why."""
 
     def overhead_s(self, num_clusters: int) -> float:
         """Seconds of a round beyond the phases of its clusters."""

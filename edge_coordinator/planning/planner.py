@@ -114,7 +114,8 @@ def leave_out(
     excluded: Mapping[str, str],
 ) -> dict[str, str]:
     """Give the reason for each device that cannot take part at any of the candidate cuts."""
-    needed_bytes = device_memory_bytes(workload)[list(candidates)].min()
+    usable = [cut for cut in candidates if cut not in workload.refused_cuts] or list(candidates)
+    needed_bytes = device_memory_bytes(workload)[usable].min()
     reasons = {}
     for state in sorted(devices, key=lambda each: each.device):
         if state.device in excluded:

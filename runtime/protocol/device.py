@@ -138,7 +138,9 @@ class DeviceSession:
                 self.phase, self._ready = Phase.READY, ready
                 return [SendReply(ready)]
             case Phase.OPENING, PassOpened(join) if join == self._join:
-                self.phase, self._opened = Phase.AWAITING_MODEL, event
+                measured = join.purpose == "measure"
+                self.phase = Phase.FINISHED if measured else Phase.AWAITING_MODEL
+                self._opened = event
                 return self._answer_to_join(join)
             case Phase.OPENING, GraphsMissing(join) if join == self._join:
                 self.phase = Phase.AWAITING_GRAPHS
@@ -194,7 +196,7 @@ class DeviceSession:
             case "train_locally":
                 self._step = _at(step, self._join.local_epochs - 1)
                 return TrainLocally(self._step)
-            case "evaluate":
+            case "evaluate" | "measure":  # Nobody sends a model to be measured with.
                 self._step = step
                 return Predict(step)
 

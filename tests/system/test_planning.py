@@ -1,10 +1,13 @@
 """Whole runs that are planned: the plan follows the profiles, over the bus."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
+from pathlib import Path
 
+import pytest
 import torch
 
 from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
@@ -47,15 +50,21 @@ async def _run(
     overrides: Mapping[str, object] = SETTINGS,
     *,
     later: Mapping[str, Stated] | None = None,
+    engines: Sequence[str] = (),
 ) -> tuple[EdgeModel, Told]:
-    """Train with devices that state these profiles, and later (from round 1 on) those."""
-    own = shards([40] * len(stated), (1, 28, 28))
+    """Train with devices that state these profiles, and later (from round 1 on) those.
+
+    With `engines`, there are as many devices, of these engines.
+    """
+    own = shards([40] * max(len(stated), len(engines)), (1, 28, 28))
     job, model = make_job(own, overrides)
     broker, told = MemoryBroker(), Told()
     with ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)) as compute:
         agents = [
-            asyncio.create_task(serve_agent(broker, device, samples, compute))
-            for device, samples in own.items()
+            asyncio.create_task(serve_agent(broker, device, samples, compute, engine=engine))
+            for (device, samples), engine in zip(
+                own.items(), engines or repeat("torch"), strict=False
+            )
         ]
         async with broker.connect("coordinator") as bus:
             stating = StatedProfiles(bus, stated, later or {}, later_from=1)
@@ -118,3 +127,37 @@ async def test_a_plan_for_a_thousand_devices_fits_in_a_message() -> None:
     _, told = await _run(MIXED, SETTINGS | {"training.rounds": 1})
     per_device = len(told.plans[0].encode()) / len(MIXED) + len(told.rounds[0].encode()) / 4
     assert 1000 * per_device < PlanReport.max_bytes
+
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Inverse(nn.Module):
+    def forward(self, x):
+        return x + torch.linalg.inv(torch.eye(6) * (2 + x.square().mean()))
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 5, stride=4), nn.ReLU(), Inverse(), nn.Flatten(), nn.Linear(72, 10)
+    )
+"""
+
+
+async def test_devices_without_torch_measure_themselves_and_what_cannot_be_exported_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine_inverse.py").write_text(NETWORK, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    own_network = {
+        "model.name": "mine_inverse:build",
+        "model.options": {"input_shape": [1, 28, 28]},
+        "training.rounds": 2,
+    }
+    _, told = await _run({}, SETTINGS | own_network, engines=("onnxruntime", "torch"))
+    assert [report.lost for report in told.rounds] == [{}, {}]
+    assert all(plan.assumed == {} for plan in told.plans)
+    assert told.plans[-1].cut in (1, 2)
+    assert told.plans[-1].alternatives is not None
+    cannot = {each.cut_layer: each.infeasible for each in told.plans[-1].alternatives.cuts}
+    assert "operator" in cannot["3"]

@@ -87,6 +87,18 @@ def test_a_cut_that_one_device_has_no_memory_for_is_infeasible_and_says_so() -> 
     assert choice.cut != 3
 
 
+def test_a_cut_that_an_engine_cannot_run_is_infeasible_and_what_it_needs_counts() -> None:
+    best = chosen([Fleet.of([device("a")])]).cut
+    refused = chosen(
+        [Fleet.of([device("a")])], work=replace(WORK, refused_cuts={best: "no such operator"})
+    )
+    assert refused.cut != best
+    assert {each.cut: each.infeasible for each in refused.prices}[best] == "no such operator"
+    too_much = replace(WORK, known_bytes={best: 1e18})
+    roomy = replace(device("a"), free_memory_bytes=1e12)
+    assert chosen([Fleet.of([roomy])], work=too_much).cut != best
+
+
 def test_no_feasible_cut_is_an_error_with_the_numbers() -> None:
     tiny = replace(device("tiny"), free_memory_bytes=1000.0)
     with pytest.raises(InfeasiblePlanError, match=r"cut 1 needs .* MB, tiny has 0\.001 MB free"):

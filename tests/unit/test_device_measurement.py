@@ -10,13 +10,14 @@ from device_agent.compute_probe import (
     MIN_PASSES,
     WARM_UP_PASSES,
     Pass,
+    choose_cuts,
+    divide_among_layers,
     median_pass,
     repeat_passes,
-    rescale,
 )
 from device_agent.facts import battery_fraction, cpu_hz, load_fraction, temperature_c
 from device_agent.published_profile import has_changed
-from device_agent.torch_timing import network_timings
+from device_agent.torch_engine import built_in_engine
 from device_agent.turn_meter import TurnMeter
 from profiles.link_estimate import LinkEstimate
 from runtime.messages import Join
@@ -36,20 +37,44 @@ def test_passes_stop_at_the_budget_but_not_before_a_few_and_never_go_on_for_ever
     assert WARM_UP_PASSES > 0
 
 
-def test_medians_ignore_an_outlier_and_layers_add_up_to_the_whole() -> None:
+def test_medians_ignore_an_outlier() -> None:
     middle, relative_deviation = median_pass([_pass(1, 3), _pass(1, 3), _pass(50, 90)])
     assert middle.forward_s.tolist() == [1, 3]
     assert relative_deviation == 0
-    scaled = rescale(middle, whole_forward_s=2.0, whole_backward_s=16.0)
-    assert scaled.forward_s.tolist() == [0.5, 1.5]
-    assert scaled.backward_s.tolist() == [4.0, 12.0]
+
+
+def test_layers_add_up_to_every_device_side_that_was_timed() -> None:
+    cost = np.array([1.0, 0.0, 1.0, 3.0, 5.0])
+    layer_s = divide_among_layers(np.array([4.0, 6.0, 9.0]), [1, 3, 5], cost)
+    assert np.cumsum(layer_s)[[0, 2, 4]] == pytest.approx([4.0, 6.0, 9.0])
+    assert layer_s == pytest.approx([4.0, 0.0, 2.0, 3 * 3 / 8, 3 * 5 / 8])
+
+
+def test_a_deeper_side_that_was_timed_as_faster_costs_nothing_more() -> None:
+    layer_s = divide_among_layers(np.array([4.0, 3.0]), [1, 3], np.ones(3))
+    assert layer_s.tolist() == [4.0, 0.0, 0.0]
+
+
+def test_layers_above_the_last_timed_side_cost_what_those_below_do() -> None:
+    layer_s = divide_among_layers(np.array([4.0]), [2], np.array([1.0, 1.0, 3.0]))
+    assert layer_s.tolist() == [2.0, 2.0, 6.0]
+
+
+def test_device_sides_are_timed_at_the_first_that_learns_at_even_costs_and_at_the_end() -> None:
+    assert choose_cuts(np.ones(9), first=1) == [1, 3, 6, 9]
+    assert choose_cuts(np.array([0.0, 9.0, 1.0]), first=2) == [2, 3]
+    assert choose_cuts(np.ones(1), first=1) == [1]
 
 
 def test_a_layer_with_most_of_the_work_takes_most_of_the_time() -> None:
     ticks = iter(range(100_000))
-    counted = network_timings("lenet", batch_size=4, budget_s=0.0, clock=lambda: float(next(ticks)))
+    engine = built_in_engine("lenet", batch_size=4)
+    counted = engine.layer_timings(
+        engine.random_batch(), budget_s=0.0, clock=lambda: float(next(ticks))
+    )
     assert counted.layer_names[:3] == ("conv1", "relu1", "pool1")
     assert counted.forward_s.sum() == pytest.approx(1 / 4)  # One tick for the whole batch.
+    assert (counted.backward_s >= 0).all()
     profile = counted.profile(network="lenet", batch_size=4, now_unix_s=1.0)
     assert profile.forward_flop_per_s == pytest.approx(counted.forward_flop * 4)
     assert len(profile.layers) == len(counted.layer_names)

@@ -64,6 +64,16 @@ def test_a_device_without_the_graphs_asks_takes_them_and_joins() -> None:
     assert session.num_stale == 0
 
 
+def test_a_measurement_is_answered_when_it_is_done_and_takes_no_model() -> None:
+    measuring = OFFERED.model_copy(update={"purpose": "measure"})
+    session = _after([*TO_MISSING[:2], CommandArrived(measuring)])
+    assert session.handle(_opened(measuring)) == [SendReply(JOINED)]
+    model = FrameArrived("", Frame(FrameKind.MODEL, step_at(0), ()))
+    assert session.asked_for(FrameKind.MODEL, step_at(0)) is None
+    assert session.handle(model) == []
+    assert session.handle(CommandArrived(OFFERED)) == [OpenPass(OFFERED)]
+
+
 def test_graphs_that_were_not_those_offered_are_asked_for_again() -> None:
     session = _after([*TO_MISSING, GRAPHS])
     assert session.handle(GraphsMissing(OFFERED)) == [SendReply(NEEDED)]

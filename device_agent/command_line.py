@@ -1,0 +1,134 @@
+"""The words and flags of `cpsl-agent`, and the settings that they come to."""
+
+import argparse
+import importlib.util
+from importlib.metadata import version
+from pathlib import Path
+
+from device_agent.executor import ENGINES
+from device_agent.profile_command import ProfileSettings
+from device_agent.settings import AgentSettings, parse_shard
+from runtime.broker_url import TlsFiles
+from runtime.drive import DEFAULT_CHUNK_BYTES
+from runtime.topics import check_name
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parse what an agent is started with."""
+    parser = argparse.ArgumentParser(
+        prog="cpsl-agent",
+        description="Train the device side of a split network on this device's own data, as the "
+        "coordinator asks over MQTT. Runs until stopped; the coordinator may come later.",
+        epilog="`cpsl-agent profile` measures this device once and prints what it found.",
+    )
+    add = parser.add_argument
+    add("--version", action="version", version=f"cpsl {version('cpsl')}")
+    broker_help = "mqtt://[user:password@]host[:port] or mqtts://…"
+    add("--broker", required=True, metavar="URL", help=broker_help)
+    add("--id", required=True, action="append", help="this device's id; again to host another")
+    add("--site", default="default", help="part of every topic; that of the coordinator")
+    _add_data_flags(parser)
+    _add_engine_flags(parser)
+    add("--wait", action="store_true", help="if the broker is not there, wait for it")
+    _add_tls_flags(parser)
+    chunk_help = "tensors travel in chunks of this"
+    add("--chunk-bytes", type=int, default=DEFAULT_CHUNK_BYTES, help=chunk_help)
+    scenario_help = (
+        "emulate slower devices and links: uniform, mixed, one-straggler, fading or a file; "
+        "the number of the shard picks the class"
+    )
+    add("--scenario", metavar="NAME", help=scenario_help)
+    add("--end-with-stdin", action="store_true", help="end when standard input does")
+    add("--log-level", default="info", choices=LOG_LEVELS)
+    return parser
+
+
+def build_profile_parser() -> argparse.ArgumentParser:
+    """Parse what a device is measured with."""
+    parser = argparse.ArgumentParser(
+        prog="cpsl-agent profile",
+        description="Measure this device, and with a broker its link, and print what it found.",
+    )
+    add = parser.add_argument
+    add("--model", default="lenet", help="built-in network to time (lenet)")
+    add("--batch-size", type=int, default=16, help="samples in a mini-batch (16)")
+    _add_engine_flags(parser)
+    add("--broker", metavar="URL", help="measure the link to this broker")
+    add("--id", default="this-device", help="this device's id")
+    add("--site", default="default", help="part of every topic")
+    add("--chunk-bytes", type=int, default=DEFAULT_CHUNK_BYTES, help=argparse.SUPPRESS)
+    add("--json", action="store_true", help="print the profile as it would be published")
+    add("--log-level", default="warning", choices=LOG_LEVELS)
+    _add_tls_flags(parser)
+    return parser
+
+
+def agent_settings(flags: argparse.Namespace) -> AgentSettings:
+    """Turn the flags of an agent into its settings."""
+    return AgentSettings(
+        broker=flags.broker,
+        site=flags.site,
+        devices=tuple(flags.id),
+        data=flags.data,
+        shards=tuple(parse_shard(text) for text in flags.shard),
+        partition=flags.partition,
+        seed=flags.seed,
+        engine=_engine(flags),
+        num_threads=flags.threads,
+        chunk_bytes=flags.chunk_bytes,
+        scenario=flags.scenario,
+        publish_labels=flags.publish_labels,
+        tls=_tls(flags),
+        wait=flags.wait,
+        end_with_stdin=flags.end_with_stdin,
+    )
+
+
+def profile_settings(flags: argparse.Namespace) -> ProfileSettings:
+    """Turn the flags of `profile` into its settings."""
+    return ProfileSettings(
+        device=check_name("device id", flags.id),
+        site=flags.site,
+        model=flags.model,
+        batch_size=flags.batch_size,
+        engine=_engine(flags),
+        num_threads=flags.threads,
+        broker=flags.broker,
+        chunk_bytes=flags.chunk_bytes,
+        tls=_tls(flags),
+    )
+
+
+def _add_data_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    source_help = "digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
+    add("--data", required=True, metavar="SOURCE", help=source_help)
+    shard_help = "take the I-th of N parts of the data (from 0); one for each --id"
+    add("--shard", action="append", default=[], metavar="I/N", help=shard_help)
+    add("--partition", default="iid", help="how parts are made: iid, classes:K, dirichlet:ALPHA")
+    add("--seed", type=int, default=0, help="seed of the partition; that of the job")
+    add("--publish-labels", action="store_true", help="tell how many samples of each class it has")
+
+
+def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--engine", choices=list(ENGINES), help="what computes; torch where it is installed")
+    add("--threads", type=int, default=1, help="threads of the arithmetic (1)")
+
+
+def _add_tls_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cafile", type=Path, help="whom to trust, for mqtts")
+    parser.add_argument("--certfile", type=Path, help="client certificate")
+    parser.add_argument("--keyfile", type=Path, help="its key")
+
+
+def _engine(flags: argparse.Namespace) -> str:
+    has_torch = importlib.util.find_spec("torch") is not None
+    engine: str = flags.engine or ("torch" if has_torch else "onnxruntime")
+    return engine
+
+
+def _tls(flags: argparse.Namespace) -> TlsFiles:
+    return TlsFiles(flags.cafile, flags.certfile, flags.keyfile)

@@ -1,0 +1,116 @@
+"""How fast a device is that has no job yet: a small network of common layers, by its own engine.
+
+An engine that runs graphs is measured with graphs that ship with the package, written by
+`python -m edge_coordinator.export`.
+"""
+
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from time import perf_counter
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from device_agent.compute_probe import COMPUTE_PROBE_S, ComputeTimings
+from device_agent.executor import ENGINES, open_engine
+from device_agent.graph_shelf import GraphShelf
+from runtime.device_graphs import ENGINE, DeviceGraphs, DeviceManifest
+from runtime.errors import SettingsError
+from runtime.messages import Assignment, LayerWork, OptimizerSpec
+from runtime.published import ComputeProfile
+
+NETWORK, BATCH_SIZE = "lenet", 16
+CUTS = (3, 12)
+"""Of the shipped graphs: convolution and pooling alone, and the whole network."""
+
+_LAYERS = TypeAdapter(tuple[LayerWork, ...])
+
+
+def measure_generic(engine: str, *, num_threads: int, slowdown: float) -> ComputeProfile:
+    """Measure a device without a job; `slowdown` is that of an emulated one, else 1."""
+    clock = perf_counter if slowdown == 1 else time.thread_time
+    timings = measure_built_in(
+        engine, NETWORK, batch_size=BATCH_SIZE, num_threads=num_threads, clock=clock
+    )
+    slowed = timings.slowed(slowdown)
+    return slowed.profile(network="", batch_size=BATCH_SIZE, now_unix_s=time.time())
+
+
+def measure_built_in(
+    engine: str, network: str, *, batch_size: int, num_threads: int, clock: Callable[[], float]
+) -> ComputeTimings:
+    """Time a built-in network with plain stochastic gradient descent, on random numbers."""
+    if engine == ENGINE:
+        return _measure_graphs(network, batch_size=batch_size, num_threads=num_threads, clock=clock)
+    if engine not in ENGINES:
+        raise SettingsError(f"no engine named {engine!r}; there are {' and '.join(ENGINES)}")
+    try:
+        from device_agent.torch_engine import built_in_engine  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"the torch engine needs {error.name}; install it with pip install 'cpsl[torch]'"
+        ) from error
+    built = built_in_engine(network, batch_size=batch_size)
+    return built.layer_timings(built.random_batch(), budget_s=COMPUTE_PROBE_S, clock=clock)
+
+
+def _measure_graphs(
+    network: str, *, batch_size: int, num_threads: int, clock: Callable[[], float]
+) -> ComputeTimings:
+    if network != NETWORK:
+        raise SettingsError(
+            f"without torch only {NETWORK} can be timed here, not {network!r}: graphs of other "
+            "networks come from a coordinator"
+        )
+    layers = _LAYERS.validate_json(files("device_agent").joinpath("data/layers.json").read_bytes())
+    timings = None
+    shelf = GraphShelf()
+    engine = open_engine(
+        ENGINE,
+        built_in_assignment(network, batch_size=batch_size),
+        sample_shape=_sample_shape(load_shipped(CUTS[0])),
+        graphs=shelf,
+        num_threads=num_threads,
+    )
+    for cut in CUTS:
+        graphs = load_shipped(cut)
+        shelf.keep(graphs.digest, graphs)
+        shelf.use(graphs.digest)
+        shape = (batch_size, *_sample_shape(graphs))
+        batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        budget_s = COMPUTE_PROBE_S / len(CUTS)
+        timings = engine.time_cut(cut, layers, batch, budget_s=budget_s, clock=clock)
+    assert timings is not None
+    return timings
+
+
+def load_shipped(cut: int) -> DeviceGraphs:
+    """Read the graphs of a device side that ship with the package."""
+    folder = files("device_agent").joinpath(f"data/{NETWORK}-{cut}")
+    manifest = DeviceManifest.decode(folder.joinpath("manifest.json").read_bytes())
+    names = manifest.graph_specs()
+    return DeviceGraphs(
+        manifest, {name: folder.joinpath(f"{name}.onnx").read_bytes() for name in names}
+    )
+
+
+def _sample_shape(graphs: DeviceGraphs) -> tuple[int, ...]:
+    return tuple(size for size in graphs.manifest.samples.shape[1:] if size is not None)
+
+
+def built_in_assignment(network: str, *, batch_size: int) -> Assignment:
+    """A job without a coordinator."""
+    return Assignment(
+        run=0,
+        network=network,
+        options={},
+        loss="cross_entropy",
+        seed=0,
+        batch_size=batch_size,
+        held_out=0.0,
+        max_evaluation_samples=1,
+        num_classes=None,
+        optimizer=OptimizerSpec(),
+        carry_state=False,
+    )

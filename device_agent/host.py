@@ -1,0 +1,177 @@
+"""One process that serves one device, or hosts several, until it is told to end."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version
+
+from device_agent.agent import Agent
+from device_agent.emulated_bus import EmulatedBus
+from device_agent.emulated_engine import EmulatedEngine
+from device_agent.executor import Engine, open_engine
+from device_agent.facts import measure_profile
+from device_agent.generic import measure_generic
+from device_agent.graph_shelf import GraphShelf
+from device_agent.settings import AgentSettings, count_labels, device_classes
+from device_agent.workload import Workload
+from profiles.emulation import DeviceClass
+from runtime.bus import Bus, Will
+from runtime.datasets.samples import Samples
+from runtime.errors import BusError
+from runtime.messages import Assignment
+from runtime.mqtt import MqttBus
+from runtime.ownership import new_session
+from runtime.published import DeviceStatus
+from runtime.topics import Topics
+
+_GOODBYE_S = 2.0
+
+log = logging.getLogger("cpsl-agent")
+
+
+async def serve_devices(settings: AgentSettings, samples: Sequence[Samples]) -> None:
+    """Serve every device of this process until told to end by a signal or by standard input."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows has no signals on its loop.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+    if settings.end_with_stdin:
+        loop.add_reader(sys.stdin, _on_stdin, ended)
+    with contextlib.ExitStack() as stack:
+        pools = _compute_threads(settings, stack)
+        hosted = [
+            HostedDevice(settings, device, own, pool, device_class)
+            for device, own, pool, device_class in zip(
+                settings.devices, samples, pools, device_classes(settings), strict=True
+            )
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            serving = [
+                tasks.create_task(each.serve(), name=f"device {each.device}") for each in hosted
+            ]
+            await ended.wait()
+            for task in serving:
+                task.cancel()
+
+
+class HostedDevice:
+    """One device of this process: its connection, its data and its engine."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        device: str,
+        samples: Samples,
+        compute: ThreadPoolExecutor,
+        device_class: DeviceClass | None,
+    ) -> None:
+        """`device_class` is what it emulates; None for what this machine is."""
+        self.device = device
+        self._settings = settings
+        self._samples = samples
+        self._compute = compute
+        self._class = device_class
+        self._graphs = GraphShelf()
+        self._status = DeviceStatus(
+            state="online",
+            session=new_session(),
+            since_unix_s=time.time(),
+            engine=settings.engine,
+            version=version("cpsl"),
+        )
+
+    async def serve(self) -> None:
+        """Connect, and serve until cancelled."""
+        topics = Topics(self._settings.site)
+        offline = self._status.model_copy(update={"state": "offline"})
+        connection = await MqttBus.connect(
+            self._settings.broker,
+            client_id=f"{self.device}-{self._status.session}",
+            will=Will(topics.status(self.device), offline.encode()),
+            wait=self._settings.wait,
+            on_waiting=lambda why: log.warning("%s waits for the broker: %s", self.device, why),
+            tls=self._settings.tls,
+        )
+        async with EmulatedBus(connection, self._class) if self._class else connection as bus:
+            agent = self._agent(bus, topics)
+            try:
+                await agent.serve()
+            except asyncio.CancelledError:  # Told to end; without this the will would not speak.
+                with contextlib.suppress(BusError, TimeoutError):
+                    async with asyncio.timeout(_GOODBYE_S):
+                        await agent.leave()
+                raise
+
+    def _agent(self, bus: Bus, topics: Topics) -> Agent:
+        settings, samples = self._settings, self._samples
+        return Agent(
+            device=self.device,
+            bus=bus,
+            topics=topics,
+            status=self._status,
+            profile=partial(
+                measure_profile,
+                self.device,
+                engine=settings.engine,
+                num_samples=len(samples),
+                sample_shape=samples.sample_shape,
+                label_counts=count_labels(samples) if settings.publish_labels else None,
+            ),
+            workload=Workload(self.device, samples, self._build_engine),
+            compute=self._compute,
+            chunk_bytes=settings.chunk_bytes,
+            generic_compute=partial(
+                measure_generic,
+                settings.engine,
+                num_threads=settings.num_threads,
+                slowdown=self._class.slowdown if self._class else 1.0,
+            ),
+        )
+
+    def _build_engine(self, assignment: Assignment, sample_shape: tuple[int, ...]) -> Engine:
+        engine = open_engine(
+            self._settings.engine,
+            assignment,
+            sample_shape=sample_shape,
+            graphs=self._graphs,
+            num_threads=self._settings.num_threads,
+        )
+        return EmulatedEngine(engine, self._class) if self._class else engine
+
+
+def _compute_threads(
+    settings: AgentSettings, stack: contextlib.ExitStack
+) -> list[ThreadPoolExecutor]:
+    """One thread for all devices of this process; an emulated one sleeps in a thread of its own."""
+    num_devices = len(settings.devices)
+    num_threads = num_devices if settings.scenario else 1
+    pools = [
+        stack.enter_context(ThreadPoolExecutor(1, "compute", _start_compute, (settings,)))
+        for _ in range(num_threads)
+    ]
+    for pool in pools:
+        pool.submit(int)  # The engine is imported while the coordinator is waited for.
+    return pools if settings.scenario else pools * num_devices
+
+
+def _start_compute(settings: AgentSettings) -> None:
+    if settings.engine == "torch":
+        import torch  # noqa: PLC0415
+
+        from runtime.models.side import warm_up  # noqa: PLC0415
+
+        torch.set_num_threads(settings.num_threads)
+        warm_up()
+
+
+def _on_stdin(ended: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        ended.set()
