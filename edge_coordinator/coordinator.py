@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -17,18 +18,17 @@ from edge_coordinator.planner import PlannedRound
 from edge_coordinator.planning.attendance import Attendance
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.progress import (
-    Evaluating,
     Observer,
     Progress,
     RoundDone,
     RoundPlanned,
     Waiting,
 )
-from edge_coordinator.reports import measured_message, plan_report
+from edge_coordinator.reports import plan_report, round_report
 from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.round_training import RoundTraining, Trained
 from edge_coordinator.run_memory import RunMemory
-from edge_coordinator.training.edge_model import EdgeModel, Evaluation
+from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.turns import Turns
 from runtime.errors import SettingsError
 from runtime.published import RoundReport
@@ -73,7 +73,7 @@ class Coordinator:
         self._exports = exports
         self._turns = Turns(job, conversation, exports)
         self._training = RoundTraining(job, model, self._turns, self._tell)
-        self._evaluator = Evaluator(job, model, conversation, self._turns)
+        self._evaluator = Evaluator(job, model, conversation, self._turns, self._tell)
         self._attendance = Attendance(memory.num_tries, memory.attendance)
         self.admission = Admission(job, conversation, lambda what: self._tell(Waiting(what)))
         conversation.answer_times.usual.update(memory.answer_times)
@@ -124,7 +124,9 @@ class Coordinator:
             return None
         round_s = time.monotonic() - start_s
         up, down = self._conversation.up_bytes - up, self._conversation.down_bytes - down
-        evaluation, where = await self._evaluate(round_, planned.plan, worker)
+        evaluation, where = await self._evaluator.evaluate(
+            round_, worker, cut=planned.plan.cut, resting=planned.resting
+        )
         report = await self._report(round_, planned, trained, round_s=round_s)
         return report.model_copy(
             update={
@@ -146,23 +148,7 @@ class Coordinator:
         turns = await self._planning.measured(round_, planned, trained.times)
         if not trained.lost:
             self._planning.learn(turns, round_s=round_s)
-        return RoundReport(
-            run=self._conversation.run,
-            round=round_,
-            cut_layer=self._job.cut_name(plan.cut),
-            num_clusters=len(plan.clusters),
-            num_devices=sum(len(cluster.devices) for cluster in plan.clusters),
-            learning_rate=self._job.server_rate(round_),
-            train_loss=sum(trained.losses) / len(trained.losses),
-            round_s=round_s,
-            elapsed_s=0.0,
-            up_bytes=0,
-            down_bytes=0,
-            lost=trained.lost,
-            predicted_round_s=plan.predicted_s,
-            relative_error=plan.predicted_s / round_s - 1 if plan.predicted_s else None,
-            measured=measured_message(turns),
-        )
+        return round_report(self._job, round_, plan, trained, turns, round_s=round_s)
 
     def _note_late(self, plan: Plan, trained: Trained) -> None:
         present = [device for cluster in plan.clusters for device in cluster.devices]
@@ -198,15 +184,7 @@ class Coordinator:
             report = plan_report(self._job, round_, planned, barred=barred)
             self._tell(RoundPlanned(report, self._job.num_rounds))
             if planned.plan.clusters:
-                return planned
+                return replace(planned, resting=tuple(resting))
             reasons = "; ".join(f"{device} {why}" for device, why in report.left_out.items())
             self._tell(Waiting(f"{planned.plan.reason}: {reasons}"))
             await self._conversation.learnt.wait()
-
-    async def _evaluate(
-        self, round_: int, plan: Plan, worker: EdgeWorker
-    ) -> tuple[Evaluation | None, str | None]:
-        if not self._job.evaluates_in(round_):
-            return None, None
-        self._tell(Evaluating(round_))
-        return await self._evaluator.evaluate(round_, worker, cut=plan.cut)

@@ -32,6 +32,8 @@ class PlannedRound:
     variation of measurements has moved a device."""
     up_share_bps: Mapping[str, float]
     """Device id to the rate that it may upload at; whoever is not in it may use its whole link."""
+    resting: tuple[str, ...] = ()
+    """Devices that are there and were not considered, for they were late again and again."""
 
     @classmethod
     def by_hand(cls, plan: Plan) -> "PlannedRound":

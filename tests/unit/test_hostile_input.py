@@ -220,6 +220,18 @@ async def test_a_device_is_not_moved_by_mutants_and_its_turn_ends_in_the_same_bi
     assert 0 < len(complaints) <= len({original.topic for original in _to_the_device()})
 
 
+async def test_a_flood_of_challenges_starts_one_task_and_garbage_is_counted_by_kind() -> None:
+    async with _agent() as (agent, _):
+        command = TOPICS.down("d0", "command")
+        before = len(asyncio.all_tasks())
+        for _ in range(1000):
+            agent._receive(_delivery(sent(command, Challenge(session="another"))[0]))
+            agent._receive(_delivery(Original(command, b"garbage")))
+            agent._receive(_delivery(Original(TOPICS.down("d0", "gradient"), b"garbage")))
+        assert len(asyncio.all_tasks()) <= before + 1
+        assert agent._complaints.counts == {"command": 1000, "gradient": 1000}
+
+
 def _bits(frames: Sequence[Frame]) -> list[tuple[object, ...]]:
     return [(frame.kind, frame.step, *_raw(frame.tensors)) for frame in frames]
 
