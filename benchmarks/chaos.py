@@ -1,6 +1,7 @@
 """Real jobs with faults from a seeded schedule: `python -m benchmarks.chaos [PART...]`.
 
-Parts: `kills` (kill -9 of the run, then --resume), `phases` (the broker dies in each phase of a
+Parts: `kills` (kill -9 of `cpsl local`, then --resume), `coordinator` (the same of
+`cpsl coordinator`, whose agents live on), `phases` (the broker dies in each phase of a
 round), `devices` (kill -9, SIGSTOP and a cut connection of three of five devices), `slow` (one
 device ten times slower than its profile said), `small` (a broker with small queues and packets).
 Without any: all of them. `--quick` takes three kills and two phases alone, for every day.
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import broker_deaths, coordinator_kills, device_faults, slow_device, small_broker
 
-PARTS = ("kills", "phases", "devices", "slow", "small")
+PARTS = ("kills", "coordinator", "phases", "devices", "slow", "small")
 
 
 def main() -> int:
@@ -38,13 +39,19 @@ def main() -> int:
 
 async def _run(part: str, arguments: argparse.Namespace) -> bool:
     print(f"\n{part}", flush=True)
+    num_kills = arguments.kills or (3 if arguments.quick else 20)
+    seed = arguments.seed
     with tempfile.TemporaryDirectory(prefix="cpsl-chaos-") as name:
         folder = Path(name)
         match part:
             case "kills":
-                num_kills = arguments.kills or (3 if arguments.quick else 20)
-                seed = arguments.seed
-                return await coordinator_kills.compare(folder, num_kills=num_kills, seed=seed)
+                return await coordinator_kills.compare(
+                    folder, coordinator_kills.LOCAL, num_kills=num_kills, seed=seed
+                )
+            case "coordinator":
+                return await coordinator_kills.compare_coordinator(
+                    folder, num_kills=num_kills, seed=seed
+                )
             case "phases":
                 phases = ("upload", "backward") if arguments.quick else broker_deaths.PHASES
                 return all((await broker_deaths.compare(folder, phases)).values())
