@@ -25,7 +25,7 @@ from benchmarks.step_timing import (
 from device_agent.executor import Engine, open_engine
 from device_agent.workload import Workload
 from edge_coordinator.cluster import Member, RemoteCluster
-from edge_coordinator.conversation import Conversation
+from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.job import Job, prepare_job
 from edge_coordinator.job_file import load_job
@@ -176,6 +176,7 @@ class Session:
             joins=dict.fromkeys(self._devices, join),
             smashed_shape=self.job.smashed_shape(join.cut),
             num_classes=None,
+            quorum=1.0,
         )
         before, start_s = side.core_times(), perf_counter()
         await cluster.join()
@@ -275,7 +276,7 @@ async def bus_side(job: Job, *, url: str, agents: Sequence[AgentProcess]) -> Asy
             bus,
             topics,
             run=run,
-            patience_s=settings.devices.patience_s,
+            tolerance=Tolerance.of(settings.devices),
             chunk_bytes=settings.broker.chunk_bytes,
             on_other=lambda _: None,
             on_connected=lambda: None,

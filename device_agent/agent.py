@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor as ThreadPool
 from functools import partial
 from itertools import groupby
 from time import perf_counter
 
+from device_agent.complaints import Complaints
+from device_agent.errands import Errands
 from device_agent.link_probe import LinkProbe
 from device_agent.memory import memory_sentence
 from device_agent.published_profile import PublishedProfile
@@ -85,7 +87,7 @@ class Agent:
         self._opening = asyncio.Lock()
         self._sending: Frame | None = None
         self._turn = TurnMeter()
-        self._complaints: set[str] = set()
+        self._complaints = Complaints(device)
 
     async def serve(self) -> None:
         """Claim the id, then answer the coordinator; the first failure stops all."""
@@ -95,7 +97,7 @@ class Agent:
         await self._announce()
         log.info("%s is waiting for a coordinator on site %s", self._device, self._topics.site)
         async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
+            self._errands = Errands(tasks, f"act {self._device}")
             tasks.create_task(self._pump(events), name=f"receive {self._device}")
             tasks.create_task(self._keep_profile(), name=f"profile {self._device}")
             while True:
@@ -127,7 +129,7 @@ class Agent:
                 self._receive(event)
             case Connected():
                 log.info("%s is connected again", self._device)
-                self._start(self._announce())
+                self._errands.start_again("announce", self._announce)
             case Disconnected(reason):
                 log.warning("%s lost the broker (%s); trying again", self._device, reason)
             case _:
@@ -145,23 +147,22 @@ class Agent:
             elif (kind := self._kind_of(delivery.topic)) is not None:
                 self._frame(delivery.payload, kind)
         except ProtocolError as error:
-            if delivery.topic not in self._complaints:
-                log.warning("%s drops a message on %s: %s", self._device, delivery.topic, error)
-            self._complaints.add(delivery.topic)
+            self._complaints.note(delivery.topic, error)
 
     def _command(self, payload: memoryview) -> None:
         message = decode_command(payload)
         if isinstance(message, Challenge):
             if message.session != self._status.session:
-                self._start(self._publish_status("online"))
+                self._assert_presence()
             return
         if isinstance(message, MeasureLink):
-            self._start(self._measure_link(message))
+            self._errands.start_once("link", partial(self._measure_link, message))
             return
         was_assigned = self._session.phase is not Phase.UNASSIGNED
         self._act(self._session.handle(CommandArrived(message)))
         if was_assigned and self._session.phase is Phase.UNASSIGNED:
-            log.info("%s is done with the run; %s", self._device, memory_sentence())
+            dropped = self._complaints.sentence()
+            log.info("%s is done with the run; %s%s", self._device, memory_sentence(), dropped)
 
     def _compare(self, delivery: Delivery) -> None:
         seen = DeviceStatus.decode(delivery.payload)
@@ -169,7 +170,10 @@ class Agent:
             case Verdict.YIELD:
                 raise self._claim.taken_by(seen)
             case Verdict.REASSERT:
-                self._start(self._publish_status("online"))
+                self._assert_presence()
+
+    def _assert_presence(self) -> None:
+        self._errands.start_again("status", partial(self._publish_status, "online"))
 
     def _frame(self, payload: memoryview, kind: FrameKind) -> None:
         num_stale = self._frames.num_stale
@@ -195,7 +199,7 @@ class Agent:
         for is_work, group in groupby(commands, key=lambda command: isinstance(command, Work)):
             if is_work:
                 work = [command for command in group if isinstance(command, Work)]
-                self._start(self._work(partial(self._workload.run, work)))
+                self._errands.start(self._work(partial(self._workload.run, work)))
                 continue
             for command in group:
                 self._act_on_one(command)
@@ -204,20 +208,22 @@ class Agent:
         match command:
             case Prepare(assignment):
                 log.info("%s takes part in run %016x", self._device, assignment.run)
-                self._start(self._work(partial(self._workload.prepare, assignment), assignment.run))
+                self._errands.start(
+                    self._work(partial(self._workload.prepare, assignment), assignment.run)
+                )
             case OpenPass(join):
-                self._start(self._open(join))
+                self._errands.start(self._open(join))
             case TakeGraphs(join, tensors):
                 log.info("%s got the graphs of its side of the network", self._device)
                 take = partial(self._workload.take_graphs, join, tensors)
-                self._start(self._work(take, join.run))
+                self._errands.start(self._work(take, join.run))
             case SendReply(message):
-                self._start(self._reply(message))
+                self._errands.start_once(message, partial(self._reply, message))
             case SendFrame(frame):
                 # A slow upload is asked for again before it is through: once is enough.
                 if frame is not self._sending:
                     self._sending = frame
-                    self._start(self._send(frame))
+                    self._errands.start(self._send(frame))
 
     async def _open(self, join: Join) -> None:
         async with self._opening:
@@ -320,6 +326,3 @@ class Agent:
         self._profile.link = self._profile.link.after_small_message(
             acknowledged_after_s=perf_counter() - start_s
         )
-
-    def _start(self, coroutine: Coroutine[None, None, None]) -> None:
-        self._tasks.create_task(coroutine, name=f"act {self._device}")

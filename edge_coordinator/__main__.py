@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_code: int = _COMMANDS[flags.command](flags, console)
     except KeyboardInterrupt:
         return 130
+    except asyncio.CancelledError:
+        return 143  # Terminated, as a shell says it.
     except (EdgeError, BaseExceptionGroup) as error:
         cause = root_cause(error)
         if not isinstance(cause, EdgeError):
@@ -189,13 +191,7 @@ def _directory(
 
     if flags.resume is None:
         return RunDirectory.make(job.settings, now=datetime.now().astimezone(), clock=clock)
-    directory = RunDirectory.resume(flags.resume, model, clock=clock)
-    if directory.reached.round >= job.num_rounds:
-        raise SettingsError(
-            f"{flags.resume} has done its {directory.reached.round} rounds; "
-            "to train on, give a larger --rounds"
-        )
-    return directory
+    return RunDirectory.resume(flags.resume, model, clock=clock)
 
 
 def _model(flags: argparse.Namespace, console: Console) -> int:

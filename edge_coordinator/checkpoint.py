@@ -26,6 +26,8 @@ class Reached:
 
     round: int
     elapsed_s: float
+    memory: str = ""
+    """What had been learned of the devices, as `run_memory` writes it."""
 
 
 START = Reached(0, 0.0)
@@ -37,29 +39,42 @@ def save_checkpoint(directory: Path, model: EdgeModel, reached: Reached) -> None
         "version": _VERSION,
         "round": str(reached.round),
         "elapsed_s": repr(reached.elapsed_s),
+        "memory": reached.memory,
     }
     content = save(model.snapshot(), metadata)
-    draft = directory / f"{_NAME}.new"
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(directory / _NAME)
-        _sync_folder(directory)
+        replace_file(directory / _NAME, content)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise SettingsError(
             f"cannot write a checkpoint to {directory}: {error.strerror}; the one before is whole, "
             f"go on from it with --resume {directory}"
         ) from error
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole: whoever dies meanwhile leaves what was there before."""
+    draft = path.with_name(f"{path.name}.new")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync_folder(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
 def load_checkpoint(directory: Path, model: EdgeModel) -> Reached:
-    """Put a run's checkpoint into the model; where the run ended."""
+    """Put a run's checkpoint into the model; where the run ended.
+
+    A run that ended before its first round was done goes on from the beginning.
+    """
     path = directory / _NAME
     if not path.exists():
-        raise SettingsError(f"{directory} holds no {_NAME}; no round of that run was finished")
+        return START
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -69,7 +84,7 @@ def load_checkpoint(directory: Path, model: EdgeModel) -> Reached:
     if metadata.get("version") != _VERSION:
         raise SettingsError(f"{path} is of version {metadata.get('version')}, not {_VERSION}")
     _restore(model, tensors, path)
-    return Reached(int(metadata["round"]), float(metadata["elapsed_s"]))
+    return Reached(int(metadata["round"]), float(metadata["elapsed_s"]), metadata.get("memory", ""))
 
 
 def _restore(model: EdgeModel, tensors: dict[str, torch.Tensor], path: Path) -> None:

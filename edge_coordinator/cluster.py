@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import ceil
 
-from edge_coordinator.conversation import Conversation, DeviceGoneError, Exchange
+from edge_coordinator.conversation import Conversation
+from edge_coordinator.exchange import Exchange
+from edge_coordinator.inquiry import DeviceGoneError, LateError
+from edge_coordinator.planning.deadline import Answer, Question
 from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
 from runtime.messages import Join, Ready
 from runtime.protocol.events import Gathered
@@ -12,6 +16,12 @@ from runtime.protocol.gathering import Gathering
 from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
 
 _LOSS = TensorSpec("<f4", ())
+_FIRST_ANSWER = {
+    "train": Answer.FIRST,
+    "train_locally": Answer.WHOLE,
+    "evaluate": Answer.EVALUATION,
+}
+"""What is answered to the device-side model, by the purpose of the turn."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +31,21 @@ class Member:
     device: str
     ready: Ready
     batch_size: int
+    predicted_s: Mapping[Answer, float] = field(default_factory=dict)
+    """What the plan says of its answers, if it says anything."""
+
+
+@dataclass(frozen=True)
+class Late:
+    """Which answer of a device was waited for in vain, and for how long."""
+
+    answer: Answer
+    waited_s: float
+
+
+def least_of(num_devices: int, quorum: float) -> int:
+    """How many of so many devices a quorum is; at least one."""
+    return max(1, ceil(quorum * num_devices))
 
 
 class RemoteCluster:
@@ -34,8 +59,12 @@ class RemoteCluster:
         joins: Mapping[str, Join],
         smashed_shape: tuple[int, ...],
         num_classes: int | None,
+        quorum: float,
     ) -> None:
-        """`joins` is what each member is asked to take part in; all of one turn."""
+        """`joins` is what each member is asked to take part in; all of one turn.
+
+        `quorum` is the fraction of the members without which the turn is lost.
+        """
         self._conversation = conversation
         self._members = {member.device: member for member in members}
         self._joins = joins
@@ -44,8 +73,12 @@ class RemoteCluster:
         self._purpose = next(iter(joins.values())).purpose
         self._local_epochs = next(iter(joins.values())).local_epochs
         self._exchange: Exchange | None = None
+        self._question: Question | None = None
         self._device_side: tuple[TensorSpec, ...] = ()
         self._epoch = 0
+        self._size, self._least = len(members), least_of(len(members), quorum)
+        self.late: dict[str, Late] = {}
+        """Device id to what was waited for in vain; they are lost as well."""
         self.lost: dict[str, str] = {}
         """Device id to why it fell out of this turn."""
         self.answered_at_s: Mapping[str, float] = {}
@@ -69,7 +102,7 @@ class RemoteCluster:
         self._device_side = specs_of(device_side)
         frame = Frame(FrameKind.MODEL, self._step(0), tuple(device_side))
         kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
-        self._expect(kind, dict.fromkeys(self._members, frame))
+        self._expect(kind, _FIRST_ANSWER[self._purpose], dict.fromkeys(self._members, frame))
         await self._conversation.publish_model(frame.step.cluster, frame)
 
     async def forward(self) -> Mapping[str, Smashed]:
@@ -88,7 +121,10 @@ class RemoteCluster:
         }
         is_last = self._epoch + 1 == self._local_epochs
         self._epoch += not is_last
-        self._expect(FrameKind.WEIGHTS if is_last else FrameKind.SMASHED, frames)
+        if is_last:
+            self._expect(FrameKind.WEIGHTS, Answer.LAST, frames)
+        else:
+            self._expect(FrameKind.SMASHED, Answer.NEXT, frames)
         async with asyncio.TaskGroup() as tasks:
             for device, frame in frames.items():
                 send = self._conversation.send(device, frame)
@@ -107,11 +143,14 @@ class RemoteCluster:
     async def _join_one(self, device: str) -> str:
         try:
             await self._conversation.join(device, self._joins[device])
+        except LateError as error:
+            self.late[device] = Late(Answer.JOINED, error.waited_s)
+            return str(error)
         except DeviceGoneError as error:
             return str(error)
         return ""
 
-    def _expect(self, kind: FrameKind, requests: Mapping[str, Frame]) -> None:
+    def _expect(self, kind: FrameKind, answer: Answer, requests: Mapping[str, Frame]) -> None:
         """Gather answers to these requests from now on."""
 
         async def ask_again(device: str) -> None:
@@ -120,7 +159,14 @@ class RemoteCluster:
         last = kind is FrameKind.WEIGHTS
         step = self._step(self._local_epochs - 1 if last else self._epoch)
         expected = {device: self._specs(kind, member) for device, member in self._members.items()}
-        self._exchange = self._conversation.exchange(Gathering(kind, step, expected), ask_again)
+        predicted_s = {
+            device: member.predicted_s[answer]
+            for device, member in self._members.items()
+            if answer in member.predicted_s
+        }
+        self._question = Question(answer, predicted_s)
+        gathering = Gathering(kind, step, expected)
+        self._exchange = self._conversation.exchange(gathering, ask_again, self._question)
 
     def _specs(self, kind: FrameKind, member: Member) -> tuple[TensorSpec, ...]:
         if kind is FrameKind.SMASHED:
@@ -133,13 +179,15 @@ class RemoteCluster:
 
     async def _gathered(self) -> Gathered:
         assert self._exchange is not None
-        if not self._members:
-            raise ClusterLostError(self._why_nobody())
+        assert self._question is not None
+        self._require_quorum()
         gathered = await self._exchange.gathered()
+        self._conversation.learn(self._exchange, self._question)
         self.answered_at_s = self._exchange.answered_at_s
+        for device, waited_s in self._exchange.late.items():
+            self.late[device] = Late(self._question.answer, waited_s)
         self._drop(gathered.lost)
-        if not gathered.answers:
-            raise ClusterLostError(self._why_nobody())
+        self._require_quorum()
         return gathered
 
     def _drop(self, lost: Mapping[str, str]) -> None:
@@ -147,9 +195,15 @@ class RemoteCluster:
             self.lost[device] = reason
             self._members.pop(device, None)
 
-    def _why_nobody(self) -> str:
+    def _require_quorum(self) -> None:
+        """ClusterLostError if too few are left for the turn to count."""
+        if len(self._members) >= self._least:
+            return
         reasons = "; ".join(f"{device} {reason}" for device, reason in self.lost.items())
-        return f"nobody is left in the cluster: {reasons}"
+        raise ClusterLostError(
+            f"{len(self._members)} of {self._size} devices of the cluster are left, at least "
+            f"{self._least} are needed: {reasons}"
+        )
 
     def _step(self, epoch: int) -> StepId:
         join = next(iter(self._joins.values()))

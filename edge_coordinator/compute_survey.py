@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_coordinator.conversation import Conversation, DeviceGoneError
+from edge_coordinator.conversation import Conversation
 from edge_coordinator.device_states import MAX_NAME_LETTERS
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.graph_exports import GraphExports
+from edge_coordinator.inquiry import DeviceGoneError
 from profiles.cuts import CutTable
 from runtime.errors import SettingsError
 from runtime.messages import MAX_LAYERS, Join, LayerWork
@@ -72,7 +73,7 @@ class ComputeSurvey:
     async def _measure_one(self, device: str, join: Join) -> None:
         graphs = self._exports.offer(device, join.cut)
         try:
-            await self._conversation.join(device, join.model_copy(update={"graphs": graphs}))
+            await self._conversation.measure(device, join.model_copy(update={"graphs": graphs}))
         except DeviceGoneError as error:
             log.warning("%s did not measure its compute: %s", device, error)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_coordinator.experience import Experience
+from edge_coordinator.figure import Figure
 from edge_coordinator.registry import DeviceRecord
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
@@ -21,14 +22,6 @@ MAX_NAME_LETTERS = 64
 ASSUMED_FLOP_PER_S = 1e9
 ASSUMED_BPS = 10e6
 ASSUMED_ROUND_TRIP_S = 0.01
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure and how far repetitions differ."""
-
-    value: float
-    deviation: float
 
 
 @dataclass(frozen=True)
@@ -117,6 +110,9 @@ def _known(
     if link is None:
         rate = assumptions.link.up_bps / 1e6
         assumed.append(f"its link carries {rate:.3g} Mbit/s up: no measurement")
+    if device in experience.slower:
+        factor = experience.slower[device]
+        assumed.append(f"takes {factor:.3g} times as long as predicted, or longer: it was late")
     state = DeviceState(
         device=device,
         num_samples=record.ready.num_samples if record.ready else 0,

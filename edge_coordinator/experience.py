@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_coordinator.planning.measured import turn_seconds
 from edge_coordinator.planning.plan import ClusterPlan
+from edge_coordinator.run_memory import ExperienceMemory
 from profiles.phases import COMPUTE_PHASES, Corrections, Phase
 from profiles.units import Floats
 
@@ -46,6 +47,11 @@ class Recent:
         self._values.append(value)
 
     @property
+    def values(self) -> list[Floats]:
+        """All that is remembered, the oldest first."""
+        return list(self._values)
+
+    @property
     def usual(self) -> Floats:
         """The median, [...]; of two the smaller; zero if there are none."""
         if not self._values:
@@ -65,6 +71,8 @@ class Experience:
         self._round_s = Recent()
         self.num_rounds = 0
         """Rounds that were learned from."""
+        self.slower: dict[str, float] = {}
+        """By device that was late: how many times as long as predicted it takes, at the least."""
 
     @property
     def cluster_s(self) -> float:
@@ -104,6 +112,49 @@ class Experience:
             self._cluster_s.add(np.array(turn.turn_s - modelled_s))
         self._round_s.add(np.array(round_s - sum(turn.turn_s for turn in turns)))
 
+    def learn_late(self, device: str, plan: ClusterPlan, *, answer_s: float, late_s: float) -> None:
+        """Take in that an answer that was predicted at `answer_s` had not come after `late_s`.
+
+        Nobody knows why, so the device counts as slower in all that it does. What it was measured
+        at before was another device.
+        """
+        factor = late_s / answer_s if answer_s > 0 else 1.0
+        if factor <= 1:
+            return
+        predicted_s, before = predicted_phases(plan)[device], self.of(device)
+        computes = np.isin(np.arange(len(Phase)), COMPUTE_PHASES)
+        scale = np.where(computes, factor * before.scale, before.scale)
+        scale[Phase.SERVER] = before.scale[Phase.SERVER]
+        added_s = before.added_s + np.where(computes, 0.0, (factor - 1) * predicted_s)
+        self._corrections[device] = Recent()
+        self._corrections[device].add(np.array([scale, added_s]))
+        self.slower[device] = factor
+
+    def remember(self) -> ExperienceMemory:
+        """Give what a checkpoint keeps."""
+        corrections = {
+            device: [value.tolist() for value in recent.values]
+            for device, recent in self._corrections.items()
+        }
+        return ExperienceMemory(
+            corrections=corrections,
+            cluster_s=[float(value) for value in self._cluster_s.values],
+            round_s=[float(value) for value in self._round_s.values],
+            num_rounds=self.num_rounds,
+            slower=self.slower,
+        )
+
+    def recall(self, memory: ExperienceMemory) -> None:
+        """Take over what a checkpoint kept."""
+        for device, values in memory.corrections.items():
+            for value in values:
+                self._corrections[device].add(np.array(value))
+        for value_s in memory.cluster_s:
+            self._cluster_s.add(np.array(value_s))
+        for value_s in memory.round_s:
+            self._round_s.add(np.array(value_s))
+        self.num_rounds, self.slower = memory.num_rounds, dict(memory.slower)
+
     def _learn_device(self, device: str, predicted_s: Floats, measured_s: Floats) -> Floats:
         """Correct one device; what would have been predicted now, [phase]."""
         before = self.of(device)
@@ -111,6 +162,7 @@ class Experience:
             predicted_s=predicted_s, measured_s=np.maximum(measured_s, LEAST_S), weight=1.0
         )
         self._corrections[device].add(np.array([implied.scale, implied.added_s]))
+        self.slower.pop(device, None)
         after = self.of(device)
         computes = np.isin(np.arange(len(Phase)), COMPUTE_PHASES)
         factor = np.where(computes, after.scale / before.scale, 1.0)

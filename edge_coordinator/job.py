@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_coordinator.curve import Point
 from edge_coordinator.planning.by_hand import clusters_of_size, plan_by_hand
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.settings import JobSettings
@@ -89,7 +90,7 @@ class Job:
         """Whether a round ends with an evaluation."""
         return round_ % self.settings.evaluation.every == 0 or round_ == self.num_rounds
 
-    def is_over(self, report: RoundReport) -> bool:
+    def is_over(self, report: RoundReport | Point) -> bool:
         """Whether a round was the last: all done, or the target reached."""
         target = self.settings.evaluation.target_accuracy
         reached = target is not None and (report.test_accuracy or 0.0) >= target

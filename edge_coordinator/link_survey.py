@@ -4,7 +4,8 @@ import logging
 import secrets
 from math import prod
 
-from edge_coordinator.conversation import Conversation, DeviceGoneError
+from edge_coordinator.conversation import Conversation
+from edge_coordinator.inquiry import DeviceGoneError
 from edge_coordinator.job import Job
 from edge_coordinator.link_echo import probe_budget_bytes
 from runtime.messages import MeasureLink

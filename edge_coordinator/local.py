@@ -74,7 +74,10 @@ async def run_local(
             ) as agents,
             asyncio.TaskGroup() as tasks,
         ):
-            watching = tasks.create_task(watch(agents), name="watch agents")
+            watching = [
+                tasks.create_task(watch(agents), name="watch agents"),
+                tasks.create_task(broker.watch(), name="watch broker"),
+            ]
             await serve_job(
                 job,
                 model,
@@ -83,4 +86,5 @@ async def run_local(
                 progress=directory,
                 on_waiting=None,
             )
-            watching.cancel()
+            for task in watching:
+                task.cancel()

@@ -1,27 +1,34 @@
 """The agents of a local run: real processes, each hosting some of the devices."""
 
 import asyncio
+import logging
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edge_coordinator.settings import JobSettings
 from runtime.errors import EdgeError
 
 _STOP_TIMEOUT_S = 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_STABLE_S = 60.0
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class AgentProcess:
-    """One agent process: which devices it hosts, where it logs."""
+    """One agent process: which devices it hosts, where it logs, and how to start it again."""
 
     devices: tuple[str, ...]
     log: Path
     process: Process
+    start_again: Callable[[], Awaitable[Process]]
 
 
 def device_names(count: int) -> list[str]:
@@ -61,33 +68,51 @@ async def local_agents(
     agents: list[AgentProcess] = []
     try:
         for number, group in enumerate(host_groups(settings)):
-            log = log_dir / f"agent-{number}.log"
-            process = await _start(
-                settings,
-                names,
-                group,
-                url=url,
-                base_dir=base_dir,
-                log=log,
+            log_file = log_dir / f"agent-{number}.log"
+            start = partial(
+                _start, settings, names, group, url=url, base_dir=base_dir, log_file=log_file
             )
-            agents.append(AgentProcess(tuple(names[i] for i in group.devices), log, process))
+            devices = tuple(names[i] for i in group.devices)
+            log_file.unlink(missing_ok=True)
+            agents.append(AgentProcess(devices, log_file, await start(), start))
         yield agents
     finally:
         await asyncio.gather(*(_end(agent.process) for agent in agents))
 
 
 async def watch(agents: Sequence[AgentProcess]) -> None:
-    """Raise EdgeError when an agent ends by itself; its own words say why."""
-    waiting = {asyncio.create_task(agent.process.wait()): agent for agent in agents}
-    try:
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-    agent = waiting[next(iter(done))]
+    """Start agents again that are killed; EdgeError when one ends by itself."""
+    async with asyncio.TaskGroup() as tasks:
+        for agent in agents:
+            tasks.create_task(_watch_one(agent), name=f"watch {agent.devices[0]}")
+
+
+async def _watch_one(agent: AgentProcess) -> None:
+    """Keep one agent running, as a service manager does; its own words say why it ended."""
+    clock, pause_s = asyncio.get_running_loop(), _FIRST_PAUSE_S
+    while True:
+        started_at_s = clock.time()
+        code = await agent.process.wait()
+        if code >= 0:
+            raise _ended(agent)
+        if clock.time() - started_at_s > _STABLE_S:
+            pause_s = _FIRST_PAUSE_S
+        names = ", ".join(agent.devices)
+        log.warning(
+            "the agent of %s was killed by signal %d; it starts again in %g s",
+            names,
+            -code,
+            pause_s,
+        )
+        await asyncio.sleep(pause_s)
+        agent.process = await agent.start_again()
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _ended(agent: AgentProcess) -> EdgeError:
     lines = agent.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = lines[-1].removeprefix("cpsl-agent: ") if lines else "it said nothing"
-    raise EdgeError(f"the agent of {', '.join(agent.devices)} ended: {last} (all in {agent.log})")
+    return EdgeError(f"the agent of {', '.join(agent.devices)} ended: {last} (all in {agent.log})")
 
 
 async def _start(
@@ -97,14 +122,14 @@ async def _start(
     *,
     url: str,
     base_dir: Path,
-    log: Path,
+    log_file: Path,
 ) -> Process:
     own = [
         flag
         for index in group.devices
         for flag in ("--id", names[index], "--shard", f"{index}/{len(names)}")
     ]
-    with log.open("wb") as file:
+    with log_file.open("ab") as file:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "device_agent",
             "--broker", url,

@@ -34,6 +34,14 @@ class LocalBroker:
 
     url: str
     kind: str
+    _host: Process
+
+    async def watch(self) -> None:
+        """Raise BusError once nothing keeps the broker running any more."""
+        code = await self._host.wait()
+        raise BusError(
+            f"the local broker at {self.url} ended (exit code {code}); go on with --resume"
+        )
 
 
 def find_mosquitto() -> str | None:
@@ -97,7 +105,7 @@ async def _until_ready(process: Process, log: IO[bytes]) -> LocalBroker:
     match outcome:
         case "ready":
             port, _, name = rest.partition(" ")
-            return LocalBroker(url=f"mqtt://127.0.0.1:{port}", kind=name)
+            return LocalBroker(url=f"mqtt://127.0.0.1:{port}", kind=name, _host=process)
         case "taken":
             raise SettingsError(f"{rest}; choose another one, or leave it out for a free one")
         case "failed":

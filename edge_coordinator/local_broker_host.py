@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 _ADDRESS = "127.0.0.1"
@@ -27,6 +27,7 @@ _MAX_ATTEMPTS = 5
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 3.0
 _POLL_S = 0.02
+_STABLE_S, _RESTART_PAUSE_S = 10.0, 2.0
 _MOSQUITTO_CONF = """\
 listener {port} {address}
 allow_anonymous true
@@ -46,6 +47,10 @@ _MOSQUITTO_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "536870912",
     "MALLOC_TOP_PAD_": "67108864",
 }
+
+
+Running = tuple[str, Callable[[], Awaitable[object]]]
+"""A broker's name and version, and how to wait for its end."""
 
 
 class PortTakenError(Exception):
@@ -75,17 +80,31 @@ async def _run_until(stop: asyncio.Event, *, executable: str, port: int) -> None
         try:
             _require_free(chosen)
             broker = _run_mosquitto(executable, chosen) if executable else _run_amqtt(chosen)
-            async with broker as name:
+            async with broker as (name, ended):
                 _say(f"ready {chosen} {name}")
-                await stop.wait()
-                break
+                await _until_either(stop, ended)
+            break
         except PortTakenError:  # another program was quicker
             if port or is_last:
                 raise
+    while not stop.is_set():  # Killed, or it crashed: clients wait for it on the same port.
+        async with _run_mosquitto(executable, chosen) as (_, ended):
+            started_at_s = asyncio.get_running_loop().time()
+            await _until_either(stop, ended)
+        if asyncio.get_running_loop().time() - started_at_s < _STABLE_S and not stop.is_set():
+            await asyncio.sleep(_RESTART_PAUSE_S)
+
+
+async def _until_either(stop: asyncio.Event, ended: Callable[[], Awaitable[object]]) -> None:
+    """Wait until the broker is to stop, or has ended by itself."""
+    waiting = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(ended())}
+    _, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for other in others:
+        other.cancel()
 
 
 @contextlib.asynccontextmanager
-async def _run_mosquitto(executable: str, port: int) -> AsyncIterator[str]:
+async def _run_mosquitto(executable: str, port: int) -> AsyncIterator[Running]:
     name = await _mosquitto_name(executable)
     with (
         tempfile.TemporaryDirectory(prefix="cpsl-broker-") as folder,
@@ -104,7 +123,7 @@ async def _run_mosquitto(executable: str, port: int) -> AsyncIterator[str]:
             if not await _listens(process, port):
                 log.seek(0)
                 raise _start_error("mosquitto", log.read().decode(errors="replace"), port)
-            yield name
+            yield name, process.wait
         finally:
             await _end(process)
 
@@ -162,7 +181,7 @@ async def _end(process: Process) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _run_amqtt(port: int) -> AsyncIterator[str]:
+async def _run_amqtt(port: int) -> AsyncIterator[Running]:
     logging.disable(logging.CRITICAL)  # it logs every client's leaving as an error
     try:
         broker = importlib.import_module("amqtt.broker").Broker(
@@ -177,7 +196,8 @@ async def _run_amqtt(port: int) -> AsyncIterator[str]:
     except Exception as error:  # it is a whole program of others; any failure is the same to us
         raise _start_error("amqtt", str(error), port) from error
     try:
-        yield f"amqtt {importlib.metadata.version('amqtt')}"
+        # It lives as long as this process.
+        yield f"amqtt {importlib.metadata.version('amqtt')}", asyncio.Event().wait
     finally:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(broker.shutdown(), _STOP_TIMEOUT_S)

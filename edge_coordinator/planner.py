@@ -9,10 +9,11 @@ from edge_coordinator.device_states import KnownDevice, known_devices
 from edge_coordinator.experience import Experience, TurnMeasured
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
-from edge_coordinator.planning.plan import Plan
+from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.recut import CutChooser, Figures, Recut, drifted, some
 from edge_coordinator.registry import DeviceRecord
+from edge_coordinator.run_memory import PlannerMemory, copy_figures
 from edge_coordinator.settings import PlanSettings
 from profiles.device import DeviceState
 from profiles.link import SharedLink
@@ -31,6 +32,8 @@ class PlannedRound:
     variation of measurements has moved a device."""
     up_share_bps: Mapping[str, float]
     """Device id to the rate that it may upload at; whoever is not in it may use its whole link."""
+    resting: tuple[str, ...] = ()
+    """Devices that are there and were not considered, for they were late again and again."""
 
     @classmethod
     def by_hand(cls, plan: Plan) -> "PlannedRound":
@@ -110,6 +113,26 @@ class Planner:
                 local_epochs=self._task.workload.local_epochs,
                 loss_on_device=self._task.grouping.method == "fl",
             )
+
+    def learn_late(self, device: str, plan: ClusterPlan, *, answer_s: float, late_s: float) -> None:
+        """Learn that a device is slower than was predicted, if learning is wanted."""
+        if self._task.settings.learn:
+            self._experience.learn_late(device, plan, answer_s=answer_s, late_s=late_s)
+
+    def remember(self) -> PlannerMemory:
+        """Give what a checkpoint keeps."""
+        return PlannerMemory(
+            experience=self._experience.remember(),
+            cut=self._chooser.remember(),
+            figures=copy_figures(self._figures),
+            before=self._before,
+        )
+
+    def recall(self, memory: PlannerMemory) -> None:
+        """Take over what a checkpoint kept."""
+        self._experience.recall(memory.experience)
+        self._chooser.recall(memory.cut)
+        self._figures, self._before = memory.figures, memory.before
 
     def _up_shares(self, plan: Plan, known: Sequence[KnownDevice]) -> dict[str, float]:
         """Turn shares of a shared medium into rates."""

@@ -15,9 +15,16 @@ import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from edge_coordinator.checkpoint import START, Reached, load_checkpoint, save_checkpoint
+from edge_coordinator.checkpoint import (
+    START,
+    Reached,
+    load_checkpoint,
+    replace_file,
+    save_checkpoint,
+)
+from edge_coordinator.curve import Curve, Point
 from edge_coordinator.job_file import dump_job
 from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
 from edge_coordinator.settings import JobSettings
@@ -39,7 +46,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, clock: Clock = "wall") -> None:
         self.path = path
         self.clock = clock
-        self.reports: list[RoundReport] = []
+        self.reports = Curve()
         self.reached = START
         """The last round that is done and in the checkpoint."""
         self._plan: PlanReport | None = None
@@ -51,7 +58,7 @@ class RunDirectory:
         name = f"{now:%Y%m%d-%H%M%S}-{settings.training.method}-{model}"
         try:
             path = make_unused(settings.output, name)
-            (path / "job.toml").write_text(dump_job(settings), encoding="utf-8")
+            replace_file(path / "job.toml", dump_job(settings).encode())
         except OSError as error:
             raise SettingsError(
                 f"output {settings.output} cannot be written: {error.strerror}"
@@ -77,24 +84,35 @@ class RunDirectory:
             case RoundPlanned(plan, _):
                 self._plan = plan
             case RoundDone(report):
-                self.reports.append(report)
+                self.reports.add(report)
                 line = json.loads(report.encode())
                 line["clock"] = self.clock
                 line["plan"] = json.loads(self._plan.encode()) if self._plan else None
-                with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+                self._append(json.dumps(line))
+
+    def _append(self, line: str) -> None:
+        try:
+            with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            raise SettingsError(
+                f"{self.path / 'rounds.jsonl'} cannot be written: {error.strerror}; make room and "
+                f"go on with --resume {self.path}"
+            ) from error
 
     def _keep_rounds_until(self, last: int) -> None:
         """Forget what was written of rounds after the checkpoint; they are run again."""
         path = self.path / "rounds.jsonl"
+        if not path.exists() and not last:
+            return
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
             trees = [json.loads(line) for line in lines[:last]]
             for tree in trees:
                 tree.pop("plan")
                 self._check_clock(tree.pop("clock", "wall"))
-                self.reports.append(RoundReport.model_validate(tree))
-            path.write_text("".join(f"{line}\n" for line in lines[:last]), encoding="utf-8")
+                self.reports.add(RoundReport.model_validate(tree))
+            replace_file(path, "".join(f"{line}\n" for line in lines[:last]).encode())
         except (OSError, ValueError, KeyError) as error:
             raise SettingsError(f"{path} cannot be read as the rounds of a run: {error}") from error
 
@@ -114,7 +132,8 @@ class RunDirectory:
     def save_weights(self, network: Network) -> Path:
         """Write the whole model as safetensors."""
         path = self.path / "model.safetensors"
-        save_file({name: t.contiguous() for name, t in network.state_dict().items()}, path)
+        content = save({name: t.contiguous() for name, t in network.state_dict().items()})
+        _write(path, content)
         return path
 
     def save_onnx(self, network: Network, sample_shape: tuple[int, ...]) -> Path:
@@ -146,7 +165,7 @@ class RunDirectory:
         return path
 
 
-def plot_curves(reports: Sequence[RoundReport], *, seconds: str = "seconds") -> Figure:
+def plot_curves(reports: Sequence[Point], *, seconds: str = "seconds") -> Figure:
     """Accuracy above, loss below; over rounds on the left, over seconds on the right."""
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(8, 5.5), layout="constrained")
@@ -161,7 +180,7 @@ def plot_curves(reports: Sequence[RoundReport], *, seconds: str = "seconds") -> 
     return figure
 
 
-def _plot_accuracy(axes: Axes, reports: Sequence[RoundReport], unit: str) -> None:
+def _plot_accuracy(axes: Axes, reports: Sequence[Point], unit: str) -> None:
     points = [
         (_x(report, unit), report.test_accuracy * 100)
         for report in reports
@@ -174,7 +193,7 @@ def _plot_accuracy(axes: Axes, reports: Sequence[RoundReport], unit: str) -> Non
     axes.grid(visible=True, alpha=0.3)
 
 
-def _plot_loss(axes: Axes, reports: Sequence[RoundReport], unit: str) -> None:
+def _plot_loss(axes: Axes, reports: Sequence[Point], unit: str) -> None:
     train = [(_x(r, unit), r.train_loss) for r in reports if r.train_loss is not None]
     test = [(_x(r, unit), r.test_loss) for r in reports if r.test_loss is not None]
     _line(axes, train, "training", _TRAIN_COLOUR, "--")
@@ -196,8 +215,15 @@ def _line(
     )
 
 
-def _x(report: RoundReport, unit: str) -> float:
+def _x(report: Point, unit: str) -> float:
     return report.round if unit == "round" else report.elapsed_s
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def make_unused(folder: Path, name: str) -> Path:

@@ -7,10 +7,12 @@ from math import hypot
 
 import numpy as np
 
-from edge_coordinator.device_states import Figure, KnownDevice
+from edge_coordinator.device_states import KnownDevice
+from edge_coordinator.figure import Figure
 from edge_coordinator.planning.cut_layer import CutChoice, choose_cut
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping, leave_out
+from edge_coordinator.run_memory import CutMemory, PastState, copy_figures
 from profiles.device import DeviceState
 
 NUM_STATES = 8
@@ -70,6 +72,26 @@ class CutChooser:
             self._choice = self._chosen(known, workload, grouping, generator)
             self._chosen_in, self._lessons, self._figures = round_, lessons, figures
         return Recut(self._choice, why)
+
+    def remember(self) -> CutMemory:
+        """Give what a checkpoint keeps."""
+        return CutMemory(
+            choice=self._choice,
+            chosen_in=self._chosen_in,
+            lessons=self._lessons,
+            figures=copy_figures(self._figures),
+            history=[
+                {device: PastState.of(state) for device, state in past.items()}
+                for past in self._history
+            ],
+        )
+
+    def recall(self, memory: CutMemory) -> None:
+        """Take over what a checkpoint kept."""
+        self._choice, self._chosen_in = memory.choice, memory.chosen_in
+        self._lessons, self._figures = memory.lessons, memory.figures
+        for past in memory.history:
+            self._history.append({device: each.state(device) for device, each in past.items()})
 
     def _why_now(
         self, round_: int, lessons: int, drifts: Sequence[str], refused: Mapping[int, str]

@@ -6,6 +6,9 @@ from enum import Enum, auto
 from runtime.messages import Ready
 from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
 
+MAX_DEVICES = 20_000
+"""More are not taken note of: twice as many as a job can have."""
+
 
 @dataclass(frozen=True)
 class DeviceRecord:
@@ -29,8 +32,9 @@ class Change(Enum):
 
     NOTHING = auto()
     ARRIVED = auto()
-    RESTARTED = auto()
-    """Another session: whatever was in flight to the old one is lost."""
+    """A new session: whatever was in flight to an older one is lost."""
+    RETURNED = auto()
+    """The same session as before: its connection had broken."""
     WENT = auto()
 
 
@@ -42,7 +46,9 @@ class Registry:
     silent: set[str] = field(default_factory=set)
     """Ids of devices that gave no answer to the assignment, until they show up anew."""
     refusals: dict[str, str] = field(default_factory=dict)
-    """Device id to why it cannot take part in this run."""
+    """Device id to why it cannot take part in this run, in its own words."""
+    excluded: dict[str, str] = field(default_factory=dict)
+    """Device id to why it may not, until it is started again."""
 
     @property
     def online(self) -> list[str]:
@@ -51,14 +57,24 @@ class Registry:
 
     @property
     def available(self) -> list[str]:
-        """Ids of the devices that are there and have not refused the job."""
-        return [device for device in self.online if device not in self.refusals]
+        """Ids of the devices that are there, have not refused the job, and may take part."""
+        barred = self.barred
+        return [device for device in self.online if device not in barred]
+
+    @property
+    def barred(self) -> dict[str, str]:
+        """Device id to why it takes no part, whoever decided it."""
+        return self.refusals | self.excluded
 
     @property
     def unassigned(self) -> list[str]:
         """Ids of available devices that have not said they are ready."""
-        waiting = [device for device in self.available if self.records[device].ready is None]
-        return [device for device in waiting if device not in self.silent]
+        return [device for device in self.unready if device not in self.silent]
+
+    @property
+    def unready(self) -> list[str]:
+        """Ids of available devices that have not said they are ready, silent ones included."""
+        return [device for device in self.available if self.records[device].ready is None]
 
     @property
     def ready(self) -> dict[str, Ready]:
@@ -70,16 +86,19 @@ class Registry:
         """Take a status; an `offline` of a session that is not the present one is ignored."""
         before = self.records.get(device)
         same_session = before is not None and before.status.session == status.session
+        if before is None and len(self.records) >= MAX_DEVICES:
+            return Change.NOTHING  # Names cost nothing to whoever makes them up.
         if before is None or (not same_session and status.state == "online"):
             self.records[device] = DeviceRecord(status)
             self.silent.discard(device)
             self.refusals.pop(device, None)
-            return Change.ARRIVED if before is None or not before.is_online else Change.RESTARTED
+            self.excluded.pop(device, None)
+            return Change.ARRIVED
         if not same_session or before.status.state == status.state:
             return Change.NOTHING
         self.records[device] = replace(before, status=status)
         self.silent.discard(device)
-        return Change.ARRIVED if status.state == "online" else Change.WENT
+        return Change.RETURNED if status.state == "online" else Change.WENT
 
     def note_profile(self, device: str, profile: DeviceProfile) -> None:
         """Take a profile of a device whose status is known."""

@@ -10,6 +10,7 @@ from edge_coordinator.metering import TurnTimes
 from edge_coordinator.planner import PlannedRound
 from edge_coordinator.planning.measured import DeviceTurn, measured_phases
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, CutPrice, Plan
+from edge_coordinator.round_training import Trained
 from profiles.phases import Phase
 from profiles.units import Floats
 from runtime.published import (
@@ -19,6 +20,7 @@ from runtime.published import (
     PhaseSeconds,
     PlanAlternatives,
     PlanReport,
+    RoundReport,
 )
 
 SIGNIFICANT_DIGITS = 4
@@ -26,9 +28,9 @@ SIGNIFICANT_DIGITS = 4
 
 
 def plan_report(
-    job: Job, round_: int, planned: PlannedRound, *, refusals: Mapping[str, str]
+    job: Job, round_: int, planned: PlannedRound, *, barred: Mapping[str, str]
 ) -> PlanReport:
-    """Write down a plan with its reasons."""
+    """Write down a plan with its reasons; `barred` were not even considered."""
     plan = planned.plan
     return PlanReport(
         run=job.assignment.run,
@@ -37,7 +39,7 @@ def plan_report(
         cut=plan.cut,
         cut_layer=job.cut_name(plan.cut),
         clusters=tuple(_cluster_report(cluster) for cluster in plan.clusters),
-        left_out=dict(plan.left_out) | dict(refusals),
+        left_out=dict(plan.left_out) | dict(barred),
         reason=plan.reason,
         changed=planned.changed,
         assumed=dict(planned.assumed),
@@ -49,6 +51,35 @@ def plan_report(
             for device, phases in predicted_phases(cluster).items()
         },
         alternatives=_alternatives(plan.alternatives) if plan.alternatives else None,
+    )
+
+
+def round_report(
+    job: Job,
+    round_: int,
+    plan: Plan,
+    trained: Trained,
+    turns: Sequence[TurnMeasured],
+    *,
+    round_s: float,
+) -> RoundReport:
+    """Write down what a round's training gave; evaluation and traffic are added later."""
+    return RoundReport(
+        run=job.assignment.run,
+        round=round_,
+        cut_layer=job.cut_name(plan.cut),
+        num_clusters=len(plan.clusters),
+        num_devices=sum(len(cluster.devices) for cluster in plan.clusters),
+        learning_rate=job.server_rate(round_),
+        train_loss=sum(trained.losses) / len(trained.losses),
+        round_s=round_s,
+        elapsed_s=0.0,
+        up_bytes=0,
+        down_bytes=0,
+        lost=trained.lost,
+        predicted_round_s=plan.predicted_s,
+        relative_error=plan.predicted_s / round_s - 1 if plan.predicted_s else None,
+        measured=measured_message(turns),
     )
 
 

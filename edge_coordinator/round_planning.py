@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 
+from edge_coordinator.cluster import Late
 from edge_coordinator.compute_survey import ComputeSurvey, cuts_to_measure
 from edge_coordinator.conversation import Conversation
 from edge_coordinator.device_states import is_complete
@@ -14,10 +15,12 @@ from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.job import Job
 from edge_coordinator.metering import TurnTimes
 from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
-from edge_coordinator.planning.plan import InfeasiblePlanError
+from edge_coordinator.planning.deadline import predicted_answers
+from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning_task import make_task
 from edge_coordinator.registry import DeviceRecord
 from edge_coordinator.reports import measured_turns
+from edge_coordinator.run_memory import PlannerMemory
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.published import DeviceMetrics
@@ -39,7 +42,10 @@ class RoundPlanning:
         conversation: Conversation,
         exports: GraphExports,
         measure_link: MeasureLink,
+        *,
+        memory: PlannerMemory | None,
     ) -> None:
+        """`memory` is what the planner knew when the run was interrupted."""
         self._job = job
         self._model = model
         self._conversation = conversation
@@ -49,25 +55,31 @@ class RoundPlanning:
         self._measure_link = measure_link
         self._task: PlanningTask | None = None
         self._planner: Planner | None = None
+        self._memory = memory
         self._surveyed: dict[str, str] = {}
         """Device id to the session that was given the time to measure itself."""
 
-    async def plan(self, round_: int, worker: EdgeWorker) -> PlannedRound | None:
-        """Plan a round for the devices that are ready; None if there are none."""
+    async def plan(
+        self, round_: int, worker: EdgeWorker, *, resting: Collection[str]
+    ) -> PlannedRound | None:
+        """Plan a round for the devices that are ready and do not rest; None if there are none."""
         settings = self._job.settings.plan
         new = await self._measure_links()
         if settings.is_by_hand:
-            ready = list(self._registry.ready)
+            ready = [device for device in self._registry.ready if device not in resting]
             return PlannedRound.by_hand(self._job.plan(ready)) if ready else None
         if not self._registry.ready:
             return None
         if self._planner is None or self._task is None:
             self._task = await worker.do(self._make_task)
             self._planner = Planner(self._task)
+            if self._memory is not None:
+                self._planner.recall(self._memory)
         first_cuts = cuts_to_measure(self._task.workload.cuts, self._task.candidate_cuts)
         await self._measure_compute(round_, worker, first_cuts)
         await self._until_complete(new, self._task)
-        records = self._ready_records()
+        all_ready = self._ready_records()
+        records = {device: all_ready[device] for device in all_ready if device not in resting}
         if not records:
             return None
         self._planner.limit(
@@ -96,6 +108,25 @@ class RoundPlanning:
         """Learn from a round in which nobody was lost."""
         if self._planner is not None:
             self._planner.learn(turns, round_s=round_s)
+
+    def learn_late(self, plan: Plan, late: Mapping[str, Late]) -> None:
+        """Learn from a round that some devices were late in."""
+        if self._planner is None:
+            return
+        for cluster in plan.clusters:
+            for device, phases in zip(cluster.devices, cluster.phases, strict=False):
+                answers = predicted_answers(phases, local_epochs=self._job.local_epochs)
+                if device in late and late[device].answer in answers:
+                    self._planner.learn_late(
+                        device,
+                        cluster,
+                        answer_s=answers[late[device].answer],
+                        late_s=late[device].waited_s,
+                    )
+
+    def remember(self) -> PlannerMemory | None:
+        """Give what a checkpoint keeps."""
+        return self._planner.remember() if self._planner is not None else self._memory
 
     def _make_task(self) -> PlanningTask:
         ready = self._registry.ready

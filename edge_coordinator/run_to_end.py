@@ -9,6 +9,7 @@ from edge_coordinator.console import RunView
 from edge_coordinator.job import Job
 from edge_coordinator.progress import Observer
 from edge_coordinator.record import RunDirectory
+from edge_coordinator.termination import until_terminated
 from edge_coordinator.training.edge_model import EdgeModel
 
 Train = Callable[[Sequence[Observer]], Coroutine[None, None, None]]
@@ -18,9 +19,14 @@ def run_to_end(
     console: Console, job: Job, model: EdgeModel, directory: RunDirectory, train: Train
 ) -> None:
     """Train under the eyes of a person and of the run directory."""
+    if directory.reports and job.is_over(directory.reports[-1]):
+        rounds = directory.reached.round
+        console.print(f"all {rounds} rounds are done; to train on, give a larger --rounds")
+        _finish(console, directory, job, model, complete=True)
+        return
     try:
         with RunView(console) as view:
-            asyncio.run(train([view, directory]))
+            asyncio.run(until_terminated(train([view, directory])))
     except BaseException:
         _finish(console, directory, job, model, complete=False)
         raise

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edge_coordinator.conversation import Conversation
+from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.coordinator import Coordinator, SavedProgress
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.graph_exports import GraphExports
@@ -14,6 +14,7 @@ from edge_coordinator.link_survey import LinkSurvey
 from edge_coordinator.presence import Presence
 from edge_coordinator.progress import Observer, Waiting
 from edge_coordinator.round_planning import RoundPlanning
+from edge_coordinator.run_memory import RunMemory
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.broker_url import TlsFiles
 from runtime.bus import Bus, Will
@@ -69,6 +70,7 @@ async def serve_on(
                 background = [
                     tasks.create_task(conversation.listen(events), name="listen"),
                     tasks.create_task(presence.publish(), name="publish"),
+                    tasks.create_task(coordinator.admission.keep_open(), name="admit"),
                 ]
                 await conversation.open()
                 await coordinator.run(worker)
@@ -85,7 +87,7 @@ def _conversation(bus: Bus, topics: Topics, job: Job, presence: Presence) -> Con
         bus,
         topics,
         run=job.assignment.run,
-        patience_s=job.settings.devices.patience_s,
+        tolerance=Tolerance.of(job.settings.devices),
         chunk_bytes=job.settings.broker.chunk_bytes,
         on_other=presence.receive,
         on_connected=presence.republish,
@@ -101,9 +103,17 @@ def _coordinator(
 ) -> Coordinator:
     exports = GraphExports(job, model.network, conversation, partial(_tell_waiting, observers))
     measure_link = LinkSurvey(job, conversation).measure
-    planning = RoundPlanning(job, model, conversation, exports, measure_link)
+    memory = RunMemory.decode(progress.reached.memory)
+    planning = RoundPlanning(job, model, conversation, exports, measure_link, memory=memory.planner)
     return Coordinator(
-        job, model, conversation, planning, exports, observers=observers, progress=progress
+        job,
+        model,
+        conversation,
+        planning,
+        exports,
+        observers=observers,
+        progress=progress,
+        memory=memory,
     )
 
 

@@ -167,7 +167,24 @@ class DeviceSettings(Section):
     count: int = Field(6, ge=1, le=10_000, description="local devices, or devices to wait for")
     exclude: tuple[Name, ...] = Field((), description="device ids that never take part")
     patience_s: float = Field(
-        60.0, gt=0, description="silence after which a device is left out of a round"
+        60.0,
+        gt=0,
+        description="margin of an answer that a device has never given before, and the silence "
+        "after which it is given up",
+    )
+    margin_s: float = Field(
+        15.0,
+        gt=0,
+        description="at least so long beyond the expected seconds before a device is late",
+    )
+    cluster_quorum: float = Field(
+        0.5, ge=0, le=1, description="fraction of a cluster without which its turn is undone"
+    )
+    round_quorum: float = Field(
+        0.5, ge=0, le=1, description="fraction of a round's devices without which it is tried again"
+    )
+    max_unusable: int = Field(
+        100, ge=1, description="messages that can never be right before a device is excluded"
     )
     engine: Literal["torch", "onnxruntime", "mixed"] = Field(
         "torch", description="local mode: what computes on the devices; mixed: they alternate"

@@ -16,6 +16,10 @@ from runtime.bus import Bus, BusEvent, Connected, Delivery
 from runtime.errors import MalformedMessageError, SettingsError
 from runtime.messages import Challenge
 
+ECHO_S = 5.0
+"""How long our own challenge may take to come back from the broker."""
+NUM_CHALLENGES = 4
+"""How often that is tried: connections may break meanwhile."""
 PATIENCE_S = 3.0
 """How long the owner of an id may take to say so."""
 
@@ -106,18 +110,26 @@ class Claim(Generic[AnyStatus]):
     async def _previous_owner(self, bus: Bus, events: AsyncIterator[BusEvent]) -> AnyStatus | None:
         """Who is retained as online, known for sure once our own challenge has come back."""
         challenge = Challenge(session=self.own.session).encode()
-        await bus.publish(self.challenge_topic, challenge, retain=False)
         owner = None
-        async for event in events:
-            match event:
-                case Connected():  # What was on its way to us is lost.
-                    await bus.publish(self.challenge_topic, challenge, retain=False)
-                case Delivery(topic, payload) if topic == self.challenge_topic:
-                    if payload == challenge:
-                        break
-                case Delivery(topic, payload) if topic == self.status_topic:
-                    owner = self._online(payload)
-        return owner
+        for _ in range(NUM_CHALLENGES):
+            await bus.publish(self.challenge_topic, challenge, retain=False)
+            try:
+                async with asyncio.timeout(ECHO_S):
+                    async for event in events:
+                        match event:
+                            case Connected():  # What was on its way to us is lost.
+                                break
+                            case Delivery(topic, payload) if topic == self.challenge_topic:
+                                if payload == challenge:
+                                    return owner
+                            case Delivery(topic, payload) if topic == self.status_topic:
+                                owner = self._online(payload)
+            except TimeoutError:
+                continue
+        raise SettingsError(
+            f"what we publish on {self.challenge_topic} does not come back: the broker's access "
+            f"list has to let the {self.what} read and write there"
+        )
 
     def _online(self, payload: memoryview) -> AnyStatus | None:
         try:

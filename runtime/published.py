@@ -201,6 +201,10 @@ class RoundReport(Message):
     up_bytes: int = Field(description="received from the devices in this round")
     down_bytes: int = Field(description="published for the devices in this round")
     lost: dict[str, str] = Field(default={}, description="device id to why it fell out")
+    dropped: dict[str, int] = Field(
+        default={},
+        description="device id to how many of its messages were late, repeated or unusable",
+    )
     predicted_round_s: float | None = Field(None, ge=0, description="of round_s, by the plan")
     relative_error: float | None = Field(
         None, description="of the prediction; above 0 it was too long"

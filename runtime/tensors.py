@@ -17,7 +17,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import MalformedMessageError
+from runtime.errors import MalformedMessageError, ProtocolError
 
 Tensor = NDArray[np.generic]
 
@@ -93,8 +93,12 @@ class Chunk:
 
 
 def spec_of(tensor: Tensor) -> TensorSpec:
-    """Spec under which `tensor` travels."""
-    return TensorSpec(tensor.dtype.newbyteorder("<").str, tensor.shape)
+    """Spec under which `tensor` travels; ProtocolError if there is none for its dtype."""
+    dtype = tensor.dtype.newbyteorder("<").str
+    if dtype not in _DTYPES:
+        known = ", ".join(np.dtype(each).name for each in _DTYPES)
+        raise ProtocolError(f"a tensor of {tensor.dtype} cannot travel, only of {known}")
+    return TensorSpec(dtype, tensor.shape)
 
 
 def specs_of(tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:

@@ -118,7 +118,7 @@ class Simulation:
 
     def _announcement(self, round_: int, planned: SimulatedPlan) -> RoundPlanned:
         told = PlannedRound(planned.plan, {}, planned.changed, {})
-        return RoundPlanned(plan_report(self._job, round_, told, refusals={}), self._job.num_rounds)
+        return RoundPlanned(plan_report(self._job, round_, told, barred={}), self._job.num_rounds)
 
     async def _train(
         self, round_: int, plan: Plan, traffic: Traffic, observers: Sequence[Observer]

@@ -71,6 +71,7 @@ class EdgeModel:
         weights = _below("weights/", tensors)
         self.network.load_state_dict(weights)
         parameters = dict(self.network.named_parameters())
+        self._state.clear()
         for slot_name, tensor in _below("state/", tensors).items():
             name, _, slot = slot_name.rpartition("/")
             self._state[parameters[name]][slot] = tensor.clone()

@@ -73,7 +73,9 @@ class WorkFailed:
 
 @dataclass(frozen=True)
 class Overdue:
-    """Too long since the last request or answer; what is missing may have been lost."""
+    """Too long since a device was asked; the request or its answer may have been lost."""
+
+    device: str
 
 
 @dataclass(frozen=True)

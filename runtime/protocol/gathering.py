@@ -45,8 +45,8 @@ class Gathering:
     def handle(self, event: GatheringEvent) -> list[GatheringCommand]:
         """Take one event; what to do now."""
         match event:
-            case Overdue():
-                return [AskAgain(device) for device in self.missing]
+            case Overdue(device):
+                return [AskAgain(device)] if device in self.missing else []
             case FrameArrived(device, _) if self._is_settled(device):
                 self.num_dropped += 1
                 return []

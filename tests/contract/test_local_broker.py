@@ -4,10 +4,11 @@ import asyncio
 import socket
 import sys
 
+import psutil
 import pytest
 
 from edge_coordinator.local_broker import BrokerKind, find_mosquitto, local_broker
-from runtime.bus import Disconnected
+from runtime.bus import Connected, Disconnected
 from runtime.errors import BusError, SettingsError
 from runtime.mqtt import MqttBus
 
@@ -68,6 +69,19 @@ async def _connect_until_refused(url: str) -> None:
     while True:
         async with await MqttBus.connect(url, client_id="a", wait=False):
             pass
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
+async def test_a_broker_that_is_killed_comes_back_on_its_port() -> None:
+    async with (
+        local_broker("mosquitto", None) as broker,
+        await MqttBus.connect(broker.url, client_id="a", wait=False) as bus,
+    ):
+        (host,) = psutil.Process().children()
+        (mosquitto,) = host.children()
+        mosquitto.kill()
+        events = [await anext(bus.events()) for _ in range(3)]
+        assert [type(event) for event in events] == [Connected, Disconnected, Connected]
 
 
 @KINDS

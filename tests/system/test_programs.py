@@ -82,14 +82,17 @@ def _onnx_holds_the_weights(run: Path) -> None:
     assert weights["fc3.bias"].shape == (10,)
 
 
-async def test_ctrl_c_ends_everything_and_says_where_the_results_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_being_told_to_end_ends_everything_and_says_where_the_results_are(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
     process = await _start(*CPSL, "local", "--rounds", "10000", cwd=tmp_path)
     await _until(process, "round 2,")
     started = psutil.Process(process.pid).children(recursive=True)
     assert len(started) >= 2
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output = await _output(process)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "stopped after" in output
     assert "results in" in output
     _gone, alive = psutil.wait_procs(started, timeout=10)

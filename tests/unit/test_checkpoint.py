@@ -48,13 +48,18 @@ def test_a_checkpoint_cut_short_leaves_the_one_before_usable(tmp_path: Path) -> 
     assert load_checkpoint(tmp_path, model) == Reached(3, 1.5)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"garbage" * 100])
-def test_a_checkpoint_that_cannot_be_used_is_one_sentence(
-    content: bytes | None, tmp_path: Path
-) -> None:
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
     _, model = make_job(shards((40,), (1, 28, 28)), SETTINGS | {"plan.clusters": 1})
-    if content is not None:
-        (tmp_path / "checkpoint.safetensors").write_bytes(content)
+    (tmp_path / "rounds.jsonl").write_text('{"a line that was cut sh')
+    directory = RunDirectory.resume(tmp_path, model)
+    assert (directory.reached, directory.reports) == (START, [])
+    assert (tmp_path / "rounds.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100])
+def test_a_checkpoint_that_cannot_be_used_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+    _, model = make_job(shards((40,), (1, 28, 28)), SETTINGS | {"plan.clusters": 1})
+    (tmp_path / "checkpoint.safetensors").write_bytes(content)
     with pytest.raises(SettingsError, match=r"checkpoint\.safetensors"):
         load_checkpoint(tmp_path, model)
 

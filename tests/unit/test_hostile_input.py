@@ -15,7 +15,8 @@ from device_agent.agent import Agent
 from device_agent.executor import open_engine
 from device_agent.facts import measure_profile
 from device_agent.workload import Workload
-from edge_coordinator.conversation import Conversation
+from edge_coordinator.conversation import Conversation, Tolerance
+from edge_coordinator.planning.deadline import Answer, Question
 from runtime.bus import Delivery
 from runtime.errors import MalformedMessageError
 from runtime.memory import MemoryBroker, MemoryBus
@@ -219,6 +220,18 @@ async def test_a_device_is_not_moved_by_mutants_and_its_turn_ends_in_the_same_bi
     assert 0 < len(complaints) <= len({original.topic for original in _to_the_device()})
 
 
+async def test_a_flood_of_challenges_starts_one_task_and_garbage_is_counted_by_kind() -> None:
+    async with _agent() as (agent, _):
+        command = TOPICS.down("d0", "command")
+        before = len(asyncio.all_tasks())
+        for _ in range(1000):
+            agent._receive(_delivery(sent(command, Challenge(session="another"))[0]))
+            agent._receive(_delivery(Original(command, b"garbage")))
+            agent._receive(_delivery(Original(TOPICS.down("d0", "gradient"), b"garbage")))
+        assert len(asyncio.all_tasks()) <= before + 1
+        assert agent._complaints.counts == {"command": 1000, "gradient": 1000}
+
+
 def _bits(frames: Sequence[Frame]) -> list[tuple[object, ...]]:
     return [(frame.kind, frame.step, *_raw(frame.tensors)) for frame in frames]
 
@@ -268,12 +281,12 @@ def _tells_the_coordinator(mutant: Mutant) -> bool:
 
 
 def _state_of_conversation(conversation: Conversation) -> tuple[object, ...]:
-    exchange = conversation._exchange
+    exchange = conversation._pending.exchange
     gathering = exchange.gathering if exchange else None
     return (
         dict(conversation.registry.records),
         dict(conversation.registry.refusals),
-        dict(conversation._grace),
+        dict(conversation.hearing.grace),
         conversation.changed.is_set(),
         exchange and exchange._events.qsize(),
         gathering and {name: id(value) for name, value in vars(gathering).items()},
@@ -290,7 +303,7 @@ class Site:
             bus,
             TOPICS,
             run=RUN,
-            patience_s=60,
+            tolerance=Tolerance(60, 15, max_unusable=10 * NUM_CASES),
             chunk_bytes=CHUNK_BYTES,
             on_other=lambda _: None,
             on_connected=lambda: None,
@@ -301,7 +314,7 @@ class Site:
     def tell(self, originals: Sequence[Original]) -> None:
         """Say something as the devices do."""
         for original in originals:
-            self.conversation._receive(_delivery(original))
+            self.conversation.hearing.receive(_delivery(original))
 
     def disturb(self) -> None:
         """Send a share of the mutants, of which each must leave everything as it was."""
@@ -311,7 +324,7 @@ class Site:
             while _tells_the_coordinator(mutant):
                 mutant = self._source.next()
             with self._meter.one(mutant, body_bytes=body_bytes(SPECS[FrameKind.SMASHED])):
-                self.conversation._receive(_delivery(mutant))
+                self.conversation.hearing.receive(_delivery(mutant))
             assert _state_of_conversation(self.conversation) == before, mutant
 
     async def join(self) -> None:
@@ -334,7 +347,7 @@ class Site:
             raise AssertionError
 
         gathering = Gathering(kind, step, dict.fromkeys(answers, SPECS[kind]))
-        exchange = self.conversation.exchange(gathering, ask_again)
+        exchange = self.conversation.exchange(gathering, ask_again, Question(Answer.FIRST, {}))
         chunks = {
             device: sent(TOPICS.up(device, kind.name.lower()), Frame(kind, step, tensors))
             for device, tensors in answers.items()

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from edge_coordinator.experience import TurnMeasured, predicted_phases
 from edge_coordinator.job_file import load_job
 from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.registry import DeviceRecord
+from edge_coordinator.run_memory import RunMemory
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
 from runtime.messages import Ready
@@ -113,3 +115,41 @@ def test_shares_of_a_shared_medium_become_rates_that_fill_it() -> None:
         rates = [planned.up_share_bps[device] for device in cluster.devices]
         assert sum(rates) == pytest.approx(4e6)
     assert not _planner(mode="auto").plan(1, _records({"a": FAST})).up_share_bps
+
+
+def test_a_planner_that_recalls_what_another_remembered_plans_as_it_would_have() -> None:
+    devices: dict[str, Stated | None] = {"a": FAST, "b": SLOW, "c": FAST, "d": SLOW}
+    planner, resumed = _planner(mode="auto"), _planner(mode="auto")
+    for round_ in (1, 2, 3):
+        plan = planner.plan(round_, _records(devices)).plan
+        turns = [
+            TurnMeasured(cluster, {d: 1.5 * s for d, s in predicted_phases(cluster).items()}, 1.0)
+            for cluster in plan.clusters
+        ]
+        planner.learn(turns, round_s=3.0)
+    planner.learn_late("a", plan.clusters[0], answer_s=0.1, late_s=0.7)
+    written = RunMemory(planner=planner.remember()).encode()
+    memory = RunMemory.decode(written).planner
+    assert memory is not None
+    resumed.recall(memory)
+    assert RunMemory(planner=resumed.remember()).encode() == written
+    assert resumed.plan(4, _records(devices)) == planner.plan(4, _records(devices))
+
+
+def test_the_next_plan_knows_of_a_device_that_was_late_until_it_is_measured_again() -> None:
+    devices: dict[str, Stated | None] = {"a": FAST, "b": FAST}
+    planner = _planner()
+    one, other = planner.plan(1, _records(devices)).plan.clusters
+    planner.learn_late("a", one, answer_s=0.1, late_s=1.0)
+    planned = planner.plan(2, _records(devices))
+    slower, same = planned.plan.clusters
+    assert slower.phases[0].forward_s == pytest.approx(10 * one.phases[0].forward_s)
+    assert same.phases == other.phases
+    assert planned.assumed["a"] == "takes 10 times as long as predicted, or longer: it was late"
+    turns = [TurnMeasured(each, predicted_phases(each), 1.0) for each in (slower, same)]
+    planner.learn(turns, round_s=2.0)
+    assert not planner.plan(3, _records(devices)).assumed
+
+
+def test_what_another_version_remembered_is_forgotten() -> None:
+    assert RunMemory.decode('{"planner": 3}') == RunMemory.decode("") == RunMemory()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.drive import DEFAULT_CHUNK_BYTES, FrameInbox
-from runtime.errors import MalformedMessageError
+from runtime.errors import MalformedMessageError, ProtocolError
 from runtime.tensors import (
     CHUNK_HEADER,
     Frame,
@@ -22,6 +22,7 @@ from runtime.tensors import (
     decode_body,
     decode_chunk,
     encode_chunks,
+    spec_of,
     specs_of,
 )
 
@@ -256,3 +257,8 @@ def test_a_frame_of_one_kind_among_those_of_another_is_refused() -> None:
 def test_more_chunks_than_a_header_can_count_are_refused_before_one_is_sent() -> None:
     with pytest.raises(ValueError, match="chunks"):
         next(encode_chunks(_smashed(_floats(70_000)), chunk_bytes=4))
+
+
+def test_a_dtype_that_cannot_travel_is_a_sentence() -> None:
+    with pytest.raises(ProtocolError, match=r"int16 cannot travel, only of float32, float64"):
+        spec_of(np.zeros(3, np.int16))

@@ -1,0 +1,131 @@
+"""A broker that is killed in each phase of a round, and comes back: the same weights."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.programs import (
+    CPSL,
+    OwnBroker,
+    Program,
+    agents,
+    own_broker,
+    rounds_of,
+    run_directory,
+    weights_sha256,
+)
+from runtime.bus import Delivery
+from runtime.errors import MalformedMessageError
+from runtime.mqtt import MqttBus
+from runtime.tensors import Chunk, FrameKind, decode_chunk
+
+PHASES = (
+    "distribution", "forward", "upload", "server", "download", "backward", "model upload",
+)  # fmt: skip
+NUM_DEVICES = 2
+ROUND = 3
+"""In which the broker dies."""
+DOWN_S = 0.5
+COMPUTE_S = 0.005
+"""How long after its last input a device is sure to compute."""
+SLOW = """
+[[devices]]
+name = "slow"
+slowdown = 30.0
+up_bps = 1e9
+down_bps = 1e9
+"""
+
+
+@dataclass
+class Trigger:
+    """Recognises the moment of a phase by the chunks that pass."""
+
+    phase: str
+    finished: set[str] = field(default_factory=set)
+    place: str = ""
+
+    def is_now(self, topic: str, chunk: Chunk) -> bool:
+        """Whether the broker is to die at this chunk."""
+        if chunk.step.round != ROUND:
+            return False
+        is_last = chunk.index == chunk.num_chunks - 1
+        self.place = f"{chunk.kind.name.lower()} chunk {chunk.index + 1} of {chunk.num_chunks}"
+        match self.phase, chunk.kind:
+            case ("distribution", FrameKind.MODEL) | ("upload", FrameKind.SMASHED):
+                return chunk.index == chunk.num_chunks // 2
+            case ("download", FrameKind.GRADIENT) | ("model upload", FrameKind.WEIGHTS):
+                return chunk.index == chunk.num_chunks // 2
+            case "forward", FrameKind.MODEL:
+                return is_last
+            case ("server", FrameKind.SMASHED) | ("backward", FrameKind.GRADIENT):
+                self.finished |= {topic} if is_last else set()
+                return len(self.finished) == NUM_DEVICES
+        return False
+
+
+async def compare(folder: Path, phases: Sequence[str]) -> dict[str, bool]:
+    """Kill the broker once in each phase; whether each run ends in the same weights."""
+    (folder / "slow.toml").write_text(SLOW, encoding="utf-8")
+    flags = ("--scenario", str(folder / "slow.toml"), "--chunk-bytes", "2048")
+    same = {}
+    async with (
+        own_broker(folder) as broker,
+        agents(broker.url, NUM_DEVICES, *flags, folder=folder),
+    ):
+        expected = await _train(broker, folder, None)
+        print(f"undisturbed: weights {expected[:16]}", flush=True)
+        for phase in phases:
+            trigger = Trigger(phase)
+            found = await _train(broker, folder, trigger)
+            same[phase] = found == expected
+            (run,) = (folder / phase.replace(" ", "-")).iterdir()
+            seconds = [line["round_s"] for line in rounds_of(run)]
+            lost = [line["lost"] for line in rounds_of(run) if line["lost"]]
+            print(
+                f"{phase}: killed at {trigger.place}; that round took {seconds[ROUND - 1]:.1f} s, "
+                f"others {min(seconds[1:]):.1f}; lost {lost or 'nobody'}; "
+                f"{'the same weights' if same[phase] else 'OTHER WEIGHTS'}",
+                flush=True,
+            )
+    return same
+
+
+async def _train(broker: OwnBroker, folder: Path, trigger: Trigger | None) -> str:
+    name = trigger.phase.replace(" ", "-") if trigger else "calm"
+    program = await Program.start(
+        *CPSL, "coordinator", "--broker", broker.url, "--wait",
+        "--devices", str(NUM_DEVICES), "--clusters", "1", "--rounds", "5", "--local-epochs", "2",
+        "--batch-size", "64", "--cut", "fc1", "--set", "broker.chunk_bytes=2048", "--output", name,
+        cwd=folder,
+    )  # fmt: skip
+    if trigger is not None:
+        await _kill_when(broker, trigger)
+        await broker.ended()
+        await asyncio.sleep(DOWN_S)
+        await broker.start()
+    assert await program.end() == 0, program.lines[-5:]
+    return weights_sha256(run_directory(folder / name))
+
+
+async def _kill_when(broker: OwnBroker, trigger: Trigger) -> None:
+    """Watch what passes the broker, and kill it when it is time."""
+    async with await MqttBus.connect(
+        broker.url, client_id=f"watcher-{os.getpid()}", wait=False
+    ) as bus:
+        for leaf in ("device/+/up/+", "device/+/down/+", "cluster/+/model"):
+            await bus.subscribe(f"cpsl/default/{leaf}")
+        async for event in bus.events():
+            if not isinstance(event, Delivery):
+                continue
+            try:
+                chunk = decode_chunk(event.payload)
+            except MalformedMessageError:
+                continue  # A control message.
+            if trigger.is_now(event.topic, chunk):
+                break
+        if trigger.phase in {"forward", "backward"}:
+            await asyncio.sleep(COMPUTE_S)
+        broker.kill()

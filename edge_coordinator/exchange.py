@@ -1,0 +1,94 @@
+"""One gathering under way: events in, requests repeated, the gathered answers out."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from edge_coordinator.planning.vigil import Vigil
+from runtime.protocol.events import DeviceLost, FrameArrived, Gathered, GatheringEvent, Overdue
+from runtime.protocol.gathering import Gathering
+
+AskAgainFunction = Callable[[str], Awaitable[None]]
+
+
+class Exchange:
+    """Gathers one answer of each device, or does without those that are lost or late."""
+
+    def __init__(
+        self, gathering: Gathering, ask_again: AskAgainFunction, *, vigil: Vigil, asked_at_s: float
+    ) -> None:
+        self.gathering = gathering
+        self.vigil = vigil
+        self.asked_at_s = asked_at_s
+        self.answered_at_s: dict[str, float] = {}
+        self.late: dict[str, float] = {}
+        """Device id to how long its answer was waited for in vain."""
+        self._ask_again = ask_again
+        self._events: asyncio.Queue[GatheringEvent] = asyncio.Queue()
+
+    def waits_for(self, device: str) -> bool:
+        """Whether this device's answer has not come yet, nor is it given up."""
+        return device in self.gathering.missing and device not in self.answered_at_s
+
+    def post(self, event: GatheringEvent) -> None:
+        """Take an event, to be handled in order."""
+        if isinstance(event, FrameArrived):
+            self.answered_at_s.setdefault(event.device, time.monotonic())
+        self._events.put_nowait(event)
+
+    def note_part(self, device: str) -> None:
+        """Take note that part of an answer came."""
+        self.vigil.note_part(device, now_s=time.monotonic())
+
+    def pause(self) -> None:
+        """Give nobody up while our own connection is down."""
+        self.vigil.pause()
+
+    def resume(self) -> None:
+        """Ask everyone again that is missing: our connection is back."""
+        self.vigil.restart(now_s=time.monotonic())
+        for device in self.gathering.missing:
+            self.post(Overdue(device))
+
+    def note_return(self, device: str) -> None:
+        """Ask a device again that has found its connection again."""
+        if self.waits_for(device) and self.vigil.note_return(device, now_s=time.monotonic()):
+            self.post(Overdue(device))
+
+    async def gathered(self) -> Gathered:
+        """Wait until every device has answered, is lost, or is late."""
+        while True:
+            wake_s = self.vigil.wake_s(self.gathering.missing)
+            try:
+                async with asyncio.timeout(max(wake_s - time.monotonic(), 0.0)):
+                    events = [await self._events.get()]
+            except TimeoutError:
+                events = self._due()
+            for event in events:
+                result = await self._handle(event)
+                if result is not None:
+                    return result
+
+    def _due(self) -> list[GatheringEvent]:
+        """Whom to ask again, and whom to give up."""
+        now_s = time.monotonic()
+        late = self.vigil.late(self.gathering.missing, now_s=now_s)
+        self.late |= {device: self.vigil.waited_s(device, now_s=now_s) for device in late}
+        overdue = self.vigil.overdue(self.gathering.missing, now_s=now_s)
+        return [
+            *(DeviceLost(device, self._why_late(device)) for device in late),
+            *(Overdue(device) for device in overdue if device not in late),
+        ]
+
+    def _why_late(self, device: str) -> str:
+        expected_s = self.vigil.expected_s(device)
+        expected = f"; {expected_s:.3g} s were expected" if expected_s else ""
+        return f"gave no answer within {self.late[device]:.3g} s{expected}"
+
+    async def _handle(self, event: GatheringEvent) -> Gathered | None:
+        for command in self.gathering.handle(event):
+            if isinstance(command, Gathered):
+                return command
+            if self.waits_for(command.device):  # Else its answer waits to be handled.
+                await self._ask_again(command.device)
+        return None

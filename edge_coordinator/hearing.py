@@ -1,0 +1,162 @@
+"""Whatever the bus brings to the coordinator: checked, counted, and handed to whoever waits."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from edge_coordinator.dropped import STRANGERS, Dropped
+from edge_coordinator.pending import Pending
+from edge_coordinator.registry import Change, Registry
+from runtime.bus import Delivery
+from runtime.drive import FrameInbox
+from runtime.errors import ProtocolError
+from runtime.messages import AnyReply, Ready, Refused, decode_reply
+from runtime.protocol.events import FrameArrived
+from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
+from runtime.tensors import FrameKind, StepId, TensorSpec
+from runtime.topics import DeviceTopic, Topics
+
+GRACE_S = 3.0
+"""How long a device whose connection broke may take to come back before it counts as lost."""
+
+
+class Hearing:
+    """Takes messages in; what nobody waits for is counted and dropped."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        pending: Pending,
+        dropped: Dropped,
+        *,
+        run: int,
+        on_other: Callable[[Delivery], None],
+    ) -> None:
+        """`on_other` takes what no device sent."""
+        self.registry = Registry()
+        self.changed = asyncio.Event()
+        """Set whenever a device has come or gone."""
+        self.learnt = asyncio.Event()
+        """Set whenever something is known of a device that was not: presence, profile, metrics."""
+        self.up_bytes = 0
+        self.grace: dict[str, asyncio.TimerHandle] = {}
+        """Devices whose connection broke, until they count as lost."""
+        self._topics = topics
+        self._pending = pending
+        self._dropped = dropped
+        self._run = run
+        self._on_other = on_other
+        self._inboxes: dict[str, FrameInbox] = {}
+
+    def receive(self, delivery: Delivery) -> None:
+        """Take one message; whatever is wrong with it is said once a sender and dropped."""
+        topic = self._topics.parse(delivery.topic)
+        try:
+            if topic is None:
+                self._on_other(delivery)
+            else:
+                self._receive_from(topic, delivery)
+        except ProtocolError as error:
+            device = topic.device if topic else ""
+            reason = self._dropped.complain(self._sender(device), delivery.topic, error)
+            if reason and device in self.registry.records:
+                self.registry.excluded[device] = reason
+                self._lose(device, reason)
+
+    def _receive_from(self, topic: DeviceTopic, delivery: Delivery) -> None:
+        device = topic.device
+        match topic.leaf:
+            case "status":
+                status = DeviceStatus.decode(delivery.payload)
+                self._note(device, self.registry.note_status(device, status), status)
+            case "profile":
+                self.registry.note_profile(device, DeviceProfile.decode(delivery.payload))
+                self.learnt.set()
+            case "metrics":
+                self.registry.note_metrics(device, DeviceMetrics.decode(delivery.payload))
+                self.learnt.set()
+            case "up/reply":
+                self._reply(device, decode_reply(delivery.payload))
+            case "up/probe" if device in self._pending.echoes:
+                self._pending.echoes[device].receive(delivery.payload)
+            case "up/smashed":
+                self._frame(device, FrameKind.SMASHED, delivery.payload)
+            case "up/weights":
+                self._frame(device, FrameKind.WEIGHTS, delivery.payload)
+
+    def _reply(self, device: str, reply: AnyReply) -> None:
+        """Hand a reply to whoever waits for it; some say what is worth knowing all the same."""
+        inquiry = self._pending.inquiries.get(device)
+        if inquiry is not None and inquiry.post(reply):
+            return
+        match reply:
+            case Refused() if inquiry is None and self._is_ours(device, reply.run):
+                self.registry.refusals[device] = reply.reason
+                self._lose(device, reply.reason)
+            case Ready() if inquiry is None and self._is_late_ready(device, reply):
+                self.registry.note_ready(device, reply)
+                self.changed.set()
+                self.learnt.set()
+            case _:
+                self._dropped.note(self._sender(device))
+
+    def _frame(self, device: str, kind: FrameKind, payload: memoryview) -> None:
+        if device not in self.registry.records:
+            self._dropped.note(STRANGERS)
+            return
+        if device not in self._inboxes:
+            self._inboxes[device] = FrameInbox(partial(self._asked_for, device))
+        inbox = self._inboxes[device]
+        self.up_bytes += len(payload)
+        num_stale = inbox.num_stale
+        frame = inbox.feed(payload, kind=kind)
+        self._dropped.note(device, inbox.num_stale - num_stale)
+        exchange = self._pending.exchange
+        if exchange is None or inbox.num_stale > num_stale:
+            return
+        if frame is not None:
+            exchange.post(FrameArrived(device, frame))
+        else:
+            exchange.note_part(device)
+
+    def _asked_for(self, device: str, kind: FrameKind, step: StepId) -> Sequence[TensorSpec] | None:
+        """Shapes of what a device has yet to send; nothing once all of it has come."""
+        exchange = self._pending.exchange
+        if exchange is None or not exchange.waits_for(device):
+            return None
+        return exchange.gathering.asked_for(device, kind, step)
+
+    def _note(self, device: str, change: Change, status: DeviceStatus) -> None:
+        """Act on a change of presence: a broken connection has a moment to come back."""
+        if change is Change.NOTHING:
+            if status.state == "online":
+                self._pending.note_sign(device)
+            return
+        self.changed.set()
+        self.learnt.set()
+        waiting = self.grace.pop(device, None)
+        if waiting is not None:
+            waiting.cancel()
+        match change:
+            case Change.WENT:
+                loop = asyncio.get_running_loop()
+                self.grace[device] = loop.call_later(GRACE_S, self._lose, device, "went offline")
+            case Change.ARRIVED:
+                self._dropped.forgive(device)
+                self._lose(device, "was restarted")  # Whoever it was before.
+            case Change.RETURNED:
+                self._pending.note_return(device)
+
+    def _lose(self, device: str, reason: str) -> None:
+        self.grace.pop(device, None)
+        self._pending.lose(device, reason)
+
+    def _is_ours(self, device: str, run: int) -> bool:
+        return run == self._run and device in self.registry.ready
+
+    def _is_late_ready(self, device: str, ready: Ready) -> bool:
+        """Whether a device is ready after all that had been given up."""
+        return ready.run == self._run and device in self.registry.unready
+
+    def _sender(self, device: str) -> str:
+        return device if device in self.registry.records else STRANGERS

@@ -1,0 +1,98 @@
+"""Training one round: the clusters' turns one after another, and undoing what does not count."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from edge_coordinator.cluster import Late, RemoteCluster, least_of
+from edge_coordinator.edge_worker import EdgeWorker, OffLoopEdge
+from edge_coordinator.job import Job
+from edge_coordinator.metering import MeteredCluster, MeteredEdge, TurnTimes
+from edge_coordinator.planner import PlannedRound
+from edge_coordinator.progress import ClusterStarted, Progress
+from edge_coordinator.training.algorithm import ClusterLostError, train_cluster, train_locally
+from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.turns import Turns
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Trained:
+    """What a round of training gave."""
+
+    losses: list[float] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    """Whose training counts."""
+    lost: dict[str, str] = field(default_factory=dict)
+    late: dict[str, Late] = field(default_factory=dict)
+    times: list[TurnTimes] = field(default_factory=list)
+    undone: str = ""
+    """Why nothing of the round counts, if so; then the model is as it was before."""
+
+
+class RoundTraining:
+    """First parallel, then sequential; a turn or a round below its quorum leaves no trace."""
+
+    def __init__(
+        self, job: Job, model: EdgeModel, turns: Turns, tell: Callable[[Progress], None]
+    ) -> None:
+        self._job = job
+        self._model = model
+        self._turns = turns
+        self._tell = tell
+
+    async def train(self, round_: int, planned: PlannedRound, worker: EdgeWorker) -> Trained:
+        """Train every cluster of the plan in its turn."""
+        trained = Trained()
+        plans = planned.plan.clusters
+        clusters = [self._turns.training(round_, plan, planned) for plan in plans]
+        before = await worker.do(self._model.snapshot)
+        await asyncio.gather(*(cluster.join() for cluster in clusters))
+        for index, cluster in enumerate(clusters):
+            self._tell(ClusterStarted(round_, index, len(clusters), tuple(cluster.sample_counts)))
+            await self._train_cluster(round_, planned, cluster, worker, trained)
+        num_planned = sum(len(plan.devices) for plan in plans)
+        least = least_of(num_planned, self._job.settings.devices.round_quorum)
+        if len(trained.devices) < least:
+            await worker.do(partial(self._model.restore, before))
+            reasons = "; ".join(f"{device} {why}" for device, why in trained.lost.items())
+            trained.undone = (
+                f"{len(trained.devices)} of {num_planned} devices trained, at least {least} are "
+                f"needed, so round {round_} is tried again: {reasons}"
+            )
+        return trained
+
+    async def _train_cluster(
+        self,
+        round_: int,
+        planned: PlannedRound,
+        cluster: RemoteCluster,
+        worker: EdgeWorker,
+        trained: Trained,
+    ) -> None:
+        """Give a cluster its turn, and add to the round what came of it."""
+        metered = MeteredCluster(cluster)
+        before = await worker.do(self._model.snapshot)
+        turn = self._model.turn(
+            cut=planned.plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
+        )
+        try:
+            losses = await self._turn(metered, worker.edge(turn))
+        except ClusterLostError as error:
+            await worker.do(partial(self._model.restore, before))
+            log.warning("round %d, a turn is undone: %s", round_, error)
+        else:
+            trained.losses += losses
+            trained.devices += cluster.sample_counts
+        trained.times.append(metered.finish())
+        trained.lost |= cluster.lost
+        trained.late |= cluster.late
+
+    async def _turn(self, cluster: MeteredCluster, edge: OffLoopEdge) -> list[float]:
+        metered = MeteredEdge(edge, cluster.times)
+        if self._job.is_local:
+            return await train_locally(cluster, metered)
+        return await train_cluster(cluster, metered, local_epochs=self._job.local_epochs)

@@ -1,0 +1,127 @@
+"""What becomes of a turn, a round and a device when devices fail, over the memory bus."""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+
+from edge_coordinator.checkpoint import Reached
+from edge_coordinator.progress import ClusterStarted, Progress, RoundPlanned
+from edge_coordinator.serve import new_status, serve_on
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.memory import MemoryBroker
+from runtime.published import DeviceStatus, RoundReport
+from runtime.topics import Topics
+from tests.builders import Reports, make_job, same_bits, serve_agent, shards, weights_of
+
+SHAPE = (1, 28, 28)
+SETTINGS: dict[str, object] = {
+    "model.name": "mlp",
+    "plan.cut": "fc1",
+    "plan.clusters": 2,
+    "training.rounds": 3,
+    "training.local_epochs": 2,
+    "training.server_optimizer.name": "adamw",
+}
+
+
+TOPICS = Topics("default")
+SIZES = (40, 20, 30, 25)
+
+
+@dataclass
+class Disturbance:
+    """Kills agents, or sends garbage in their names, when a cluster of a round has its turn."""
+
+    at: tuple[int, int] = (0, 0)
+    """Round and cluster."""
+    killed: tuple[str, ...] = ()
+    slandered: str = ""
+    turns: list[tuple[int, int]] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    agents: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def tell(self, progress: Progress) -> None:
+        match progress:
+            case ClusterStarted(round_, cluster):
+                self.turns.append((round_, cluster))
+                if (round_, cluster) == self.at:
+                    self._disturb()
+            case RoundPlanned(plan):
+                self.left_out |= plan.left_out
+
+    def _disturb(self) -> None:
+        for device in self.agents.keys() & set(self.killed):
+            topic = TOPICS.status(device)
+            status = DeviceStatus.decode(self.broker._retained[topic])
+            self.agents.pop(device).cancel()
+            offline = status.model_copy(update={"state": "offline"})
+            self.broker.route(topic, offline.encode(), retain=True)  # Its will.
+        if self.slandered:
+            for _ in range(20):
+                self.broker.route(TOPICS.up(self.slandered, "smashed"), b"garbage", retain=False)
+
+
+async def _train(
+    disturb: Disturbance,
+    sizes: tuple[int, ...] = SIZES,
+    changes: Mapping[str, object] = MappingProxyType({}),
+    *,
+    go_on: tuple[EdgeModel, int] | None = None,
+) -> tuple[EdgeModel, list[RoundReport]]:
+    """Train, or go on with a model that has done so many rounds."""
+    own, broker, reports = shards(sizes, SHAPE), disturb.broker, Reports()
+    job, model = make_job(own, {**SETTINGS, **changes})
+    if go_on is not None:
+        model, reports.reached = go_on[0], Reached(go_on[1], 0.0)
+    with ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)) as compute:
+        agents = [
+            asyncio.create_task(serve_agent(broker, device, samples, compute), name=device)
+            for device, samples in own.items()
+        ]
+        disturb.agents |= {agent.get_name(): agent for agent in agents}
+        try:
+            async with broker.connect("coordinator") as bus:
+                status = new_status(job.assignment.run)
+                await serve_on(
+                    bus, job, model, status=status, observers=[disturb, reports], progress=reports
+                )
+        finally:
+            for agent in agents:
+                agent.cancel()
+            await asyncio.gather(*agents, return_exceptions=True)
+    return model, reports.rounds
+
+
+async def test_a_turn_whose_cluster_dies_is_as_if_it_had_not_begun() -> None:
+    # A turn has two local epochs: when the second gradient is due the server has learned already.
+    disturb = Disturbance((3, 1), killed=("d2", "d3"))
+    disturbed, rounds = await _train(disturb)
+    assert sorted(rounds[-1].lost) == ["d2", "d3"]
+    model, _ = await _train(Disturbance(), changes={"training.rounds": 2})
+    alone = {"plan.clusters": 1}
+    model, _ = await _train(Disturbance(), SIZES[:2], alone, go_on=(model, 2))
+    assert same_bits(weights_of(disturbed), weights_of(model))
+
+
+async def test_a_round_below_its_quorum_is_undone_and_tried_again_with_who_is_left() -> None:
+    disturb = Disturbance((2, 1), killed=("d2", "d3"))
+    disturbed, rounds = await _train(disturb, changes={"devices.round_quorum": 0.75})
+    assert [report.round for report in rounds] == [1, 2, 3]
+    assert disturb.turns.count((2, 0)) == 2
+    assert (rounds[1].num_devices, rounds[1].lost) == (2, {})
+    model, _ = await _train(Disturbance(), changes={"training.rounds": 1})
+    model, _ = await _train(Disturbance(), SIZES[:2], go_on=(model, 1))
+    assert same_bits(weights_of(disturbed), weights_of(model))
+
+
+async def test_a_device_that_keeps_sending_garbage_is_excluded_and_the_plan_says_why() -> None:
+    disturb = Disturbance((1, 0), slandered="d1")
+    _, rounds = await _train(disturb, changes={"devices.max_unusable": 20})
+    assert [report.num_devices for report in rounds] == [4, 3, 3]
+    assert rounds[0].dropped["d1"] >= 20
+    assert "sent 20 messages that cannot be used" in disturb.left_out["d1"]
