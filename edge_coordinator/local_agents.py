@@ -142,6 +142,7 @@ async def _start(
             "--end-with-stdin",
             *own,
             *(("--scenario", settings.devices.scenario) if settings.devices.scenario else ()),
+            *(("--publish-labels",) if settings.plan.balance_weight else ()),
             stdin=PIPE,
             stdout=file,
             stderr=file,
