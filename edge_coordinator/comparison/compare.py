@@ -1,7 +1,8 @@
 """Methods side by side on one scenario: trained, measured, written down."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,8 +57,8 @@ def compare(task: ComparisonTask, console: Console) -> Path:
     prepared = prepare_simulation(task.settings, task.scenario, data, run=0, base_dir=task.base_dir)
     specs = [method_spec(task, method) for method in task.methods]
     seeds = range(task.settings.seed, task.settings.seed + task.num_seeds)
-    folder = new_folder(task.settings.output, f"compare-{task.scenario.name}")
-    with progress_bar(console) as bar:
+    name = f"compare-{task.scenario.name}"
+    with new_folder(task.settings.output, name) as folder, progress_bar(console) as bar:
         runs = train_variants(
             specs, seeds=seeds, base_dir=task.base_dir, workers=task.workers, bar=bar
         )
@@ -150,12 +151,22 @@ def every_cut(setting: Setting, prepared: Prepared) -> list[CutTableCosts]:
     ]
 
 
-def new_folder(output: Path, name: str) -> Path:
-    """Make a folder for a report; SettingsError if that cannot be."""
+@contextmanager
+def new_folder(output: Path, name: str) -> Iterator[Path]:
+    """Make a folder for a report, and remove it if the block fails before anything is in it.
+
+    SettingsError if it cannot be made.
+    """
     try:
-        return make_unused(output, f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}")
+        folder = make_unused(output, f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}")
     except OSError as error:
         raise SettingsError(f"output {output} cannot be written: {error.strerror}") from error
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def files_part(taken_s: float) -> str:

@@ -71,8 +71,8 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
     )
     data = load_source(source, base_dir=task.base_dir)
     prepared = prepare_simulation(settings, scenario, data, run=0, base_dir=task.base_dir)
-    folder = new_folder(task.output, "reproduce-paper")
-    results, studies, cuts = _measure(task, settings, prepared, folder, console)
+    with new_folder(task.output, "reproduce-paper") as folder:
+        results, studies, cuts = _measure(task, settings, prepared, folder, console)
     until_s = max(run.rounds[-1].elapsed_s for run in results.runs["SL"])
     parts = [
         "# The paper's comparison, with real training\n",

@@ -37,6 +37,7 @@ PHASE_NAMES = {
     Phase.BACKWARD: "device backward",
     Phase.MODEL_UPLOAD: "model to server",
 }
+CLOSE_UP_PERCENT = 90
 _LOOK: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -63,23 +64,23 @@ def plot_accuracy(
 
     `until_s` ends the axis of seconds, so that one slow method does not press the rest together.
     """
-    with figure(path, width=9.0, height=4.2) as drawn:
-        left, right = drawn.subplots(1, 2, sharey=True)
-        for number, (label, own) in enumerate(runs.items()):
-            _accuracy_line(left, number, label, own, unit="round")
-            _accuracy_line(right, number, label, own, unit="seconds")
-        for axes in (left, right):
-            axes.axhline(target * 100, color="0.5", linewidth=0.8)
-            axes.grid(visible=True, alpha=0.3)
-            axes.set_xlim(left=0)
-            axes.set_ylim(0, 100)
-        if until_s is not None:
-            right.set_xlim(right=until_s)
-        left.set_ylabel("test accuracy (%)")
-        left.set_xlabel("round")
-        right.set_xlabel("simulated time (s)")
-        left.set_title(f"grey line: target of {target:.0%}", fontsize=8, loc="left")
-        handles, names = left.get_legend_handles_labels()
+    with figure(path, width=9.0, height=6.4) as drawn:
+        rows = drawn.subplots(2, 2, sharex="col", sharey="row")
+        for row, lowest in zip(rows, (0, CLOSE_UP_PERCENT), strict=True):
+            for axes, unit in zip(row, ("round", "seconds"), strict=True):
+                for number, (label, own) in enumerate(runs.items()):
+                    _accuracy_line(axes, number, label, own, unit=unit)
+                axes.axhline(target * 100, color="0.5", linewidth=0.8)
+                axes.grid(visible=True, alpha=0.3)
+                axes.set_xlim(left=0, right=until_s if unit == "seconds" else None)
+                axes.set_ylim(lowest, 100)
+            row[0].set_ylabel("test accuracy (%)")
+        rows[1][0].set_xlabel("round")
+        rows[1][1].set_xlabel("simulated time (s)")
+        said = f"smoothed; bands: between the seeds; grey line: target of {target:.0%}"
+        rows[0][0].set_title(said, fontsize=8, loc="left")
+        rows[1][0].set_title("the same, close up", fontsize=8, loc="left")
+        handles, names = rows[0][0].get_legend_handles_labels()
         drawn.legend(handles, names, loc="outside lower center", ncols=5, handlelength=3.5)
 
 
@@ -231,7 +232,7 @@ def _bars(
             edgecolor="white",
             linewidth=0.4,
         )
-        said = "not reached" if value is None else f"{value:.3g}"
+        said = "not reached" if value is None else _short(value)
         axes.annotate(
             said, (value or 0.0, number), xytext=(3, 0), textcoords="offset points",
             va="center", fontsize=8,
@@ -248,6 +249,10 @@ def _line(number: int) -> dict[str, Any]:
         "linestyle": STYLES[number % len(STYLES)],
         "linewidth": 1.6,
     }
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _plain(value: float, _: object) -> str:

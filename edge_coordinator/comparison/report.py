@@ -167,7 +167,9 @@ def cuts_part(folder: Path, tables: Sequence[tuple[str, str, Sequence[CutCost]]]
                 each.name,
                 seconds(each.round_s),
                 megabytes(each.device_bytes),
-                f"{each.device_flop / 1e6:.3g}",
+                f"{each.device_flop / 1e6:,.3g}"
+                if each.device_flop < 1e9
+                else f"{each.device_flop / 1e6:.0f}",
                 megabytes(each.device_memory_bytes),
             ]
             for each in costs

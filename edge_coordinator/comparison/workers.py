@@ -55,7 +55,9 @@ def _received(pipe: Connection) -> tuple[int, object]:
     try:
         number, said = pipe.recv()
     except EOFError as error:
-        raise EdgeError("a process that trained has died; is there enough memory?") from error
+        raise EdgeError(
+            "a process that trained has died; is there enough memory, or does it say why above?"
+        ) from error
     return int(number), said
 
 

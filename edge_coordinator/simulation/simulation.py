@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from edge_coordinator.checkpoint import Reached
@@ -29,6 +30,7 @@ from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
 from profiles.scenario import Scenario
+from runtime.errors import SettingsError
 from runtime.models.device_side import DeviceNetwork
 from runtime.published import RoundReport
 from runtime.tensors import StepId, spec_of
@@ -97,6 +99,11 @@ class Simulation:
         traffic = Traffic(chunk_bytes=job.settings.broker.chunk_bytes)
         losses = await self._train(round_, planned.plan, traffic, observers)
         evaluation = self._evaluate(round_, planned.plan.cut, observers)
+        if not np.isfinite([*losses, evaluation.loss if evaluation else 0.0]).all():
+            raise SettingsError(
+                f"the loss is no longer finite in round {round_}: training diverged; take a lower "
+                "training.server_optimizer.learning_rate"
+            )
         report = RoundReport(
             run=job.assignment.run,
             round=round_,

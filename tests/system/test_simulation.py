@@ -8,6 +8,7 @@ from edge_coordinator.simulation.simulation import SimulatedRound, Simulation
 from edge_coordinator.training.edge_model import EdgeModel
 from profiles.scenario_files import load_scenario
 from runtime.datasets.samples import Samples
+from runtime.errors import SettingsError
 from runtime.memory import MemoryBroker
 from tests.builders import Reports, make_job, run_job, same_bits, shards, weights_of
 
@@ -75,6 +76,17 @@ async def test_every_method_pays_for_its_phases_and_nothing_else(method: str) ->
     }
     _, (done,) = await _simulated(shards(SIZES, SHAPE), settings, scenario="mixed")
     assert done.costs.phase_s.sum() == pytest.approx(done.report.round_s)
+
+
+@pytest.mark.parametrize("method", ["cpsl", "sl", "fl", "cl"])
+async def test_training_that_diverges_is_said_in_one_sentence(method: str) -> None:
+    settings: dict[str, object] = {
+        "training.method": method,
+        "training.rounds": 20,
+        "training.server_optimizer.learning_rate": 1e30,
+    }
+    with pytest.raises(SettingsError, match="diverged"):
+        await _simulated(shards(SIZES, SHAPE), settings, scenario="uniform")
 
 
 async def test_equal_seeds_give_equal_simulations_and_checkpoints_go_on_to_the_same_bits() -> None:
