@@ -11,13 +11,10 @@ out (`--no-compile`) and Python writes when first it runs.
 import asyncio
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Iterable
+from asyncio.subprocess import PIPE, STDOUT
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -30,10 +27,18 @@ from runtime.bus import Delivery
 from runtime.datasets.sources import load_source
 from runtime.mqtt import MqttBus
 from runtime.topics import Topics
+from tests.device_environment import (
+    LARGE,
+    ROOT,
+    SOURCES,
+    build_device_environment,
+    bytes_of,
+    device_variables,
+    files_of,
+    installed_bytes,
+    lacks,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("profiles", "runtime", "device_agent", "edge_coordinator")
-LARGE = ("numpy", "numpy.libs", "onnxruntime")
 NUM_SAMPLES, NUM_ROUNDS = 300, 10
 
 
@@ -51,8 +56,9 @@ def main() -> None:
     """Build, measure and print."""
     with tempfile.TemporaryDirectory(prefix="cpsl-footprint-") as name:
         folder = Path(name)
-        python = _device_environment(folder)
-        installed = _installed(folder)
+        python = build_device_environment(folder)
+        assert all(lacks(python, module) for module in ("torch", "onnx"))
+        installed = installed_bytes(folder)
         large = sum(size for name, size in installed.items() if name in LARGE)
         total = sum(installed.values())
         data = load_source("digits", base_dir=ROOT).train
@@ -75,53 +81,9 @@ def _show(what: str, onnx: float, torch: float | None) -> None:
 # Disk
 
 
-def _device_environment(folder: Path) -> Path:
-    """Install what a device installs; the environment's Python."""
-    source, environment = folder / "source", folder / "venv"
-    source.mkdir()
-    for package in SOURCES:
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("*.pyc"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, source)
-    _run(sys.executable, "-m", "venv", "--without-pip", environment)
-    python = environment / "bin" / "python"
-    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
-    _run(*pip, "install", "--quiet", "--no-compile", source)
-    for module in ("torch", "onnx"):
-        found = subprocess.run(
-            [python, "-c", f"import {module}"], env=_environment(), stderr=DEVNULL, check=False
-        )
-        assert found.returncode, f"{module} is there"
-    return python
-
-
-def _run(*command: str | Path) -> None:
-    subprocess.run(command, check=True, env=_environment())
-
-
-def _environment() -> dict[str, str]:
-    """Ours, but as a device has it: no path to this source tree, and .pyc files are kept."""
-    ours = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-    return {name: value for name, value in os.environ.items() if name not in ours}
-
-
-def _installed(folder: Path) -> dict[str, int]:
-    """Bytes of each top-level name in the environment's packages."""
-    (packages,) = (folder / "venv").glob("lib/python*/site-packages")
-    return {entry.name: _bytes(_files(entry)) for entry in packages.iterdir()}
-
-
-def _files(entry: Path) -> list[Path]:
-    return [entry] if entry.is_file() else [path for path in entry.rglob("*") if path.is_file()]
-
-
-def _bytes(files: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in files if path.suffix != ".pyc")
-
-
 def _closure_bytes(wanted: Requirement) -> int:
     """Bytes of a distribution and of all that it requires, as far as it is installed here."""
-    sizes: dict[str, int] = {"cpsl": sum(_bytes(_files(ROOT / name)) for name in SOURCES)}
+    sizes: dict[str, int] = {"cpsl": sum(bytes_of(files_of(ROOT / name)) for name in SOURCES)}
     waiting, seen = [wanted], set()
     while waiting:
         requirement = waiting.pop()
@@ -132,7 +94,7 @@ def _closure_bytes(wanted: Requirement) -> int:
         name = re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower()
         if name not in sizes:
             paths = [Path(str(file.locate())) for file in found.files or ()]
-            sizes[name] = _bytes(path for path in paths if path.is_file())
+            sizes[name] = bytes_of(path for path in paths if path.is_file())
         for extra in ("", *requirement.extras):
             for text in found.requires or () if (name, extra) not in seen else ():
                 needed = Requirement(text)
@@ -172,7 +134,7 @@ async def _start_agent(
     """Start an agent; the seconds until its profile was there."""
     device = f"pi-{time.monotonic_ns()}"
     topic = Topics("default").profile(device)
-    environment = _environment()
+    environment = device_variables()
     if engine == "torch":
         environment["PYTHONPATH"] = str(ROOT)
     async with await MqttBus.connect(url, client_id="watch", wait=False) as bus:

@@ -12,7 +12,7 @@ from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import input_shape_of, load_network, split
 
 NETWORK, BATCH_SIZE = "lenet", 16
-CUTS = (3, 12)
+CUTS = (6,)
 
 
 def main() -> None:
