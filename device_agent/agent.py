@@ -11,15 +11,16 @@ from time import perf_counter
 from device_agent.complaints import Complaints
 from device_agent.errands import Errands
 from device_agent.link_probe import LinkProbe
+from device_agent.link_probing import LinkProbing
 from device_agent.memory import memory_sentence
-from device_agent.published_profile import PublishedProfile
 from device_agent.turn_meter import TurnMeter
+from device_agent.voice import Voice
 from device_agent.workload import Workload
 from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.drive import FrameInbox, leaf_of, send_frame
 from runtime.errors import EdgeError, ProtocolError
 from runtime.message_types import Message
-from runtime.messages import Challenge, Join, LinkMeasured, MeasureLink, decode_command
+from runtime.messages import Challenge, Join, MeasureLink, decode_command
 from runtime.ownership import Claim, Verdict, judge
 from runtime.pacing import Pacer
 from runtime.protocol.device import DeviceSession, Phase
@@ -36,7 +37,6 @@ from runtime.protocol.events import (
     Work,
     WorkFailed,
 )
-from runtime.protocol.link_probe import LinkProbeError
 from runtime.published import ComputeProfile, DeviceProfile, DeviceStatus
 from runtime.tensors import Frame, FrameKind
 from runtime.topics import Topics
@@ -72,10 +72,11 @@ class Agent:
             own=status,
             decode=DeviceStatus.decode,
         )
-        self._profile = PublishedProfile(profile, self._publish_profile)
+        self._voice = Voice(device, bus, topics, status, profile)
+        self._profile = self._voice.profile
         self._generic_compute = generic_compute
-        self._probe = LinkProbe(device, bus, topics, chunk_bytes=chunk_bytes)
-        self._measured: dict[int, LinkMeasured | None] = {}
+        probe = LinkProbe(device, bus, topics, chunk_bytes=chunk_bytes)
+        self._probing = LinkProbing(probe, self._voice)
         self._workload = workload
         self._compute = compute
         self._chunk_bytes = chunk_bytes
@@ -94,7 +95,7 @@ class Agent:
         events = self._bus.events()
         await self._bus.subscribe(self._topics.down(self._device, "+"))
         await self._claim.make(self._bus, events)
-        await self._announce()
+        await self._voice.announce()
         log.info("%s is waiting for a coordinator on site %s", self._device, self._topics.site)
         async with asyncio.TaskGroup() as tasks:
             self._errands = Errands(tasks, f"act {self._device}")
@@ -115,7 +116,7 @@ class Agent:
 
     async def leave(self) -> None:
         """Say goodbye: the retained status becomes offline."""
-        await self._publish_status("offline")
+        await self._voice.say_offline()
 
     # What happens
 
@@ -129,7 +130,7 @@ class Agent:
                 self._receive(event)
             case Connected():
                 log.info("%s is connected again", self._device)
-                self._errands.start_again("announce", self._announce)
+                self._errands.start_again("announce", self._voice.announce)
             case Disconnected(reason):
                 log.warning("%s lost the broker (%s); trying again", self._device, reason)
             case _:
@@ -143,7 +144,7 @@ class Agent:
             elif delivery.topic == self._topics.status(self._device):
                 self._compare(delivery)
             elif delivery.topic == self._topics.down(self._device, "probe"):
-                self._probe.receive(delivery.payload)
+                self._probing.probe.receive(delivery.payload)
             elif (kind := self._kind_of(delivery.topic)) is not None:
                 self._frame(delivery.payload, kind)
         except ProtocolError as error:
@@ -156,7 +157,7 @@ class Agent:
                 self._assert_presence()
             return
         if isinstance(message, MeasureLink):
-            self._errands.start_once("link", partial(self._measure_link, message))
+            self._errands.start_once("link", partial(self._probing.measure, message))
             return
         was_assigned = self._session.phase is not Phase.UNASSIGNED
         self._act(self._session.handle(CommandArrived(message)))
@@ -173,7 +174,7 @@ class Agent:
                 self._assert_presence()
 
     def _assert_presence(self) -> None:
-        self._errands.start_again("status", partial(self._publish_status, "online"))
+        self._errands.start_again("status", self._voice.say_online)
 
     def _frame(self, payload: memoryview, kind: FrameKind) -> None:
         num_stale = self._frames.num_stale
@@ -279,7 +280,7 @@ class Agent:
         metrics = self._turn.metrics(
             join, forward_s=self._workload.forward_s, backward_s=self._workload.backward_s
         )
-        await self._publish(self._topics.metrics(self._device), metrics)
+        await self._voice.tell_metrics(metrics)
         await self._profile.refresh()
 
     async def _reply(self, reply: Message) -> None:
@@ -288,41 +289,4 @@ class Agent:
         if measured is not None and measured is not self._profile.compute:
             self._profile.compute = measured
             await self._profile.publish()
-        await self._publish(self._topics.up(self._device, "reply"), reply)
-
-    async def _measure_link(self, request: MeasureLink) -> None:
-        """Measure once; a repeat gets the same answer, or that of the measurement under way."""
-        if request.probe not in self._measured:
-            self._measured = {request.probe: None}
-            self._measured[request.probe] = await self._probe_link(request)
-        reply = self._measured[request.probe]
-        if reply is not None:
-            await self._publish(self._topics.up(self._device, "reply"), reply)
-
-    async def _probe_link(self, request: MeasureLink) -> LinkMeasured:
-        try:
-            figures, acknowledge_s = await self._probe.measure(request)
-        except LinkProbeError as error:
-            return LinkMeasured(probe=request.probe, link=None, reason=str(error))
-        profile = self._profile
-        profile.link = profile.link.after_probe(figures, acknowledge_s=acknowledge_s)
-        await profile.publish()
-        return LinkMeasured(probe=request.probe, link=profile.link_profile())
-
-    async def _announce(self) -> None:
-        await self._publish_status("online")
-        await self._profile.publish()
-
-    async def _publish_profile(self, profile: DeviceProfile) -> None:
-        await self._bus.publish(self._topics.profile(self._device), profile.encode(), retain=True)
-
-    async def _publish_status(self, state: str) -> None:
-        status = self._status.model_copy(update={"state": state})
-        await self._bus.publish(self._topics.status(self._device), status.encode(), retain=True)
-
-    async def _publish(self, topic: str, message: Message) -> None:
-        start_s = perf_counter()
-        await self._bus.publish(topic, message.encode(), retain=False)
-        self._profile.link = self._profile.link.after_small_message(
-            acknowledged_after_s=perf_counter() - start_s
-        )
+        await self._voice.reply(reply)

@@ -73,11 +73,12 @@ async def _connect_until_refused(url: str) -> None:
 
 @pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
 async def test_a_broker_that_is_killed_comes_back_on_its_port() -> None:
+    before = psutil.Process().children()
     async with (
         local_broker("mosquitto", None) as broker,
         await MqttBus.connect(broker.url, client_id="a", wait=False) as bus,
     ):
-        (host,) = psutil.Process().children()
+        (host,) = set(psutil.Process().children()) - set(before)
         (mosquitto,) = host.children()
         mosquitto.kill()
         events = [await anext(bus.events()) for _ in range(3)]

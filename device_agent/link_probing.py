@@ -1,0 +1,31 @@
+"""Answering the coordinator's wish to have the link measured: once, whatever is repeated."""
+
+from device_agent.link_probe import LinkProbe
+from device_agent.voice import Voice
+from runtime.messages import LinkMeasured, MeasureLink
+from runtime.protocol.link_probe import LinkProbeError
+
+
+class LinkProbing:
+    """Measures, publishes what came of it, and keeps the answer for repeats."""
+
+    def __init__(self, probe: LinkProbe, voice: Voice) -> None:
+        self.probe = probe
+        self._voice = voice
+        self._answer: LinkMeasured | None = None
+
+    async def measure(self, request: MeasureLink) -> None:
+        """Measure, unless that is done; then answer."""
+        if self._answer is None or self._answer.probe != request.probe:
+            self._answer = await self._measured(request)
+        await self._voice.reply(self._answer)
+
+    async def _measured(self, request: MeasureLink) -> LinkMeasured:
+        try:
+            figures, acknowledge_s = await self.probe.measure(request)
+        except LinkProbeError as error:
+            return LinkMeasured(probe=request.probe, link=None, reason=str(error))
+        profile = self._voice.profile
+        profile.link = profile.link.after_probe(figures, acknowledge_s=acknowledge_s)
+        await profile.publish()
+        return LinkMeasured(probe=request.probe, link=profile.link_profile())
