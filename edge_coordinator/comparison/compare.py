@@ -11,7 +11,7 @@ from typing import Literal
 from rich.console import Console
 
 from edge_coordinator.comparison.csv_files import write_rounds
-from edge_coordinator.comparison.cuts import CutCost, at_costs, cut_costs
+from edge_coordinator.comparison.cuts import CutCost, at_costs, cheapest_cut, cut_costs
 from edge_coordinator.comparison.groupings import num_steps, study_groupings
 from edge_coordinator.comparison.latencies import Setting
 from edge_coordinator.comparison.one_run import RunSpec
@@ -125,8 +125,9 @@ def setting_of(prepared: Prepared, scenario: Scenario) -> Setting:
     names = tuple(device_names(settings.devices.count))
     clusters = grouping_of_settings(with_method(settings, "cpsl"), len(names))
     costs = simulation.costs
+    planned = settings.plan.cut == "auto"
     cut = costs.table_cut(prepared.job.cut) if prepared.job.cut is not None else 1
-    return Setting(
+    setting = Setting(
         scenario=scenario,
         workload=simulation.workload,
         devices=names,
@@ -134,6 +135,7 @@ def setting_of(prepared: Prepared, scenario: Scenario) -> Setting:
         cut=min(max(cut, 1), costs.table.num_layers - 1),
         seed=settings.seed,
     )
+    return cheapest_cut(setting) if planned else setting
 
 
 def every_cut(setting: Setting, prepared: Prepared) -> list[CutTableCosts]:

@@ -36,7 +36,7 @@ def cut_costs(setting: Setting) -> list[CutCost]:
     choice = choose_cut(
         states,
         workload,
-        sizes=Grouping("cpsl", num_clusters=setting.num_clusters).sizes(len(setting.devices)),
+        sizes=Grouping("cpsl", num_clusters=setting.num_clusters).sizes(setting.num_devices),
         candidates=range(table.num_layers + 1),
         schedule=CUT_SCHEDULE,
         generator=np.random.default_rng(setting.seed),
@@ -58,6 +58,12 @@ def cut_costs(setting: Setting) -> list[CutCost]:
         )
         for price in choice.prices
     ]
+
+
+def cheapest_cut(setting: Setting) -> Setting:
+    """Take the cut that a planner would choose: of the inner ones, that of the shortest round."""
+    inner = cut_costs(setting)[1:-1]
+    return replace(setting, cut=min(inner, key=lambda each: each.round_s).cut)
 
 
 def at_costs(setting: Setting, table: CutTable, *, label_bits: float) -> Setting:

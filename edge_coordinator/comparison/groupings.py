@@ -40,13 +40,13 @@ def study_groupings(
     `on_step` is told of every spread that is done; there are `num_steps` of them.
     """
     studies = []
-    num_devices = len(setting.devices)
+    num_devices, cut = setting.num_devices, setting.workload.cuts.cut_names[setting.cut]
     if num_devices > SMALL_DEVICES and setting.num_clusters > 1:
         rows = []
         for spread in SPREADS:
             rows.append(grouping_latencies(setting, spread=spread, draws=draws))
             on_step()
-        title = f"{num_devices} devices, {setting.num_clusters} clusters"
+        title = f"{num_devices} devices, {setting.num_clusters} clusters, cut after {cut}"
         studies.append(GroupingStudy(title, _by_name(rows)))
     few = min(num_devices, SMALL_DEVICES)
     if few >= 2 * SMALL_CLUSTERS:
@@ -55,7 +55,11 @@ def study_groupings(
         for spread in SPREADS:
             rows.append(small_latencies(small, spread=spread, draws=draws))
             on_step()
-        studies.append(GroupingStudy(f"{few} devices, {SMALL_CLUSTERS} clusters", _by_name(rows)))
+        studies.append(
+            GroupingStudy(
+                f"{few} devices, {SMALL_CLUSTERS} clusters, cut after {cut}", _by_name(rows)
+            )
+        )
     return studies
 
 

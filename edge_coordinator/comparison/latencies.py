@@ -38,13 +38,20 @@ class Setting:
     cut: int
     """Of the workload's cost table."""
     seed: int
+    chosen: tuple[int, ...] | None = None
+    """Numbers of the devices that take part; None for all."""
+
+    @property
+    def num_devices(self) -> int:
+        """How many take part."""
+        return len(self.devices) if self.chosen is None else len(self.chosen)
 
     def states(self, round_: int, *, spread: float | None) -> Sequence[DeviceState]:
         """Draw one round's states; with a spread, it replaces the scenario's own."""
         scenario = self.scenario
         if spread is not None:
             scenario = scenario.model_copy(update={"spread": Spread.between_rounds(spread)})
-        return drawn_states(
+        states = drawn_states(
             scenario,
             self.devices,
             self.workload.cuts,
@@ -52,6 +59,7 @@ class Setting:
             round_=round_,
             elapsed_s=0.0,
         )
+        return states if self.chosen is None else [states[index] for index in self.chosen]
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,9 @@ def small_latencies(setting: Setting, *, spread: float, draws: int) -> dict[str,
 
 
 def smaller(setting: Setting, *, num_devices: int, num_clusters: int) -> Setting:
-    """Keep the first devices only."""
-    return replace(setting, devices=setting.devices[:num_devices], num_clusters=num_clusters)
+    """Keep a few devices, evenly spaced, so that every class has its part."""
+    chosen = np.linspace(0, len(setting.devices), num_devices, endpoint=False).astype(np.int64)
+    return replace(setting, chosen=tuple(chosen.tolist()), num_clusters=num_clusters)
 
 
 def _groupings_s(setting: Setting, round_: int, *, spread: float | None) -> dict[str, float]:
@@ -147,4 +156,4 @@ def _pricer(setting: Setting, round_: int, *, spread: float | None) -> Pricer:
 
 
 def _sizes(setting: Setting) -> Counts:
-    return Grouping("cpsl", num_clusters=setting.num_clusters).sizes(len(setting.devices))
+    return Grouping("cpsl", num_clusters=setting.num_clusters).sizes(setting.num_devices)

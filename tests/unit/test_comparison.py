@@ -131,3 +131,13 @@ def test_equal_seeds_draw_equal_states_and_others_do_not() -> None:
     other = replace(SETTING, seed=1).states(1, spread=0.1)[0].link
     assert first == again
     assert first != other
+
+
+def test_few_devices_are_taken_from_every_class() -> None:
+    scenario = load_scenario("heterogeneous")
+    cuts = PAPER.cut_table()
+    work = replace(SETTING.workload, cuts=cuts, medium=scenario.medium())
+    names = tuple(f"d{index:02}" for index in range(30))
+    few = smaller(Setting(scenario, work, names, 6, cut=1, seed=0), num_devices=6, num_clusters=2)
+    rates = {round(state.link.up_bps / 1e6) for state in few.states(1, spread=0.0) if state.link}
+    assert rates == {2, 8, 20}
