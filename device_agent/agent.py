@@ -65,13 +65,7 @@ class Agent:
         self._bus = bus
         self._topics = topics
         self._status = status
-        self._claim = Claim(
-            what=f"device id {device!r} on site {topics.site!r}",
-            status_topic=topics.status(device),
-            challenge_topic=topics.down(device, "command"),
-            own=status,
-            decode=DeviceStatus.decode,
-        )
+        self._claim = _claim(device, topics, status)
         self._voice = Voice(device, bus, topics, status, profile)
         self._profile = self._voice.profile
         self._generic_compute = generic_compute
@@ -290,3 +284,13 @@ class Agent:
             self._profile.compute = measured
             await self._profile.publish()
         await self._voice.reply(reply)
+
+
+def _claim(device: str, topics: Topics, status: DeviceStatus) -> Claim[DeviceStatus]:
+    return Claim(
+        what=f"device id {device!r} on site {topics.site!r}",
+        status_topic=topics.status(device),
+        challenge_topic=topics.down(device, "command"),
+        own=status,
+        decode=DeviceStatus.decode,
+    )

@@ -4,11 +4,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from profiles.emulation import DeviceClass, Line
-from runtime.bus import Bus, BusEvent, Delivery
+from runtime.bus import Bus, BusEvent, ClosedAtTheEnd, Delivery
 from runtime.errors import BusError
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -23,7 +22,7 @@ class ClosableBus(Bus, Protocol):
         ...
 
 
-class EmulatedBus:
+class EmulatedBus(ClosedAtTheEnd):
     """A bus behind a link of a device's class; keeps the contract of `runtime.bus.Bus`.
 
     Payloads go through one after another at the link's rate and arrive its delay later, in the
@@ -84,19 +83,6 @@ class EmulatedBus:
         self._events.drop()
         self._pump.cancel()
         await asyncio.wait({self._pump})
-
-    async def __aenter__(self) -> Self:
-        """Return the bus itself."""
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the bus, and the one it wraps."""
-        await self.close()
 
     async def _receive(self) -> None:
         """Note when each event arrived at the link, however late it is taken from us."""

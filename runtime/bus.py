@@ -5,9 +5,11 @@ broker. Delivery is at least once: a message may arrive twice, late, or (when a 
 breaks) never; the protocol above is made for that.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,24 @@ class Bus(Protocol):
     def events(self) -> AsyncIterator[BusEvent]:
         """Everything that arrives, in order; one consumer. Ends when the bus is closed."""
         ...
+
+
+class ClosedAtTheEnd(ABC):
+    """What is closed at the end of its block."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Leave; again does nothing."""
+
+    async def __aenter__(self) -> Self:
+        """Return what was opened."""
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.close()

@@ -7,12 +7,10 @@ or in another order than that of different topics.
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
-from runtime.bus import BusEvent, Connected, Delivery, Disconnected, Will
+from runtime.bus import BusEvent, ClosedAtTheEnd, Connected, Delivery, Disconnected, Will
 from runtime.errors import BusError
 from runtime.inbox import Inbox
 from runtime.topic_filter import matches, require_topic_filter
@@ -95,7 +93,7 @@ class MemoryBroker:
             client.inbox.put(Delivery(topic, memoryview(payload), retained))
 
 
-class MemoryBus:
+class MemoryBus(ClosedAtTheEnd):
     """One client of a `MemoryBroker`; keeps the contract of `runtime.bus.Bus`."""
 
     def __init__(
@@ -186,19 +184,6 @@ class MemoryBus:
         self._closed, self._connected = True, False
         self.inbox.end()
         self._changed.set()
-
-    async def __aenter__(self) -> Self:
-        """Return the bus itself."""
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the bus."""
-        await self.close()
 
     async def _until_connected(self) -> None:
         await asyncio.sleep(0)  # a real bus always lets others run

@@ -4,11 +4,10 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from types import TracebackType
 from typing import Self
 
 from runtime.broker_url import TlsFiles, make_tls_context, parse_broker_url
-from runtime.bus import BusEvent, Connected, Delivery, Disconnected, Will
+from runtime.bus import BusEvent, ClosedAtTheEnd, Connected, Delivery, Disconnected, Will
 from runtime.errors import BusError
 from runtime.inbox import Inbox
 from runtime.mqtt_link import (
@@ -29,7 +28,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _STABLE_S = 10.0
 
 
-class MqttBus:
+class MqttBus(ClosedAtTheEnd):
     """A client of an MQTT broker that connects again by itself; keeps `runtime.bus.Bus`.
 
     Made by `MqttBus.connect`. While the connection is down, calls wait; what was sent but not
@@ -165,19 +164,6 @@ class MqttBus:
         link, self._link = self._link, None
         if link is not None:
             await link.close()
-
-    async def __aenter__(self) -> Self:
-        """Return the bus itself."""
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the bus."""
-        await self.close()
 
     async def _connected(self) -> MqttLink:
         """Wait for a connection with every subscription in force."""

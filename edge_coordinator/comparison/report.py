@@ -175,26 +175,31 @@ def cuts_part(folder: Path, tables: Sequence[tuple[str, str, Sequence[CutCost]]]
             for each in costs
         ]
         parts += [f"{title}:\n", table(header, rows)]
-        write_table(
-            folder / f"{name}.csv",
-            ("cut", "layer", "round_s", "device_bytes", "device_flop", "device_memory_bytes"),
-            [
-                [c.cut, c.name, c.round_s, c.device_bytes, c.device_flop, c.device_memory_bytes]
-                for c in costs
-            ],
-        )
-        plot_bars(
-            folder / f"{name}.png",
-            [each.name for each in costs],
-            [
-                ("latency of a round (s)", [each.round_s for each in costs]),
-                ("bytes of a device in a round (MB)", [c.device_bytes / 1e6 for c in costs]),
-                ("work of a device in a round (MFLOP)", [c.device_flop / 1e6 for c in costs]),
-            ],
-            one_colour=True,
-        )
+        _write_cuts(folder, name, costs)
         parts.append(f"![what each cut costs]({name}.png)\n")
     return "\n".join(parts)
+
+
+def _write_cuts(folder: Path, name: str, costs: Sequence[CutCost]) -> None:
+    """The figures behind a table of cuts, and their plot."""
+    write_table(
+        folder / f"{name}.csv",
+        ("cut", "layer", "round_s", "device_bytes", "device_flop", "device_memory_bytes"),
+        [
+            [c.cut, c.name, c.round_s, c.device_bytes, c.device_flop, c.device_memory_bytes]
+            for c in costs
+        ],
+    )
+    plot_bars(
+        folder / f"{name}.png",
+        [each.name for each in costs],
+        [
+            ("latency of a round (s)", [each.round_s for each in costs]),
+            ("bytes of a device in a round (MB)", [c.device_bytes / 1e6 for c in costs]),
+            ("work of a device in a round (MFLOP)", [c.device_flop / 1e6 for c in costs]),
+        ],
+        one_colour=True,
+    )
 
 
 def _plot_target(path: Path, runs: Runs, *, target: float) -> None:
