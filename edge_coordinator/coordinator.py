@@ -30,12 +30,8 @@ from edge_coordinator.round_training import RoundTraining, Trained
 from edge_coordinator.run_memory import RunMemory
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.turns import Turns
-from runtime.allocator import return_freed_memory
 from runtime.errors import SettingsError
 from runtime.published import RoundReport
-
-TIDY_EVERY = 50
-"""Rounds between returning to the system what memory is free."""
 
 
 class SavedProgress(Protocol):
@@ -95,8 +91,6 @@ class Coordinator:
             self._tell(RoundDone(report))
             reached = Reached(report.round, report.elapsed_s, self._memory().encode())
             await worker.do(partial(self._progress.save, self._model, reached))
-            if round_ % TIDY_EVERY == 0:
-                await worker.do(return_freed_memory)
             is_over = self._job.is_over(report)
             round_ += 1
         await asyncio.gather(*(self._conversation.stop(device) for device in self._registry.ready))

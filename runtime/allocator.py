@@ -7,7 +7,6 @@ messages of 100 kB and more that costs more time than the network does.
 import ctypes
 import platform
 import sys
-from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 _MMAP_THRESHOLD_BYTES = 32 * 1024 * 1024  # the most that glibc takes
@@ -20,34 +19,14 @@ def keep_freed_memory() -> bool:
     Called once, at the start of a program. Does nothing where the C library is another one.
     Setting only one threshold would make things slower: it turns glibc's own adjustment off.
     """
-    mallopt = _glibc("mallopt")
-    if mallopt is None:
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
         return False
     mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
     return bool(
         mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
         and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
     )
-
-
-def return_freed_memory() -> bool:
-    """Return what is free to the system, once; whether there was anything to return.
-
-    What is kept lies in pieces between what is in use, and in a run of many rounds the pieces
-    become more: the process would grow without anything being lost.
-    """
-    malloc_trim = _glibc("malloc_trim")
-    if malloc_trim is None:
-        return False
-    malloc_trim.argtypes, malloc_trim.restype = [ctypes.c_size_t], ctypes.c_int
-    return bool(malloc_trim(0))
-
-
-def _glibc(name: str) -> Any:  # noqa: ANN401  ctypes has no types for functions
-    """Give a function of glibc; None where the C library is another one."""
-    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
-        return None
-    try:
-        return getattr(ctypes.CDLL(None), name)
-    except (OSError, AttributeError):
-        return None
