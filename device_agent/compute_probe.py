@@ -111,14 +111,15 @@ def time_sides(
     *,
     budget_s: float,
     clock: Callable[[], float],
-    rest: Callable[[], None] = lambda: time.sleep(REST_S),
 ) -> tuple[Pass, float]:
     """Time training steps of several device sides, in turns, [side]; also the deviation.
 
     The deviation is relative, that of all sides together between repetitions. The weights stay
-    as they are, buffers do not.
+    as they are, buffers do not. A budget that is too short for full rests has shorter ones.
     """
-    steps = [_Step(side, batch, clock, rest) for side in sides]
+    num_rests = 2 * len(sides) * (WARM_UP_PASSES + MIN_PASSES)
+    rest_s = min(REST_S, budget_s / num_rests)
+    steps = [_Step(side, batch, clock, rest_s=rest_s) for side in sides]
 
     def run_pass() -> Pass:
         forward_s, backward_s = np.array([step.take() for step in steps]).T
@@ -135,22 +136,23 @@ class _Step:
         side: DeviceSide,
         batch: NDArray[np.float32],
         clock: Callable[[], float],
-        rest: Callable[[], None],
+        *,
+        rest_s: float,
     ) -> None:
         self._side, self._batch = side, batch
-        self._clock, self._rest = clock, rest
+        self._clock, self._rest_s = clock, rest_s
         self._learns = bool(side.model_specs())
 
     def take(self) -> tuple[float, float]:
         """Seconds of the forward pass, and of the backward pass with the update."""
-        self._rest()
+        time.sleep(self._rest_s)
         start_s = self._clock()
         smashed = self._side.forward(self._batch, dropout_key=(0,))
         forward_s = self._clock() - start_s
         if not self._learns:
             return forward_s, 0.0
         gradient = np.full_like(smashed, 1e-6)
-        self._rest()
+        time.sleep(self._rest_s)
         start_s = self._clock()
         self._side.backward(gradient, learning_rate=0.0)
         return forward_s, self._clock() - start_s
