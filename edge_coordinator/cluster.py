@@ -152,9 +152,10 @@ class RemoteCluster:
 
     def _expect(self, kind: FrameKind, answer: Answer, requests: Mapping[str, Frame]) -> None:
         """Gather answers to these requests from now on."""
+        conversation = self._conversation
 
         async def ask_again(device: str) -> None:
-            await self._conversation.send(device, requests[device])
+            await conversation.send(device, requests[device])  # Not self, which holds this.
 
         last = kind is FrameKind.WEIGHTS
         step = self._step(self._local_epochs - 1 if last else self._epoch)

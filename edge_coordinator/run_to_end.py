@@ -11,6 +11,7 @@ from edge_coordinator.progress import Observer
 from edge_coordinator.record import RunDirectory
 from edge_coordinator.termination import until_terminated
 from edge_coordinator.training.edge_model import EdgeModel
+from runtime.allocator import prompt_collection
 
 Train = Callable[[Sequence[Observer]], Coroutine[None, None, None]]
 
@@ -25,7 +26,7 @@ def run_to_end(
         _finish(console, directory, job, model, complete=True)
         return
     try:
-        with RunView(console) as view:
+        with RunView(console) as view, prompt_collection():
             asyncio.run(until_terminated(train([view, directory])))
     except BaseException:
         _finish(console, directory, job, model, complete=False)
