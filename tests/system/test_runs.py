@@ -1,13 +1,15 @@
 """Whole runs over the memory bus: what may not change the result, and what may not stop a run."""
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from edge_coordinator.training.averaging import average
 from runtime.memory import MemoryBroker
-from runtime.tensors import Tensor
+from runtime.tensors import Frame, Tensor
 from tests.builders import make_job, run_job, same_bits, shards, weights_of
 
 SHAPE = (1, 28, 28)
@@ -89,3 +91,25 @@ async def test_a_turn_of_few_devices_counts_a_cluster_for_its_rate() -> None:
     assert job.device_rate(1, 3) == pytest.approx(3 * job.server_rate(1))
     federated, _ = make_job(shards(SIZES, SHAPE), _settings(training__method="fl"))
     assert federated.device_rate(1, 3) == federated.server_rate(1)
+
+
+@contextmanager
+def _cyclic_garbage() -> Iterator[list[object]]:
+    """Everything that only the search for cycles could free, while this lasts."""
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    found: list[object] = []
+    try:
+        yield found
+        gc.collect()
+        found += gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+
+
+async def test_no_frame_of_a_turn_waits_for_the_search_for_cycles() -> None:
+    with _cyclic_garbage() as found:
+        await _weights(_settings(), MemoryBroker())
+    kept = [frame.step for frame in found if isinstance(frame, Frame)]
+    assert not [step for step in kept if (step.round, step.cluster) != (3, 1)]  # The last turn.
