@@ -17,6 +17,7 @@ from device_agent.profile_command import measure_device
 from device_agent.settings import load_samples
 from runtime.allocator import keep_freed_memory
 from runtime.errors import EdgeError, root_cause
+from runtime.output import until_reader_leaves
 
 log = logging.getLogger("cpsl-agent")
 
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if is_profile:
             text, as_json = asyncio.run(measure_device(profile_settings(flags)))
-            print(as_json if flags.json else text)
+            with until_reader_leaves():
+                print(as_json if flags.json else text)
             return 0
         settings = agent_settings(flags)
         samples = load_samples(settings)

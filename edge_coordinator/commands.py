@@ -1,0 +1,238 @@
+"""The commands of `cpsl`: flags in, work done.
+
+PyTorch takes seconds to import, and watching should start at once: so each command imports what it
+needs when it runs.
+"""
+
+import argparse
+import asyncio
+import json
+import secrets
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from edge_coordinator.command_line import JOB_FLAGS
+from runtime.broker_url import TlsFiles, parse_broker_url
+from runtime.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edge_coordinator.job import Job
+    from edge_coordinator.progress import Observer
+    from edge_coordinator.record import Clock, RunDirectory
+    from edge_coordinator.settings import JobSettings
+    from edge_coordinator.training.edge_model import EdgeModel
+
+
+def _local(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.job import prepare_job
+    from edge_coordinator.local import run_local, show_shards
+    from edge_coordinator.run_to_end import run_to_end
+    from runtime.datasets.sources import load_source
+
+    settings = _settings(flags)
+    data = load_source(settings.data.source, base_dir=Path.cwd())
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
+    show_shards(console, settings, data)
+    directory = _directory(flags, job, model)
+
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
+        return run_local(
+            job,
+            model,
+            console=console,
+            directory=directory,
+            observers=observers,
+            base_dir=Path.cwd(),
+        )
+
+    run_to_end(console, job, model, directory, train)
+
+
+def _coordinator(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.job import prepare_job
+    from edge_coordinator.run_to_end import run_to_end
+    from edge_coordinator.serve import serve_job
+
+    settings = _settings(flags)
+    url = settings.broker.url
+    if url is None:
+        raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
+    directory = _directory(flags, job, model)
+
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
+        return serve_job(
+            job,
+            model,
+            url=url,
+            observers=observers,
+            progress=directory,
+            on_waiting=console.print if flags.wait else None,
+        )
+
+    run_to_end(console, job, model, directory, train)
+
+
+def _simulate(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.run_to_end import run_to_end
+    from edge_coordinator.simulation.prepare import prepare_simulation, settings_for
+    from runtime.datasets.sources import load_source
+
+    settings, scenario = settings_for(
+        partial(_settings, flags), base_dir=Path.cwd(), spread=flags.spread
+    )
+    data = load_source(settings.data.source, base_dir=Path.cwd())
+    prepared = prepare_simulation(
+        settings, scenario, data, run=secrets.randbits(64), base_dir=Path.cwd()
+    )
+    job, model = prepared.job, prepared.model
+    directory = _directory(flags, job, model, clock="virtual")
+    console.print(
+        f"simulating scenario {scenario.name}: {settings.devices.count} devices; "
+        "the training is real, the seconds are simulated"
+    )
+
+    async def train(observers: "Sequence[Observer]") -> None:
+        await prepared.simulation.run(observers=observers, progress=directory)
+
+    run_to_end(console, job, model, directory, train)
+
+
+def _compare(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.comparison.compare import ComparisonTask, compare
+    from edge_coordinator.simulation.prepare import settings_for
+
+    settings, scenario = settings_for(
+        partial(_settings, flags), base_dir=Path.cwd(), spread=flags.spread
+    )
+    task = ComparisonTask(
+        methods=flags.methods,
+        settings=settings,
+        scenario=scenario,
+        num_seeds=flags.seeds,
+        workers=flags.workers,
+        draws=flags.draws,
+        rates=flags.rates,
+        base_dir=Path.cwd(),
+    )
+    folder = compare(task, console)
+    console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
+
+
+def _reproduce(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.comparison.paper import PaperTask, reproduce_paper
+
+    task = PaperTask(
+        data=flags.data,
+        rounds=flags.rounds,
+        num_seeds=flags.seeds,
+        learning_rate=flags.learning_rate,
+        target=flags.target_accuracy,
+        workers=flags.workers,
+        draws=flags.draws,
+        output=flags.output,
+        base_dir=Path.cwd(),
+    )
+    folder = reproduce_paper(task, console)
+    console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
+
+
+def _settings(
+    flags: argparse.Namespace, defaults: "Mapping[str, object] | None" = None
+) -> "JobSettings":
+    from edge_coordinator.job_file import load_job
+
+    if getattr(flags, "resume", None) is None:
+        return load_job(flags.config, _overrides(flags), defaults=defaults)
+    if flags.config is not None:
+        raise SettingsError("--resume goes on with the job of its run; leave --config out")
+    return load_job(flags.resume / "job.toml", _overrides(flags), defaults=defaults)
+
+
+def _directory(
+    flags: argparse.Namespace, job: "Job", model: "EdgeModel", *, clock: "Clock" = "wall"
+) -> "RunDirectory":
+    from edge_coordinator.record import RunDirectory
+
+    if flags.resume is None:
+        return RunDirectory.make(job.settings, now=datetime.now().astimezone(), clock=clock)
+    return RunDirectory.resume(flags.resume, model, clock=clock)
+
+
+def _model(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.job_file import parse_assignment
+    from edge_coordinator.show_model import model_table
+    from runtime.models.cut_table import measure_cut_table
+    from runtime.models.load import input_shape_of, load_network
+
+    options = dict(parse_assignment(text) for text in flags.option)
+    network = load_network(flags.name, options, seed=0)
+    table = measure_cut_table(network, name=flags.name, input_shape=input_shape_of(network))
+    console.print(model_table(table, batch_size=flags.batch_size, local_epochs=flags.local_epochs))
+
+
+def _monitor(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.monitor import monitor
+    from edge_coordinator.show_site import LiveSite
+    from edge_coordinator.site_line import SiteLines
+
+    if not (flags.once or flags.json or console.is_terminal):
+        raise SettingsError("the live view needs a terminal; without one, take --once or --json")
+    broker = str(parse_broker_url(flags.broker))
+    tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
+    site, lines = LiveSite(console, broker=broker), SiteLines(_print_line, broker=broker)
+    show = lines.show if flags.json else site.print if flags.once else site.show
+    watching = monitor(flags.broker, flags.site, tls=tls, show=show, once=flags.once)
+    try:
+        asyncio.run(watching)
+    except* KeyboardInterrupt:
+        pass  # That is how one stops watching.
+    finally:
+        site.close()
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG001
+    from runtime.schema import PUBLISHED, dump_schema, generate_schema
+
+    if flags.write is not None:
+        for name in [flags.name] if flags.name else PUBLISHED:
+            (flags.write / f"{name}.json").write_text(dump_schema(name), encoding="utf-8")
+    elif flags.name is not None:
+        print(dump_schema(flags.name), end="")
+    else:
+        print(json.dumps({name: generate_schema(name) for name in PUBLISHED}, indent=2))
+
+
+def _overrides(flags: argparse.Namespace) -> dict[str, object]:
+    """Flags that were given, as keys of the job file; --set goes over them."""
+    from edge_coordinator.job_file import parse_assignment
+
+    given = {
+        key: parse_assignment(f"value={getattr(flags, flag.replace('-', '_'))}")[1]
+        for flag, key, _ in JOB_FLAGS
+        if getattr(flags, flag.replace("-", "_")) is not None
+    }
+    if getattr(flags, "broker", None) is not None:
+        given[flags.broker_key] = flags.broker
+    return given | dict(parse_assignment(text) for text in flags.set)
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
+    "local": _local,
+    "coordinator": _coordinator,
+    "simulate": _simulate,
+    "compare": _compare,
+    "reproduce": _reproduce,
+    "model": _model,
+    "monitor": _monitor,
+    "schema": _schema,
+}
