@@ -36,8 +36,9 @@ class Admission:
             self._job.check_refusals(self._registry.refusals)
             if len(ready) < num_devices:
                 names = f" ({', '.join(ready)})" if ready else ""
-                barred = "".join(f"; {d}: {why}" for d, why in self._registry.barred.items())
-                self._say(f"{len(ready)} of {num_devices} devices are ready{names}{barred}")
+                others = self._registry.barred | self._conversation.hearing.owing.reasons
+                reasons = "".join(f"; {device}: {why}" for device, why in others.items())
+                self._say(f"{len(ready)} of {num_devices} devices are ready{names}{reasons}")
             await self._asked.wait()
 
     async def keep_open(self) -> None:

@@ -99,6 +99,7 @@ class RemoteCluster:
 
     async def load(self, device_side: Sequence[Tensor]) -> None:
         """Distribute the device-side model, one publish for all."""
+        self._require_quorum()
         self._device_side = specs_of(device_side)
         frame = Frame(FrameKind.MODEL, self._step(0), tuple(device_side))
         kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from edge_coordinator.dropped import Dropped
 from edge_coordinator.exchange import AskAgainFunction, Exchange
@@ -84,6 +85,8 @@ class Conversation:
         self._chunk_bytes = chunk_bytes
         self._on_connected = on_connected
         self._turns: dict[int, itertools.count[int]] = {}
+        self._joined: dict[str, str] = {}
+        """Device id to the session that took part in a turn last."""
         self._pending = Pending()
         self.hearing = Hearing(topics, self._pending, self.dropped, run=run, on_other=on_other)
         self.registry = self.hearing.registry
@@ -111,35 +114,43 @@ class Conversation:
                 case Disconnected(reason):
                     log.warning("lost the broker (%s); trying again", reason)
                     self._pending.pause()
+                    self.hearing.pause()
                 case Connected():
                     log.warning("connected to the broker again")
                     self._on_connected()
                     self._pending.resume()
+                    self.hearing.resume()
 
     # Requests
 
     async def assign(self, device: str, assignment: Assignment) -> None:
         """Give a device the job and note its answer; DeviceGoneError if there is none."""
-        reply = await self._request(device, assignment, self._patient())
-        if isinstance(reply, Ready):
+        session = self._session(device)
+        reply = await self._request(Inquiry(device, assignment, self._patient()))
+        if isinstance(reply, Ready) and self._session(device) == session:
             self.registry.note_ready(device, reply)
 
     async def join(self, device: str, join: Join) -> None:
         """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""
+        if device not in self.registry.ready and device not in self.hearing.grace:
+            raise DeviceGoneError("is not there any more")
         question = Question(Answer.JOINED, {})
         allowance = self.answer_times.allow(question, [device])[device]
+        inquiry = Inquiry(device, join, allowance)
         start_s = time.monotonic()
         try:
-            await self._request(device, join, allowance)
+            await self._request(inquiry)
         except LateError as error:
             self.answer_times.learn(question, seconds={}, waited_s={device: error.waited_s})
             raise
-        seconds = time.monotonic() - start_s
-        self.answer_times.learn(question, seconds={device: seconds}, waited_s={})
+        self._joined[device] = self._session(device)
+        if inquiry.vigil.is_undisturbed(device):
+            seconds = time.monotonic() - start_s
+            self.answer_times.learn(question, seconds={device: seconds}, waited_s={})
 
     async def measure(self, device: str, join: Join) -> None:
         """Have a device time its compute, which may take long; DeviceGoneError if it does not."""
-        await self._request(device, join, self._patient())
+        await self._request(Inquiry(device, join, self._patient()))
 
     def next_turn(self, round_: int) -> int:
         """Number the turns of a round: one that is tried again is another turn."""
@@ -158,7 +169,7 @@ class Conversation:
         self._pending.echoes[device] = echo
         serving = asyncio.create_task(echo.serve(), name=f"echo {device}")
         try:
-            reply = await self._request(device, request, self._patient())
+            reply = await self._request(Inquiry(device, request, self._patient()))
         finally:
             del self._pending.echoes[device]
             serving.cancel()
@@ -189,21 +200,32 @@ class Conversation:
         for device in gathering.missing:
             if device not in self.registry.ready and device not in self.hearing.grace:
                 exchange.post(DeviceLost(device, "is not there any more"))
+            elif self._joined.get(device) != self._session(device):
+                exchange.post(DeviceLost(device, "was restarted"))
         return exchange
 
     def learn(self, exchange: Exchange, question: Question) -> None:
         """Take in how long the answers of an exchange took, and whose were late."""
-        self.answer_times.learn(
-            question,
-            seconds={
-                device: at_s - exchange.asked_at_s
-                for device, at_s in exchange.answered_at_s.items()
-            },
-            waited_s=exchange.late,
-        )
+        self.answer_times.learn(question, seconds=exchange.took_s, waited_s=exchange.late)
+        for device in exchange.late:
+            allowance = self.answer_times.allow(question, [device])[device]
+            self.hearing.owing.note(
+                device,
+                exchange.gathering.kind,
+                exchange.gathering.step,
+                on_answer=partial(self._learn_late, device, exchange, question),
+                most_s=max(self._patience_s, allowance.deadline_s - exchange.late[device]),
+            )
 
-    async def _request(self, device: str, message: Request, allowance: Allowance) -> Reply:
-        inquiry = self._pending.inquiries[device] = Inquiry(device, message, allowance)
+    def _learn_late(self, device: str, exchange: Exchange, question: Question) -> None:
+        """Take in how long an answer took that came after it had been given up."""
+        if exchange.vigil.is_undisturbed(device):
+            seconds = time.monotonic() - exchange.asked_at_s
+            self.answer_times.learn(question, seconds={device: seconds}, waited_s={})
+
+    async def _request(self, inquiry: Inquiry) -> Reply:
+        device, message = inquiry.device, inquiry.request
+        self._pending.inquiries[device] = inquiry
         num_sent = 0
         try:
             while True:
@@ -229,6 +251,9 @@ class Conversation:
         finally:
             if self._pending.inquiries.get(device) is inquiry:
                 del self._pending.inquiries[device]
+
+    def _session(self, device: str) -> str:
+        return self.registry.records[device].status.session
 
     def _patient(self) -> Allowance:
         return Allowance(0.0, self._patience_s, is_learned=False)

@@ -93,7 +93,9 @@ class Coordinator:
             await worker.do(partial(self._progress.save, self._model, reached))
             is_over = self._job.is_over(report)
             round_ += 1
-        await asyncio.gather(*(self._conversation.stop(device) for device in self._registry.ready))
+        await asyncio.gather(
+            *(self._conversation.stop(device) for device in self._registry.assigned)
+        )
 
     def _tell(self, progress: Progress) -> None:
         for observer in self._observers:
@@ -146,13 +148,13 @@ class Coordinator:
         """Learn from a round, and say what came of its training."""
         plan = planned.plan
         turns = await self._planning.measured(round_, planned, trained.times)
-        if not trained.lost:
-            self._planning.learn(turns, round_s=round_s)
+        self._planning.learn(turns, trained.times, round_s=round_s)
         return round_report(self._job, round_, plan, trained, turns, round_s=round_s)
 
     def _note_late(self, plan: Plan, trained: Trained) -> None:
-        present = [device for cluster in plan.clusters for device in cluster.devices]
-        self._attendance.note(present=present, late=trained.late)
+        planned = {device for cluster in plan.clusters for device in cluster.devices}
+        gone = trained.lost.keys() - trained.late.keys()  # They have shown nothing of their pace.
+        self._attendance.note(present=planned - gone, late=trained.late)
         self._planning.learn_late(plan, trained.late)
 
     async def _export(self, cut: int, worker: EdgeWorker) -> bool:
@@ -180,7 +182,7 @@ class Coordinator:
             planned_for = {d for cluster in planned.plan.clusters for d in cluster.devices}
             if not planned_for <= self._registry.ready.keys():
                 continue  # Somebody left while the plan was made.
-            barred = self._registry.barred | resting
+            barred = self._registry.barred | resting | self._conversation.hearing.owing.reasons
             report = plan_report(self._job, round_, planned, barred=barred)
             self._tell(RoundPlanned(report, self._job.num_rounds))
             if planned.plan.clusters:

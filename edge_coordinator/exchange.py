@@ -21,6 +21,8 @@ class Exchange:
         self.vigil = vigil
         self.asked_at_s = asked_at_s
         self.answered_at_s: dict[str, float] = {}
+        self.took_s: dict[str, float] = {}
+        """Device id to how long its answer took, unless a connection broke meanwhile."""
         self.late: dict[str, float] = {}
         """Device id to how long its answer was waited for in vain."""
         self._ask_again = ask_again
@@ -32,8 +34,10 @@ class Exchange:
 
     def post(self, event: GatheringEvent) -> None:
         """Take an event, to be handled in order."""
-        if isinstance(event, FrameArrived):
-            self.answered_at_s.setdefault(event.device, time.monotonic())
+        if isinstance(event, FrameArrived) and event.device not in self.answered_at_s:
+            now_s = self.answered_at_s[event.device] = time.monotonic()
+            if self.vigil.is_undisturbed(event.device):
+                self.took_s[event.device] = now_s - self.asked_at_s
         self._events.put_nowait(event)
 
     def note_part(self, device: str) -> None:
@@ -58,7 +62,7 @@ class Exchange:
     async def gathered(self) -> Gathered:
         """Wait until every device has answered, is lost, or is late."""
         while True:
-            wake_s = self.vigil.wake_s(self.gathering.missing)
+            wake_s = self.vigil.wake_s(self._unanswered())
             try:
                 async with asyncio.timeout(max(wake_s - time.monotonic(), 0.0)):
                     events = [await self._events.get()]
@@ -71,14 +75,18 @@ class Exchange:
 
     def _due(self) -> list[GatheringEvent]:
         """Whom to ask again, and whom to give up."""
-        now_s = time.monotonic()
-        late = self.vigil.late(self.gathering.missing, now_s=now_s)
+        now_s, waiting = time.monotonic(), self._unanswered()
+        late = self.vigil.late(waiting, now_s=now_s)
         self.late |= {device: self.vigil.waited_s(device, now_s=now_s) for device in late}
-        overdue = self.vigil.overdue(self.gathering.missing, now_s=now_s)
+        overdue = self.vigil.overdue(waiting, now_s=now_s)
         return [
             *(DeviceLost(device, self._why_late(device)) for device in late),
             *(Overdue(device) for device in overdue if device not in late),
         ]
+
+    def _unanswered(self) -> list[str]:
+        """Whose answers have not come; one that has may still wait to be handled."""
+        return [device for device in self.gathering.missing if device not in self.answered_at_s]
 
     def _why_late(self, device: str) -> str:
         expected_s = self.vigil.expected_s(device)

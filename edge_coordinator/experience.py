@@ -95,11 +95,15 @@ class Experience:
         self,
         turns: Sequence[TurnMeasured],
         *,
-        round_s: float,
+        beyond_turns_s: float | None,
         local_epochs: int,
         loss_on_device: bool,
     ) -> None:
-        """Learn from a round in which nobody was lost."""
+        """Learn from the turns of a round that nobody was lost in.
+
+        `beyond_turns_s` is what the round took beyond all its turns; None if that shows nothing,
+        since somebody was waited for in vain.
+        """
         self.num_rounds += 1
         for turn in turns:
             corrected_s = [
@@ -110,7 +114,8 @@ class Experience:
                 np.array(corrected_s).T, local_epochs=local_epochs, loss_on_device=loss_on_device
             )
             self._cluster_s.add(np.array(turn.turn_s - modelled_s))
-        self._round_s.add(np.array(round_s - sum(turn.turn_s for turn in turns)))
+        if beyond_turns_s is not None:
+            self._round_s.add(np.array(beyond_turns_s))
 
     def learn_late(self, device: str, plan: ClusterPlan, *, answer_s: float, late_s: float) -> None:
         """Take in that an answer that was predicted at `answer_s` had not come after `late_s`.

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edge_coordinator.dropped import STRANGERS, Dropped
+from edge_coordinator.owing import Owing
 from edge_coordinator.pending import Pending
+from edge_coordinator.planning.vigil import RETURN_S
 from edge_coordinator.registry import Change, Registry
 from runtime.bus import Delivery
 from runtime.drive import FrameInbox
@@ -13,7 +15,7 @@ from runtime.errors import ProtocolError
 from runtime.messages import AnyReply, Ready, Refused, decode_reply
 from runtime.protocol.events import FrameArrived
 from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
-from runtime.tensors import FrameKind, StepId, TensorSpec
+from runtime.tensors import FrameKind, StepId, TensorSpec, decode_chunk
 from runtime.topics import DeviceTopic, Topics
 
 GRACE_S = 3.0
@@ -33,7 +35,8 @@ class Hearing:
         on_other: Callable[[Delivery], None],
     ) -> None:
         """`on_other` takes what no device sent."""
-        self.registry = Registry()
+        self.owing = Owing(self._tell_all)
+        self.registry = Registry(busy=self.owing)
         self.changed = asyncio.Event()
         """Set whenever a device has come or gone."""
         self.learnt = asyncio.Event()
@@ -47,6 +50,16 @@ class Hearing:
         self._run = run
         self._on_other = on_other
         self._inboxes: dict[str, FrameInbox] = {}
+
+    def pause(self) -> None:
+        """Declare nobody lost while our own connection is down."""
+        for timer in self.grace.values():
+            timer.cancel()
+
+    def resume(self) -> None:
+        """Our connection is back: whoever had gone has the time to find the broker again."""
+        for device in list(self.grace):
+            self._lose_after(RETURN_S, device)
 
     def receive(self, delivery: Delivery) -> None:
         """Take one message; whatever is wrong with it is said once a sender and dropped."""
@@ -95,8 +108,7 @@ class Hearing:
                 self._lose(device, reply.reason)
             case Ready() if inquiry is None and self._is_late_ready(device, reply):
                 self.registry.note_ready(device, reply)
-                self.changed.set()
-                self.learnt.set()
+                self._tell_all()
             case _:
                 self._dropped.note(self._sender(device))
 
@@ -111,6 +123,8 @@ class Hearing:
         num_stale = inbox.num_stale
         frame = inbox.feed(payload, kind=kind)
         self._dropped.note(device, inbox.num_stale - num_stale)
+        if device in self.owing:
+            self.owing.receive(device, decode_chunk(payload))
         exchange = self._pending.exchange
         if exchange is None or inbox.num_stale > num_stale:
             return
@@ -132,27 +146,34 @@ class Hearing:
             if status.state == "online":
                 self._pending.note_sign(device)
             return
-        self.changed.set()
-        self.learnt.set()
+        self._tell_all()
+        self.owing.settle(device)
         waiting = self.grace.pop(device, None)
         if waiting is not None:
             waiting.cancel()
         match change:
             case Change.WENT:
-                loop = asyncio.get_running_loop()
-                self.grace[device] = loop.call_later(GRACE_S, self._lose, device, "went offline")
+                self._lose_after(GRACE_S, device)
             case Change.ARRIVED:
                 self._dropped.forgive(device)
                 self._lose(device, "was restarted")  # Whoever it was before.
             case Change.RETURNED:
                 self._pending.note_return(device)
 
+    def _tell_all(self) -> None:
+        self.changed.set()
+        self.learnt.set()
+
+    def _lose_after(self, seconds: float, device: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.grace[device] = loop.call_later(seconds, self._lose, device, "went offline")
+
     def _lose(self, device: str, reason: str) -> None:
         self.grace.pop(device, None)
         self._pending.lose(device, reason)
 
     def _is_ours(self, device: str, run: int) -> bool:
-        return run == self._run and device in self.registry.ready
+        return run == self._run and device in self.registry.assigned
 
     def _is_late_ready(self, device: str, ready: Ready) -> bool:
         """Whether a device is ready after all that had been given up."""

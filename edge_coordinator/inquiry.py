@@ -103,6 +103,8 @@ class Inquiry:
             async with asyncio.timeout(max(wake_s - time.monotonic(), 0.0)):
                 await self._changed.wait()
         except TimeoutError:
+            if not self._replies.empty():
+                return  # It came just now.
             now_s = time.monotonic()
             if self.vigil.late([self.device], now_s=now_s):
                 waited_s = self.vigil.waited_s(self.device, now_s=now_s)

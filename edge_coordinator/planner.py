@@ -104,12 +104,15 @@ class Planner:
         )
         self._task = replace(self._task, workload=workload)
 
-    def learn(self, turns: Sequence[TurnMeasured], *, round_s: float) -> None:
-        """Learn from a round in which nobody was lost, if learning is wanted."""
+    def learn(self, turns: Sequence[TurnMeasured], *, beyond_turns_s: float | None) -> None:
+        """Learn from the turns of a round that nobody was lost in, if learning is wanted.
+
+        `beyond_turns_s` is what the round took beyond all its turns, if nobody was lost in it.
+        """
         if self._task.settings.learn:
             self._experience.learn(
                 turns,
-                round_s=round_s,
+                beyond_turns_s=beyond_turns_s,
                 local_epochs=self._task.workload.local_epochs,
                 loss_on_device=self._task.grouping.method == "fl",
             )

@@ -1,5 +1,6 @@
 """The devices that the coordinator knows, from their retained status and profile."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -49,6 +50,8 @@ class Registry:
     """Device id to why it cannot take part in this run, in its own words."""
     excluded: dict[str, str] = field(default_factory=dict)
     """Device id to why it may not, until it is started again."""
+    busy: Container[str] = ()
+    """Ids of devices that are at something else, and can train later."""
 
     @property
     def online(self) -> list[str]:
@@ -77,10 +80,15 @@ class Registry:
         return [device for device in self.available if self.records[device].ready is None]
 
     @property
-    def ready(self) -> dict[str, Ready]:
-        """What the devices that can train now have said of themselves, in id order."""
+    def assigned(self) -> dict[str, Ready]:
+        """What the devices that have the job have said of themselves, in id order."""
         answers = {device: self.records[device].ready for device in self.available}
         return {device: ready for device, ready in answers.items() if ready is not None}
+
+    @property
+    def ready(self) -> dict[str, Ready]:
+        """What the devices that can train now have said of themselves, in id order."""
+        return {d: ready for d, ready in self.assigned.items() if d not in self.busy}
 
     def note_status(self, device: str, status: DeviceStatus) -> Change:
         """Take a status; an `offline` of a session that is not the present one is ignored."""

@@ -104,10 +104,15 @@ class RoundPlanning:
         metrics = await self._metrics(round_, devices)
         return measured_turns(planned.plan, times, metrics, job=self._job)
 
-    def learn(self, turns: Sequence[TurnMeasured], *, round_s: float) -> None:
-        """Learn from a round in which nobody was lost."""
-        if self._planner is not None:
-            self._planner.learn(turns, round_s=round_s)
+    def learn(
+        self, turns: Sequence[TurnMeasured], times: Sequence[TurnTimes], *, round_s: float
+    ) -> None:
+        """Learn from the turns of a round that nobody was lost in."""
+        whole = [turn for turn, time in zip(turns, times, strict=False) if time.is_whole]
+        if self._planner is None or not whole:
+            return
+        beyond_s = round_s - sum(time.turn_s for time in times)
+        self._planner.learn(whole, beyond_turns_s=beyond_s if len(whole) == len(times) else None)
 
     def learn_late(self, plan: Plan, late: Mapping[str, Late]) -> None:
         """Learn from a round that some devices were late in."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -84,18 +85,21 @@ async def run_job(
     progress: RunDirectory | None = None,
     prepared: tuple[Job, EdgeModel] | None = None,
     engines: Sequence[str] = ("torch",),
+    observer: Observer | None = None,
 ) -> tuple[EdgeModel, list[RoundReport]]:
     """Run a whole job over a memory bus: the model at the end, and the reports.
 
     `progress` also writes the run down; `prepared` is a job to go on with; the devices take
-    `engines` in turn.
+    `engines` in turn, and each computes in a thread of its own.
     """
     job, model = prepared or make_job(own, overrides)
     reports = Reports()
-    observers: list[Observer] = [reports, progress] if progress else [reports]
-    with ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)) as compute:
+    observers: list[Observer] = [each for each in (reports, progress, observer) if each]
+    with ExitStack() as threads:
         agents = [
-            asyncio.create_task(serve_agent(broker, device, samples, compute, engine=engine))
+            asyncio.create_task(
+                serve_agent(broker, device, samples, _thread(threads), engine=engine), name=device
+            )
             for (device, samples), engine in zip(own.items(), cycle(engines), strict=False)
         ]
         try:
@@ -108,6 +112,10 @@ async def run_job(
                 agent.cancel()
             await asyncio.gather(*agents, return_exceptions=True)
     return model, reports.rounds
+
+
+def _thread(threads: ExitStack) -> ThreadPoolExecutor:
+    return threads.enter_context(ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)))
 
 
 async def serve_agent(

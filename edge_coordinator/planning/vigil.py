@@ -38,6 +38,8 @@ class Vigil:
         self._away: set[str] = set()
         """Who has not been heard of since our own connection broke."""
         self._num_returns = dict.fromkeys(allowances, 0)
+        self._anew: set[str] = set()
+        """Whose clock was begun anew: what they take tells nothing of them."""
 
     def pause(self) -> None:
         """Let the clocks stand: our own connection is down, and nobody can be heard."""
@@ -48,7 +50,7 @@ class Vigil:
         self._is_paused = False
         self._away = set(self._watches)
         for device in self._watches:
-            self._watches[device] = self._begin(device, now_s)
+            self._begin_anew(device, now_s)
             self._watches[device].deadline_s += RETURN_S
 
     def note_return(self, device: str, *, now_s: float) -> bool:
@@ -57,7 +59,7 @@ class Vigil:
             return False
         self._num_returns[device] += device not in self._away
         self._away.discard(device)
-        self._watches[device] = self._begin(device, now_s)
+        self._begin_anew(device, now_s)
         return True
 
     def is_away(self, device: str) -> bool:
@@ -74,7 +76,7 @@ class Vigil:
     def allow_anew(self, device: str, allowance: Allowance, *, now_s: float) -> None:
         """Give a device another allowance, from now on."""
         self._allowances[device] = allowance
-        self._watches[device] = self._begin(device, now_s)
+        self._begin_anew(device, now_s)
 
     def wake_s(self, waiting: Iterable[str]) -> float:
         """When something is due next of those whose answers are missing."""
@@ -102,6 +104,10 @@ class Vigil:
             return []
         return [device for device in waiting if self._watches[device].deadline_s <= now_s]
 
+    def is_undisturbed(self, device: str) -> bool:
+        """Whether a device has had one clock all along, so that it shows how long it takes."""
+        return device not in self._anew and not self._is_paused
+
     def waited_s(self, device: str, *, now_s: float) -> float:
         """How long a device has been waited for since it was asked, or given its time anew."""
         return now_s - self._watches[device].asked_s
@@ -109,6 +115,10 @@ class Vigil:
     def expected_s(self, device: str) -> float:
         """How long its answer was expected to take."""
         return self._allowances[device].expected_s
+
+    def _begin_anew(self, device: str, now_s: float) -> None:
+        self._anew.add(device)
+        self._watches[device] = self._begin(device, now_s)
 
     def _begin(self, device: str, now_s: float) -> _Watch:
         allowance = self._allowances[device]

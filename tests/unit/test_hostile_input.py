@@ -328,15 +328,16 @@ class Site:
             assert _state_of_conversation(self.conversation) == before, mutant
 
     async def join(self) -> None:
-        """Two devices arrive; one is asked to join, and does after a while."""
+        """Two devices arrive; both are asked to join, and one does after a while."""
         for device in ("d0", "d1"):
             self.tell(sent(TOPICS.status(device), STATUS))
             self.conversation.registry.note_ready(device, READY)
-        joining = asyncio.create_task(self.conversation.join("d0", JOIN))
+        joining = [asyncio.create_task(self.conversation.join(d, JOIN)) for d in ("d0", "d1")]
         await asyncio.sleep(0)
         self.disturb()
-        self.tell(sent(TOPICS.up("d0", "reply"), JOINED))
-        await joining
+        for device in ("d0", "d1"):
+            self.tell(sent(TOPICS.up(device, "reply"), JOINED))
+        await asyncio.gather(*joining)
 
     async def gather(
         self, kind: FrameKind, step: StepId, answers: Mapping[str, tuple[Tensor, ...]]

@@ -60,7 +60,7 @@ def test_what_is_learned_from_one_round_predicts_the_same_round() -> None:
     experience, plan = Experience(), _cluster(PREDICTED)
     measured = PREDICTED * 2 + 0.01
     turn = TurnMeasured(plan, {"a": measured}, turn_s=5.0)
-    experience.learn([turn], round_s=5.5, local_epochs=1, loss_on_device=False)
+    experience.learn([turn], beyond_turns_s=0.5, local_epochs=1, loss_on_device=False)
     learned = experience.of("a")
     corrected = learned.scale * PREDICTED + learned.added_s
     assert corrected == pytest.approx(measured)

@@ -126,7 +126,7 @@ def test_a_planner_that_recalls_what_another_remembered_plans_as_it_would_have()
             TurnMeasured(cluster, {d: 1.5 * s for d, s in predicted_phases(cluster).items()}, 1.0)
             for cluster in plan.clusters
         ]
-        planner.learn(turns, round_s=3.0)
+        planner.learn(turns, beyond_turns_s=1.0)
     planner.learn_late("a", plan.clusters[0], answer_s=0.1, late_s=0.7)
     written = RunMemory(planner=planner.remember()).encode()
     memory = RunMemory.decode(written).planner
@@ -147,7 +147,7 @@ def test_the_next_plan_knows_of_a_device_that_was_late_until_it_is_measured_agai
     assert same.phases == other.phases
     assert planned.assumed["a"] == "takes 10 times as long as predicted, or longer: it was late"
     turns = [TurnMeasured(each, predicted_phases(each), 1.0) for each in (slower, same)]
-    planner.learn(turns, round_s=2.0)
+    planner.learn(turns, beyond_turns_s=0.0)
     assert not planner.plan(3, _records(devices)).assumed
 
 

@@ -1,0 +1,140 @@
+"""Devices that are slow for once, go, or come back: what it costs the others."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from device_agent.workload import Workload
+from edge_coordinator import hearing
+from edge_coordinator.progress import ClusterStarted, Progress, RoundPlanned
+from runtime.memory import MemoryBroker
+from runtime.messages import Assignment
+from runtime.protocol.events import Prepared
+from runtime.published import DeviceStatus, PlanReport
+from runtime.tensors import StepId, Tensor
+from runtime.topics import Topics
+from tests.builders import run_job, same_bits, serve_agent, shards, weights_of
+
+SETTINGS: dict[str, object] = {
+    "model.name": "mlp",
+    "plan.cut": "fc1",
+    "plan.clusters": 2,
+    "training.local_epochs": 2,
+}
+OWN = shards((40, 20, 30, 25), (1, 28, 28))
+TOPICS = Topics("default")
+
+
+@dataclass
+class Plans:
+    """Keeps what was planned."""
+
+    plans: list[PlanReport] = field(default_factory=list)
+
+    def tell(self, progress: Progress) -> None:
+        if isinstance(progress, RoundPlanned):
+            self.plans.append(progress.plan)
+
+
+async def test_a_late_device_is_asked_for_nothing_until_its_answer_comes_and_is_back_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, answers = Plans(), threading.Event()
+    forward = Workload._forward
+
+    def slow_for_once(workload: Workload, step: StepId) -> tuple[Tensor, ...]:
+        if workload._device == "d0" and (step.round, step.epoch) == (2, 0):
+            answers.wait()
+        elif step.round == 4:
+            answers.set()
+        elif step.round > 4:
+            time.sleep(0.05)
+        return forward(workload, step)
+
+    monkeypatch.setattr(Workload, "_forward", slow_for_once)
+    settings = SETTINGS | {"training.rounds": 8, "devices.margin_s": 0.5}
+    _, rounds = await run_job(OWN, settings, broker=MemoryBroker(), observer=told)
+    assert [list(report.lost) for report in rounds] == [[], ["d0"], *[[]] * 6]
+    why = "was late, and is at its answer of round 2 still"
+    assert [plan.left_out for plan in told.plans[:3]] == [{}, {}, {"d0": why}]
+    assert not told.plans[-1].left_out
+
+
+@dataclass
+class Disturbance:
+    """Does something once, when the first cluster of the second round has its turn."""
+
+    what: Callable[[], Coroutine[None, None, None]]
+    task: asyncio.Task[None] | None = None
+
+    def tell(self, progress: Progress) -> None:
+        if isinstance(progress, ClusterStarted) and (progress.round, progress.cluster) == (2, 0):
+            self.task = self.task or asyncio.create_task(self.what())
+
+
+async def test_a_broker_that_publishes_the_wills_when_it_stops_costs_no_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings, broker = SETTINGS | {"training.rounds": 3}, MemoryBroker()
+    calm, _ = await run_job(OWN, settings, broker=MemoryBroker())
+    monkeypatch.setattr(hearing, "GRACE_S", 0.1)
+
+    async def stop_and_start() -> None:
+        for device in ("d0", "d2"):
+            status = DeviceStatus.decode(broker._retained[TOPICS.status(device)])
+            offline = status.model_copy(update={"state": "offline"})
+            broker.route(TOPICS.status(device), offline.encode(), retain=True)
+        clients = list(broker._clients.values())
+        broker.stop()
+        await asyncio.sleep(0.5)
+        broker.start()
+        for client in clients:
+            client.restore()
+
+    disturbance = Disturbance(stop_and_start)
+    model, rounds = await run_job(OWN, settings, broker=broker, observer=disturbance)
+    assert disturbance.task is not None
+    assert disturbance.task.done()
+    assert not any(report.lost for report in rounds)
+    assert same_bits(weights_of(model), weights_of(calm))
+
+
+async def test_a_device_restarted_between_its_join_and_its_turn_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker, is_back = MemoryBroker(), threading.Event()
+    forward, prepare = Workload._forward, Workload.prepare
+
+    def wait_for_d3(workload: Workload, step: StepId) -> tuple[Tensor, ...]:
+        if workload._device == "d0" and step.round == 2:
+            is_back.wait()
+            time.sleep(0.1)
+        return forward(workload, step)
+
+    def prepare_again(workload: Workload, assignment: Assignment) -> Prepared:
+        prepared = prepare(workload, assignment)
+        if workload._device == "d3" and disturbance.task:
+            is_back.set()
+        return prepared
+
+    monkeypatch.setattr(Workload, "_forward", wait_for_d3)
+    monkeypatch.setattr(Workload, "prepare", prepare_again)
+    with ThreadPoolExecutor(1, "compute") as compute:
+
+        async def restart() -> None:
+            (old,) = [task for task in asyncio.all_tasks() if task.get_name() == "d3"]
+            old.cancel()
+            await serve_agent(broker, "d3", OWN["d3"], compute)
+
+        disturbance = Disturbance(restart)
+        settings = SETTINGS | {"training.rounds": 3}
+        _, rounds = await run_job(OWN, settings, broker=broker, observer=disturbance)
+        assert disturbance.task is not None
+        disturbance.task.cancel()
+        await asyncio.gather(disturbance.task, return_exceptions=True)
+    assert [report.lost for report in rounds] == [{}, {"d3": "was restarted"}, {}]
