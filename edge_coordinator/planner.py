@@ -90,7 +90,6 @@ class Planner:
             workload,
             grouping=self._task.grouping,
             cut=recut.choice,
-            excluded={},
             generator=generator,
         )
         assumed = {each.state.device: each.assumed for each in known if each.assumed}

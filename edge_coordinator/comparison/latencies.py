@@ -89,7 +89,6 @@ def method_latency(setting: Setting, method: Method, *, spread: float, draws: in
             setting.workload,
             grouping=grouping,
             cut=setting.cut if method in {"cpsl", "sl"} else None,
-            excluded={},
             generator=np.random.default_rng((setting.seed, round_)),
         )
         assert plan.predicted_s is not None

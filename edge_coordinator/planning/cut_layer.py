@@ -1,12 +1,12 @@
 """The cut layer: the cut whose expected round is shortest, by sample average approximation.
 
 The expectation over states of devices and links is the average over a sample of them: recent
-ones, or simulated ones. In each state the clusters and shares are chosen anew, as they would be
-in the round. Only cuts whose device side fits the memory of every device are considered.
+ones, or drawn ones. In each state the clusters and shares are chosen anew, as they would be in
+the round. Only cuts whose device side fits the memory of every device are considered.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -52,34 +52,6 @@ def device_memory_bytes(workload: Workload) -> Floats:
     for cut, known_bytes in workload.known_bytes.items():
         needed_bytes[cut] = max(needed_bytes[cut], known_bytes)
     return needed_bytes
-
-
-def simulated_states(
-    fleet: Fleet,
-    *,
-    num_samples: int,
-    compute_deviation: Floats,
-    rate_deviation: Floats,
-    generator: np.random.Generator,
-) -> tuple[Fleet, ...]:
-    """Draw states around the present one; deviations are relative, [device].
-
-    Speeds and rates are log-normal. Up and down of one device fade together, as do forward and
-    backward.
-    """
-
-    def draw() -> Fleet:
-        slowdown = np.exp(generator.normal(0.0, compute_deviation))
-        fading = np.exp(generator.normal(0.0, rate_deviation))
-        return replace(
-            fleet,
-            device_forward_s=fleet.device_forward_s * slowdown[:, np.newaxis],
-            device_backward_s=fleet.device_backward_s * slowdown[:, np.newaxis],
-            up_bps=fleet.up_bps * fading,
-            down_bps=fleet.down_bps * fading,
-        )
-
-    return tuple(draw() for _ in range(num_samples))
 
 
 def choose_cut(

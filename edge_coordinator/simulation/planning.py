@@ -112,7 +112,6 @@ class SimulatedPlanning:
                 self._workload,
                 grouping=self._grouping,
                 cut=recut.choice,
-                excluded={},
                 generator=generator,
             )
         except InfeasiblePlanError as error:

@@ -17,7 +17,6 @@ def test_the_published_latencies_are_met_within_1_percent(method: Method) -> Non
         Workload.of_scenario(PAPER),
         grouping=Grouping(method, num_clusters=PAPER.num_clusters),
         cut=None,
-        excluded={},
         generator=np.random.default_rng(0),
     )
     assert made.predicted_s == pytest.approx(PAPER.published[f"{method}_round_s"], rel=0.01)
