@@ -110,7 +110,7 @@ class Planner:
                 turns,
                 round_s=round_s,
                 local_epochs=self._task.workload.local_epochs,
-                loss_on_device=self._task.grouping.method == "fl",
+                loss_on_device=self._task.workload.loss_on_device,
             )
 
     def learn_late(self, device: str, plan: ClusterPlan, *, answer_s: float, late_s: float) -> None:

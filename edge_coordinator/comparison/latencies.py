@@ -82,11 +82,12 @@ class Latency:
 def method_latency(setting: Setting, method: Method, *, spread: float, draws: int) -> Latency:
     """Plan rounds of one method in drawn states, and take their seconds."""
     grouping = Grouping(method, num_clusters=setting.num_clusters)
+    workload = replace(setting.workload, loss_on_device=method == "fl")
     seconds = []
     for round_ in range(1, draws + 1):
         plan = plan_round(
             setting.states(round_, spread=spread),
-            setting.workload,
+            workload,
             grouping=grouping,
             cut=setting.cut if method in {"cpsl", "sl"} else None,
             generator=np.random.default_rng((setting.seed, round_)),

@@ -63,7 +63,32 @@ def choose_cut(
     schedule: GibbsSchedule,
     generator: np.random.Generator,
 ) -> CutChoice:
-    """Choose the cut of least expected seconds; the shallowest of equals.
+    """Choose the cut of least expected seconds; the shallowest of equals."""
+    prices = price_cuts(
+        states,
+        workload,
+        sizes=sizes,
+        candidates=candidates,
+        schedule=schedule,
+        generator=generator,
+    )
+    feasible = [price for price in prices if price.expected_s is not None]
+    if not feasible:
+        raise InfeasiblePlanError("no cut fits: " + "; ".join(each.infeasible for each in prices))
+    best = min(feasible, key=lambda price: price.expected_s or 0.0)
+    return CutChoice(best.cut, prices)
+
+
+def price_cuts(
+    states: Sequence[Fleet],
+    workload: Workload,
+    *,
+    sizes: Counts,
+    candidates: Sequence[int],
+    schedule: GibbsSchedule,
+    generator: np.random.Generator,
+) -> tuple[CutPrice, ...]:
+    """Price cuts by the rounds that would be planned at them, or say why one is infeasible.
 
     The states are of the same devices. All cuts are compared on the same states and the same
     random numbers.
@@ -84,11 +109,7 @@ def choose_cut(
             for state, seed in zip(states, seeds, strict=True)
         ]
         prices.append(CutPrice(cut, name, float(np.mean(rounds_s))))
-    feasible = [price for price in prices if price.expected_s is not None]
-    if not feasible:
-        raise InfeasiblePlanError("no cut fits: " + "; ".join(each.infeasible for each in prices))
-    best = min(feasible, key=lambda price: price.expected_s or 0.0)
-    return CutChoice(best.cut, tuple(prices))
+    return tuple(prices)
 
 
 def _too_large(workload: Workload, *, cut: int, devices: Sequence[str], free_bytes: Floats) -> str:

@@ -5,20 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_coordinator.job import prepare_job
+from edge_coordinator.job import Job, prepare_job
 from edge_coordinator.job_file import load_job
+from edge_coordinator.planning_task import make_task
+from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import SettingsError
 from tests.builders import Shape, random_samples
+from tests.turn import READY
 
 IMAGE = (1, 28, 28)
 TRAIN = random_samples(8, IMAGE, num_classes=10, seed=0)
 
 
-def _prepare(test: Samples, **overrides: object) -> None:
+def _prepare(test: Samples, **overrides: object) -> tuple[Job, EdgeModel]:
     settings = load_job(None, {"data.source": "npz:own.npz", **overrides})
     data = DataSet(train=TRAIN, test=test, num_classes=10, name="own")
-    prepare_job(settings, run=0, base_dir=Path(), data=data)
+    return prepare_job(settings, run=0, base_dir=Path(), data=data)
 
 
 def test_a_test_label_beyond_the_networks_classes_is_named_even_where_few_are_evaluated() -> None:
@@ -45,3 +48,14 @@ def test_test_samples_of_another_source_have_the_shape_of_those_to_train_on(
     source = f"npz:{tmp_path}/small.npz"
     with pytest.raises(SettingsError, match=r"small.npz have the shape \(1, 8, 8\); .* \(1, 28"):
         _prepare(TRAIN, **{"data.test": source})
+
+
+@pytest.mark.parametrize(("method", "loss_on_device"), [("fl", True), ("cpsl", False)])
+def test_only_with_federated_averaging_the_loss_is_planned_on_the_devices(
+    method: str, *, loss_on_device: bool
+) -> None:
+    asked = {"training.method": method, "plan.cut": "fc3", "plan.server_flop_per_s": 1e10}
+    job, model = _prepare(TRAIN, **asked)
+    task = make_task(job, model, ready=READY, num_devices=4)
+    assert task.cut == len(job.layer_names)
+    assert task.workload.loss_on_device == loss_on_device
