@@ -63,7 +63,6 @@ def times_s(seed: int, num_devices: int, medium: Medium) -> tuple[float, float, 
         work,
         grouping=Grouping("cpsl", cluster_size=CLUSTER_SIZE),
         cut=2,
-        excluded={},
     )
     cut = partial(choose_cut, states, work, sizes=sizes, candidates=CUTS, schedule=CUT_SCHEDULE)
     return (

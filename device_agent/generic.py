@@ -15,14 +15,18 @@ from pydantic import TypeAdapter
 from device_agent.compute_probe import COMPUTE_PROBE_S, ComputeTimings
 from device_agent.executor import ENGINES, open_engine
 from device_agent.graph_shelf import GraphShelf
-from runtime.device_graphs import ENGINE, DeviceGraphs, DeviceManifest
+from runtime.device_graphs import (
+    ENGINE,
+    SHIPPED_BATCH_SIZE,
+    SHIPPED_CUTS,
+    SHIPPED_NETWORK,
+    DeviceGraphs,
+    DeviceManifest,
+    shipped_folder,
+)
 from runtime.errors import SettingsError
 from runtime.messages import Assignment, LayerWork, OptimizerSpec
 from runtime.published import ComputeProfile
-
-NETWORK, BATCH_SIZE = "lenet", 16
-CUTS = (6,)
-"""Of the shipped graphs: two blocks of convolution and pooling; linear layers are rated alike."""
 
 _LAYERS = TypeAdapter(tuple[LayerWork, ...])
 
@@ -31,10 +35,14 @@ def measure_generic(engine: str, *, num_threads: int, slowdown: float) -> Comput
     """Measure a device without a job; `slowdown` is that of an emulated one, else 1."""
     clock = perf_counter if slowdown == 1 else time.thread_time
     timings = measure_built_in(
-        engine, NETWORK, batch_size=BATCH_SIZE, num_threads=num_threads, clock=clock
+        engine,
+        SHIPPED_NETWORK,
+        batch_size=SHIPPED_BATCH_SIZE,
+        num_threads=num_threads,
+        clock=clock,
     )
     slowed = timings.slowed(slowdown)
-    return slowed.profile(network="", batch_size=BATCH_SIZE, now_unix_s=time.time())
+    return slowed.profile(network="", batch_size=SHIPPED_BATCH_SIZE, now_unix_s=time.time())
 
 
 def measure_built_in(
@@ -58,10 +66,10 @@ def measure_built_in(
 def _measure_graphs(
     network: str, *, batch_size: int, num_threads: int, clock: Callable[[], float]
 ) -> ComputeTimings:
-    if network != NETWORK:
+    if network != SHIPPED_NETWORK:
         raise SettingsError(
-            f"without torch only {NETWORK} can be timed here, not {network!r}: graphs of other "
-            "networks come from a coordinator"
+            f"without torch only {SHIPPED_NETWORK} can be timed here, not {network!r}: graphs of "
+            "other networks come from a coordinator"
         )
     layers = _LAYERS.validate_json(files("device_agent").joinpath("data/layers.json").read_bytes())
     timings = None
@@ -69,17 +77,17 @@ def _measure_graphs(
     engine = open_engine(
         ENGINE,
         built_in_assignment(network, batch_size=batch_size),
-        sample_shape=_sample_shape(load_shipped(CUTS[0])),
+        sample_shape=_sample_shape(load_shipped(SHIPPED_CUTS[0])),
         graphs=shelf,
         num_threads=num_threads,
     )
-    for cut in CUTS:
+    for cut in SHIPPED_CUTS:
         graphs = load_shipped(cut)
         shelf.keep(graphs.digest, graphs)
         shelf.use(graphs.digest)
         shape = (batch_size, *_sample_shape(graphs))
         batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        budget_s = COMPUTE_PROBE_S / len(CUTS)
+        budget_s = COMPUTE_PROBE_S / len(SHIPPED_CUTS)
         timings = engine.time_cut(cut, layers, batch, budget_s=budget_s, clock=clock)
     assert timings is not None
     return timings
@@ -87,7 +95,7 @@ def _measure_graphs(
 
 def load_shipped(cut: int) -> DeviceGraphs:
     """Read the graphs of a device side that ship with the package."""
-    folder = files("device_agent").joinpath(f"data/{NETWORK}-{cut}")
+    folder = files("device_agent").joinpath(f"data/{shipped_folder(cut)}")
     manifest = DeviceManifest.decode(folder.joinpath("manifest.json").read_bytes())
     names = manifest.graph_specs()
     return DeviceGraphs(

@@ -227,8 +227,8 @@ def _deviation(text: str) -> float:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="built-in name, or package.module:factory")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="B")
-    parser.add_argument("--local-epochs", type=int, default=1, metavar="L")
+    parser.add_argument("--batch-size", type=_positive, default=16, metavar="B")
+    parser.add_argument("--local-epochs", type=_positive, default=1, metavar="L")
 
 
 def _add_monitor(parser: argparse.ArgumentParser) -> None:

@@ -201,11 +201,10 @@ def _print_line(line: str) -> None:
 
 
 def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG001
-    from runtime.schema import PUBLISHED, dump_schema, generate_schema
+    from runtime.schema import PUBLISHED, dump_schema, generate_schema, write_schemas
 
     if flags.write is not None:
-        for name in [flags.name] if flags.name else PUBLISHED:
-            (flags.write / f"{name}.json").write_text(dump_schema(name), encoding="utf-8")
+        write_schemas(flags.write, PUBLISHED if flags.name is None else [flags.name])
     elif flags.name is not None:
         print(dump_schema(flags.name), end="")
     else:

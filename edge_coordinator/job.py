@@ -12,7 +12,7 @@ from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.training.edge_model import EdgeModel, Training
 from edge_coordinator.training.schedule import rate_factor
-from runtime.datasets.samples import DataSet, Samples
+from runtime.datasets.samples import DataSet, Samples, check_labels
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 from runtime.messages import Assignment
@@ -134,7 +134,7 @@ def prepare_job(
     `data` is the source where it has been loaded already (local mode).
     """
     loss = load_loss(settings.training.loss, base_dir=base_dir)
-    test = _test_set(settings, base_dir=base_dir, data=data)
+    test = _whole_test_set(settings, base_dir=base_dir, data=data)
     known = data.sample_shape if data else test.sample_shape if test else None
     network = load_network(
         settings.model.name,
@@ -145,13 +145,16 @@ def prepare_job(
     )
     shape = known or input_shape_of(network)
     check_sample_shape(network, shape)
+    assignment = _assignment(settings, network, run=run, shape=shape)
+    if test is not None:
+        _check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
     job = Job(
         settings=settings,
-        assignment=_assignment(settings, network, run=run, shape=shape),
+        assignment=assignment,
         layer_names=tuple(layers_of(network)),
         shapes=(shape, *layer_shapes(network, shape)),
         cut=_cut(settings, network),
-        test=test,
+        test=_some(test, settings.evaluation.max_samples),
     )
     _check_clusters(settings)
     training = Training(
@@ -193,17 +196,18 @@ def _cut(settings: JobSettings, network: Network) -> int | None:
     return None if settings.plan.cut == "auto" else cut_index(network, settings.plan.cut)
 
 
-def _test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | None) -> Samples | None:
-    if settings.data.test == "devices":
-        return None
-    whole = _whole_test_set(settings, base_dir=base_dir, data=data)
-    most = settings.evaluation.max_samples
-    if most is None or most >= len(whole):
+def _some(whole: Samples | None, most: int | None) -> Samples | None:
+    """Take at most so many of the test samples, evenly spaced."""
+    if whole is None or most is None or most >= len(whole):
         return whole
     return whole.take(np.linspace(0, len(whole), most, endpoint=False).astype(np.int64))
 
 
-def _whole_test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | None) -> Samples:
+def _whole_test_set(
+    settings: JobSettings, *, base_dir: Path, data: DataSet | None
+) -> Samples | None:
+    if settings.data.test == "devices":
+        return None
     if settings.data.test != "source":
         other = load_source(settings.data.test, base_dir=base_dir)
         return other.test or other.train
@@ -214,6 +218,19 @@ def _whole_test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | No
             "or to another source"
         )
     return source.test
+
+
+def _check_test_set(
+    test: Samples, settings: JobSettings, *, shape: tuple[int, ...], num_classes: int | None
+) -> None:
+    where = settings.data.source if settings.data.test == "source" else settings.data.test
+    if test.sample_shape != shape:
+        raise SettingsError(
+            f"test samples of {where} have the shape {test.sample_shape}; "
+            f"those to train on have {shape}"
+        )
+    if num_classes is not None:
+        check_labels(test, num_classes=num_classes, where=f"the test set of {where}")
 
 
 def _check_clusters(settings: JobSettings) -> None:

@@ -90,7 +90,6 @@ class Planner:
             workload,
             grouping=self._task.grouping,
             cut=recut.choice,
-            excluded={},
             generator=generator,
         )
         assumed = {each.state.device: each.assumed for each in known if each.assumed}
@@ -114,7 +113,7 @@ class Planner:
                 turns,
                 beyond_turns_s=beyond_turns_s,
                 local_epochs=self._task.workload.local_epochs,
-                loss_on_device=self._task.grouping.method == "fl",
+                loss_on_device=self._task.workload.loss_on_device,
             )
 
     def learn_late(self, device: str, plan: ClusterPlan, *, answer_s: float, late_s: float) -> None:

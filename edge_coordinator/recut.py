@@ -117,7 +117,7 @@ class CutChooser:
     ) -> CutChoice:
         present = [each.state for each in known]
         candidates = grouping.candidate_cuts(workload.cuts.num_layers)
-        left_out = leave_out(present, workload, candidates=candidates, excluded={})
+        left_out = leave_out(present, workload, candidates=candidates)
         present = [state for state in present if state.device not in left_out]
         if not present:
             return CutChoice(candidates[0], ())

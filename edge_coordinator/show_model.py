@@ -17,14 +17,15 @@ def model_table(table: CutTable, *, batch_size: int, local_epochs: int) -> Table
 
     The left columns are the layer's own, for one sample. The right ones are a device's at that
     cut: the bytes of a round and the FLOPs of a step (one batch, forward and backward), each with
-    how much less that is than with the whole network on the device.
+    how much less that is than with the whole network and the loss on the device, which is what
+    the last row shows (as `fl` trains; the others would also exchange the network's outputs).
     """
     shown = Table(
         box=SIMPLE_HEAD,
         padding=0,
         show_edge=False,
         title=f"{table.network}: batch of {batch_size}, {local_epochs} local epoch(s)",
-        caption="layer: one sample; cut: one device, against training the whole network on it",
+        caption="layer: one sample; cut: one device, against the whole network and the loss on it",
     )
     for column in COLUMNS:
         shown.add_column(column, justify="left" if column in COLUMNS[:2] else "right", no_wrap=True)
@@ -52,8 +53,8 @@ def device_round_bytes(table: CutTable, *, batch_size: int, local_epochs: int) -
     """Bytes that a device exchanges in a round, [cut].
 
     Smashed data up and gradients down in each local epoch, and the device-side model down and up
-    once. Nothing comes back for raw data (cut 0), and with the whole network on the device there
-    are no smashed data. Labels and message headers are left out.
+    once. Nothing comes back for raw data (cut 0), and there are no smashed data at the last cut,
+    where the loss is taken to be on the device too. Labels and message headers are left out.
     """
     exchanges = local_epochs * batch_size
     smashed_bytes = table.smashed_bits / BITS_PER_BYTE * exchanges

@@ -28,6 +28,10 @@ MAX_MANIFEST_BYTES = 2_000_000
 SAMPLES = "<samples>"
 SMASHED = "<smashed>"
 GRADIENT = "<gradient>"
+SHIPPED_NETWORK, SHIPPED_BATCH_SIZE = "lenet", 16
+"""Whose graphs ship with the package: a device without a job is rated by them."""
+SHIPPED_CUTS = (6,)
+"""Two blocks of convolution and pooling; linear layers are rated alike."""
 
 DType = Literal["float32", "float64", "float16", "int64", "int32", "bool"]
 GraphName = Literal["forward", "backward", "predict"]
@@ -40,6 +44,11 @@ ITEM_BYTES: dict[str, int] = {
     "int32": 4,
     "bool": 1,
 }
+
+
+def shipped_folder(cut: int) -> str:
+    """Name the folder that a cut's graphs ship in."""
+    return f"{SHIPPED_NETWORK}-{cut}"
 
 
 def mask_value(layer: str) -> str:

@@ -1,7 +1,9 @@
 """JSON Schema of what is published for others to read."""
 
 import json
+from collections.abc import Iterable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from runtime.errors import SettingsError
@@ -37,6 +39,17 @@ def generate_schema(name: str) -> dict[str, Any]:
 def dump_schema(name: str) -> str:
     """Write a schema as the text of its file."""
     return json.dumps(generate_schema(name), indent=2, sort_keys=True) + "\n"
+
+
+def write_schemas(folder: Path, names: Iterable[str]) -> None:
+    """Write each schema as a file NAME.json; SettingsError where that cannot be."""
+    texts = {name: dump_schema(name) for name in names}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def shipped_schema(name: str) -> str:

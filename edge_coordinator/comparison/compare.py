@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -129,7 +129,7 @@ def setting_of(prepared: Prepared, scenario: Scenario) -> Setting:
     cut = costs.table_cut(prepared.job.cut) if prepared.job.cut is not None else 1
     setting = Setting(
         scenario=scenario,
-        workload=simulation.workload,
+        workload=replace(simulation.workload, loss_on_device=False),  # Whatever the job's method.
         devices=names,
         num_clusters=len(clusters),
         cut=min(max(cut, 1), costs.table.num_layers - 1),

@@ -1,12 +1,14 @@
 """What cutting the network after each of its layers would cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edge_coordinator.comparison.latencies import Setting
-from edge_coordinator.planning.cut_layer import choose_cut, device_memory_bytes
-from edge_coordinator.planning.fleet import Fleet
+from edge_coordinator.planning.cut_layer import device_memory_bytes, price_cuts
+from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.plan import CutPrice
 from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping
 from edge_coordinator.show_model import device_round_bytes
 from profiles.cuts import CutTable
@@ -30,17 +32,16 @@ class CutCost:
 
 
 def cut_costs(setting: Setting) -> list[CutCost]:
-    """Price every cut, from all on the server to all on the device."""
+    """Price every cut, from all on the server to all on the device.
+
+    The last is training the whole network on the device, the loss included.
+    """
     workload, table = setting.workload, setting.workload.cuts
-    states = [Fleet.of(setting.states(n, spread=None)) for n in range(1, NUM_STATES + 1)]
-    choice = choose_cut(
-        states,
-        workload,
-        sizes=Grouping("cpsl", num_clusters=setting.num_clusters).sizes(setting.num_devices),
-        candidates=range(table.num_layers + 1),
-        schedule=CUT_SCHEDULE,
-        generator=np.random.default_rng(setting.seed),
-    )
+    by_itself = replace(workload, loss_on_device=True)
+    prices = [
+        *_prices(setting, workload, range(table.num_layers)),
+        *_prices(setting, by_itself, [table.num_layers]),
+    ]
     samples = workload.batch_size * workload.local_epochs
     num_bytes = device_round_bytes(
         table, batch_size=workload.batch_size, local_epochs=workload.local_epochs
@@ -56,8 +57,21 @@ def cut_costs(setting: Setting) -> list[CutCost]:
             device_flop=float(flop[price.cut]),
             device_memory_bytes=float(memory_bytes[price.cut]),
         )
-        for price in choice.prices
+        for price in prices
     ]
+
+
+def _prices(setting: Setting, workload: Workload, cuts: Sequence[int]) -> Sequence[CutPrice]:
+    """Seconds of a round at each of these cuts, over the same states for all of them."""
+    states = [Fleet.of(setting.states(n, spread=None)) for n in range(1, NUM_STATES + 1)]
+    return price_cuts(
+        states,
+        workload,
+        sizes=Grouping("cpsl", num_clusters=setting.num_clusters).sizes(setting.num_devices),
+        candidates=cuts,
+        schedule=CUT_SCHEDULE,
+        generator=np.random.default_rng(setting.seed),
+    )
 
 
 def cheapest_cut(setting: Setting) -> Setting:

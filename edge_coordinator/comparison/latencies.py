@@ -82,14 +82,14 @@ class Latency:
 def method_latency(setting: Setting, method: Method, *, spread: float, draws: int) -> Latency:
     """Plan rounds of one method in drawn states, and take their seconds."""
     grouping = Grouping(method, num_clusters=setting.num_clusters)
+    workload = replace(setting.workload, loss_on_device=method == "fl")
     seconds = []
     for round_ in range(1, draws + 1):
         plan = plan_round(
             setting.states(round_, spread=spread),
-            setting.workload,
+            workload,
             grouping=grouping,
             cut=setting.cut if method in {"cpsl", "sl"} else None,
-            excluded={},
             generator=np.random.default_rng((setting.seed, round_)),
         )
         assert plan.predicted_s is not None

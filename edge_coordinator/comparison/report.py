@@ -158,7 +158,8 @@ def cuts_part(folder: Path, tables: Sequence[tuple[str, str, Sequence[CutCost]]]
     parts = [
         "## The cost of every cut layer\n",
         "With clusters in turn, as CPSL has them, planned at each cut; mean over states drawn from "
-        "the scenario. At the last cut the devices train the whole network by themselves.\n",
+        "the scenario. The last row is the whole network on the devices, and the loss there too, "
+        "as in federated averaging: only models travel.\n",
     ]
     for title, name, costs in tables:
         header = ("cut after", "round (s)", "a device's MB", "its MFLOP", "its memory (MB)")

@@ -1,7 +1,10 @@
 """Say in one sentence which layer cannot be exported, why, and what to do."""
 
+import copy
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,23 +71,21 @@ def _innermost(
 def _children_with_inputs(
     module: nn.Module, samples: Tensor
 ) -> list[tuple[str, nn.Module, Tensor]]:
-    """The direct children that take a single tensor, in the order in which they run."""
+    """The direct children that take a single tensor, in the order in which they run.
+
+    A copy runs, in evaluation: so no statistics move, and no dropout asks for its keys.
+    """
     found: list[tuple[str, nn.Module, Tensor]] = []
-    names = {child: name for name, child in module.named_children()}
 
-    def note(child: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def note(name: str, _: nn.Module, arguments: tuple[Any, ...]) -> None:
         if len(arguments) == 1 and isinstance(arguments[0], Tensor):
-            found.append((names[child], child, arguments[0].detach().clone()))
+            found.append((name, module.get_submodule(name), arguments[0].detach().clone()))
 
-    hooks = [child.register_forward_pre_hook(note) for child in names]
-    try:
-        with torch.no_grad():
-            module(samples)
-    except Exception:  # noqa: S110 (what ran until then is enough)
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with suppress(Exception), torch.no_grad():  # What ran until it failed is enough.
+        subject = copy.deepcopy(module).eval()
+        for name, child in subject.named_children():
+            child.register_forward_pre_hook(partial(note, name))
+        subject(samples)
     return found
 
 

@@ -1,12 +1,12 @@
 """The cut layer: the cut whose expected round is shortest, by sample average approximation.
 
 The expectation over states of devices and links is the average over a sample of them: recent
-ones, or simulated ones. In each state the clusters and shares are chosen anew, as they would be
-in the round. Only cuts whose device side fits the memory of every device are considered.
+ones, or drawn ones. In each state the clusters and shares are chosen anew, as they would be in
+the round. Only cuts whose device side fits the memory of every device are considered.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -54,34 +54,6 @@ def device_memory_bytes(workload: Workload) -> Floats:
     return needed_bytes
 
 
-def simulated_states(
-    fleet: Fleet,
-    *,
-    num_samples: int,
-    compute_deviation: Floats,
-    rate_deviation: Floats,
-    generator: np.random.Generator,
-) -> tuple[Fleet, ...]:
-    """Draw states around the present one; deviations are relative, [device].
-
-    Speeds and rates are log-normal. Up and down of one device fade together, as do forward and
-    backward.
-    """
-
-    def draw() -> Fleet:
-        slowdown = np.exp(generator.normal(0.0, compute_deviation))
-        fading = np.exp(generator.normal(0.0, rate_deviation))
-        return replace(
-            fleet,
-            device_forward_s=fleet.device_forward_s * slowdown[:, np.newaxis],
-            device_backward_s=fleet.device_backward_s * slowdown[:, np.newaxis],
-            up_bps=fleet.up_bps * fading,
-            down_bps=fleet.down_bps * fading,
-        )
-
-    return tuple(draw() for _ in range(num_samples))
-
-
 def choose_cut(
     states: Sequence[Fleet],
     workload: Workload,
@@ -91,7 +63,32 @@ def choose_cut(
     schedule: GibbsSchedule,
     generator: np.random.Generator,
 ) -> CutChoice:
-    """Choose the cut of least expected seconds; the shallowest of equals.
+    """Choose the cut of least expected seconds; the shallowest of equals."""
+    prices = price_cuts(
+        states,
+        workload,
+        sizes=sizes,
+        candidates=candidates,
+        schedule=schedule,
+        generator=generator,
+    )
+    feasible = [price for price in prices if price.expected_s is not None]
+    if not feasible:
+        raise InfeasiblePlanError("no cut fits: " + "; ".join(each.infeasible for each in prices))
+    best = min(feasible, key=lambda price: price.expected_s or 0.0)
+    return CutChoice(best.cut, prices)
+
+
+def price_cuts(
+    states: Sequence[Fleet],
+    workload: Workload,
+    *,
+    sizes: Counts,
+    candidates: Sequence[int],
+    schedule: GibbsSchedule,
+    generator: np.random.Generator,
+) -> tuple[CutPrice, ...]:
+    """Price cuts by the rounds that would be planned at them, or say why one is infeasible.
 
     The states are of the same devices. All cuts are compared on the same states and the same
     random numbers.
@@ -112,11 +109,7 @@ def choose_cut(
             for state, seed in zip(states, seeds, strict=True)
         ]
         prices.append(CutPrice(cut, name, float(np.mean(rounds_s))))
-    feasible = [price for price in prices if price.expected_s is not None]
-    if not feasible:
-        raise InfeasiblePlanError("no cut fits: " + "; ".join(each.infeasible for each in prices))
-    best = min(feasible, key=lambda price: price.expected_s or 0.0)
-    return CutChoice(best.cut, tuple(prices))
+    return tuple(prices)
 
 
 def _too_large(workload: Workload, *, cut: int, devices: Sequence[str], free_bytes: Floats) -> str:

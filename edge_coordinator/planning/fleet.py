@@ -26,8 +26,14 @@ class Workload:
     """The largest message; a longer transfer travels as several."""
     server: ComputeState
     medium: Medium
+    loss_on_device: bool = field(kw_only=True)
+    """Whether the devices train the whole network by themselves (federated averaging).
+
+    Cut after the last layer the server still computes the loss: outputs and labels go up, the
+    gradients of the outputs come down.
+    """
     server_device_s: float = 0.0
-    """What a step of the server takes for each device in it, whatever the cut."""
+    """What a step of the server takes for each device in it, at every cut that has one."""
     cluster_overhead_s: float = 0.0
     """What a cluster's turn takes beyond its phases, as learned."""
     round_overhead_s: float = 0.0
@@ -42,7 +48,7 @@ class Workload:
         return num_clusters * self.cluster_overhead_s + self.round_overhead_s
 
     @classmethod
-    def of_scenario(cls, scenario: Scenario) -> "Workload":
+    def of_scenario(cls, scenario: Scenario, *, loss_on_device: bool) -> "Workload":
         """Take the work that a scenario describes."""
         cuts = scenario.cut_table()
         return cls(
@@ -53,6 +59,7 @@ class Workload:
             message_bytes=np.inf,
             server=scenario.server(cuts),
             medium=scenario.medium(),
+            loss_on_device=loss_on_device,
         )
 
 

@@ -1,8 +1,8 @@
 """The latency of a round: seconds of every phase, of a local epoch, of a cluster, of a round.
 
 A phase takes `fixed_s + link_s / share` seconds, where a share is the fraction of the whole
-link that a device has. The whole network on the device (the last cut) means that the loss is
-computed there too: no smashed data, labels or gradients travel, and nobody waits in between.
+link that a device has. Where the loss is computed on the device (federated averaging) the server
+takes no step: no smashed data, labels or gradients travel, and nobody waits in between.
 """
 
 from dataclasses import dataclass
@@ -66,8 +66,9 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds
     batch, server = workload.batch_size, workload.server
     fixed_s[Phase.FORWARD] = batch * fleet.device_forward_s[:, cut]
     fixed_s[Phase.BACKWARD] = batch * fleet.device_backward_s[:, cut]
-    fixed_s[Phase.SERVER] = batch * (server.forward_s[cut] + server.backward_s[cut])
-    fixed_s[Phase.SERVER] += workload.server_device_s
+    if not workload.loss_on_device:
+        fixed_s[Phase.SERVER] = batch * (server.forward_s[cut] + server.backward_s[cut])
+        fixed_s[Phase.SERVER] += workload.server_device_s
     for phase, bits in _transfer_bits(workload, cut=cut).items():
         downwards = phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD}
         link_s[phase] = bits / (fleet.down_bps if downwards else fleet.up_bps)
@@ -80,7 +81,7 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds
         fixed_s=np.maximum(fleet.scale * fixed_s + happens * fleet.added_s, -0.99 * link_s),
         link_s=link_s,
         local_epochs=workload.local_epochs,
-        loss_on_device=cut == workload.cuts.num_layers,
+        loss_on_device=workload.loss_on_device,
     )
 
 
@@ -110,16 +111,15 @@ def device_phase_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats) ->
 
 
 def _transfer_bits(workload: Workload, *, cut: int) -> dict[Phase, float]:
-    cuts = workload.cuts
-    smashed = workload.batch_size * float(cuts.smashed_bits[cut])
+    model = float(workload.cuts.device_model_bits[cut])
+    models = {Phase.DISTRIBUTE: model, Phase.MODEL_UPLOAD: model}
+    if workload.loss_on_device:
+        return models
+    smashed = workload.batch_size * float(workload.cuts.smashed_bits[cut])
     labels = workload.batch_size * workload.label_bits
-    model = float(cuts.device_model_bits[cut])
-    is_split = cut < cuts.num_layers
-    return {
-        Phase.DISTRIBUTE: model,
-        Phase.UPLOAD: smashed + labels if is_split else 0.0,
-        Phase.DOWNLOAD: smashed if is_split and cut > 0 else 0.0,
-        Phase.MODEL_UPLOAD: model,
+    return models | {
+        Phase.UPLOAD: smashed + labels,
+        Phase.DOWNLOAD: smashed if cut > 0 else 0.0,
     }
 
 

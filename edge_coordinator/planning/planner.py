@@ -74,21 +74,20 @@ def plan_round(
     *,
     grouping: Grouping,
     cut: CutChoice | int | None,
-    excluded: Mapping[str, str],
     generator: np.random.Generator,
     schedule: GibbsSchedule | None = None,
 ) -> Plan:
     """Plan one round for the devices as they are now.
 
-    `cut` is an earlier choice, a fixed cut, or None to choose for the present state. `excluded`
-    gives each barred device's reason. Without a schedule the budget follows the number of
-    devices. If nobody can take part, the plan has no clusters.
+    `cut` is an earlier choice, a fixed cut, or None to choose for the present state. Without
+    a schedule the budget follows the number of devices. If nobody can take part, the plan has no
+    clusters.
     """
     candidates = grouping.candidate_cuts(workload.cuts.num_layers)
     if cut is not None:
         cut = cut if isinstance(cut, CutChoice) else CutChoice(cut, prices=())
         candidates = range(cut.cut, cut.cut + 1)
-    left_out = leave_out(devices, workload, candidates=candidates, excluded=excluded)
+    left_out = leave_out(devices, workload, candidates=candidates)
     fleet = Fleet.of([state for state in devices if state.device not in left_out])
     if fleet.num_devices == 0:
         return Plan(candidates[0], (), left_out, "no device can take part")
@@ -107,20 +106,14 @@ def plan_round(
 
 
 def leave_out(
-    devices: Sequence[DeviceState],
-    workload: Workload,
-    *,
-    candidates: Sequence[int],
-    excluded: Mapping[str, str],
+    devices: Sequence[DeviceState], workload: Workload, *, candidates: Sequence[int]
 ) -> dict[str, str]:
     """Give the reason for each device that cannot take part at any of the candidate cuts."""
     usable = [cut for cut in candidates if cut not in workload.refused_cuts] or list(candidates)
     needed_bytes = device_memory_bytes(workload)[usable].min()
     reasons = {}
     for state in sorted(devices, key=lambda each: each.device):
-        if state.device in excluded:
-            reasons[state.device] = excluded[state.device]
-        elif state.num_samples == 0:
+        if state.num_samples == 0:
             reasons[state.device] = "holds no samples"
         elif state.compute is None:
             reasons[state.device] = "no measurement of its compute speed"

@@ -105,10 +105,8 @@ def allocate_subcarriers(
     devices and all counts that a device could have had to finish with; the first device wins
     a tie.
     """
+    _check_subcarriers(present, num_subcarriers)
     spare = num_subcarriers - present.sum(axis=-1, keepdims=True)
-    if spare.min(initial=0) < 0:
-        most = num_subcarriers - spare.min()
-        raise InfeasiblePlanError(f"{most} devices in a cluster, {num_subcarriers} subcarriers")
     counts = np.arange(1, spare.max(initial=0) + 2)
     finish_s = fixed_s[..., np.newaxis] + link_s[..., np.newaxis] / counts
     finish_s[~present] = -np.inf
@@ -203,6 +201,14 @@ def equal_shares(*, present: Flags, medium: Medium) -> Floats:
         case SharedLink():
             shares = np.broadcast_to(1.0 / num_devices, present.shape)
         case Subcarriers(num_subcarriers):
+            _check_subcarriers(present, num_subcarriers)
             each, rest = np.divmod(num_subcarriers, num_devices)
             shares = (each + (np.cumsum(present, axis=-1) <= rest)) / num_subcarriers
     return np.where(present, shares, 1.0)
+
+
+def _check_subcarriers(present: Flags, num_subcarriers: int) -> None:
+    """InfeasiblePlanError unless every device of each cluster can have a subcarrier."""
+    most = int(present.sum(axis=-1).max(initial=0))
+    if most > num_subcarriers:
+        raise InfeasiblePlanError(f"{most} devices in a cluster, {num_subcarriers} subcarriers")

@@ -27,10 +27,9 @@ class RoundCosts:
 def round_costs(plan: Plan, workload: Workload, *, table_cut: int) -> RoundCosts:
     """Account for a round at this cut of the cost table."""
     cuts, epochs = workload.cuts, workload.local_epochs
-    loss_on_device = table_cut == cuts.num_layers
     phase_s = sum(
         (
-            waited_phases(cluster, local_epochs=epochs, loss_on_device=loss_on_device)
+            waited_phases(cluster, local_epochs=epochs, loss_on_device=workload.loss_on_device)
             for cluster in plan.clusters
         ),
         np.zeros(len(Phase)),
@@ -38,7 +37,7 @@ def round_costs(plan: Plan, workload: Workload, *, table_cut: int) -> RoundCosts
     flop = cuts.device_forward_flop[table_cut] + cuts.device_backward_flop[table_cut]
     num_devices = sum(len(cluster.devices) for cluster in plan.clusters)
     model = cuts.device_model_bits[table_cut] / BITS_PER_BYTE
-    samples = epochs * workload.batch_size * num_devices * (not loss_on_device)
+    samples = epochs * workload.batch_size * num_devices * (not workload.loss_on_device)
     smashed = samples * cuts.smashed_bits[table_cut] / BITS_PER_BYTE
     labels = samples * workload.label_bits / BITS_PER_BYTE
     return RoundCosts(

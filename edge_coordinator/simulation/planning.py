@@ -56,6 +56,7 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, label: TensorSpec)
         message_bytes=np.inf,
         server=scenario.server(costs.table),
         medium=SharedLink() if shared else scenario.medium(),
+        loss_on_device=job.is_local,
     )
 
 
@@ -112,7 +113,6 @@ class SimulatedPlanning:
                 self._workload,
                 grouping=self._grouping,
                 cut=recut.choice,
-                excluded={},
                 generator=generator,
             )
         except InfeasiblePlanError as error:

@@ -77,7 +77,7 @@ def _read_image(path: Path, *, size: int | None, channels: int) -> NDArray[np.ui
             if size is not None:
                 image = image.resize((size, size), pillow.Resampling.BILINEAR)
             pixels = np.asarray(image, dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         raise SettingsError(f"cannot read the image {path}: {error}") from error
     return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
 

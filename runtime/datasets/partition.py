@@ -54,20 +54,6 @@ def class_counts(
     return np.array(counts, dtype=np.int64).reshape(len(parts), num_classes)
 
 
-def held_out(indices: Indices, *, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Part a shard into samples to train on and samples held out to test on, both sorted.
-
-    A fraction above 0 holds out one sample at least; one sample at least is left to train on.
-    """
-    if not 0 <= fraction < 1:
-        raise SettingsError(f"held-out fraction is {fraction}; it has to be at least 0 and below 1")
-    wanted = max(round(len(indices) * fraction), int(fraction > 0))
-    num_held_out = min(wanted, max(len(indices) - 1, 0))
-    order = np.random.default_rng(_nonnegative(seed)).permutation(len(indices))
-    chosen, rest = order[:num_held_out], order[num_held_out:]
-    return np.sort(indices[rest]), np.sort(indices[chosen])
-
-
 def _by_classes(
     labels: Indices, classes_per_device: int, num_devices: int, generator: np.random.Generator
 ) -> list[Indices]:

@@ -110,6 +110,11 @@ def make_data_set(train: Samples, test: Samples | None, *, name: str) -> DataSet
 
 def check_labels(samples: Samples, *, num_classes: int, where: str) -> None:
     """Raise SettingsError when a label is none of the classes 0 to num_classes - 1."""
+    if samples.y.dtype.kind != "i" or samples.y.ndim != 1:
+        raise SettingsError(
+            f"{where} has labels of type {samples.y.dtype} and shape {samples.y.shape}; with "
+            f"{num_classes} classes the label of a sample is one whole number"
+        )
     wrong = np.flatnonzero((samples.y < 0) | (samples.y >= num_classes))
     if len(wrong):
         raise SettingsError(

@@ -181,6 +181,8 @@ def _free_port() -> int:
         (("local", "--model", "resnet8", "--cut", "1"), "does not fit model resnet8"),
         (("local", "--rounds", "zero"), "training.rounds = 'zero'"),
         (("local", "--config", "no.toml"), "cannot read no.toml"),
+        (("schema", "--write", "/dev/null/schemas"), "cannot write /dev/null/schemas"),
+        (("schema", "plans", "--write", "schemas"), "no schema named 'plans'"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_a_non_zero_exit(

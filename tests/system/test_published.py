@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from edge_coordinator.__main__ import main
 from runtime.bus import Delivery
 from runtime.errors import SettingsError
 from runtime.memory import MemoryBroker, MemoryBus
@@ -56,6 +58,12 @@ def test_the_shipped_schema_is_the_one_of_the_code(name: str) -> None:
 def test_an_unknown_schema_names_those_that_are() -> None:
     with pytest.raises(SettingsError, match="status, profile, metrics, plan, round, coordinator"):
         generate_schema("plans")
+
+
+def test_schemas_are_written_to_a_folder_that_need_not_be_there(tmp_path: Path) -> None:
+    assert main(["schema", "--write", str(tmp_path / "new" / "schemas")]) == 0
+    written = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.json")}
+    assert written == {name: shipped_schema(name) for name in PUBLISHED}
 
 
 async def test_live_messages_of_a_run_fit_the_shipped_schemas() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from edge_coordinator.simulation.simulation import SimulatedRound, Simulation
 from edge_coordinator.training.edge_model import EdgeModel
+from profiles.phases import Phase
 from profiles.scenario_files import load_scenario
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
@@ -76,6 +77,26 @@ async def test_every_method_pays_for_its_phases_and_nothing_else(method: str) ->
     }
     _, (done,) = await _simulated(shards(SIZES, SHAPE), settings, scenario="mixed")
     assert done.costs.phase_s.sum() == pytest.approx(done.report.round_s)
+
+
+@pytest.mark.parametrize("method", ["cpsl", "sl", "fl"])
+async def test_a_cut_after_the_last_layer_costs_what_it_sends(method: str) -> None:
+    """The server computes the loss there, unless the method is federated averaging."""
+    settings: dict[str, object] = {
+        "training.method": method,
+        "training.rounds": 1,
+        "training.local_epochs": 3,
+        "plan.cut": "fc3",
+    }
+    _, (done,) = await _simulated(shards([20] * 5, SHAPE), settings, scenario="mixed")
+    assert done.costs.phase_s.sum() == pytest.approx(done.report.round_s)
+    assert (done.costs.phase_s[[Phase.UPLOAD, Phase.DOWNLOAD]] > 0).all() == (method != "fl")
+    headers = [
+        done.report.up_bytes - done.costs.table_up_bytes,
+        done.report.down_bytes - done.costs.table_down_bytes,
+    ]
+    outputs = 5 * 3 * 16 * 10 * 4  # devices, local epochs, mini-batch, classes, bytes
+    assert all(0 < num_bytes < outputs / 2 for num_bytes in headers)
 
 
 @pytest.mark.parametrize("method", ["cpsl", "sl", "fl", "cl"])

@@ -27,10 +27,12 @@ CUTS = CutTable(
 )
 
 
-def workload(medium: Medium, *, local_epochs: int = 1) -> Workload:
+def workload(medium: Medium, *, local_epochs: int = 1, loss_on_device: bool = False) -> Workload:
     """Ask for mini-batches of 16 with a server of 10 GFLOP/s."""
     server = ComputeState.of_server(CUTS, forward_flop_per_s=1e10, backward_flop_per_s=1e10)
-    return Workload(CUTS, 16, local_epochs, 8.0, 256_000, server, medium)
+    return Workload(
+        *(CUTS, 16, local_epochs, 8.0, 256_000, server, medium), loss_on_device=loss_on_device
+    )
 
 
 def device(

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from edge_coordinator.comparison.cuts import cut_costs
 from edge_coordinator.comparison.exhaustive import best_round_s
 from edge_coordinator.comparison.latencies import (
     EXHAUSTIVE,
@@ -32,7 +33,8 @@ from profiles.scenario_files import load_scenario
 from tests.unit.fleets import best_of_all_s, random_pricer
 
 PAPER = load_scenario("paper")
-SETTING = Setting(PAPER, Workload.of_scenario(PAPER), tuple(PAPER.names()), 6, cut=1, seed=0)
+WORK = Workload.of_scenario(PAPER, loss_on_device=False)
+SETTING = Setting(PAPER, WORK, tuple(PAPER.names()), 6, cut=1, seed=0)
 
 
 def _run(accuracies: Sequence[float | None]) -> TrainedRun:
@@ -115,6 +117,14 @@ def test_planning_buys_more_as_devices_differ_more() -> None:
         gains.append(means["random, equal shares"].mean_s / means["planned"].mean_s - 1)
     assert gains[0] == pytest.approx(0.0, abs=1e-9)
     assert all(after > before for before, after in pairwise(gains))
+
+
+def test_in_the_last_row_of_the_cuts_no_labels_travel_and_in_the_others_they_do() -> None:
+    table = PAPER.cut_table()
+    few = replace(smaller(SETTING, num_devices=4, num_clusters=2), cut=1)
+    costly = replace(few, workload=replace(WORK, label_bits=1e6))
+    slower = [b.round_s > a.round_s for a, b in zip(cut_costs(few), cut_costs(costly), strict=True)]
+    assert slower == [True] * table.num_layers + [False]
 
 
 def test_with_a_spread_of_10_percent_the_paper_order_and_ratios_stay() -> None:

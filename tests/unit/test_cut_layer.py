@@ -10,12 +10,10 @@ from edge_coordinator.planning.cut_layer import (
     CutChoice,
     choose_cut,
     device_memory_bytes,
-    simulated_states,
 )
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import cluster_latency_s, phase_seconds
 from edge_coordinator.planning.plan import InfeasiblePlanError
-from profiles.device import DeviceState
 from profiles.link import IndependentLinks
 from tests.unit.fleets import device, random_devices, workload
 
@@ -108,18 +106,3 @@ def test_no_feasible_cut_is_an_error_with_the_numbers() -> None:
 def test_equal_inputs_give_equal_choices() -> None:
     states = [Fleet.of(random_devices(np.random.default_rng(1), 8))]
     assert chosen(states, num_clusters=4) == chosen(states, num_clusters=4)
-
-
-def test_simulated_states_vary_as_much_as_they_are_told_to() -> None:
-    steady: DeviceState = device("steady")
-    fleet = Fleet.of([device("fading"), steady])
-    states = simulated_states(
-        fleet,
-        num_samples=2000,
-        compute_deviation=np.zeros(2),
-        rate_deviation=np.array([0.2, 0.0]),
-        generator=np.random.default_rng(0),
-    )
-    ratios = np.array([state.up_bps / fleet.up_bps for state in states])
-    assert np.log(ratios).std(axis=0) == pytest.approx([0.2, 0.0], abs=0.01)
-    assert all((state.device_forward_s == fleet.device_forward_s).all() for state in states)

@@ -9,6 +9,7 @@ from rich.console import Console
 from torch import nn
 
 from edge_coordinator.amounts import amount
+from edge_coordinator.command_line import build_parser
 from edge_coordinator.show_model import device_round_bytes, model_table
 from profiles.cuts import CutTable
 from runtime.models.cut_table import measure_cut_table
@@ -107,6 +108,15 @@ def test_the_table_of_a_model_fits_a_hundred_columns() -> None:
     assert "…" not in text
     for word in ("block1", "ResidualBlock", "9.52M", "16x32x32"):
         assert word in text
+
+
+@pytest.mark.parametrize("flag", ["--batch-size", "--local-epochs"])
+def test_the_counts_of_a_models_table_are_above_0(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["model", "lenet", f"{flag}=-3"])
+    assert f"{flag}: '-3' is not a whole number above 0" in capsys.readouterr().err
 
 
 def test_amounts_have_three_digits() -> None:

@@ -171,6 +171,9 @@ def test_an_image_folder_that_cannot_be_used_says_why(
     (tmp_path / "pets" / "cat" / "2.png").write_bytes(b"no image")
     with pytest.raises(SettingsError, match=r"cannot read the image .*2.png"):
         load_source("folder:pets?size=4", base_dir=tmp_path)
+    (tmp_path / "pets" / "cat" / "2.png").write_bytes(b"P5 30000 30000 255\n")
+    with pytest.raises(SettingsError, match=r"cannot read the image .*2.png: .*900000000 pixels"):
+        load_source("folder:pets?size=4", base_dir=tmp_path)
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(SettingsError, match=r"pip install 'cpsl\[images\]'"):
         load_source("folder:pets?size=4", base_dir=tmp_path)

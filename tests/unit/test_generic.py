@@ -1,24 +1,28 @@
 """Measuring a device without a job: the graphs that ship are those of the network they say."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from device_agent.generic import BATCH_SIZE, CUTS, NETWORK, load_shipped, measure_generic
+from device_agent.generic import load_shipped, measure_generic
 from device_agent.onnx_executor import OnnxExecutor
+from edge_coordinator.export.__main__ import main as write_shipped
+from runtime.device_graphs import SHIPPED_BATCH_SIZE, SHIPPED_CUTS, SHIPPED_NETWORK
 from runtime.messages import OptimizerSpec
 from runtime.models.load import input_shape_of, load_network, split
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", SHIPPED_CUTS)
 def test_shipped_graphs_compute_what_torch_does(cut: int) -> None:
-    network = load_network(NETWORK, {}, seed=3)
+    network = load_network(SHIPPED_NETWORK, {}, seed=3)
     device_side, _ = split(network, cut)
     executor = OnnxExecutor(
         load_shipped(cut), OptimizerSpec(), carry_state=False, loss="cross_entropy", num_threads=1
     )
     executor.load([tensor.numpy() for tensor in device_side.state_dict().values()])
-    shape = (BATCH_SIZE, *input_shape_of(network))
+    shape = (SHIPPED_BATCH_SIZE, *input_shape_of(network))
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     with torch.no_grad():
         expected = device_side(torch.from_numpy(x)).numpy()
@@ -32,3 +36,15 @@ def test_every_engine_can_be_rated_without_a_job(engine: str) -> None:
     assert fast.network == ""
     assert fast.layers == ()
     assert slow.forward_flop_per_s < fast.forward_flop_per_s / 10
+
+
+def test_the_graphs_to_ship_need_a_folder_that_can_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        write_shipped([])
+    assert "required: folder" in capsys.readouterr().err
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert write_shipped([str(tmp_path / "file")]) == 1
+    said = capsys.readouterr().err
+    assert said == f"cannot write {tmp_path}/file/lenet-6: Not a directory\n"

@@ -41,7 +41,7 @@ def waited_through_s(
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-@pytest.mark.parametrize("cut", [1, 2, 3])
+@pytest.mark.parametrize("cut", [1, 2, 3, CUTS.num_layers])
 def test_a_cluster_waits_twice_per_epoch_and_uploads_the_model_in_the_last(
     cut: int, epochs: int
 ) -> None:
@@ -65,13 +65,21 @@ def test_the_model_is_broadcast_at_the_slowest_rate_of_the_whole_link() -> None:
 def test_nobody_waits_for_others_when_the_loss_is_on_the_device() -> None:
     fast_up = device("a", flop_per_s=1e7, up_bps=1e9)
     fast_compute = device("b", flop_per_s=1e10, up_bps=1e5)
-    work = workload(IndependentLinks(), local_epochs=2)
+    work = workload(IndependentLinks(), local_epochs=2, loss_on_device=True)
     together = phase_seconds(Fleet.of([fast_up, fast_compute]), work, cut=CUTS.num_layers)
     alone = [
         cluster_s(phase_seconds(Fleet.of([state]), work, cut=CUTS.num_layers), [1.0])
         for state in (fast_up, fast_compute)
     ]
     assert cluster_s(together, [1.0, 1.0]) == pytest.approx(max(alone))
+
+
+def test_the_server_takes_no_step_when_the_loss_is_on_the_device() -> None:
+    fleet, last = Fleet.of([device("a")]), CUTS.num_layers
+    for loss_on_device, server_s in ((True, 0.0), (False, 0.25)):
+        work = workload(IndependentLinks(), loss_on_device=loss_on_device)
+        seconds = phase_seconds(fleet, replace(work, server_device_s=0.25), cut=last)
+        assert seconds.fixed_s[Phase.SERVER, 0] == server_s
 
 
 def test_raw_data_goes_up_and_nothing_comes_down_when_all_layers_are_on_the_server() -> None:

@@ -127,6 +127,15 @@ def test_what_cannot_be_exported_is_refused_by_name(layer: nn.Module, operator: 
     assert "use --engine torch on the devices, or cut earlier" in text
 
 
+def test_a_refusal_leaves_the_network_as_it_was_and_looks_beyond_dropout() -> None:
+    module = seed_dropout(nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5), InvertMatrices()))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with pytest.raises(SettingsError, match=r"cannot export layer 2: .*linalg_inv"):
+        export_device_side(module, (4,), batch_size=4)
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert module.training
+
+
 def test_one_tensor_under_two_names_is_refused() -> None:
     module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     module[1].weight = module[0].weight

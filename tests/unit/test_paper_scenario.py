@@ -14,10 +14,9 @@ PAPER = load_scenario("paper")
 def test_the_published_latencies_are_met_within_1_percent(method: Method) -> None:
     made = plan_round(
         PAPER.device_states(),
-        Workload.of_scenario(PAPER),
+        Workload.of_scenario(PAPER, loss_on_device=method == "fl"),
         grouping=Grouping(method, num_clusters=PAPER.num_clusters),
         cut=None,
-        excluded={},
         generator=np.random.default_rng(0),
     )
     assert made.predicted_s == pytest.approx(PAPER.published[f"{method}_round_s"], rel=0.01)

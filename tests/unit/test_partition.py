@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from edge_coordinator.show_data import data_table
-from runtime.datasets.partition import class_counts, held_out, partition
+from runtime.datasets.partition import class_counts, partition
 from runtime.errors import SettingsError
 
 SPECS = ["iid", "classes:1", "classes:2", "classes:4", "dirichlet:0.3", "dirichlet:10"]
@@ -93,15 +93,6 @@ def test_a_partition_that_cannot_be_says_why(spec: str, num_devices: int, messag
     labels = np.repeat(np.arange(4), 10)
     with pytest.raises(SettingsError, match=message):
         partition(labels, spec, num_devices=num_devices, seed=0)
-
-
-def test_held_out_samples_are_of_the_shard_and_not_trained_on() -> None:
-    shard = np.arange(5, 105)
-    train, test = held_out(shard, fraction=0.2, seed=3)
-    assert len(test) == 20
-    assert sorted([*train, *test]) == shard.tolist()
-    assert [len(part) for part in held_out(shard[:1], fraction=0.5, seed=3)] == [1, 0]
-    assert [len(part) for part in held_out(shard, fraction=0.0, seed=3)] == [100, 0]
 
 
 @pytest.mark.parametrize("num_classes", [10, 40])

@@ -21,7 +21,6 @@ def plan(
     *,
     grouping: Grouping = PAIRS,
     cut: CutChoice | int | None = None,
-    excluded: dict[str, str] | None = None,
     medium: Medium | None = None,
 ) -> Plan:
     return plan_round(
@@ -29,7 +28,6 @@ def plan(
         workload(medium or IndependentLinks()),
         grouping=grouping,
         cut=cut,
-        excluded=excluded or {},
         generator=np.random.default_rng(0),
     )
 
@@ -43,13 +41,10 @@ def test_whoever_cannot_take_part_is_left_out_with_the_reason() -> None:
             replace(device("new"), compute=None),
             replace(device("empty"), num_samples=0),
             replace(device("tiny"), free_memory_bytes=needed_bytes[1] / 2),
-            device("banned"),
-        ],
-        excluded={"banned": "taken out by hand"},
+        ]
     )
     assert [cluster.devices for cluster in made.clusters] == [("fine",)]
     assert dict(made.left_out) == {
-        "banned": "taken out by hand",
         "empty": "holds no samples",
         "mute": "no measurement of its link",
         "new": "no measurement of its compute speed",

@@ -30,7 +30,9 @@ FAST, SLOW = Stated(layer_s=1e-5), Stated(layer_s=1e-3)
 def _planner(link: Medium | None = None, **plan: object) -> Planner:
     settings = load_job(None, {f"plan.{key}": value for key, value in plan.items()}).plan
     server = ComputeState.of_server(CUTS, forward_flop_per_s=1e10, backward_flop_per_s=1e10)
-    workload = Workload(CUTS, 16, 3, 64.0, 2**18, server, link or IndependentLinks())
+    workload = Workload(
+        *(CUTS, 16, 3, 64.0, 2**18, server, link or IndependentLinks()), loss_on_device=False
+    )
     cut = None if settings.cut == "auto" else 3
     grouping = Grouping("cpsl", num_clusters=2, form=settings.grouping)
     return Planner(PlanningTask(settings, grouping, cut, workload, seed=0))

@@ -134,3 +134,5 @@ def test_more_devices_than_subcarriers_are_refused_with_the_numbers() -> None:
     present = np.ones((1, 4), dtype=np.bool_)
     with pytest.raises(InfeasiblePlanError, match="4 devices in a cluster, 3 subcarriers"):
         allocate_shares(waits, present=present, medium=Subcarriers(3), max_exchanges=0)
+    with pytest.raises(InfeasiblePlanError, match="4 devices in a cluster, 3 subcarriers"):
+        equal_shares(present=present, medium=Subcarriers(3))
