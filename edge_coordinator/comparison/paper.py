@@ -67,7 +67,6 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
     settings, scenario = settings_for(
         lambda defaults: load_job(None, _overrides(task, source), defaults=defaults),
         base_dir=task.base_dir,
-        spread=None,
     )
     data = load_source(source, base_dir=task.base_dir)
     prepared = prepare_simulation(settings, scenario, data, run=0, base_dir=task.base_dir)

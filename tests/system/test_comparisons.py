@@ -101,6 +101,7 @@ def test_reproduce_falls_back_to_the_digits_and_says_so(
             ("simulate", "--clusters", "1", "--devices", "31"),
             "31 devices in a cluster, 30 subcarriers",
         ),
+        (("simulate", "--spread", "9"), "devices.spread = 9: input should be less than"),
         (("compare", "--rounds", "0"), "training.rounds = 0"),
         (("reproduce", "paper", "--data", "nowhere"), "no data source 'nowhere'"),
         (("reproduce", "paper", "--target-accuracy", "95"), "--target-accuracy 95"),
