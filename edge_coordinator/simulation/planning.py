@@ -16,6 +16,7 @@ from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.recut import CutChooser, Recut, some
+from edge_coordinator.run_memory import SimulatedMemory
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.world import World
@@ -123,6 +124,15 @@ class SimulatedPlanning:
         before, self._before = self._before, plan.cut
         changed = recut.why if before is not None and before != plan.cut else ""
         return SimulatedPlan(self._of_network(plan), plan.cut, changed)
+
+    def remember(self) -> SimulatedMemory:
+        """Give what a checkpoint keeps."""
+        return SimulatedMemory(cut=self._chooser.remember(), before=self._before)
+
+    def recall(self, memory: SimulatedMemory) -> None:
+        """Take over what a checkpoint kept."""
+        self._chooser.recall(memory.cut)
+        self._before = memory.before
 
     def _recut(
         self, states: Sequence[DeviceState], round_: int, generator: np.random.Generator

@@ -21,6 +21,7 @@ from edge_coordinator.progress import (
     RoundPlanned,
 )
 from edge_coordinator.reports import plan_report
+from edge_coordinator.run_memory import RunMemory
 from edge_coordinator.simulation.accounts import RoundCosts, round_costs
 from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, TurnTask
 from edge_coordinator.simulation.costs import Costs, costs_of, counted_costs
@@ -83,11 +84,14 @@ class Simulation:
         """Train all rounds that are left."""
         torch.set_num_threads(1)  # As an agent has it: another number sums in another order.
         reached, rounds, is_over = progress.reached, list[SimulatedRound](), False
+        if (planned := RunMemory.decode(reached.memory).simulated) is not None:
+            self._planning.recall(planned)
         while not is_over:
             done = await self._round(reached, observers)
             rounds.append(done)
             _tell(observers, RoundDone(done.report))
-            reached = Reached(done.report.round, done.report.elapsed_s)
+            memory = RunMemory(simulated=self._planning.remember())
+            reached = Reached(done.report.round, done.report.elapsed_s, memory.encode())
             progress.save(self._model, reached)
             is_over = self._job.is_over(done.report)
         return rounds
