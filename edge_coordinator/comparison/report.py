@@ -165,7 +165,7 @@ def cuts_part(folder: Path, tables: Sequence[tuple[str, str, Sequence[CutCost]]]
         rows = [
             [
                 each.name,
-                seconds(each.round_s),
+                "does not fit" if each.round_s is None else seconds(each.round_s),
                 megabytes(each.device_bytes),
                 f"{each.device_flop / 1e6:,.3g}"
                 if each.device_flop < 1e9
@@ -175,6 +175,7 @@ def cuts_part(folder: Path, tables: Sequence[tuple[str, str, Sequence[CutCost]]]
             for each in costs
         ]
         parts += [f"{title}:\n", table(header, rows)]
+        parts += [f"{each.name}: {each.infeasible}.\n" for each in costs if each.infeasible]
         _write_cuts(folder, name, costs)
         parts.append(f"![what each cut costs]({name}.png)\n")
     return "\n".join(parts)
@@ -199,6 +200,7 @@ def _write_cuts(folder: Path, name: str, costs: Sequence[CutCost]) -> None:
             ("work of a device in a round (MFLOP)", [c.device_flop / 1e6 for c in costs]),
         ],
         one_colour=True,
+        missing="does not fit",
     )
 
 
@@ -217,6 +219,7 @@ def _plot_target(path: Path, runs: Runs, *, target: float) -> None:
             (f"bytes to {target:.0%} (MB, all devices)", means(1e6, "num_bytes")),
             (f"work of a device to {target:.0%} (GFLOP)", means(1e9, "device_flop")),
         ],
+        missing="not reached",
     )
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_coordinator.comparison.cuts import cheapest_cut, cut_costs
 from edge_coordinator.comparison.exhaustive import best_round_s
 from edge_coordinator.comparison.latencies import (
     EXHAUSTIVE,
@@ -17,6 +19,7 @@ from edge_coordinator.comparison.latencies import (
     smaller,
 )
 from edge_coordinator.comparison.markdown import over_seeds, seconds
+from edge_coordinator.comparison.report import cuts_part
 from edge_coordinator.comparison.results import (
     RoundRow,
     TrainedRun,
@@ -26,6 +29,7 @@ from edge_coordinator.comparison.results import (
 )
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.latency import cluster_latency_s
+from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.planning.planner import Method
 from profiles.link import Subcarriers
 from profiles.scenario_files import load_scenario
@@ -131,6 +135,26 @@ def test_equal_seeds_draw_equal_states_and_others_do_not() -> None:
     other = replace(SETTING, seed=1).states(1, spread=0.1)[0].link
     assert first == again
     assert first != other
+
+
+def test_a_cut_that_does_not_fit_is_said_and_never_chosen(tmp_path: Path) -> None:
+    needed_bytes = [each.device_memory_bytes for each in cut_costs(SETTING)]
+    devices = tuple(
+        each.model_copy(update={"memory_bytes": needed_bytes[1] + 1}) for each in PAPER.devices
+    )
+    scarce = replace(SETTING, scenario=PAPER.model_copy(update={"devices": devices}))
+    costs = cut_costs(scarce)
+    assert [each.round_s is None for each in costs] == [
+        need > needed_bytes[1] for need in needed_bytes
+    ]
+    assert cheapest_cut(scarce).cut == 1
+    text = cuts_part(tmp_path, [("By these costs", "cuts", costs)])
+    assert "| does not fit |" in text
+    assert "MB, device-00 has" in text
+    assert (tmp_path / "cuts.png").exists()
+    tiny = tuple(each.model_copy(update={"memory_bytes": 2e5}) for each in PAPER.devices)
+    with pytest.raises(InfeasiblePlanError, match="no cut fits"):
+        cheapest_cut(replace(SETTING, scenario=PAPER.model_copy(update={"devices": tiny})))
 
 
 def test_few_devices_are_taken_from_every_class() -> None:
