@@ -6,7 +6,7 @@ from pathlib import Path
 from edge_coordinator.amounts import amount
 from edge_coordinator.comparison.csv_files import write_runs, write_table
 from edge_coordinator.comparison.cuts import CutCost
-from edge_coordinator.comparison.groupings import SPREADS, GroupingStudy
+from edge_coordinator.comparison.groupings import SPREADS, GroupingStudies
 from edge_coordinator.comparison.markdown import (
     megabytes,
     over_seeds,
@@ -122,11 +122,11 @@ def training_part(folder: Path, runs: Runs, *, target: float, until_s: float | N
     )
 
 
-def groupings_part(folder: Path, studies: Sequence[GroupingStudy]) -> str:
+def groupings_part(folder: Path, groupings: GroupingStudies) -> str:
     """What planning buys, against the spread of the devices' states."""
+    studies, parts = groupings.studies, ["## What planning buys\n"]
     if not studies:
-        return ""
-    parts = ["## What planning buys\n"]
+        return "\n".join([*parts, f"{groupings.optimum}\n"])
     rows: list[list[object]] = []
     for study in studies:
         header = ("mean round (s) at a spread of", *(f"{100 * s:.0f} %" for s in SPREADS))
@@ -147,7 +147,7 @@ def groupings_part(folder: Path, studies: Sequence[GroupingStudy]) -> str:
         "Every device's speed and rates are drawn anew in each round, log-normal around the "
         "scenario's means, with the relative standard deviation on the axis (the mean of a speed "
         "stays, so mean seconds grow with the spread). All groupings meet the same draws. "
-        "`exhaustive optimum` tries every clustering and every division of the subcarriers.\n",
+        f"{groupings.optimum}\n",
         "![round latency of each grouping against the spread](groupings.png)\n",
     ]
     return "\n".join(parts)

@@ -10,6 +10,7 @@ import pytest
 
 from edge_coordinator.comparison.cuts import cheapest_cut, cut_costs
 from edge_coordinator.comparison.exhaustive import best_round_s
+from edge_coordinator.comparison.groupings import how_optimal, study_groupings
 from edge_coordinator.comparison.latencies import (
     EXHAUSTIVE,
     Setting,
@@ -19,7 +20,7 @@ from edge_coordinator.comparison.latencies import (
     smaller,
 )
 from edge_coordinator.comparison.markdown import over_seeds, seconds
-from edge_coordinator.comparison.report import cuts_part
+from edge_coordinator.comparison.report import cuts_part, groupings_part
 from edge_coordinator.comparison.results import (
     RoundRow,
     TrainedRun,
@@ -31,7 +32,7 @@ from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.latency import cluster_latency_s
 from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.planning.planner import Method
-from profiles.link import Subcarriers
+from profiles.link import IndependentLinks, SharedLink, Subcarriers
 from profiles.scenario_files import load_scenario
 from tests.unit.fleets import best_of_all_s, random_pricer
 
@@ -110,6 +111,36 @@ def test_no_grouping_beats_the_optimum_and_planning_comes_within_5_percent() -> 
     }
     assert means["planned"] <= 1.05 * means[EXHAUSTIVE]
     assert all(mean_s >= means[EXHAUSTIVE] - 1e-9 for mean_s in means.values())
+
+
+@pytest.mark.parametrize(
+    ("num_devices", "num_clusters", "num_subcarriers", "sentence"),
+    [
+        (8, 4, 3, "8 devices in 2 clusters are 4 in a cluster, and there are 3 subcarriers"),
+        (8, 2, 300, "4 devices can divide 300 subcarriers in 4,410,549 ways"),
+        (3, 1, 30, "3 devices are too few"),
+    ],
+)
+def test_an_optimum_that_cannot_be_had_is_left_out_and_the_report_says_why(
+    num_devices: int, num_clusters: int, num_subcarriers: int, sentence: str, tmp_path: Path
+) -> None:
+    medium = Subcarriers(num_subcarriers)
+    few = Setting(
+        PAPER.model_copy(update={"num_subcarriers": num_subcarriers}),
+        replace(SETTING.workload, medium=medium),
+        SETTING.devices[:num_devices],
+        num_clusters,
+        cut=1,
+        seed=0,
+    )
+    text = groupings_part(tmp_path, study_groupings(few, draws=1, on_step=lambda: None))
+    assert sentence in text
+
+
+def test_what_the_optimum_is_the_best_of_depends_on_the_link() -> None:
+    assert "every division of the subcarriers" in how_optimal(Subcarriers(30))
+    assert "nothing is divided" in how_optimal(IndependentLinks())
+    assert "the planner divides the link" in how_optimal(SharedLink())
 
 
 def test_planning_buys_more_as_devices_differ_more() -> None:
