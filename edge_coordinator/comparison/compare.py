@@ -11,10 +11,14 @@ from typing import Literal
 from rich.console import Console
 
 from edge_coordinator.comparison.csv_files import write_rounds
-from edge_coordinator.comparison.one_run import RunSpec
+from edge_coordinator.comparison.one_run import RunSpec, check_runs
 from edge_coordinator.comparison.report import cuts_part, groupings_part, training_part
 from edge_coordinator.comparison.studies import grouping_of_settings, study, with_method
-from edge_coordinator.comparison.training_runs import progress_bar, train_variants
+from edge_coordinator.comparison.training_runs import (
+    progress_bar,
+    train_variants,
+    with_seeds,
+)
 from edge_coordinator.record import make_unused
 from edge_coordinator.settings import JobSettings, Method
 from edge_coordinator.simulation.costs import Costs
@@ -50,6 +54,7 @@ def compare(task: ComparisonTask, console: Console) -> Path:
     prepared = prepare_simulation(task.settings, task.scenario, data, run=0, base_dir=task.base_dir)
     specs = [method_spec(task, method) for method in task.methods]
     seeds = range(task.settings.seed, task.settings.seed + task.num_seeds)
+    check_runs(with_seeds(specs, seeds), data, base_dir=task.base_dir)
     name = f"compare-{task.scenario.name}"
     with new_folder(task.settings.output, name) as folder, progress_bar(console) as bar:
         studies = study(prepared, draws=task.draws, bar=bar)  # They take less than training.

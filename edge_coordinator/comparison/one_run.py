@@ -1,7 +1,7 @@
 """One run of a comparison: simulated from its settings, in whatever process this is."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from profiles.scenario import Scenario
 from runtime.datasets.samples import DataSet
 from runtime.datasets.sources import load_source
+from runtime.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,20 @@ class RunSpec:
     label: str
     settings: JobSettings
     scenario: Scenario
+
+    @property
+    def name(self) -> str:
+        """Which run it is, in an error."""
+        return f"{self.label}, seed {self.settings.seed}"
+
+
+def check_runs(specs: Sequence[RunSpec], data: DataSet, *, base_dir: Path) -> None:
+    """SettingsError if any of these runs cannot begin, so that none is trained in vain."""
+    for spec in specs:
+        try:
+            prepare_simulation(spec.settings, spec.scenario, data, run=0, base_dir=base_dir)
+        except SettingsError as error:
+            raise SettingsError(f"{spec.name}: {error}") from error
 
 
 @dataclass

@@ -46,8 +46,9 @@ def train_variants(
         done[number] = round_
         bar.update(task, completed=sum(done))
         if round_ == every[number].settings.training.rounds and not bar.console.is_terminal:
-            name = f"{every[number].label}, seed {every[number].settings.seed}"
-            bar.console.print(f"trained {name}: {sum(done)} of {total} rounds are done")
+            bar.console.print(
+                f"trained {every[number].name}: {sum(done)} of {total} rounds are done"
+            )
 
     trained = train_all(every, base_dir=base_dir, workers=workers, on_round=on_round)
     return {spec.label: [run for run in trained if run.label == spec.label] for spec in specs}

@@ -78,9 +78,10 @@ def _check_shares(grouping: Grouping, workload: Workload, *, num_devices: int) -
     most = int(grouping.sizes(num_devices).max())
     medium = workload.medium
     if isinstance(medium, Subcarriers) and most > medium.num_subcarriers:
+        more = " or more clusters" if grouping.method == "cpsl" else ""  # Else it has one.
         raise SettingsError(
             f"{most} devices in a cluster, {medium.num_subcarriers} subcarriers in the scenario; "
-            "take fewer devices or more clusters"
+            f"take fewer devices{more}"
         )
 
 
