@@ -196,14 +196,15 @@ def _cut(settings: JobSettings, network: Network) -> int | None:
 def _test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | None) -> Samples | None:
     if settings.data.test == "devices":
         return None
-    whole = _whole_test_set(settings, base_dir=base_dir, data=data)
+    whole = whole_test_set(settings, base_dir=base_dir, data=data)
     most = settings.evaluation.max_samples
     if most is None or most >= len(whole):
         return whole
     return whole.take(np.linspace(0, len(whole), most, endpoint=False).astype(np.int64))
 
 
-def _whole_test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | None) -> Samples:
+def whole_test_set(settings: JobSettings, *, base_dir: Path, data: DataSet | None) -> Samples:
+    """All samples that a job may be tested on, unless its devices evaluate."""
     if settings.data.test != "source":
         other = load_source(settings.data.test, base_dir=base_dir)
         return other.test or other.train

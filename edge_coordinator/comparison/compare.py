@@ -137,7 +137,6 @@ def _what_was_run(task: ComparisonTask, costs: Costs, seeds: Sequence[int]) -> s
         else "times the devices in a step, so proportional to the samples in it"
     )
     where = "stated by the scenario" if costs.is_stated else "counted from the network"
-    test = settings.evaluation.max_samples
     return (
         f"{settings.devices.count} devices, {settings.model.name} on `{settings.data.source}` "
         f"({settings.data.partition}), {training.rounds} rounds of {training.local_epochs} local "
@@ -145,7 +144,21 @@ def _what_was_run(task: ComparisonTask, costs: Costs, seeds: Sequence[int]) -> s
         f"The training is real; the seconds are those of the scenario by the latency model, with "
         f"costs {where}.\n\n"
         f"Scenario: {task.scenario.note}\n\n"
-        f"Learning rate: {training.server_optimizer.learning_rate:g}, {rates}. Accuracy in the "
-        f"rounds: on {test if test else 'all'} test samples, every "
-        f"{settings.evaluation.every} round(s); the final one on all of them.\n"
+        f"Learning rate: {training.server_optimizer.learning_rate:g}, {rates}. "
+        f"{_tested_on(settings)}\n"
+    )
+
+
+def _tested_on(settings: JobSettings) -> str:
+    often = f"every {settings.evaluation.every} round(s)"
+    if settings.data.test == "devices":
+        return (
+            f"Accuracy: on what the devices hold out ({settings.data.held_out:.0%} of their "
+            f"samples), {often}; the final one is the last round's."
+        )
+    most = settings.evaluation.max_samples or "all"
+    whose = "" if settings.data.test == "source" else f" of `{settings.data.test}`"
+    return (
+        f"Accuracy in the rounds: on {most} test samples{whose}, {often}; the final one on all of "
+        "them."
     )

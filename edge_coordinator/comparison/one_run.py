@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge_coordinator.checkpoint import START, Reached
 from edge_coordinator.comparison.results import RoundRow, TrainedRun
+from edge_coordinator.job import whole_test_set
 from edge_coordinator.progress import Progress, RoundDone
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.simulation.prepare import prepare_simulation
@@ -62,15 +63,15 @@ def train_one(spec: RunSpec, *, base_dir: Path, on_round: Callable[[int], None])
     prepared = prepare_simulation(spec.settings, spec.scenario, data, run=0, base_dir=base_dir)
     counter = _Counter(on_round)
     rounds = asyncio.run(prepared.simulation.run(observers=[counter], progress=counter))
-    test = data.test
-    final = prepared.model.evaluate(test.x, test.y) if test is not None else None
-    last = rounds[-1].report.test_accuracy
+    final = rounds[-1].report.test_accuracy
+    if prepared.job.test is not None:
+        whole = whole_test_set(spec.settings, base_dir=base_dir, data=data)
+        final = prepared.model.evaluate(whole.x, whole.y).accuracy
     return TrainedRun(
         label=spec.label,
         seed=spec.settings.seed,
         rounds=tuple(RoundRow.of(done) for done in rounds),
-        final_accuracy=final.accuracy if final else last,
-        num_test_samples=len(test) if test is not None else 0,
+        final_accuracy=final,
     )
 
 

@@ -61,8 +61,8 @@ class TrainedRun:
     seed: int
     rounds: tuple[RoundRow, ...]
     final_accuracy: float | None
-    """Of the last model, on the whole test set; None where the labels are no classes."""
-    num_test_samples: int
+    """Of the last model, on the whole test set or on what the devices hold out; None where the
+    labels are no classes."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _run(accuracies: Sequence[float | None]) -> TrainedRun:
         RoundRow(n, 2.0 * n, 2.0, 1.0, 1.0, a, 10, 20, 10.0, 20.0, 5.0, 3, (2.0,))
         for n, a in enumerate(accuracies, start=1)
     )
-    return TrainedRun("cpsl", 0, rows, accuracies[-1], 100)
+    return TrainedRun("cpsl", 0, rows, accuracies[-1])
 
 
 def test_a_target_is_reached_in_the_first_evaluation_at_it_and_costs_all_rounds_until_then() -> (
