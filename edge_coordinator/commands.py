@@ -91,7 +91,7 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
     job, model = prepared.job, prepared.model
     directory = _directory(flags, job, model, clock="virtual")
     console.print(
-        f"simulating scenario {scenario.name}: {settings.devices.count} devices; "
+        f"simulating scenario {scenario.name}: {prepared.simulation.num_devices} devices; "
         "the training is real, the seconds are simulated"
     )
 

@@ -13,7 +13,12 @@ from rich.console import Console
 from edge_coordinator.comparison.csv_files import write_rounds
 from edge_coordinator.comparison.one_run import RunSpec, check_runs
 from edge_coordinator.comparison.report import cuts_part, groupings_part, training_part
-from edge_coordinator.comparison.studies import grouping_of_settings, study, with_method
+from edge_coordinator.comparison.studies import (
+    grouping_of_settings,
+    numbers_taking_part,
+    study,
+    with_method,
+)
 from edge_coordinator.comparison.training_runs import (
     progress_bar,
     train_variants,
@@ -94,7 +99,7 @@ def with_rate(settings: JobSettings, rate: float) -> JobSettings:
 
 def step_batches(settings: JobSettings) -> float:
     """How many devices' mini-batches make one step of the optimiser."""
-    num_devices = settings.devices.count - len(settings.devices.exclude)
+    num_devices = len(numbers_taking_part(settings))
     if settings.training.method == "fl":
         return 1.0  # Each device steps by itself.
     return num_devices / len(grouping_of_settings(settings, num_devices))
@@ -138,10 +143,11 @@ def _what_was_run(task: ComparisonTask, costs: Costs, seeds: Sequence[int]) -> s
     )
     where = "stated by the scenario" if costs.is_stated else "counted from the network"
     return (
-        f"{settings.devices.count} devices, {settings.model.name} on `{settings.data.source}` "
-        f"({settings.data.partition}), {training.rounds} rounds of {training.local_epochs} local "
-        f"epoch(s) with mini-batches of {training.batch_size}; seeds {seeds[0]} to {seeds[-1]}. "
-        f"The training is real; the seconds are those of the scenario by the latency model, with "
+        f"{len(numbers_taking_part(settings))} devices, {settings.model.name} on "
+        f"`{settings.data.source}` ({settings.data.partition}), {training.rounds} rounds of "
+        f"{training.local_epochs} local epoch(s) with mini-batches of {training.batch_size}; "
+        f"seeds {seeds[0]} to {seeds[-1]}. "
+        "The training is real; the seconds are those of the scenario by the latency model, with "
         f"costs {where}.\n\n"
         f"Scenario: {task.scenario.note}\n\n"
         f"Learning rate: {training.server_optimizer.learning_rate:g}, {rates}. "

@@ -38,13 +38,13 @@ class Setting:
     cut: int
     """Of the workload's cost table."""
     seed: int
-    chosen: tuple[int, ...] | None = None
-    """Numbers of the devices that take part; None for all."""
+    chosen: tuple[int, ...]
+    """Numbers of the devices that take part, from 0."""
 
     @property
     def num_devices(self) -> int:
         """How many take part."""
-        return len(self.devices) if self.chosen is None else len(self.chosen)
+        return len(self.chosen)
 
     def states(self, round_: int, *, spread: float | None) -> Sequence[DeviceState]:
         """Draw one round's states; with a spread, it replaces the scenario's own."""
@@ -59,7 +59,7 @@ class Setting:
             round_=round_,
             elapsed_s=0.0,
         )
-        return states if self.chosen is None else [states[index] for index in self.chosen]
+        return [states[index] for index in self.chosen]
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,9 @@ def small_latencies(setting: Setting, *, spread: float, draws: int) -> dict[str,
 
 def smaller(setting: Setting, *, num_devices: int, num_clusters: int) -> Setting:
     """Keep a few devices, evenly spaced, so that every class has its part."""
-    chosen = np.linspace(0, len(setting.devices), num_devices, endpoint=False).astype(np.int64)
-    return replace(setting, chosen=tuple(chosen.tolist()), num_clusters=num_clusters)
+    places = np.linspace(0, setting.num_devices, num_devices, endpoint=False).astype(np.int64)
+    chosen = tuple(setting.chosen[place] for place in places.tolist())
+    return replace(setting, chosen=chosen, num_clusters=num_clusters)
 
 
 def _groupings_s(setting: Setting, round_: int, *, spread: float | None) -> dict[str, float]:

@@ -49,7 +49,8 @@ def setting_of(prepared: Prepared) -> Setting:
     """Take the place of a simulation's rounds, to study it without training."""
     simulation, settings = prepared.simulation, prepared.job.settings
     names = tuple(device_names(settings.devices.count))
-    clusters = grouping_of_settings(with_method(settings, "cpsl"), len(names))
+    chosen = numbers_taking_part(settings)
+    clusters = grouping_of_settings(with_method(settings, "cpsl"), len(chosen))
     costs = simulation.costs
     planned = settings.plan.cut == "auto"
     cut = costs.table_cut(prepared.job.cut) if prepared.job.cut is not None else 1
@@ -60,6 +61,7 @@ def setting_of(prepared: Prepared) -> Setting:
         num_clusters=len(clusters),
         cut=min(max(cut, 1), costs.table.num_layers - 1),
         seed=settings.seed,
+        chosen=chosen,
     )
     return cheapest_cut(setting) if planned else setting
 
@@ -77,6 +79,12 @@ def every_cut(setting: Setting, prepared: Prepared) -> list[CutTableCosts]:
         (stated, "cuts", cut_costs(setting)),
         (network, "cuts-of-network", cut_costs(own)),
     ]
+
+
+def numbers_taking_part(settings: JobSettings) -> tuple[int, ...]:
+    """Number the devices from 0, and leave out those that the job excludes."""
+    names, excluded = device_names(settings.devices.count), settings.devices.exclude
+    return tuple(number for number, name in enumerate(names) if name not in excluded)
 
 
 def with_method(settings: JobSettings, method: Method) -> JobSettings:

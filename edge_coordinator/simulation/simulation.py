@@ -60,7 +60,10 @@ class SimulatedRound:
 
 
 class Simulation:
-    """Trains a job in this process; seconds are those of the scenario's devices."""
+    """Trains a job in this process; seconds are those of the scenario's devices.
+
+    `own` holds the samples of all devices, the excluded ones too: their order numbers them.
+    """
 
     def __init__(self, job: Job, model: EdgeModel, own: OwnSamples, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -72,11 +75,18 @@ class Simulation:
         """The network's own costs, also where the scenario states others."""
         label = spec_of(next(iter(self._shards.values())).y[:1])
         self.workload = make_workload(job, scenario, self.costs, label)
-        self.world = World(scenario, self._shards, self.costs.table, seed=job.settings.seed)
+        self.world = World(
+            scenario, sorted(own), self._shards, self.costs.table, seed=job.settings.seed
+        )
         self._planning = SimulatedPlanning(
-            job, self.world, self.costs, self.workload, num_devices=len(self._shards)
+            job, self.world, self.costs, self.workload, num_devices=self.num_devices
         )
         self._networks: list[DeviceNetwork] = []
+
+    @property
+    def num_devices(self) -> int:
+        """How many take part."""
+        return len(self._shards)
 
     async def run(
         self, *, observers: Sequence[Observer], progress: SavedProgress

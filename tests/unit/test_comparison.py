@@ -37,7 +37,15 @@ from profiles.scenario_files import load_scenario
 from tests.unit.fleets import best_of_all_s, random_pricer
 
 PAPER = load_scenario("paper")
-SETTING = Setting(PAPER, Workload.of_scenario(PAPER), tuple(PAPER.names()), 6, cut=1, seed=0)
+SETTING = Setting(
+    PAPER,
+    Workload.of_scenario(PAPER),
+    tuple(PAPER.names()),
+    6,
+    cut=1,
+    seed=0,
+    chosen=tuple(range(30)),
+)
 
 
 def _run(accuracies: Sequence[float | None]) -> TrainedRun:
@@ -132,6 +140,7 @@ def test_an_optimum_that_cannot_be_had_is_left_out_and_the_report_says_why(
         num_clusters,
         cut=1,
         seed=0,
+        chosen=tuple(range(num_devices)),
     )
     text = groupings_part(tmp_path, study_groupings(few, draws=1, on_step=lambda: None))
     assert sentence in text
@@ -193,6 +202,15 @@ def test_few_devices_are_taken_from_every_class() -> None:
     cuts = PAPER.cut_table()
     work = replace(SETTING.workload, cuts=cuts, medium=scenario.medium())
     names = tuple(f"d{index:02}" for index in range(30))
-    few = smaller(Setting(scenario, work, names, 6, cut=1, seed=0), num_devices=6, num_clusters=2)
-    rates = {round(state.link.up_bps / 1e6) for state in few.states(1, spread=0.0) if state.link}
-    assert rates == {2, 8, 20}
+    every = Setting(scenario, work, names, 6, cut=1, seed=0, chosen=tuple(range(30)))
+    few = smaller(every, num_devices=6, num_clusters=2)
+    assert _rates(few) == {2, 8, 20}
+    rest = smaller(replace(every, chosen=tuple(range(10, 30))), num_devices=6, num_clusters=2)
+    assert min(rest.chosen) >= 10
+    assert _rates(rest) == {8, 20}
+
+
+def _rates(setting: Setting) -> set[int]:
+    """Mbit/s up of the devices that take part."""
+    states = setting.states(1, spread=0.0)
+    return {round(state.link.up_bps / 1e6) for state in states if state.link}
