@@ -1,5 +1,6 @@
 """The devices of a simulation: what each is does not depend on who else takes part."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,20 @@ from runtime.errors import SettingsError
 from tests.builders import random_samples
 
 
-def _prepared(exclude: list[str]) -> Prepared:
+def _prepared(exclude: Sequence[str], *, scenario: str = "heterogeneous") -> Prepared:
     overrides = {
-        "devices.scenario": "heterogeneous",
+        "devices.scenario": scenario,
         "devices.exclude": exclude,
         "data.partition": "iid",
         "plan.clusters": 2,
+        "plan.mode": "auto",
     }
-    settings, scenario = settings_for(
+    settings, found = settings_for(
         lambda defaults: load_job(None, overrides, defaults=defaults), base_dir=Path()
     )
     test = random_samples(60, (1, 28, 28), num_classes=10, seed=1)
     data = DataSet(train=test, test=test, num_classes=10, name="noise")
-    return prepare_simulation(settings, scenario, data, run=7, base_dir=Path())
+    return prepare_simulation(settings, found, data, run=7, base_dir=Path())
 
 
 def test_excluding_devices_changes_nothing_of_those_that_are_left() -> None:
@@ -45,3 +47,36 @@ def test_a_comparison_studies_the_devices_that_train() -> None:
 def test_a_job_that_excludes_everybody_is_one_sentence() -> None:
     with pytest.raises(SettingsError, match=r"devices\.exclude leaves none of 30 devices"):
         _prepared(device_names(30))
+
+
+@pytest.mark.parametrize(
+    ("ends", "sentence"),
+    [
+        (
+            ("pool2", "pool1", "fc3"),
+            "layer 'part 1' ends at pool1 of the network, and has to end after pool2",
+        ),
+        (
+            ("pool1", "fc3", "fc3"),
+            "layer 'part 2' ends at fc3 of the network, and has to end after fc3",
+        ),
+        (
+            ("input", "fc3"),
+            "layer 'part 0' ends at input of the network, and has to end after input",
+        ),
+    ],
+)
+def test_stated_layers_follow_the_order_of_the_network(
+    ends: Sequence[str], sentence: str, tmp_path: Path
+) -> None:
+    costs = "forward_flop = 1e6\nbackward_flop = 2e6\nstate_bytes = 10\nactivation_bytes = 20\n"
+    layers = [
+        f'[[layers]]\nname = "part {index}"\nnetwork_layer = "{end}"\n{costs}'
+        for index, end in enumerate(ends)
+    ]
+    devices = "[[devices]]\nflop_per_s = 1e9\nup_bps = 1e6\ndown_bps = 2e6\n"
+    path = tmp_path / "odd.toml"
+    path.write_text("\n".join(["server_flop_per_s = 1e9", *layers, devices]), encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"^scenario odd: ") as caught:
+        _prepared([], scenario=str(path))
+    assert sentence in str(caught.value)
