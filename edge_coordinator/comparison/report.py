@@ -26,11 +26,11 @@ from edge_coordinator.comparison.results import (
     SMOOTHED_OVER,
     WITHIN_POINTS,
     Reached,
+    Runs,
     mean_round_s,
     reached,
     settled,
 )
-from edge_coordinator.comparison.training_runs import Runs
 
 
 def methods_table(runs: Runs, *, target: float) -> str:

@@ -1,16 +1,14 @@
 """All runs of a comparison under a progress bar: variants times seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_coordinator.comparison.one_run import RunSpec
-from edge_coordinator.comparison.results import TrainedRun
+from edge_coordinator.comparison.results import Runs
 from edge_coordinator.comparison.workers import train_all
-
-Runs = Mapping[str, Sequence[TrainedRun]]
 
 
 def progress_bar(console: Console) -> Progress:

@@ -1,5 +1,6 @@
 """The figures of a comparison, and the optimum that groupings are measured by."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_coordinator.comparison.csv_files import write_runs
 from edge_coordinator.comparison.cuts import cheapest_cut, cut_costs
 from edge_coordinator.comparison.exhaustive import best_round_s
 from edge_coordinator.comparison.groupings import how_optimal, study_groupings
@@ -83,6 +85,18 @@ def test_a_run_that_ends_below_its_best_has_not_converged() -> None:
 def test_a_run_that_still_rises_has_not_settled() -> None:
     assert settled(_run(np.linspace(0, 1, 40).tolist())) is None
     assert settled(_run([*np.linspace(0, 0.9, 10), *[0.9] * 30])) is not None
+
+
+def test_the_rows_of_runs_agree_with_the_report_on_what_has_not_converged(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    still_rising = _run(np.linspace(0, 1, 40).tolist())
+    flat = _run([*np.linspace(0, 0.9, 10), *[0.9] * 30])
+    write_runs(path, {"cpsl": [still_rising, flat]}, target=0.99)
+    first, second = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    assert first["converged_round"] == ""
+    event = settled(flat)
+    assert event is not None
+    assert second["converged_round"] == str(event.round)
 
 
 def test_missing_seeds_are_said() -> None:
