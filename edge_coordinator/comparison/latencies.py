@@ -22,6 +22,7 @@ from profiles.device import DeviceState
 from profiles.scenario import Scenario
 from profiles.units import Counts
 from profiles.variation import Spread
+from runtime.seeding import Purpose
 
 GROUPINGS = ("planned", "sorted", "random", "random, equal shares")
 EXHAUSTIVE = "exhaustive optimum"
@@ -90,7 +91,7 @@ def method_latency(setting: Setting, method: Method, *, spread: float, draws: in
             grouping=grouping,
             cut=setting.cut if method in {"cpsl", "sl"} else None,
             excluded={},
-            generator=np.random.default_rng((setting.seed, round_)),
+            generator=np.random.default_rng((setting.seed, Purpose.PLAN, round_)),
         )
         assert plan.predicted_s is not None
         seconds.append(plan.predicted_s)
@@ -126,7 +127,7 @@ def smaller(setting: Setting, *, num_devices: int, num_clusters: int) -> Setting
 
 def _groupings_s(setting: Setting, round_: int, *, spread: float | None) -> dict[str, float]:
     pricer, sizes = _pricer(setting, round_, spread=spread), _sizes(setting)
-    generator = np.random.default_rng((setting.seed, round_))
+    generator = np.random.default_rng((setting.seed, Purpose.PLAN, round_))
     start = sorted_clusters(pricer, sizes=sizes)
     planned = gibbs_clusters(
         pricer,

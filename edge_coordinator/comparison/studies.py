@@ -13,7 +13,6 @@ from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.settings import JobSettings, Method
 from edge_coordinator.simulation.planning import grouping_of
 from edge_coordinator.simulation.prepare import Prepared
-from profiles.units import BITS_PER_BYTE
 from runtime.errors import SettingsError
 
 CutTableCosts = tuple[str, str, list[CutCost]]
@@ -74,7 +73,7 @@ def every_cut(setting: Setting, prepared: Prepared) -> list[CutTableCosts]:
     if not simulation.costs.is_stated:
         return [(network, "cuts", cut_costs(setting))]
     stated = f"By the costs that scenario {setting.scenario.name} states"
-    own = at_costs(setting, counted, label_bits=float(BITS_PER_BYTE))
+    own = at_costs(setting, counted, label_bits=simulation.label_bits)
     return [
         (stated, "cuts", cut_costs(setting)),
         (network, "cuts-of-network", cut_costs(own)),

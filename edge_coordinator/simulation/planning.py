@@ -23,10 +23,8 @@ from edge_coordinator.simulation.world import World
 from profiles.device import DeviceState
 from profiles.link import SharedLink, Subcarriers
 from profiles.scenario import Scenario
-from profiles.units import BITS_PER_BYTE
 from runtime.errors import SettingsError
 from runtime.seeding import Purpose
-from runtime.tensors import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,12 @@ class SimulatedPlan:
         return self.plan.predicted_s
 
 
-def make_workload(job: Job, scenario: Scenario, costs: Costs, label: TensorSpec) -> Workload:
-    """Bring together what the job asks for and what the scenario says it costs."""
+def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits: float) -> Workload:
+    """Bring together what the job asks for and what the scenario says it costs.
+
+    `own_label_bits` are those of a label of the data.
+    """
     settings = job.settings
-    own_label_bits = float(label.num_bytes * BITS_PER_BYTE)
     shared = settings.plan.medium == "shared"
     return Workload(
         cuts=costs.table,

@@ -31,6 +31,7 @@ from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
 from profiles.scenario import Scenario
+from profiles.units import BITS_PER_BYTE
 from runtime.errors import SettingsError
 from runtime.models.device_side import DeviceNetwork
 from runtime.published import RoundReport
@@ -74,7 +75,9 @@ class Simulation:
         self.counted = counted_costs(job, model)
         """The network's own costs, also where the scenario states others."""
         label = spec_of(next(iter(self._shards.values())).y[:1])
-        self.workload = make_workload(job, scenario, self.costs, label)
+        self.label_bits = float(label.num_bytes * BITS_PER_BYTE)
+        """Of the data, also where the scenario states others."""
+        self.workload = make_workload(job, scenario, self.costs, own_label_bits=self.label_bits)
         self.world = World(
             scenario, sorted(own), self._shards, self.costs.table, seed=job.settings.seed
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -53,7 +54,8 @@ def drawn_states(
 ) -> Sequence[DeviceState]:
     """Draw what these devices compute and carry in one round."""
     count = len(devices)
-    lasting = np.random.default_rng((seed, Purpose.SPREAD))
+    # The 1 keeps the address apart from (seed, number of devices), which is a partition's.
+    lasting = np.random.default_rng((seed, Purpose.SPREAD, 1))
     passing = np.random.default_rng((seed, Purpose.STATES, round_))
     factors = between_devices(scenario.spread, count=count, generator=lasting) * between_rounds(
         scenario.spread, count=count, generator=passing
@@ -105,8 +107,9 @@ class World:
         shard = self._shards[state.device]
         counts = None
         if with_labels and np.issubdtype(shard.y.dtype, np.integer) and shard.y.ndim == 1:
-            counts = tuple(np.bincount(shard.y, minlength=self._num_classes()).tolist())
+            counts = tuple(np.bincount(shard.y, minlength=self._num_classes).tolist())
         return replace(state, num_samples=len(shard.x), label_counts=counts)
 
+    @cached_property
     def _num_classes(self) -> int:
         return 1 + max(int(shard.y.max()) for shard in self._shards.values())
