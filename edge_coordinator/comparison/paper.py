@@ -35,7 +35,7 @@ from profiles.scenario import Scenario
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 
-LIKELY_FOLDERS = ("data/mnist", "mnist", "../data/mnist", "../shared/data/mnist")
+LIKELY_FOLDERS = ("data/mnist", "mnist", "../data/mnist", "../mnist")
 EVALUATION_SAMPLES, EVALUATE_EVERY = 2000, 2
 SPREAD = 0.1
 
