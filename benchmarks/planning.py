@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from edge_coordinator.comparison.exhaustive import best_round_s
 from edge_coordinator.planning.clustering import (
     default_schedule,
     gibbs_clusters,
@@ -29,10 +30,12 @@ from tests.unit.fleets import best_of_all_s, random_devices, random_pricer, work
 MEDIA: tuple[Medium, ...] = (IndependentLinks(), Subcarriers(30), SharedLink())
 CLUSTER_SIZE = 5
 CUTS = range(1, 4)
+DIVIDED = ((12, 3, 1), (12, 4, 4), (20, 4, 1), (20, 4, 4))
+"""Subcarriers, the devices that divide them, local epochs."""
 
 
 def main() -> None:
-    """Print the three tables."""
+    """Print the four tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--instances", type=int, default=200, help="small ones, per kind of link")
@@ -41,6 +44,7 @@ def main() -> None:
     print_times(arguments.seed)
     print_quality(arguments.seed)
     print_losses(arguments.seed, arguments.instances)
+    print_divisions(arguments.seed, arguments.instances)
 
 
 def print_times(seed: int) -> None:
@@ -113,6 +117,28 @@ def print_losses(seed: int, num_instances: int) -> None:
         planned, by_order, by_chance = np.array(losses).T
         maxima = planned.max(), by_order.max(), by_chance.max()
         print_row(named(medium), num_instances, planned.mean(), *maxima)
+
+
+def print_divisions(seed: int, num_instances: int) -> None:
+    """Compare the division of a cluster's subcarriers with the best of all divisions."""
+    print()
+    print_row("above the best, %", "local epochs", "greedy", "max", "exchanges", "max", "equal")
+    for num_subcarriers, num_devices, local_epochs in DIVIDED:
+        generator = np.random.default_rng(seed)
+        members, medium = np.arange(num_devices)[np.newaxis], Subcarriers(num_subcarriers)
+        losses = []
+        for _ in range(num_instances):
+            pricer = random_pricer(generator, num_devices, medium=medium, local_epochs=local_epochs)
+            best_s = best_round_s(pricer, sizes=np.array([num_devices]))
+            divided_s = (
+                float(pricer.latency_s(members, max_exchanges=0).sum()),
+                round_s(pricer, members),
+                equal_round_s(pricer, members),
+            )
+            losses.append([100 * (each / best_s - 1) for each in divided_s])
+        (greedy, exchanged, equal), most = np.mean(losses, axis=0), np.max(losses, axis=0)
+        kind = f"{num_subcarriers} for {num_devices} devices"
+        print_row(kind, local_epochs, greedy, most[0], exchanged, most[1], equal)
 
 
 def pricer_of(seed: int, num_devices: int, medium: Medium) -> tuple[Pricer, Counts]:

@@ -28,7 +28,8 @@ JOB_FLAGS = (
     ("site", "site", "NAME"),
     ("output", "output", "DIR"),
 )
-
+# Of the commands that simulate.
+SIMULATION_FLAGS = (("spread", "devices.spread", "FRACTION"),)
 
 METHODS = ("cpsl", "sl", "fl", "cl")
 
@@ -65,7 +66,7 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="train with local devices and a broker of its own",
         description="Start a broker, the agents and the coordinator on this machine, and train.",
     )
-    _add_job_flags(local)
+    _add_job_flags(local, JOB_FLAGS)
     local.add_argument("--broker", metavar="KIND", help="auto, mosquitto or amqtt")
     local.set_defaults(broker_key="broker.local")
     coordinator = commands.add_parser(
@@ -73,7 +74,7 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="train with the devices of a broker",
         description="Coordinate the agents that are connected to a broker; they may come later.",
     )
-    _add_job_flags(coordinator)
+    _add_job_flags(coordinator, JOB_FLAGS)
     coordinator.add_argument("--broker", metavar="URL", help="mqtt://host[:port] or mqtts://…")
     coordinator.add_argument(
         "--wait", action="store_true", help="if the broker is not there, wait for it"
@@ -89,8 +90,7 @@ def _add_comparing(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         "clock tells the seconds that a scenario's devices, links and server would take. Takes "
         "the same job file; for the same plans and seed it ends in the weights of the real run.",
     )
-    _add_job_flags(simulate)
-    _add_spread(simulate)
+    _add_job_flags(simulate, JOB_FLAGS + SIMULATION_FLAGS)
     _add_compare(
         commands.add_parser(
             "compare",
@@ -110,7 +110,12 @@ def _add_comparing(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
 
 
-def _add_job_flags(parser: argparse.ArgumentParser, *, can_resume: bool = True) -> None:
+def _add_job_flags(
+    parser: argparse.ArgumentParser,
+    job_flags: tuple[tuple[str, str, str], ...],
+    *,
+    can_resume: bool = True,
+) -> None:
     parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
     if can_resume:
         parser.add_argument(
@@ -119,7 +124,7 @@ def _add_job_flags(parser: argparse.ArgumentParser, *, can_resume: bool = True) 
             metavar="RUNDIR",
             help="go on with a run from its last checkpoint",
         )
-    for flag, key, metavar in JOB_FLAGS:
+    for flag, key, metavar in job_flags:
         parser.add_argument(f"--{flag}", metavar=metavar, help=f"{key} of the job file")
     parser.add_argument(
         "--set",
@@ -138,8 +143,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="of cpsl, sl, fl and cl, with commas between; all by default",
     )
-    _add_job_flags(parser, can_resume=False)
-    _add_spread(parser)
+    _add_job_flags(parser, JOB_FLAGS + SIMULATION_FLAGS, can_resume=False)
     _add_runs(parser, num_seeds=1)
     parser.add_argument(
         "--rates",
@@ -202,26 +206,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
-
-
-def _add_spread(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--spread",
-        type=_deviation,
-        metavar="FRACTION",
-        help="relative deviation of every device's speed and rates, drawn anew each round; "
-        "instead of the scenario's own",
-    )
-
-
-def _deviation(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 3:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 3")
-    return value
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

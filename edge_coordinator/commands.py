@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from edge_coordinator.command_line import JOB_FLAGS
+from edge_coordinator.command_line import JOB_FLAGS, SIMULATION_FLAGS
 from runtime.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import SettingsError
 
@@ -83,9 +83,7 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.simulation.prepare import prepare_simulation, settings_for
     from runtime.datasets.sources import load_source
 
-    settings, scenario = settings_for(
-        partial(_settings, flags), base_dir=Path.cwd(), spread=flags.spread
-    )
+    settings, scenario = settings_for(partial(_settings, flags), base_dir=Path.cwd())
     data = load_source(settings.data.source, base_dir=Path.cwd())
     prepared = prepare_simulation(
         settings, scenario, data, run=secrets.randbits(64), base_dir=Path.cwd()
@@ -93,7 +91,7 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
     job, model = prepared.job, prepared.model
     directory = _directory(flags, job, model, clock="virtual")
     console.print(
-        f"simulating scenario {scenario.name}: {settings.devices.count} devices; "
+        f"simulating scenario {scenario.name}: {prepared.simulation.num_devices} devices; "
         "the training is real, the seconds are simulated"
     )
 
@@ -107,9 +105,7 @@ def _compare(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.comparison.compare import ComparisonTask, compare
     from edge_coordinator.simulation.prepare import settings_for
 
-    settings, scenario = settings_for(
-        partial(_settings, flags), base_dir=Path.cwd(), spread=flags.spread
-    )
+    settings, scenario = settings_for(partial(_settings, flags), base_dir=Path.cwd())
     task = ComparisonTask(
         methods=flags.methods,
         settings=settings,
@@ -216,9 +212,9 @@ def _overrides(flags: argparse.Namespace) -> dict[str, object]:
     from edge_coordinator.job_file import parse_assignment
 
     given = {
-        key: parse_assignment(f"value={getattr(flags, flag.replace('-', '_'))}")[1]
-        for flag, key, _ in JOB_FLAGS
-        if getattr(flags, flag.replace("-", "_")) is not None
+        key: parse_assignment(f"value={value}")[1]
+        for flag, key, _ in JOB_FLAGS + SIMULATION_FLAGS
+        if (value := getattr(flags, flag.replace("-", "_"), None)) is not None
     }
     if getattr(flags, "broker", None) is not None:
         given[flags.broker_key] = flags.broker

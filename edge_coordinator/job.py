@@ -134,7 +134,7 @@ def prepare_job(
     `data` is the source where it has been loaded already (local mode).
     """
     loss = load_loss(settings.training.loss, base_dir=base_dir)
-    test = _whole_test_set(settings, base_dir=base_dir, data=data)
+    test = whole_test_set(settings, base_dir=base_dir, data=data)
     known = data.sample_shape if data else test.sample_shape if test else None
     network = load_network(
         settings.model.name,
@@ -203,9 +203,10 @@ def _some(whole: Samples | None, most: int | None) -> Samples | None:
     return whole.take(np.linspace(0, len(whole), most, endpoint=False).astype(np.int64))
 
 
-def _whole_test_set(
+def whole_test_set(
     settings: JobSettings, *, base_dir: Path, data: DataSet | None
 ) -> Samples | None:
+    """All samples that a job may be tested on; None where its devices evaluate."""
     if settings.data.test == "devices":
         return None
     if settings.data.test != "source":

@@ -86,6 +86,14 @@ class PlannerMemory(_Part):
     before: Plan | None
 
 
+class SimulatedMemory(_Part):
+    """What a simulation's planner knows from the rounds before; its devices never err."""
+
+    cut: CutMemory
+    before: int | None
+    """The cut of the last plan, in the cost table."""
+
+
 class RunMemory(_Part):
     """All that a run has learned of its devices."""
 
@@ -93,6 +101,7 @@ class RunMemory(_Part):
     num_tries: int = 0
     attendance: dict[str, Record] = {}
     planner: PlannerMemory | None = None
+    simulated: SimulatedMemory | None = None
 
     @classmethod
     def decode(cls, text: str) -> Self:

@@ -197,6 +197,9 @@ class DeviceSettings(Section):
         description="local mode: emulated devices and links: uniform, mixed, one-straggler, "
         "fading or a file; simulations also: paper, heterogeneous",
     )
+    spread: float | None = Field(
+        None, ge=0, le=3, description="simulations: deviation of speeds and rates between rounds"
+    )
 
 
 class EvaluationSettings(Section):

@@ -13,7 +13,12 @@ Key = tuple[int, ...]
 
 
 class Purpose(IntEnum):
-    """What the numbers are for; streams of different purposes never overlap."""
+    """What the numbers are for; streams of different purposes never overlap.
+
+    An address is the seed, the purpose, and at least one number that is not 0: numpy takes a
+    shorter one as if zeros followed. A partition's alone has no purpose: it is the seed and the
+    number of devices.
+    """
 
     BATCH = 1
     DROPOUT = 2

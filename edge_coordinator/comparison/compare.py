@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -11,26 +11,28 @@ from typing import Literal
 from rich.console import Console
 
 from edge_coordinator.comparison.csv_files import write_rounds
-from edge_coordinator.comparison.cuts import CutCost, at_costs, cheapest_cut, cut_costs
-from edge_coordinator.comparison.groupings import num_steps, study_groupings
-from edge_coordinator.comparison.latencies import Setting
-from edge_coordinator.comparison.one_run import RunSpec
+from edge_coordinator.comparison.one_run import RunSpec, check_runs
 from edge_coordinator.comparison.report import cuts_part, groupings_part, training_part
-from edge_coordinator.comparison.training_runs import progress_bar, train_variants
-from edge_coordinator.local_agents import device_names
+from edge_coordinator.comparison.studies import (
+    grouping_of_settings,
+    numbers_taking_part,
+    study,
+    with_method,
+)
+from edge_coordinator.comparison.training_runs import (
+    progress_bar,
+    train_variants,
+    with_seeds,
+)
 from edge_coordinator.record import make_unused
 from edge_coordinator.settings import JobSettings, Method
 from edge_coordinator.simulation.costs import Costs
-from edge_coordinator.simulation.planning import grouping_of
-from edge_coordinator.simulation.prepare import Prepared, prepare_simulation
+from edge_coordinator.simulation.prepare import prepare_simulation
 from profiles.scenario import Scenario
-from profiles.units import BITS_PER_BYTE
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 
 DEFAULT_TARGET = 0.95
-CutTableCosts = tuple[str, str, list[CutCost]]
-"""A title, the name of a file, and what each cut costs."""
 RateRule = Literal["given", "per-sample"]
 
 
@@ -57,24 +59,21 @@ def compare(task: ComparisonTask, console: Console) -> Path:
     prepared = prepare_simulation(task.settings, task.scenario, data, run=0, base_dir=task.base_dir)
     specs = [method_spec(task, method) for method in task.methods]
     seeds = range(task.settings.seed, task.settings.seed + task.num_seeds)
+    check_runs(with_seeds(specs, seeds), data, base_dir=task.base_dir)
     name = f"compare-{task.scenario.name}"
     with new_folder(task.settings.output, name) as folder, progress_bar(console) as bar:
+        studies = study(prepared, draws=task.draws, bar=bar)  # They take less than training.
         runs = train_variants(
             specs, seeds=seeds, base_dir=task.base_dir, workers=task.workers, bar=bar
         )
         write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
-        setting = setting_of(prepared, task.scenario)
-        steps = bar.add_task("groupings and cuts", total=num_steps())
-        studies = study_groupings(setting, draws=task.draws, on_step=lambda: bar.advance(steps))
-        bar.update(steps, completed=num_steps())
-        cuts = every_cut(setting, prepared)
     text = "\n".join(
         [
             f"# {', '.join(task.methods)} on scenario {task.scenario.name}\n",
             _what_was_run(task, prepared.simulation.costs, seeds),
             training_part(folder, runs, target=target, until_s=None),
-            groupings_part(folder, studies),
-            cuts_part(folder, cuts),
+            groupings_part(folder, studies.groupings),
+            cuts_part(folder, studies.cuts),
             files_part(time.monotonic() - started_s),
         ]
     )
@@ -91,13 +90,6 @@ def method_spec(task: ComparisonTask, method: Method) -> RunSpec:
     return RunSpec(method, settings, task.scenario)
 
 
-def with_method(settings: JobSettings, method: Method) -> JobSettings:
-    """Change the method; a run of a comparison goes on beyond the target."""
-    training = settings.training.model_copy(update={"method": method})
-    evaluation = settings.evaluation.model_copy(update={"target_accuracy": None})
-    return settings.model_copy(update={"training": training, "evaluation": evaluation})
-
-
 def with_rate(settings: JobSettings, rate: float) -> JobSettings:
     """Change the server's learning rate, and with it the devices' where none was given."""
     optimizer = settings.training.server_optimizer.model_copy(update={"learning_rate": rate})
@@ -107,50 +99,10 @@ def with_rate(settings: JobSettings, rate: float) -> JobSettings:
 
 def step_batches(settings: JobSettings) -> float:
     """How many devices' mini-batches make one step of the optimiser."""
-    num_devices = settings.devices.count - len(settings.devices.exclude)
+    num_devices = len(numbers_taking_part(settings))
     if settings.training.method == "fl":
         return 1.0  # Each device steps by itself.
     return num_devices / len(grouping_of_settings(settings, num_devices))
-
-
-def grouping_of_settings(settings: JobSettings, num_devices: int) -> Sequence[int]:
-    """List the sizes of the clusters that a job asks for."""
-    sizes: list[int] = grouping_of(settings, num_devices).sizes(num_devices).tolist()
-    return sizes
-
-
-def setting_of(prepared: Prepared, scenario: Scenario) -> Setting:
-    """Take the place of a simulation's rounds, to study it without training."""
-    simulation, settings = prepared.simulation, prepared.job.settings
-    names = tuple(device_names(settings.devices.count))
-    clusters = grouping_of_settings(with_method(settings, "cpsl"), len(names))
-    costs = simulation.costs
-    planned = settings.plan.cut == "auto"
-    cut = costs.table_cut(prepared.job.cut) if prepared.job.cut is not None else 1
-    setting = Setting(
-        scenario=scenario,
-        workload=replace(simulation.workload, loss_on_device=False),  # Whatever the job's method.
-        devices=names,
-        num_clusters=len(clusters),
-        cut=min(max(cut, 1), costs.table.num_layers - 1),
-        seed=settings.seed,
-    )
-    return cheapest_cut(setting) if planned else setting
-
-
-def every_cut(setting: Setting, prepared: Prepared) -> list[CutTableCosts]:
-    """Price the cuts of the cost table, and those of the trained network where it is another."""
-    simulation = prepared.simulation
-    counted = simulation.counted
-    network = f"By the costs of the trained network ({counted.network}), counted layer by layer"
-    if not simulation.costs.is_stated:
-        return [(network, "cuts", cut_costs(setting))]
-    stated = f"By the costs that scenario {setting.scenario.name} states"
-    own = at_costs(setting, counted, label_bits=float(BITS_PER_BYTE))
-    return [
-        (stated, "cuts", cut_costs(setting)),
-        (network, "cuts-of-network", cut_costs(own)),
-    ]
 
 
 @contextmanager
@@ -190,15 +142,29 @@ def _what_was_run(task: ComparisonTask, costs: Costs, seeds: Sequence[int]) -> s
         else "times the devices in a step, so proportional to the samples in it"
     )
     where = "stated by the scenario" if costs.is_stated else "counted from the network"
-    test = settings.evaluation.max_samples
     return (
-        f"{settings.devices.count} devices, {settings.model.name} on `{settings.data.source}` "
-        f"({settings.data.partition}), {training.rounds} rounds of {training.local_epochs} local "
-        f"epoch(s) with mini-batches of {training.batch_size}; seeds {seeds[0]} to {seeds[-1]}. "
-        f"The training is real; the seconds are those of the scenario by the latency model, with "
+        f"{len(numbers_taking_part(settings))} devices, {settings.model.name} on "
+        f"`{settings.data.source}` ({settings.data.partition}), {training.rounds} rounds of "
+        f"{training.local_epochs} local epoch(s) with mini-batches of {training.batch_size}; "
+        f"seeds {seeds[0]} to {seeds[-1]}. "
+        "The training is real; the seconds are those of the scenario by the latency model, with "
         f"costs {where}.\n\n"
         f"Scenario: {task.scenario.note}\n\n"
-        f"Learning rate: {training.server_optimizer.learning_rate:g}, {rates}. Accuracy in the "
-        f"rounds: on {test if test else 'all'} test samples, every "
-        f"{settings.evaluation.every} round(s); the final one on all of them.\n"
+        f"Learning rate: {training.server_optimizer.learning_rate:g}, {rates}. "
+        f"{_tested_on(settings)}\n"
+    )
+
+
+def _tested_on(settings: JobSettings) -> str:
+    often = f"every {settings.evaluation.every} round(s)"
+    if settings.data.test == "devices":
+        return (
+            f"Accuracy: on what the devices hold out ({settings.data.held_out:.0%} of their "
+            f"samples), {often}; the final one is the last round's."
+        )
+    most = settings.evaluation.max_samples or "all"
+    whose = "" if settings.data.test == "source" else f" of `{settings.data.test}`"
+    return (
+        f"Accuracy in the rounds: on {most} test samples{whose}, {often}; the final one on all of "
+        "them."
     )

@@ -1,21 +1,18 @@
 """The figures behind a comparison as CSV: a row a round, and a row a run."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edge_coordinator.comparison.results import (
     Reached,
-    TrainedRun,
+    Runs,
     best_smoothed,
-    converged,
     mean_round_s,
     reached,
+    settled,
 )
 from profiles.phases import Phase
-
-Runs = Mapping[str, Sequence[TrainedRun]]
-"""Label of a variant to its runs, one a seed."""
 
 
 def write_rounds(path: Path, runs: Runs) -> None:
@@ -59,7 +56,7 @@ def write_runs(path: Path, runs: Runs, *, target: float) -> None:
                 *(label, run.seed, len(run.rounds), mean_round_s([run]), run.final_accuracy),
                 best_smoothed(run),
                 *_cells(reached(run, target)),
-                *_cells(converged(run)),
+                *_cells(settled(run)),
             ]
             for label, own in runs.items()
             for run in own

@@ -8,7 +8,7 @@ import numpy as np
 from edge_coordinator.comparison.latencies import Setting
 from edge_coordinator.planning.cut_layer import device_memory_bytes, price_cuts
 from edge_coordinator.planning.fleet import Fleet, Workload
-from edge_coordinator.planning.plan import CutPrice
+from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
 from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping
 from edge_coordinator.show_model import device_round_bytes
 from profiles.cuts import CutTable
@@ -23,12 +23,15 @@ class CutCost:
 
     cut: int
     name: str
-    round_s: float
+    round_s: float | None
+    """Mean seconds of a round; None if the cut is infeasible."""
     device_bytes: float
     """What a device exchanges in a round, by the cost table."""
     device_flop: float
     """What it computes in a round."""
     device_memory_bytes: float
+    infeasible: str
+    """Why devices cannot train at this cut; empty if they can."""
 
 
 def cut_costs(setting: Setting) -> list[CutCost]:
@@ -52,10 +55,11 @@ def cut_costs(setting: Setting) -> list[CutCost]:
         CutCost(
             cut=price.cut,
             name=price.name,
-            round_s=price.expected_s if price.expected_s is not None else np.inf,
+            round_s=price.expected_s,
             device_bytes=float(num_bytes[price.cut]),
             device_flop=float(flop[price.cut]),
             device_memory_bytes=float(memory_bytes[price.cut]),
+            infeasible=price.infeasible,
         )
         for price in prices
     ]
@@ -75,9 +79,15 @@ def _prices(setting: Setting, workload: Workload, cuts: Sequence[int]) -> Sequen
 
 
 def cheapest_cut(setting: Setting) -> Setting:
-    """Take the cut that a planner would choose: of the inner ones, that of the shortest round."""
+    """Take the cut that a planner would choose: of the inner ones, that of the shortest round.
+
+    InfeasiblePlanError if none of them fits the devices.
+    """
     inner = cut_costs(setting)[1:-1]
-    return replace(setting, cut=min(inner, key=lambda each: each.round_s).cut)
+    round_s = {each.cut: each.round_s for each in inner if each.round_s is not None}
+    if not round_s:
+        raise InfeasiblePlanError("no cut fits: " + "; ".join(each.infeasible for each in inner))
+    return replace(setting, cut=min(round_s, key=round_s.__getitem__))
 
 
 def at_costs(setting: Setting, table: CutTable, *, label_bits: float) -> Setting:

@@ -1,6 +1,7 @@
 """The shortest round there is: every clustering, and every division of the subcarriers, tried."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -38,6 +39,7 @@ def _best_cluster_s(pricer: Pricer, members: tuple[int, ...]) -> float:
     return float(cluster_latency_s(pricer.seconds, members=rows, shares=shares).min())
 
 
+@lru_cache(maxsize=8)
 def _divisions(num_subcarriers: int, num_devices: int) -> Floats:
     """List every way to give all subcarriers out, one at least to each, [division, device]."""
     cuts = np.array(list(combinations(range(1, num_subcarriers), num_devices - 1)), dtype=np.int64)

@@ -22,6 +22,7 @@ from profiles.device import DeviceState
 from profiles.scenario import Scenario
 from profiles.units import Counts
 from profiles.variation import Spread
+from runtime.seeding import Purpose
 
 GROUPINGS = ("planned", "sorted", "random", "random, equal shares")
 EXHAUSTIVE = "exhaustive optimum"
@@ -38,13 +39,13 @@ class Setting:
     cut: int
     """Of the workload's cost table."""
     seed: int
-    chosen: tuple[int, ...] | None = None
-    """Numbers of the devices that take part; None for all."""
+    chosen: tuple[int, ...]
+    """Numbers of the devices that take part, from 0."""
 
     @property
     def num_devices(self) -> int:
         """How many take part."""
-        return len(self.devices) if self.chosen is None else len(self.chosen)
+        return len(self.chosen)
 
     def states(self, round_: int, *, spread: float | None) -> Sequence[DeviceState]:
         """Draw one round's states; with a spread, it replaces the scenario's own."""
@@ -59,7 +60,7 @@ class Setting:
             round_=round_,
             elapsed_s=0.0,
         )
-        return states if self.chosen is None else [states[index] for index in self.chosen]
+        return [states[index] for index in self.chosen]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def method_latency(setting: Setting, method: Method, *, spread: float, draws: in
             workload,
             grouping=grouping,
             cut=setting.cut if method in {"cpsl", "sl"} else None,
-            generator=np.random.default_rng((setting.seed, round_)),
+            generator=np.random.default_rng((setting.seed, Purpose.PLAN, round_)),
         )
         assert plan.predicted_s is not None
         seconds.append(plan.predicted_s)
@@ -119,13 +120,14 @@ def small_latencies(setting: Setting, *, spread: float, draws: int) -> dict[str,
 
 def smaller(setting: Setting, *, num_devices: int, num_clusters: int) -> Setting:
     """Keep a few devices, evenly spaced, so that every class has its part."""
-    chosen = np.linspace(0, len(setting.devices), num_devices, endpoint=False).astype(np.int64)
-    return replace(setting, chosen=tuple(chosen.tolist()), num_clusters=num_clusters)
+    places = np.linspace(0, setting.num_devices, num_devices, endpoint=False).astype(np.int64)
+    chosen = tuple(setting.chosen[place] for place in places.tolist())
+    return replace(setting, chosen=chosen, num_clusters=num_clusters)
 
 
 def _groupings_s(setting: Setting, round_: int, *, spread: float | None) -> dict[str, float]:
     pricer, sizes = _pricer(setting, round_, spread=spread), _sizes(setting)
-    generator = np.random.default_rng((setting.seed, round_))
+    generator = np.random.default_rng((setting.seed, Purpose.PLAN, round_))
     start = sorted_clusters(pricer, sizes=sizes)
     planned = gibbs_clusters(
         pricer,

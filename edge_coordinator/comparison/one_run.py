@@ -1,13 +1,14 @@
 """One run of a comparison: simulated from its settings, in whatever process this is."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from edge_coordinator.checkpoint import START, Reached
 from edge_coordinator.comparison.results import RoundRow, TrainedRun
+from edge_coordinator.job import whole_test_set
 from edge_coordinator.progress import Progress, RoundDone
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.simulation.prepare import prepare_simulation
@@ -15,6 +16,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from profiles.scenario import Scenario
 from runtime.datasets.samples import DataSet
 from runtime.datasets.sources import load_source
+from runtime.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,20 @@ class RunSpec:
     label: str
     settings: JobSettings
     scenario: Scenario
+
+    @property
+    def name(self) -> str:
+        """Which run it is, in an error."""
+        return f"{self.label}, seed {self.settings.seed}"
+
+
+def check_runs(specs: Sequence[RunSpec], data: DataSet, *, base_dir: Path) -> None:
+    """SettingsError if any of these runs cannot begin, so that none is trained in vain."""
+    for spec in specs:
+        try:
+            prepare_simulation(spec.settings, spec.scenario, data, run=0, base_dir=base_dir)
+        except SettingsError as error:
+            raise SettingsError(f"{spec.name}: {error}") from error
 
 
 @dataclass
@@ -47,15 +63,15 @@ def train_one(spec: RunSpec, *, base_dir: Path, on_round: Callable[[int], None])
     prepared = prepare_simulation(spec.settings, spec.scenario, data, run=0, base_dir=base_dir)
     counter = _Counter(on_round)
     rounds = asyncio.run(prepared.simulation.run(observers=[counter], progress=counter))
-    test = data.test
-    final = prepared.model.evaluate(test.x, test.y) if test is not None else None
-    last = rounds[-1].report.test_accuracy
+    final = rounds[-1].report.test_accuracy
+    whole = whole_test_set(spec.settings, base_dir=base_dir, data=data)
+    if whole is not None:
+        final = prepared.model.evaluate(whole.x, whole.y).accuracy
     return TrainedRun(
         label=spec.label,
         seed=spec.settings.seed,
         rounds=tuple(RoundRow.of(done) for done in rounds),
-        final_accuracy=final.accuracy if final else last,
-        num_test_samples=len(test) if test is not None else 0,
+        final_accuracy=final,
     )
 
 

@@ -1,24 +1,20 @@
 """The paper's comparison with real training: the published figures beside ours."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 
 from edge_coordinator.comparison.compare import (
-    CutTableCosts,
-    every_cut,
     files_part,
     new_folder,
-    setting_of,
     step_batches,
-    with_method,
     with_rate,
 )
 from edge_coordinator.comparison.csv_files import write_rounds
-from edge_coordinator.comparison.groupings import GroupingStudy, num_steps, study_groupings
 from edge_coordinator.comparison.latencies import Latency, Setting, method_latency
 from edge_coordinator.comparison.one_run import RunSpec
 from edge_coordinator.comparison.paper_claims import claims_part
@@ -30,6 +26,7 @@ from edge_coordinator.comparison.paper_report import (
     spread_part,
 )
 from edge_coordinator.comparison.report import cuts_part, groupings_part, training_part
+from edge_coordinator.comparison.studies import Studies, study, with_method
 from edge_coordinator.comparison.training_runs import progress_bar, train_variants
 from edge_coordinator.job_file import load_job
 from edge_coordinator.settings import JobSettings, Method
@@ -38,7 +35,7 @@ from profiles.scenario import Scenario
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 
-LIKELY_FOLDERS = ("data/mnist", "mnist", "../data/mnist", "../shared/data/mnist")
+LIKELY_FOLDERS = ("data/mnist", "mnist", "../data/mnist", "../mnist")
 EVALUATION_SAMPLES, EVALUATE_EVERY = 2000, 2
 SPREAD = 0.1
 
@@ -67,12 +64,11 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
     settings, scenario = settings_for(
         lambda defaults: load_job(None, _overrides(task, source), defaults=defaults),
         base_dir=task.base_dir,
-        spread=None,
     )
     data = load_source(source, base_dir=task.base_dir)
     prepared = prepare_simulation(settings, scenario, data, run=0, base_dir=task.base_dir)
     with new_folder(task.output, "reproduce-paper") as folder:
-        results, studies, cuts = _measure(task, settings, prepared, folder, console)
+        results, studies = _measure(task, settings, prepared, folder, console)
     until_s = max(run.rounds[-1].elapsed_s for run in results.runs["SL"])
     parts = [
         "# The paper's comparison, with real training\n",
@@ -82,8 +78,8 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
         reasons_part(results),
         spread_part(results, SPREAD, 2 * task.draws),
         training_part(folder, results.runs, target=task.target, until_s=until_s),
-        groupings_part(folder, studies),
-        cuts_part(folder, cuts),
+        groupings_part(folder, studies.groupings),
+        cuts_part(folder, studies.cuts),
         parameters_part(results, settings),
         files_part(time.monotonic() - started_s),
     ]
@@ -95,10 +91,12 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
 
 def _measure(
     task: PaperTask, settings: JobSettings, prepared: Prepared, folder: Path, console: Console
-) -> tuple[PaperResults, list[GroupingStudy], list[CutTableCosts]]:
-    """Train, then study latencies, groupings and cuts, under a progress bar."""
+) -> tuple[PaperResults, Studies]:
+    """Study latencies, groupings and cuts, and train, under a progress bar."""
     scenario = prepared.simulation.scenario
     with progress_bar(console) as bar:
+        studies = study(prepared, draws=task.draws, bar=bar)
+        spread = _spread(studies.setting, draws=2 * task.draws, bar=bar)
         runs = train_variants(
             variants(settings, scenario),
             seeds=range(task.num_seeds),
@@ -107,11 +105,6 @@ def _measure(
             bar=bar,
         )
         write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
-        setting = setting_of(prepared, scenario)
-        steps = bar.add_task("groupings and cuts", total=num_steps() + 3)
-        spread = _spread(setting, draws=2 * task.draws, on_step=lambda: bar.advance(steps))
-        studies = study_groupings(setting, draws=task.draws, on_step=lambda: bar.advance(steps))
-        cuts = every_cut(setting, prepared)
     results = PaperResults(
         runs=runs,
         scenario=scenario,
@@ -120,7 +113,7 @@ def _measure(
         counted=prepared.simulation.counted,
         learning_rate=task.learning_rate,
     )
-    return results, studies, cuts
+    return results, studies
 
 
 def find_data(given: str | None, *, base_dir: Path) -> tuple[str, str]:
@@ -172,13 +165,12 @@ def _pooled(settings: JobSettings) -> JobSettings:
     )
 
 
-def _spread(setting: Setting, *, draws: int, on_step: Callable[[], None]) -> Mapping[str, Latency]:
+def _spread(setting: Setting, *, draws: int, bar: Progress) -> Mapping[str, Latency]:
     """Round latencies of each method where devices and links differ a little."""
     methods: Sequence[Method] = ("cpsl", "sl", "fl")
     latencies: dict[str, Latency] = {}
-    for method in methods:
+    for method in bar.track(methods, description="methods in other states"):
         latencies[method] = method_latency(setting, method, spread=SPREAD, draws=draws)
-        on_step()
     return latencies
 
 

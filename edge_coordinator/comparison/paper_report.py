@@ -8,8 +8,7 @@ import numpy as np
 from edge_coordinator.comparison.latencies import Latency
 from edge_coordinator.comparison.markdown import over_seeds, percent, seconds, table
 from edge_coordinator.comparison.report import parts_of
-from edge_coordinator.comparison.results import TrainedRun, mean_round_s, reached, settled
-from edge_coordinator.comparison.training_runs import Runs
+from edge_coordinator.comparison.results import Runs, TrainedRun, mean_round_s, reached, settled
 from edge_coordinator.settings import JobSettings
 from profiles.cuts import BITS_PER_BYTE, CutTable
 from profiles.scenario import Scenario

@@ -132,13 +132,15 @@ def plot_bars(
     labels: Sequence[str],
     panels: Sequence[tuple[str, Sequence[float | None]]],
     *,
+    missing: str,
     one_colour: bool = False,
 ) -> None:
-    """One panel for each figure, a bar for each label; what was not reached is said so."""
+    """One panel for each figure, a bar for each label; `missing` stands where there is none."""
     with figure(path, width=3.0 * len(panels) + 1.0, height=1.2 + 0.4 * len(labels)) as drawn:
         every = drawn.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (title, values) in zip(every, panels, strict=True):
-            _bars(axes, labels, values, looks=[0] if one_colour else range(len(COLOURS)))
+            looks = [0] if one_colour else range(len(COLOURS))
+            _bars(axes, labels, values, looks=looks, missing=missing)
             axes.set_xlabel(title)
         every[0].invert_yaxis()
 
@@ -219,6 +221,7 @@ def _bars(
     values: Sequence[float | None],
     *,
     looks: Sequence[int],
+    missing: str,
 ) -> None:
     highest = max((value for value in values if value is not None), default=1.0) or 1.0
     for number, value in enumerate(values):
@@ -232,7 +235,7 @@ def _bars(
             edgecolor="white",
             linewidth=0.4,
         )
-        said = "not reached" if value is None else _short(value)
+        said = missing if value is None else _short(value)
         axes.annotate(
             said, (value or 0.0, number), xytext=(3, 0), textcoords="offset points",
             va="center", fontsize=8,

@@ -6,7 +6,7 @@ from pathlib import Path
 from edge_coordinator.amounts import amount
 from edge_coordinator.comparison.csv_files import write_runs, write_table
 from edge_coordinator.comparison.cuts import CutCost
-from edge_coordinator.comparison.groupings import SPREADS, GroupingStudy
+from edge_coordinator.comparison.groupings import SPREADS, GroupingStudies
 from edge_coordinator.comparison.markdown import (
     megabytes,
     over_seeds,
@@ -26,11 +26,11 @@ from edge_coordinator.comparison.results import (
     SMOOTHED_OVER,
     WITHIN_POINTS,
     Reached,
+    Runs,
     mean_round_s,
     reached,
     settled,
 )
-from edge_coordinator.comparison.training_runs import Runs
 
 
 def methods_table(runs: Runs, *, target: float) -> str:
@@ -122,11 +122,11 @@ def training_part(folder: Path, runs: Runs, *, target: float, until_s: float | N
     )
 
 
-def groupings_part(folder: Path, studies: Sequence[GroupingStudy]) -> str:
+def groupings_part(folder: Path, groupings: GroupingStudies) -> str:
     """What planning buys, against the spread of the devices' states."""
+    studies, parts = groupings.studies, ["## What planning buys\n"]
     if not studies:
-        return ""
-    parts = ["## What planning buys\n"]
+        return "\n".join([*parts, f"{groupings.optimum}\n"])
     rows: list[list[object]] = []
     for study in studies:
         header = ("mean round (s) at a spread of", *(f"{100 * s:.0f} %" for s in SPREADS))
@@ -147,7 +147,7 @@ def groupings_part(folder: Path, studies: Sequence[GroupingStudy]) -> str:
         "Every device's speed and rates are drawn anew in each round, log-normal around the "
         "scenario's means, with the relative standard deviation on the axis (the mean of a speed "
         "stays, so mean seconds grow with the spread). All groupings meet the same draws. "
-        "`exhaustive optimum` tries every clustering and every division of the subcarriers.\n",
+        f"{groupings.optimum}\n",
         "![round latency of each grouping against the spread](groupings.png)\n",
     ]
     return "\n".join(parts)
@@ -166,7 +166,7 @@ def cuts_part(folder: Path, tables: Sequence[tuple[str, str, Sequence[CutCost]]]
         rows = [
             [
                 each.name,
-                seconds(each.round_s),
+                "does not fit" if each.round_s is None else seconds(each.round_s),
                 megabytes(each.device_bytes),
                 f"{each.device_flop / 1e6:,.3g}"
                 if each.device_flop < 1e9
@@ -176,6 +176,7 @@ def cuts_part(folder: Path, tables: Sequence[tuple[str, str, Sequence[CutCost]]]
             for each in costs
         ]
         parts += [f"{title}:\n", table(header, rows)]
+        parts += [f"{each.name}: {each.infeasible}.\n" for each in costs if each.infeasible]
         _write_cuts(folder, name, costs)
         parts.append(f"![what each cut costs]({name}.png)\n")
     return "\n".join(parts)
@@ -200,6 +201,7 @@ def _write_cuts(folder: Path, name: str, costs: Sequence[CutCost]) -> None:
             ("work of a device in a round (MFLOP)", [c.device_flop / 1e6 for c in costs]),
         ],
         one_colour=True,
+        missing="does not fit",
     )
 
 
@@ -218,6 +220,7 @@ def _plot_target(path: Path, runs: Runs, *, target: float) -> None:
             (f"bytes to {target:.0%} (MB, all devices)", means(1e6, "num_bytes")),
             (f"work of a device to {target:.0%} (GFLOP)", means(1e9, "device_flop")),
         ],
+        missing="not reached",
     )
 
 

@@ -1,6 +1,6 @@
 """What a trained run is remembered by, and the figures that a comparison takes from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +61,12 @@ class TrainedRun:
     seed: int
     rounds: tuple[RoundRow, ...]
     final_accuracy: float | None
-    """Of the last model, on the whole test set; None where the labels are no classes."""
-    num_test_samples: int
+    """Of the last model, on the whole test set or on what the devices hold out; None where the
+    labels are no classes."""
+
+
+Runs = Mapping[str, Sequence[TrainedRun]]
+"""Label of a variant to its runs, one a seed."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,14 @@
 """All runs of a comparison under a progress bar: variants times seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_coordinator.comparison.one_run import RunSpec
-from edge_coordinator.comparison.results import TrainedRun
+from edge_coordinator.comparison.results import Runs
 from edge_coordinator.comparison.workers import train_all
-
-Runs = Mapping[str, Sequence[TrainedRun]]
 
 
 def progress_bar(console: Console) -> Progress:
@@ -46,8 +44,9 @@ def train_variants(
         done[number] = round_
         bar.update(task, completed=sum(done))
         if round_ == every[number].settings.training.rounds and not bar.console.is_terminal:
-            name = f"{every[number].label}, seed {every[number].settings.seed}"
-            bar.console.print(f"trained {name}: {sum(done)} of {total} rounds are done")
+            bar.console.print(
+                f"trained {every[number].name}: {sum(done)} of {total} rounds are done"
+            )
 
     trained = train_all(every, base_dir=base_dir, workers=workers, on_round=on_round)
     return {spec.label: [run for run in trained if run.label == spec.label] for spec in specs}

@@ -1,7 +1,6 @@
 """Runs side by side, each in a process of its own, with their progress as they go."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,6 @@ from runtime.errors import EdgeError, SettingsError
 
 OnRound = Callable[[int, int], None]
 """Told the number of a run and of the round that it has done."""
-
-
-def default_workers() -> int:
-    """One process for each core: every run computes on one."""
-    return os.cpu_count() or 1
 
 
 def train_all(
@@ -47,7 +41,7 @@ def train_all(
                         results[number] = said
                         idle.append(pipe)
                     case _:
-                        raise SettingsError(f"{_name(specs[number])}: {said}")
+                        raise SettingsError(f"{specs[number].name}: {said}")
     return [results[number] for number in range(len(specs))]
 
 
@@ -101,7 +95,3 @@ def _work(pipe: Connection, base_dir: Path) -> None:
 
 def _tell_round(pipe: Connection, number: int, round_: int) -> None:
     pipe.send((number, round_))
-
-
-def _name(spec: RunSpec) -> str:
-    return f"{spec.label}, seed {spec.settings.seed}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from edge_coordinator.job import Job
 from edge_coordinator.planning_task import job_cut_table
@@ -44,6 +45,7 @@ def costs_of(scenario: Scenario, job: Job, model: EdgeModel) -> Costs:
         cuts = tuple(range(table.num_layers + 1))
         return Costs(table, cuts, is_stated=False, layer_names=names, where="the network")
     stated = tuple(_network_cut(scenario, names, index) for index in range(len(scenario.layers)))
+    _check_order(scenario, names, stated)
     return Costs(
         scenario.cut_table(),
         (0, *stated),
@@ -74,6 +76,20 @@ def job_defaults(scenario: Scenario, asked: JobSettings) -> Mapping[str, object]
         layer = scenario.layers[scenario.cut - 1]
         defaults["plan.cut"] = layer.network_layer or layer.name
     return defaults
+
+
+def _check_order(scenario: Scenario, names: tuple[str, ...], cuts: tuple[int, ...]) -> None:
+    """SettingsError unless each stated layer ends further on in the network than the one before."""
+    ends = [
+        ("the input", 0),
+        *zip((repr(each.name) for each in scenario.layers), cuts, strict=True),
+    ]
+    for (before, earlier), (layer, later) in pairwise(ends):
+        if later <= earlier:
+            raise SettingsError(
+                f"scenario {scenario.name}: layer {layer} ends at {names[later]} of the network, "
+                f"and has to end after {names[earlier]}, where {before} ends"
+            )
 
 
 def _network_cut(scenario: Scenario, names: tuple[str, ...], index: int) -> int:

@@ -16,16 +16,15 @@ from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.recut import CutChooser, Recut, some
+from edge_coordinator.run_memory import SimulatedMemory
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.world import World
 from profiles.device import DeviceState
 from profiles.link import SharedLink, Subcarriers
 from profiles.scenario import Scenario
-from profiles.units import BITS_PER_BYTE
 from runtime.errors import SettingsError
 from runtime.seeding import Purpose
-from runtime.tensors import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,12 @@ class SimulatedPlan:
         return self.plan.predicted_s
 
 
-def make_workload(job: Job, scenario: Scenario, costs: Costs, label: TensorSpec) -> Workload:
-    """Bring together what the job asks for and what the scenario says it costs."""
+def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits: float) -> Workload:
+    """Bring together what the job asks for and what the scenario says it costs.
+
+    `own_label_bits` are those of a label of the data.
+    """
     settings = job.settings
-    own_label_bits = float(label.num_bytes * BITS_PER_BYTE)
     shared = settings.plan.medium == "shared"
     return Workload(
         cuts=costs.table,
@@ -78,9 +79,10 @@ def _check_shares(grouping: Grouping, workload: Workload, *, num_devices: int) -
     most = int(grouping.sizes(num_devices).max())
     medium = workload.medium
     if isinstance(medium, Subcarriers) and most > medium.num_subcarriers:
+        more = " or more clusters" if grouping.method == "cpsl" else ""  # Else it has one.
         raise SettingsError(
             f"{most} devices in a cluster, {medium.num_subcarriers} subcarriers in the scenario; "
-            "take fewer devices or more clusters"
+            f"take fewer devices{more}"
         )
 
 
@@ -123,6 +125,15 @@ class SimulatedPlanning:
         before, self._before = self._before, plan.cut
         changed = recut.why if before is not None and before != plan.cut else ""
         return SimulatedPlan(self._of_network(plan), plan.cut, changed)
+
+    def remember(self) -> SimulatedMemory:
+        """Give what a checkpoint keeps."""
+        return SimulatedMemory(cut=self._chooser.remember(), before=self._before)
+
+    def recall(self, memory: SimulatedMemory) -> None:
+        """Take over what a checkpoint kept."""
+        self._chooser.recall(memory.cut)
+        self._before = memory.before
 
     def _recut(
         self, states: Sequence[DeviceState], round_: int, generator: np.random.Generator

@@ -32,17 +32,15 @@ class Prepared:
     simulation: Simulation
 
 
-def settings_for(
-    load: LoadSettings, *, base_dir: Path, spread: float | None
-) -> tuple[JobSettings, Scenario]:
+def settings_for(load: LoadSettings, *, base_dir: Path) -> tuple[JobSettings, Scenario]:
     """Read the settings, and the scenario that they name; what it states of the job is a default.
 
-    `spread` replaces the scenario's own: every speed and rate is drawn anew in each round.
+    A spread in the settings replaces the scenario's own.
     """
     asked = load({})
     reference = asked.devices.scenario or DEFAULT_SCENARIO
     scenario = read_scenario(reference, base_dir=base_dir)
-    if spread is not None:
+    if (spread := asked.devices.spread) is not None:
         scenario = scenario.model_copy(update={"spread": Spread.between_rounds(spread)})
     defaults = {"devices.scenario": reference, **job_defaults(scenario, asked)}
     return load(defaults), scenario

@@ -21,6 +21,7 @@ from edge_coordinator.progress import (
     RoundPlanned,
 )
 from edge_coordinator.reports import plan_report
+from edge_coordinator.run_memory import RunMemory
 from edge_coordinator.simulation.accounts import RoundCosts, round_costs
 from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, TurnTask
 from edge_coordinator.simulation.costs import Costs, costs_of, counted_costs
@@ -30,6 +31,7 @@ from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
 from profiles.scenario import Scenario
+from profiles.units import BITS_PER_BYTE
 from runtime.errors import SettingsError
 from runtime.models.device_side import DeviceNetwork
 from runtime.published import RoundReport
@@ -59,7 +61,10 @@ class SimulatedRound:
 
 
 class Simulation:
-    """Trains a job in this process; seconds are those of the scenario's devices."""
+    """Trains a job in this process; seconds are those of the scenario's devices.
+
+    `own` holds the samples of all devices, the excluded ones too: their order numbers them.
+    """
 
     def __init__(self, job: Job, model: EdgeModel, own: OwnSamples, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -70,12 +75,21 @@ class Simulation:
         self.counted = counted_costs(job, model)
         """The network's own costs, also where the scenario states others."""
         label = spec_of(next(iter(self._shards.values())).y[:1])
-        self.workload = make_workload(job, scenario, self.costs, label)
-        self.world = World(scenario, self._shards, self.costs.table, seed=job.settings.seed)
+        self.label_bits = float(label.num_bytes * BITS_PER_BYTE)
+        """Of the data, also where the scenario states others."""
+        self.workload = make_workload(job, scenario, self.costs, own_label_bits=self.label_bits)
+        self.world = World(
+            scenario, sorted(own), self._shards, self.costs.table, seed=job.settings.seed
+        )
         self._planning = SimulatedPlanning(
-            job, self.world, self.costs, self.workload, num_devices=len(self._shards)
+            job, self.world, self.costs, self.workload, num_devices=self.num_devices
         )
         self._networks: list[DeviceNetwork] = []
+
+    @property
+    def num_devices(self) -> int:
+        """How many take part."""
+        return len(self._shards)
 
     async def run(
         self, *, observers: Sequence[Observer], progress: SavedProgress
@@ -83,11 +97,14 @@ class Simulation:
         """Train all rounds that are left."""
         torch.set_num_threads(1)  # As an agent has it: another number sums in another order.
         reached, rounds, is_over = progress.reached, list[SimulatedRound](), False
+        if (planned := RunMemory.decode(reached.memory).simulated) is not None:
+            self._planning.recall(planned)
         while not is_over:
             done = await self._round(reached, observers)
             rounds.append(done)
             _tell(observers, RoundDone(done.report))
-            reached = Reached(done.report.round, done.report.elapsed_s)
+            memory = RunMemory(simulated=self._planning.remember())
+            reached = Reached(done.report.round, done.report.elapsed_s, memory.encode())
             progress.save(self._model, reached)
             is_over = self._job.is_over(done.report)
         return rounds

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from profiles.variation import between_devices, between_rounds
 from runtime.datasets.partition import partition
 from runtime.datasets.samples import Samples
 from runtime.datasets.shard import Shard, make_shard
+from runtime.errors import SettingsError
 from runtime.seeding import Purpose
 
 OwnSamples = Mapping[str, Samples]
@@ -21,23 +23,24 @@ OwnSamples = Mapping[str, Samples]
 
 
 def deal_samples(job: Job, train: Samples) -> OwnSamples:
-    """Share the training samples out as local mode does."""
+    """Share the training samples out as local mode does, to the excluded devices as well."""
     settings = job.settings
     names = device_names(settings.devices.count)
     parts = partition(train.y, settings.data.partition, num_devices=len(names), seed=settings.seed)
-    return {
-        device: train.take(part)
-        for device, part in zip(names, parts, strict=True)
-        if device not in settings.devices.exclude
-    }
+    return {device: train.take(part) for device, part in zip(names, parts, strict=True)}
 
 
 def make_shards(job: Job, own: OwnSamples) -> dict[str, Shard]:
-    """Split each device's samples as an agent would."""
-    return {
+    """Split the samples of each device that takes part as an agent would."""
+    excluded = job.settings.devices.exclude
+    shards = {
         device: make_shard(device, job.assignment, samples.x, samples.y)
         for device, samples in sorted(own.items())
+        if device not in excluded
     }
+    if not shards:
+        raise SettingsError(f"devices.exclude leaves none of {len(own)} devices")
+    return shards
 
 
 def drawn_states(
@@ -51,7 +54,8 @@ def drawn_states(
 ) -> Sequence[DeviceState]:
     """Draw what these devices compute and carry in one round."""
     count = len(devices)
-    lasting = np.random.default_rng((seed, Purpose.SPREAD))
+    # The 1 keeps the address apart from (seed, number of devices), which is a partition's.
+    lasting = np.random.default_rng((seed, Purpose.SPREAD, 1))
     passing = np.random.default_rng((seed, Purpose.STATES, round_))
     factors = between_devices(scenario.spread, count=count, generator=lasting) * between_rounds(
         scenario.spread, count=count, generator=passing
@@ -60,13 +64,23 @@ def drawn_states(
 
 
 class World:
-    """What the devices of a scenario are at each moment; equal seeds give equal worlds."""
+    """What the devices of a scenario are at each moment; equal seeds give equal worlds.
+
+    `devices` are all that there are, in the order of their numbers: a device is what it is
+    whether others take part or not. Those with a shard take part.
+    """
 
     def __init__(
-        self, scenario: Scenario, shards: Mapping[str, Shard], cuts: CutTable, *, seed: int
+        self,
+        scenario: Scenario,
+        devices: Sequence[str],
+        shards: Mapping[str, Shard],
+        cuts: CutTable,
+        *,
+        seed: int,
     ) -> None:
         self._scenario = scenario
-        self._devices = tuple(shards)
+        self._devices = devices
         self._shards = shards
         self._cuts = cuts
         self._seed = seed
@@ -74,7 +88,7 @@ class World:
     def states(
         self, round_: int, *, elapsed_s: float, with_labels: bool = False
     ) -> Sequence[DeviceState]:
-        """Draw the states of all devices in a round that begins at this moment."""
+        """Draw the states of the devices that take part in a round that begins at this moment."""
         states = drawn_states(
             self._scenario,
             self._devices,
@@ -83,14 +97,19 @@ class World:
             round_=round_,
             elapsed_s=elapsed_s,
         )
-        return [self._with_data(state, with_labels=with_labels) for state in states]
+        return [
+            self._with_data(state, with_labels=with_labels)
+            for state in states
+            if state.device in self._shards
+        ]
 
     def _with_data(self, state: DeviceState, *, with_labels: bool) -> DeviceState:
         shard = self._shards[state.device]
         counts = None
         if with_labels and np.issubdtype(shard.y.dtype, np.integer) and shard.y.ndim == 1:
-            counts = tuple(np.bincount(shard.y, minlength=self._num_classes()).tolist())
+            counts = tuple(np.bincount(shard.y, minlength=self._num_classes).tolist())
         return replace(state, num_samples=len(shard.x), label_counts=counts)
 
+    @cached_property
     def _num_classes(self) -> int:
         return 1 + max(int(shard.y.max()) for shard in self._shards.values())

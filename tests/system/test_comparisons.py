@@ -101,7 +101,17 @@ def test_reproduce_falls_back_to_the_digits_and_says_so(
             ("simulate", "--clusters", "1", "--devices", "31"),
             "31 devices in a cluster, 30 subcarriers",
         ),
+        (("simulate", "--spread", "9"), "devices.spread = 9: input should be less than"),
         (("compare", "--rounds", "0"), "training.rounds = 0"),
+        (
+            ("compare", "--methods", "cpsl,fl", "--devices", "36"),
+            "fl, seed 0: 36 devices in a cluster, 30 subcarriers in the scenario; take fewer "
+            "devices\n",
+        ),
+        (
+            ("compare", "--methods", "sl", "--method", "sl", "--devices", "36", "--clusters", "1"),
+            "cannot be studied: 36 devices in a cluster, 30 subcarriers\n",
+        ),
         (("reproduce", "paper", "--data", "nowhere"), "no data source 'nowhere'"),
         (("reproduce", "paper", "--target-accuracy", "95"), "--target-accuracy 95"),
     ],

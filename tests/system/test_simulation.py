@@ -110,9 +110,19 @@ async def test_training_that_diverges_is_said_in_one_sentence(method: str) -> No
         await _simulated(shards(SIZES, SHAPE), settings, scenario="uniform")
 
 
-async def test_equal_seeds_give_equal_simulations_and_checkpoints_go_on_to_the_same_bits() -> None:
-    own, scenario = shards(SIZES, SHAPE), load_scenario("heterogeneous")
-    settings: dict[str, object] = {"training.rounds": 4, "plan.grouping": "planned"}
+@pytest.mark.parametrize(
+    ("own", "plan"),
+    [
+        (shards(SIZES, SHAPE), {"plan.grouping": "planned"}),
+        (shards(6 * SIZES, SHAPE), {"plan.mode": "auto", "plan.clusters": 6, "plan.cut_every": 3}),
+    ],
+    ids=["planned groups", "planned cut"],
+)
+async def test_equal_seeds_give_equal_simulations_and_checkpoints_go_on_to_the_same_bits(
+    own: Mapping[str, Samples], plan: Mapping[str, object]
+) -> None:
+    scenario = load_scenario("heterogeneous")
+    settings: dict[str, object] = {"training.rounds": 4, **plan}
     whole, rounds = await _simulated(own, settings, scenario="heterogeneous")
     half_settings = settings | {"training.rounds": 2}
     job, model = make_job(own, half_settings)

@@ -1,8 +1,8 @@
 """A small network, random devices to plan for, and the search that tries every partition."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
+from functools import lru_cache
+from itertools import accumulate, pairwise, permutations
 
 import numpy as np
 
@@ -76,25 +76,24 @@ def with_labels(state: DeviceState, label_counts: tuple[int, ...]) -> DeviceStat
     return replace(state, label_counts=label_counts)
 
 
-def partitions(devices: Sequence[int], sizes: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
-    """Give every way to divide devices into clusters of these sizes, each of them once."""
-    if not sizes:
-        yield []
-        return
-    first, *others = devices
-    for size in sorted(set(sizes), reverse=True):
-        rest = list(sizes)
-        rest.remove(size)
-        for chosen in combinations(others, size - 1):
-            left = [each for each in others if each not in chosen]
-            for tail in partitions(left, tuple(rest)):
-                yield [(first, *chosen), *tail]
+@lru_cache(maxsize=32)
+def partitions(sizes: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Give every way to divide devices into clusters of these sizes, each of them once.
+
+    Every order of the devices is cut at the ends of the clusters: slow, and nothing is missed.
+    """
+    ends = list(accumulate(sizes))
+    found = {
+        tuple(sorted(tuple(sorted(order[a:b])) for a, b in pairwise([0, *ends])))
+        for order in permutations(range(ends[-1]))
+    }
+    return tuple(sorted(found))
 
 
 def best_of_all_s(pricer: Pricer, sizes: Counts) -> float:
     """Price every partition and take the cheapest."""
     every = [
         [[*cluster, *[-1] * (sizes.max() - len(cluster))] for cluster in partition]
-        for partition in partitions(range(sizes.sum()), tuple(sizes.tolist()))
+        for partition in partitions(tuple(sizes.tolist()))
     ]
     return float(pricer.cost_s(np.array(every), max_exchanges=THOROUGH_EXCHANGES).sum(-1).min())

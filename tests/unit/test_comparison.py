@@ -1,14 +1,18 @@
 """The figures of a comparison, and the optimum that groupings are measured by."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_coordinator.comparison.cuts import cut_costs
+from edge_coordinator.comparison.csv_files import write_runs
+from edge_coordinator.comparison.cuts import cheapest_cut, cut_costs
 from edge_coordinator.comparison.exhaustive import best_round_s
+from edge_coordinator.comparison.groupings import how_optimal, study_groupings
 from edge_coordinator.comparison.latencies import (
     EXHAUSTIVE,
     Setting,
@@ -18,6 +22,7 @@ from edge_coordinator.comparison.latencies import (
     smaller,
 )
 from edge_coordinator.comparison.markdown import over_seeds, seconds
+from edge_coordinator.comparison.report import cuts_part, groupings_part
 from edge_coordinator.comparison.results import (
     RoundRow,
     TrainedRun,
@@ -27,14 +32,15 @@ from edge_coordinator.comparison.results import (
 )
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.latency import cluster_latency_s
+from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.planning.planner import Method
-from profiles.link import Subcarriers
+from profiles.link import IndependentLinks, SharedLink, Subcarriers
 from profiles.scenario_files import load_scenario
 from tests.unit.fleets import best_of_all_s, random_pricer
 
 PAPER = load_scenario("paper")
 WORK = Workload.of_scenario(PAPER, loss_on_device=False)
-SETTING = Setting(PAPER, WORK, tuple(PAPER.names()), 6, cut=1, seed=0)
+SETTING = Setting(PAPER, WORK, tuple(PAPER.names()), 6, cut=1, seed=0, chosen=tuple(range(30)))
 
 
 def _run(accuracies: Sequence[float | None]) -> TrainedRun:
@@ -42,7 +48,7 @@ def _run(accuracies: Sequence[float | None]) -> TrainedRun:
         RoundRow(n, 2.0 * n, 2.0, 1.0, 1.0, a, 10, 20, 10.0, 20.0, 5.0, 3, (2.0,))
         for n, a in enumerate(accuracies, start=1)
     )
-    return TrainedRun("cpsl", 0, rows, accuracies[-1], 100)
+    return TrainedRun("cpsl", 0, rows, accuracies[-1])
 
 
 def test_a_target_is_reached_in_the_first_evaluation_at_it_and_costs_all_rounds_until_then() -> (
@@ -72,6 +78,18 @@ def test_a_run_that_ends_below_its_best_has_not_converged() -> None:
 def test_a_run_that_still_rises_has_not_settled() -> None:
     assert settled(_run(np.linspace(0, 1, 40).tolist())) is None
     assert settled(_run([*np.linspace(0, 0.9, 10), *[0.9] * 30])) is not None
+
+
+def test_the_rows_of_runs_agree_with_the_report_on_what_has_not_converged(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    still_rising = _run(np.linspace(0, 1, 40).tolist())
+    flat = _run([*np.linspace(0, 0.9, 10), *[0.9] * 30])
+    write_runs(path, {"cpsl": [still_rising, flat]}, target=0.99)
+    first, second = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    assert first["converged_round"] == ""
+    event = settled(flat)
+    assert event is not None
+    assert second["converged_round"] == str(event.round)
 
 
 def test_missing_seeds_are_said() -> None:
@@ -110,6 +128,37 @@ def test_no_grouping_beats_the_optimum_and_planning_comes_within_5_percent() -> 
     assert all(mean_s >= means[EXHAUSTIVE] - 1e-9 for mean_s in means.values())
 
 
+@pytest.mark.parametrize(
+    ("num_devices", "num_clusters", "num_subcarriers", "sentence"),
+    [
+        (8, 4, 3, "8 devices in 2 clusters are 4 in a cluster, and there are 3 subcarriers"),
+        (8, 2, 300, "4 devices can divide 300 subcarriers in 4,410,549 ways"),
+        (3, 1, 30, "3 devices are too few"),
+    ],
+)
+def test_an_optimum_that_cannot_be_had_is_left_out_and_the_report_says_why(
+    num_devices: int, num_clusters: int, num_subcarriers: int, sentence: str, tmp_path: Path
+) -> None:
+    medium = Subcarriers(num_subcarriers)
+    few = Setting(
+        PAPER.model_copy(update={"num_subcarriers": num_subcarriers}),
+        replace(SETTING.workload, medium=medium),
+        SETTING.devices[:num_devices],
+        num_clusters,
+        cut=1,
+        seed=0,
+        chosen=tuple(range(num_devices)),
+    )
+    text = groupings_part(tmp_path, study_groupings(few, draws=1, on_step=lambda: None))
+    assert sentence in text
+
+
+def test_what_the_optimum_is_the_best_of_depends_on_the_link() -> None:
+    assert "every division of the subcarriers" in how_optimal(Subcarriers(30))
+    assert "nothing is divided" in how_optimal(IndependentLinks())
+    assert "the planner divides the link" in how_optimal(SharedLink())
+
+
 def test_planning_buys_more_as_devices_differ_more() -> None:
     gains = []
     for spread in (0.0, 0.2, 0.5):
@@ -123,7 +172,8 @@ def test_in_the_last_row_of_the_cuts_no_labels_travel_and_in_the_others_they_do(
     table = PAPER.cut_table()
     few = replace(smaller(SETTING, num_devices=4, num_clusters=2), cut=1)
     costly = replace(few, workload=replace(WORK, label_bits=1e6))
-    slower = [b.round_s > a.round_s for a, b in zip(cut_costs(few), cut_costs(costly), strict=True)]
+    pairs = zip(cut_costs(few), cut_costs(costly), strict=True)
+    slower = [(b.round_s or 0) > (a.round_s or 0) for a, b in pairs]
     assert slower == [True] * table.num_layers + [False]
 
 
@@ -143,11 +193,40 @@ def test_equal_seeds_draw_equal_states_and_others_do_not() -> None:
     assert first != other
 
 
+def test_a_cut_that_does_not_fit_is_said_and_never_chosen(tmp_path: Path) -> None:
+    needed_bytes = [each.device_memory_bytes for each in cut_costs(SETTING)]
+    devices = tuple(
+        each.model_copy(update={"memory_bytes": needed_bytes[1] + 1}) for each in PAPER.devices
+    )
+    scarce = replace(SETTING, scenario=PAPER.model_copy(update={"devices": devices}))
+    costs = cut_costs(scarce)
+    assert [each.round_s is None for each in costs] == [
+        need > needed_bytes[1] for need in needed_bytes
+    ]
+    assert cheapest_cut(scarce).cut == 1
+    text = cuts_part(tmp_path, [("By these costs", "cuts", costs)])
+    assert "| does not fit |" in text
+    assert "MB, device-00 has" in text
+    assert (tmp_path / "cuts.png").exists()
+    tiny = tuple(each.model_copy(update={"memory_bytes": 2e5}) for each in PAPER.devices)
+    with pytest.raises(InfeasiblePlanError, match="no cut fits"):
+        cheapest_cut(replace(SETTING, scenario=PAPER.model_copy(update={"devices": tiny})))
+
+
 def test_few_devices_are_taken_from_every_class() -> None:
     scenario = load_scenario("heterogeneous")
     cuts = PAPER.cut_table()
     work = replace(SETTING.workload, cuts=cuts, medium=scenario.medium())
     names = tuple(f"d{index:02}" for index in range(30))
-    few = smaller(Setting(scenario, work, names, 6, cut=1, seed=0), num_devices=6, num_clusters=2)
-    rates = {round(state.link.up_bps / 1e6) for state in few.states(1, spread=0.0) if state.link}
-    assert rates == {2, 8, 20}
+    every = Setting(scenario, work, names, 6, cut=1, seed=0, chosen=tuple(range(30)))
+    few = smaller(every, num_devices=6, num_clusters=2)
+    assert _rates(few) == {2, 8, 20}
+    rest = smaller(replace(every, chosen=tuple(range(10, 30))), num_devices=6, num_clusters=2)
+    assert min(rest.chosen) >= 10
+    assert _rates(rest) == {8, 20}
+
+
+def _rates(setting: Setting) -> set[int]:
+    """Mbit/s up of the devices that take part."""
+    states = setting.states(1, spread=0.0)
+    return {round(state.link.up_bps / 1e6) for state in states if state.link}

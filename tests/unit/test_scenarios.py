@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_coordinator.job_file import load_job
+from edge_coordinator.job_file import dump_job, load_job
 from edge_coordinator.simulation.costs import job_defaults
+from edge_coordinator.simulation.prepare import settings_for
 from profiles.scenario_files import SHIPPED, ScenarioError, load_scenario
 from profiles.variation import Spread, between_devices, between_rounds
 
@@ -65,6 +66,21 @@ def test_a_scenario_states_defaults_of_the_job_and_the_job_has_the_last_word() -
     assert (job.training.batch_size, job.training.local_epochs) == (8, 1)
     sized = load_job(None, {"plan.cluster_size": 3})
     assert "plan.clusters" not in job_defaults(paper, sized)
+
+
+def test_a_spread_that_was_asked_for_is_still_there_when_the_job_is_read_again(
+    tmp_path: Path,
+) -> None:
+    settings, scenario = settings_for(
+        lambda defaults: load_job(None, {"devices.spread": 0.5}, defaults=defaults),
+        base_dir=tmp_path,
+    )
+    path = tmp_path / "job.toml"
+    path.write_text(dump_job(settings), encoding="utf-8")
+    _, again = settings_for(
+        lambda defaults: load_job(path, {}, defaults=defaults), base_dir=tmp_path
+    )
+    assert again.spread == scenario.spread == Spread.between_rounds(0.5)
 
 
 @pytest.mark.parametrize(
