@@ -33,22 +33,41 @@ SIZES = (40, 20, 30, 25)
 
 
 @dataclass
+class MutedBroker(MemoryBroker):
+    """Loses what is sent on some topics."""
+
+    muted: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def route(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        if topic not in self.muted:
+            super().route(topic, payload, retain=retain)
+
+
+@dataclass
 class Disturbance:
-    """Kills agents, or sends garbage in their names, when a cluster of a round has its turn."""
+    """Disturbs when a cluster of a round has its turn.
+
+    Kills agents, or sends garbage in their names, or loses what is sent on topics in that turn.
+    """
 
     at: tuple[int, int] = (0, 0)
     """Round and cluster."""
     killed: tuple[str, ...] = ()
     slandered: str = ""
+    muted: tuple[str, ...] = ()
     turns: list[tuple[int, int]] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    broker: MutedBroker = field(default_factory=MutedBroker)
     agents: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def tell(self, progress: Progress) -> None:
         match progress:
             case ClusterStarted(round_, cluster):
                 self.turns.append((round_, cluster))
+                self.broker.muted = self.muted if (round_, cluster) == self.at else ()
                 if (round_, cluster) == self.at:
                     self._disturb()
             case RoundPlanned(plan):
@@ -117,6 +136,14 @@ async def test_a_round_below_its_quorum_is_undone_and_tried_again_with_who_is_le
     model, _ = await _train(Disturbance(), changes={"training.rounds": 1})
     model, _ = await _train(Disturbance(), SIZES[:2], go_on=(model, 1))
     assert same_bits(weights_of(disturbed), weights_of(model))
+
+
+async def test_a_device_whose_last_answer_is_late_is_lost_and_the_run_goes_on() -> None:
+    disturb = Disturbance((2, 0), muted=(TOPICS.up("d0", "weights"),))
+    changes = {"training.local_epochs": 1, "devices.margin_s": 1.0}
+    _, rounds = await _train(disturb, changes=changes)
+    assert [list(report.lost) for report in rounds] == [[], ["d0"], []]
+    assert "d0" not in rounds[1].measured
 
 
 async def test_a_device_that_keeps_sending_garbage_is_excluded_and_the_plan_says_why() -> None:
