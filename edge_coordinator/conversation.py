@@ -119,10 +119,11 @@ class Conversation:
     # Requests
 
     async def assign(self, device: str, assignment: Assignment) -> None:
-        """Give a device the job and note its answer; DeviceGoneError if there is none."""
+        """Give a device the job and note its answer; DeviceGoneError if it takes no part."""
+        self.registry.assignment = assignment
         reply = await self._request(device, assignment, self._patient())
-        if isinstance(reply, Ready):
-            self.registry.note_ready(device, reply)
+        if isinstance(reply, Ready) and (unfit := self.registry.note_ready(device, reply)):
+            raise DeviceGoneError(unfit)
 
     async def join(self, device: str, join: Join) -> None:
         """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""

@@ -13,6 +13,7 @@ from edge_coordinator.progress import ClusterStarted, Progress, RoundPlanned
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.memory import MemoryBroker
+from runtime.messages import Ready, decode_reply
 from runtime.published import DeviceStatus, RoundReport
 from runtime.topics import Topics
 from tests.builders import Reports, make_job, same_bits, serve_agent, shards, weights_of
@@ -33,17 +34,24 @@ SIZES = (40, 20, 30, 25)
 
 
 @dataclass
-class MutedBroker(MemoryBroker):
-    """Loses what is sent on some topics."""
+class UnfaithfulBroker(MemoryBroker):
+    """Loses what is sent on some topics, and changes what devices say of their data."""
 
     muted: tuple[str, ...] = ()
+    says: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """By device: fields of its answer to the assignment."""
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def route(self, topic: str, payload: bytes, *, retain: bool) -> None:
         if topic not in self.muted:
-            super().route(topic, payload, retain=retain)
+            super().route(topic, self._altered(topic, payload), retain=retain)
+
+    def _altered(self, topic: str, payload: bytes) -> bytes:
+        changes = next((self.says[d] for d in self.says if topic == TOPICS.up(d, "reply")), None)
+        reply = decode_reply(payload) if changes else None
+        return reply.model_copy(update=changes).encode() if isinstance(reply, Ready) else payload
 
 
 @dataclass
@@ -60,7 +68,7 @@ class Disturbance:
     muted: tuple[str, ...] = ()
     turns: list[tuple[int, int]] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    broker: MutedBroker = field(default_factory=MutedBroker)
+    broker: UnfaithfulBroker = field(default_factory=UnfaithfulBroker)
     agents: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def tell(self, progress: Progress) -> None:
@@ -144,6 +152,24 @@ async def test_a_device_whose_last_answer_is_late_is_lost_and_the_run_goes_on() 
     _, rounds = await _train(disturb, changes=changes)
     assert [list(report.lost) for report in rounds] == [[], ["d0"], []]
     assert "d0" not in rounds[1].measured
+
+
+async def test_a_device_with_data_of_another_kind_is_left_out_and_the_run_goes_on() -> None:
+    says: Mapping[str, Mapping[str, object]] = {
+        "d1": {"label_shape": (1,)},
+        "d3": {"num_held_out": 2**40},
+    }
+    disturb = Disturbance(broker=UnfaithfulBroker(says=says))
+    changes = {
+        "devices.count": 2,
+        "broker.url": "mqtt://here",
+        "data.test": "devices",
+        "data.held_out": 0.2,
+    }
+    _, rounds = await _train(disturb, changes=changes)
+    assert [report.num_devices for report in rounds] == [2, 2, 2]
+    assert "one whole number a sample" in disturb.left_out["d1"]
+    assert "holds out 1099511627776 samples" in disturb.left_out["d3"]
 
 
 async def test_a_device_that_keeps_sending_garbage_is_excluded_and_the_plan_says_why() -> None:
