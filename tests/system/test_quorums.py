@@ -135,6 +135,23 @@ async def test_a_turn_whose_cluster_dies_is_as_if_it_had_not_begun() -> None:
     assert same_bits(weights_of(disturbed), weights_of(model))
 
 
+async def test_a_device_that_is_left_alone_learns_at_the_rate_of_one() -> None:
+    sgd: dict[str, object] = {
+        "plan.clusters": 1,
+        "training.local_epochs": 1,
+        "training.server_optimizer.name": "sgd",
+        "training.server_optimizer.momentum": 0.0,
+        "devices.margin_s": 1.0,
+        "training.rounds": 2,
+    }
+    disturb = Disturbance((2, 0), muted=(TOPICS.up("d1", "smashed"),))
+    disturbed, rounds = await _train(disturb, SIZES[:2], changes=sgd)
+    assert list(rounds[1].lost) == ["d1"]
+    model, _ = await _train(Disturbance(), SIZES[:2], sgd | {"training.rounds": 1})
+    model, _ = await _train(Disturbance(), SIZES[:1], sgd, go_on=(model, 1))
+    assert same_bits(weights_of(disturbed), weights_of(model))
+
+
 async def test_a_round_below_its_quorum_is_undone_and_tried_again_with_who_is_left() -> None:
     disturb = Disturbance((2, 1), killed=("d2", "d3"))
     disturbed, rounds = await _train(disturb, changes={"devices.round_quorum": 0.75})
