@@ -177,6 +177,7 @@ class Session:
             smashed_shape=self.job.smashed_shape(join.cut),
             num_classes=None,
             quorum=1.0,
+            rate_by_size=False,
         )
         before, start_s = side.core_times(), perf_counter()
         await cluster.join()

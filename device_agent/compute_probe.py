@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiles.units import Floats
+from runtime.message_types import LEAST_RATE, MAX_FLOP_PER_S
 from runtime.published import ComputeProfile, LayerTiming
 from runtime.tensors import TensorSpec
 
@@ -25,6 +26,7 @@ MIN_PASSES, MAX_PASSES = 3, 12
 WARM_UP_PASSES = 1
 REST_S = 0.03
 """Pause before a forward or a backward pass: caches and clock cool down as they do in training."""
+LEAST_S = 1e-9
 NUM_CUTS = 3
 """Device sides that are timed, beside that of the first layer that learns."""
 
@@ -85,7 +87,7 @@ class ComputeTimings:
         """Turn into what is published; an empty `network` leaves the layers out."""
         layers = zip(self.layer_names, self.forward_s, self.backward_s, strict=True)
         forward_s, backward_s = float(self.forward_s.sum()), float(self.backward_s.sum())
-        forward_flop_per_s = self.forward_flop / forward_s
+        forward_flop_per_s = _rate(self.forward_flop, forward_s)
         return ComputeProfile(
             network=network,
             batch_size=batch_size,
@@ -97,12 +99,17 @@ class ComputeTimings:
             else (),
             forward_flop_per_s=forward_flop_per_s,
             # Where nothing learns there is no backward pass to rate.
-            backward_flop_per_s=self.backward_flop / backward_s
+            backward_flop_per_s=_rate(self.backward_flop, backward_s)
             if self.backward_flop
             else forward_flop_per_s,
             relative_deviation=self.relative_deviation,
             measured_at_unix_s=now_unix_s,
         )
+
+
+def _rate(flop: float, seconds: float) -> float:
+    """FLOPs per second, as far as a profile may say; a clock can show next to nothing."""
+    return min(max(flop / max(seconds, LEAST_S), LEAST_RATE), MAX_FLOP_PER_S)
 
 
 def time_sides(

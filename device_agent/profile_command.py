@@ -2,12 +2,13 @@
 
 import importlib.util
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import perf_counter
 
 from device_agent.facts import measure_profile
 from device_agent.generic import measure_built_in
 from device_agent.link_loopback import LoopBack
+from device_agent.published_profile import link_profile_of
 from device_agent.show_profile import profile_text
 from profiles.link_estimate import LinkFigures
 from runtime.broker_url import TlsFiles
@@ -15,7 +16,7 @@ from runtime.errors import BusError
 from runtime.mqtt import MqttBus
 from runtime.ownership import new_session
 from runtime.protocol.link_probe import LinkProbeError
-from runtime.published import ComputeProfile, LinkProfile
+from runtime.published import ComputeProfile
 from runtime.topics import Topics
 
 _HOW = "frames to a topic of its own, retained ones back: to the broker alone, no coordinator"
@@ -46,7 +47,7 @@ async def measure_device(settings: ProfileSettings) -> tuple[str, str]:
         num_samples=0,
         sample_shape=(),
     )
-    link = LinkProfile(**asdict(figures), measured_at_unix_s=time.time()) if figures else None
+    link = link_profile_of(figures) if figures else None
     profile = facts.model_copy(update={"compute": compute, "link": link})
     return profile_text(profile, figures, link_how=how), profile.model_dump_json()
 

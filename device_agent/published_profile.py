@@ -5,7 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 
-from profiles.link_estimate import LinkEstimate
+from profiles.link_estimate import LinkEstimate, LinkFigures
+from runtime.message_types import LEAST_RATE, MAX_BPS
 from runtime.published import ComputeProfile, DeviceProfile, LinkProfile
 
 CHANGED_FRACTION = 0.10
@@ -33,7 +34,7 @@ class PublishedProfile:
         figures = self.link.figures()
         if figures is None:
             return None
-        return LinkProfile(**asdict(figures), measured_at_unix_s=time.time())
+        return link_profile_of(figures)
 
     async def publish(self) -> None:
         """Read the facts and publish the profile as it is now."""
@@ -58,6 +59,24 @@ class PublishedProfile:
     async def _tell(self, profile: DeviceProfile) -> None:
         self._last = profile
         await self._publish(profile)
+
+
+def link_profile_of(figures: LinkFigures) -> LinkProfile:
+    """Put figures of a link into what is published; rates as far as a profile may say.
+
+    A few bytes may seem to have taken next to no time.
+    """
+    rates = {
+        "up_bps": _bounded(figures.up_bps),
+        "up_deviation_bps": min(figures.up_deviation_bps, MAX_BPS),
+        "down_bps": _bounded(figures.down_bps),
+        "down_deviation_bps": min(figures.down_deviation_bps, MAX_BPS),
+    }
+    return LinkProfile(**asdict(figures) | rates, measured_at_unix_s=time.time())
+
+
+def _bounded(rate_bps: float) -> float:
+    return min(max(rate_bps, LEAST_RATE), MAX_BPS)
 
 
 def is_worth_telling(before: DeviceProfile, now: DeviceProfile) -> bool:

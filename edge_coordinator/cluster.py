@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
+import numpy as np
+
 from edge_coordinator.conversation import Conversation
 from edge_coordinator.exchange import Exchange
 from edge_coordinator.inquiry import DeviceGoneError, LateError
@@ -60,10 +62,13 @@ class RemoteCluster:
         smashed_shape: tuple[int, ...],
         num_classes: int | None,
         quorum: float,
+        rate_by_size: bool,
     ) -> None:
         """`joins` is what each member is asked to take part in; all of one turn.
 
-        `quorum` is the fraction of the members without which the turn is lost.
+        `quorum` is the fraction of the members without which the turn is lost. `rate_by_size`
+        says that the rate in `joins` is |K_m| times another, and that steps are in proportion to
+        gradients: then these make up for members that are lost.
         """
         self._conversation = conversation
         self._members = {member.device: member for member in members}
@@ -76,6 +81,7 @@ class RemoteCluster:
         self._question: Question | None = None
         self._device_side: tuple[TensorSpec, ...] = ()
         self._epoch = 0
+        self._rate_by_size = rate_by_size
         self._size, self._least = len(members), least_of(len(members), quorum)
         self.late: dict[str, Late] = {}
         """Device id to what was waited for in vain; they are lost as well."""
@@ -115,9 +121,7 @@ class RemoteCluster:
         """Return its gradient to each device; where nothing learns, an empty frame."""
         step = self._step(self._epoch)
         frames = {
-            device: Frame(
-                FrameKind.GRADIENT, step, (gradients[device],) if device in gradients else ()
-            )
+            device: Frame(FrameKind.GRADIENT, step, self._scaled(gradients.get(device)))
             for device in self._members
         }
         is_last = self._epoch + 1 == self._local_epochs
@@ -140,6 +144,15 @@ class RemoteCluster:
             {device: tensors[:-1] for device, tensors in answers.items()},
             [float(tensors[-1]) for tensors in answers.values()],
         )
+
+    def _scaled(self, gradient: Tensor | None) -> tuple[Tensor, ...]:
+        """Make up for a rate that is that of more devices than the gradient is a mean over."""
+        if gradient is None:
+            return ()
+        if not self._rate_by_size or len(self._members) == self._size:
+            return (gradient,)
+        present = len(self._members) / self._size
+        return (np.multiply(gradient, present, dtype=np.float32),)
 
     async def _join_one(self, device: str) -> str:
         try:

@@ -124,11 +124,14 @@ class Conversation:
     # Requests
 
     async def assign(self, device: str, assignment: Assignment) -> None:
-        """Give a device the job and note its answer; DeviceGoneError if there is none."""
+        """Give a device the job and note its answer; DeviceGoneError if it takes no part."""
+        self.registry.assignment = assignment
         session = self._session(device)
         reply = await self._request(Inquiry(device, assignment, self._patient()))
-        if isinstance(reply, Ready) and self._session(device) == session:
-            self.registry.note_ready(device, reply)
+        if not isinstance(reply, Ready) or self._session(device) != session:
+            return
+        if unfit := self.registry.note_ready(device, reply):
+            raise DeviceGoneError(unfit)
 
     async def join(self, device: str, join: Join) -> None:
         """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""

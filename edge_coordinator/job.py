@@ -86,6 +86,17 @@ class Job:
             return given.learning_rate * self._factor(round_)
         return self.server_rate(round_) * (1 if self.is_local else cluster_size)
 
+    @property
+    def steps_by_size(self) -> bool:
+        """Whether a device's step is in proportion to |K_m|, and to its gradient.
+
+        Adam's steps do not follow the size of a gradient, only that of the rate.
+        """
+        training = self.settings.training
+        given = training.device_optimizer
+        is_default = given is None or given.learning_rate is None
+        return is_default and not self.is_local and training.device_spec().name == "sgd"
+
     def evaluates_in(self, round_: int) -> bool:
         """Whether a round ends with an evaluation."""
         return round_ % self.settings.evaluation.every == 0 or round_ == self.num_rounds

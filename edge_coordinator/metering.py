@@ -14,14 +14,13 @@ from runtime.tensors import Tensor
 class TurnTimes:
     """Seconds of one cluster's turn as the coordinator sees them."""
 
-    devices: tuple[str, ...]
+    devices: tuple[str, ...] = ()
+    """Those that came to its end."""
     answers_s: dict[str, list[float]] = field(default_factory=dict)
     """From each request to each device's answer: the model, then every gradient."""
     server_s: list[float] = field(default_factory=list)
     """Of each local epoch."""
     turn_s: float = 0.0
-    is_whole: bool = False
-    """Whether the turn came to its end with every device it began with."""
 
 
 class MeteredCluster:
@@ -30,7 +29,7 @@ class MeteredCluster:
     def __init__(self, cluster: RemoteCluster) -> None:
         self._cluster = cluster
         self._asked_at_s = self._started_at_s = time.monotonic()
-        self.times = TurnTimes(tuple(cluster.sample_counts))
+        self.times = TurnTimes()
 
     @property
     def sample_counts(self) -> Mapping[str, int]:
@@ -57,12 +56,12 @@ class MeteredCluster:
         """The device-side models after the last local epoch."""
         collected = await self._cluster.weights()
         self._note_answers()
+        self.times.devices = tuple(collected.weights)
         return collected
 
     def finish(self) -> TurnTimes:
         """End the turn; what it took."""
         self.times.turn_s = time.monotonic() - self._started_at_s
-        self.times.is_whole = not self._cluster.lost
         return self.times
 
     def _note_answers(self) -> None:

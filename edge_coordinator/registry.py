@@ -4,7 +4,8 @@ from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from runtime.messages import Ready
+from edge_coordinator.readiness import why_unfit
+from runtime.messages import Assignment, Ready
 from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
 
 MAX_DEVICES = 20_000
@@ -43,6 +44,8 @@ class Change(Enum):
 class Registry:
     """All devices of the site, by id."""
 
+    assignment: Assignment | None = None
+    """What devices were asked to be ready for; None before anybody was asked."""
     records: dict[str, DeviceRecord] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     """Ids of devices that gave no answer to the assignment, until they show up anew."""
@@ -118,6 +121,15 @@ class Registry:
         if device in self.records:
             self.records[device] = replace(self.records[device], metrics=metrics)
 
-    def note_ready(self, device: str, ready: Ready) -> None:
-        """Take a device's answer to the assignment."""
-        self.records[device] = replace(self.records[device], ready=ready)
+    def note_ready(self, device: str, ready: Ready) -> str:
+        """Take a device's answer to the assignment; why it is barred, if the job has no use for it.
+
+        Those that were let in before are alike, whether they are there now or not.
+        """
+        others = (record.ready for record in self.records.values() if record.ready is not None)
+        unfit = why_unfit(ready, self.assignment, others) if self.assignment else ""
+        if unfit:
+            self.refusals[device] = unfit
+        else:
+            self.records[device] = replace(self.records[device], ready=ready)
+        return unfit

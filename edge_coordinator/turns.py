@@ -86,4 +86,5 @@ class Turns:
             smashed_shape=self._job.smashed_shape(join.cut),
             num_classes=self._job.assignment.num_classes,
             quorum=quorum,
+            rate_by_size=self._job.steps_by_size,
         )

@@ -28,6 +28,12 @@ MAX_WORDS = 2000
 MAX_LABEL_VALUES = 2**24
 """The label of one sample holds no more: a mask of 4096 x 4096 pixels."""
 MAX_OPTIONS = 100
+MAX_SECONDS = 1e6
+"""Eleven days: nothing that a device measures of itself takes longer."""
+MAX_BPS = 1e15
+MAX_FLOP_PER_S = 1e18
+LEAST_RATE = 1.0
+"""A bit, or a FLOP, per second; what is slower stands still, and what it costs has no bound."""
 
 _MAX_NAMED_FAULTS = 20
 _MAX_FAULT_LETTERS = 200
@@ -66,6 +72,9 @@ RunId = Annotated[int, Field(ge=0, lt=2**64)]
 Round = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+BitsPerSecond = Annotated[float, Field(ge=LEAST_RATE, le=MAX_BPS)]
+FlopPerSecond = Annotated[float, Field(ge=LEAST_RATE, le=MAX_FLOP_PER_S)]
 Small = Annotated[int, Field(ge=0, le=0xFFFF)]
 Token = Annotated[str, Field(max_length=64)]
 Words = Annotated[str, BeforeValidator(_clean)]

@@ -1,18 +1,23 @@
 """What both ends publish for anyone to read: statuses, profiles, metrics, plans and rounds."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from runtime.message_types import (
+    MAX_BPS,
     MAX_PROFILE_BYTES,
     MAX_REPORT_BYTES,
+    MAX_SECONDS,
+    BitsPerSecond,
     Count,
     DeviceId,
+    FlopPerSecond,
     Message,
     Positive,
     Round,
     RunId,
+    Seconds,
     Small,
     Token,
     Words,
@@ -43,8 +48,8 @@ class LayerTiming(Message):
     """One layer of a job's network on one device."""
 
     name: Token
-    forward_s: float = Field(ge=0, description="seconds per sample")
-    backward_s: float = Field(ge=0, description="seconds per sample")
+    forward_s: Seconds = Field(description="seconds per sample")
+    backward_s: Seconds = Field(description="seconds per sample")
 
 
 class ComputeProfile(Message):
@@ -53,22 +58,24 @@ class ComputeProfile(Message):
     network: Token = Field(description="whose layers these are; empty: a generic one")
     batch_size: Positive = Field(description="samples in the mini-batch it was measured with")
     layers: tuple[LayerTiming, ...] = Field((), max_length=5_000)
-    forward_flop_per_s: float = Field(gt=0, description="effective, over all layers")
-    backward_flop_per_s: float = Field(gt=0, description="effective, over all layers")
-    relative_deviation: float = Field(ge=0, description="of the seconds, between repetitions")
+    forward_flop_per_s: FlopPerSecond = Field(description="effective, over all layers")
+    backward_flop_per_s: FlopPerSecond = Field(description="effective, over all layers")
+    relative_deviation: float = Field(
+        ge=0, le=1e6, description="of the seconds, between repetitions"
+    )
     measured_at_unix_s: float
 
 
 class LinkProfile(Message):
     """What a device's link carries, measured through the broker."""
 
-    up_bps: float = Field(gt=0, description="bits per second, device to coordinator")
-    up_deviation_bps: float = Field(ge=0)
-    down_bps: float = Field(gt=0, description="bits per second, coordinator to device")
-    down_deviation_bps: float = Field(ge=0)
-    round_trip_s: float = Field(ge=0, description="of an empty message and its answer")
-    round_trip_deviation_s: float = Field(ge=0)
-    message_s: float = Field(ge=0, description="seconds that each message costs at any size")
+    up_bps: BitsPerSecond = Field(description="bits per second, device to coordinator")
+    up_deviation_bps: float = Field(ge=0, le=MAX_BPS)
+    down_bps: BitsPerSecond = Field(description="bits per second, coordinator to device")
+    down_deviation_bps: float = Field(ge=0, le=MAX_BPS)
+    round_trip_s: Seconds = Field(description="of an empty message and its answer")
+    round_trip_deviation_s: Seconds
+    message_s: Seconds = Field(description="seconds that each message costs at any size")
     num_transfers: Count = Field(description="transfers that these figures rest on")
     measured_at_unix_s: float
 
@@ -113,19 +120,27 @@ class PhaseSeconds(Message):
     model_upload_s: float = Field(ge=0)
 
 
+def _believable(phases: PhaseSeconds) -> PhaseSeconds:
+    """Bound what a device measured; a prediction may be longer."""
+    longest_s = max(phases.model_dump().values())
+    if longest_s > MAX_SECONDS:
+        raise ValueError(f"a phase of {longest_s:.3g} s is longer than {MAX_SECONDS:.0e} s")
+    return phases
+
+
 class DeviceMetrics(Message):
     """What a cluster's turn cost this device."""
 
     run: RunId
     round: Round
     cluster: Small
-    forward_s: float = Field(ge=0)
-    backward_s: float = Field(ge=0)
-    upload_s: float = Field(ge=0, description="until the broker had acknowledged every upload")
-    waiting_s: float = Field(ge=0, description="between an upload and what came back")
+    forward_s: Seconds
+    backward_s: Seconds
+    upload_s: Seconds = Field(description="until the broker had acknowledged every upload")
+    waiting_s: Seconds = Field(description="between an upload and what came back")
     up_bytes: Count
     down_bytes: Count
-    phases: PhaseSeconds = Field(
+    phases: Annotated[PhaseSeconds, AfterValidator(_believable)] = Field(
         description="means of this turn's local epochs, of the device's own phases; the server's "
         "are 0, and a download counts from its first message"
     )

@@ -16,6 +16,9 @@ NUM_DEVIATIONS = 4.0
 LEAST_RELATIVE_DEVIATION = 0.25
 """Of what is expected: so nobody is late before twice the expected seconds."""
 SMOOTHING = 0.25
+LONGEST_EXPECTED_S = 3600.0
+"""A prediction rests on what devices say of themselves: it is waited for so long, and no longer
+before a device has really been as slow."""
 
 
 class Answer(StrEnum):
@@ -40,6 +43,11 @@ class Question:
     answer: Answer
     predicted_s: Mapping[str, float]
     """By device; of those that the plan predicts."""
+
+    def expected_s(self, device: str) -> float | None:
+        """Give what to expect of a device by the plan; None if that says nothing of it."""
+        predicted_s = self.predicted_s.get(device)
+        return None if predicted_s is None else min(predicted_s, LONGEST_EXPECTED_S)
 
 
 @dataclass(frozen=True)
@@ -78,24 +86,19 @@ class AnswerTimes:
 
     def allow(self, question: Question, devices: Iterable[str]) -> dict[str, Allowance]:
         """Say how long each device may take."""
-        predicted_s = question.predicted_s
-        return {
-            device: self.allow_one(device, question.answer, predicted_s.get(device))
-            for device in devices
-        }
+        return {device: self._allow_one(device, question) for device in devices}
 
     def learn(
         self, question: Question, *, seconds: Mapping[str, float], waited_s: Mapping[str, float]
     ) -> None:
         """Take in what the answers took, and how long those were waited for that did not come."""
-        predicted_s = question.predicted_s
         for device, took_s in seconds.items():
-            self._learn_one(device, question.answer, took_s, predicted_s.get(device))
+            self._learn_one(device, question.answer, took_s, question.expected_s(device))
         for device, late_s in waited_s.items():
-            self._learn_late(device, question.answer, late_s, predicted_s.get(device))
+            self._learn_late(device, question.answer, late_s, question.expected_s(device))
 
-    def allow_one(self, device: str, answer: Answer, predicted_s: float | None) -> Allowance:
-        """Say how long one device may take; `predicted_s` is the plan's, if it has one."""
+    def _allow_one(self, device: str, question: Question) -> Allowance:
+        answer, predicted_s = question.answer, question.expected_s(device)
         usual = self.usual.get(device, {}).get(answer)
         if usual is None:
             return Allowance(predicted_s or 0.0, self._patience_s, is_learned=False)

@@ -32,9 +32,15 @@ class DeviceTurn:
 
 
 def measured_phases(turn: DeviceTurn, *, predicted_s: Floats) -> Floats:
-    """Seconds of each phase in one local epoch, [phase]; NaN where nothing is known."""
+    """Seconds of each phase in one local epoch, [phase]; NaN where nothing is known.
+
+    Of a device that did not come to the end of its turn nothing is: it may have computed, and
+    said so, but which of its answers is missing cannot be seen here.
+    """
     measured_s = np.full(len(Phase), np.nan)
-    if not turn.answers_s or turn.forward_s is None or turn.backward_s is None:
+    num_answers = 1 if turn.loss_on_device else turn.local_epochs + 1
+    is_whole = len(turn.answers_s) == num_answers
+    if not is_whole or turn.forward_s is None or turn.backward_s is None:
         return measured_s
     measured_s[Phase.FORWARD], measured_s[Phase.BACKWARD] = turn.forward_s, turn.backward_s
     if turn.loss_on_device:

@@ -13,6 +13,7 @@ from edge_coordinator.progress import ClusterStarted, Progress, RoundPlanned
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.memory import MemoryBroker
+from runtime.messages import Ready, decode_reply
 from runtime.published import DeviceStatus, RoundReport
 from runtime.topics import Topics
 from tests.builders import Reports, make_job, same_bits, serve_agent, shards, weights_of
@@ -33,22 +34,48 @@ SIZES = (40, 20, 30, 25)
 
 
 @dataclass
+class UnfaithfulBroker(MemoryBroker):
+    """Loses what is sent on some topics, and changes what devices say of their data."""
+
+    muted: tuple[str, ...] = ()
+    says: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """By device: fields of its answer to the assignment."""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def route(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        if topic not in self.muted:
+            super().route(topic, self._altered(topic, payload), retain=retain)
+
+    def _altered(self, topic: str, payload: bytes) -> bytes:
+        changes = next((self.says[d] for d in self.says if topic == TOPICS.up(d, "reply")), None)
+        reply = decode_reply(payload) if changes else None
+        return reply.model_copy(update=changes).encode() if isinstance(reply, Ready) else payload
+
+
+@dataclass
 class Disturbance:
-    """Kills agents, or sends garbage in their names, when a cluster of a round has its turn."""
+    """Disturbs when a cluster of a round has its turn.
+
+    Kills agents, or sends garbage in their names, or loses what is sent on topics in that turn.
+    """
 
     at: tuple[int, int] = (0, 0)
     """Round and cluster."""
     killed: tuple[str, ...] = ()
     slandered: str = ""
+    muted: tuple[str, ...] = ()
     turns: list[tuple[int, int]] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    broker: UnfaithfulBroker = field(default_factory=UnfaithfulBroker)
     agents: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def tell(self, progress: Progress) -> None:
         match progress:
             case ClusterStarted(round_, cluster):
                 self.turns.append((round_, cluster))
+                self.broker.muted = self.muted if (round_, cluster) == self.at else ()
                 if (round_, cluster) == self.at:
                     self._disturb()
             case RoundPlanned(plan):
@@ -108,6 +135,23 @@ async def test_a_turn_whose_cluster_dies_is_as_if_it_had_not_begun() -> None:
     assert same_bits(weights_of(disturbed), weights_of(model))
 
 
+async def test_a_device_that_is_left_alone_learns_at_the_rate_of_one() -> None:
+    sgd: dict[str, object] = {
+        "plan.clusters": 1,
+        "training.local_epochs": 1,
+        "training.server_optimizer.name": "sgd",
+        "training.server_optimizer.momentum": 0.0,
+        "devices.margin_s": 1.0,
+        "training.rounds": 2,
+    }
+    disturb = Disturbance((2, 0), muted=(TOPICS.up("d1", "smashed"),))
+    disturbed, rounds = await _train(disturb, SIZES[:2], changes=sgd)
+    assert list(rounds[1].lost) == ["d1"]
+    model, _ = await _train(Disturbance(), SIZES[:2], sgd | {"training.rounds": 1})
+    model, _ = await _train(Disturbance(), SIZES[:1], sgd, go_on=(model, 1))
+    assert same_bits(weights_of(disturbed), weights_of(model))
+
+
 async def test_a_round_below_its_quorum_is_undone_and_tried_again_with_who_is_left() -> None:
     disturb = Disturbance((2, 1), killed=("d2", "d3"))
     disturbed, rounds = await _train(disturb, changes={"devices.round_quorum": 0.75})
@@ -117,6 +161,32 @@ async def test_a_round_below_its_quorum_is_undone_and_tried_again_with_who_is_le
     model, _ = await _train(Disturbance(), changes={"training.rounds": 1})
     model, _ = await _train(Disturbance(), SIZES[:2], go_on=(model, 1))
     assert same_bits(weights_of(disturbed), weights_of(model))
+
+
+async def test_a_device_whose_last_answer_is_late_is_lost_and_the_run_goes_on() -> None:
+    disturb = Disturbance((2, 0), muted=(TOPICS.up("d0", "weights"),))
+    changes = {"training.local_epochs": 1, "devices.margin_s": 1.0}
+    _, rounds = await _train(disturb, changes=changes)
+    assert [list(report.lost) for report in rounds] == [[], ["d0"], []]
+    assert "d0" not in rounds[1].measured
+
+
+async def test_a_device_with_data_of_another_kind_is_left_out_and_the_run_goes_on() -> None:
+    says: Mapping[str, Mapping[str, object]] = {
+        "d1": {"label_shape": (1,)},
+        "d3": {"num_held_out": 2**40},
+    }
+    disturb = Disturbance(broker=UnfaithfulBroker(says=says))
+    changes = {
+        "devices.count": 2,
+        "broker.url": "mqtt://here",
+        "data.test": "devices",
+        "data.held_out": 0.2,
+    }
+    _, rounds = await _train(disturb, changes=changes)
+    assert [report.num_devices for report in rounds] == [2, 2, 2]
+    assert "one whole number a sample" in disturb.left_out["d1"]
+    assert "holds out 1099511627776 samples" in disturb.left_out["d3"]
 
 
 async def test_a_device_that_keeps_sending_garbage_is_excluded_and_the_plan_says_why() -> None:

@@ -81,6 +81,24 @@ def test_joining_is_never_waited_for_longer_than_the_patience() -> None:
     assert waited_s[-1] == max(waited_s) == pytest.approx(60.0)
 
 
+def test_nobody_is_waited_for_without_end_for_what_a_plan_says() -> None:
+    boundless = Question(Answer.FIRST, {"a": 1e300})
+    assert _times().allow(boundless, ["a"])["a"] == Allowance(3600.0, 60.0, is_learned=False)
+    times = _answered(_times(), boundless, 1.0, 1.0)
+    assert _deadline_s(times, boundless) < 5 * 3600
+    later_s = _late(_times(), boundless) + _deadline_s(times, boundless)
+    assert later_s < 9 * 3600
+
+
+def test_who_really_takes_longer_than_a_plan_may_say_is_in_time_after_a_few_rounds() -> None:
+    times, slow = _times(), Question(Answer.FIRST, {"a": 7200.0})
+    num_late = 0
+    while _deadline_s(times, slow) < 7200:
+        _late(times, slow)
+        num_late += 1
+    assert num_late <= 8
+
+
 def test_one_device_teaches_nothing_of_another() -> None:
     times = _answered(_times(), FIRST, 1.0)
     assert times.allow(FIRST, ["b"])["b"].margin_s == 60

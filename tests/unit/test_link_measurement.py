@@ -5,8 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from device_agent.published_profile import link_profile_of
 from profiles.link_estimate import LinkEstimate, LinkFigures
 from profiles.running_mean import RunningMean
+from runtime.message_types import LEAST_RATE, MAX_BPS
 from runtime.protocol.link_probe import LinkProbeError, Survey, Transfer, survey_link
 
 Link = Callable[[Transfer], float | None]
@@ -123,3 +125,11 @@ def test_a_running_mean_weighs_early_values_alike_and_knows_its_deviation() -> N
         mean = mean.take(value)
     assert mean.mean == pytest.approx(11.0)
     assert mean.deviation == pytest.approx(np.std([10, 12, 11]))
+
+
+def test_a_transfer_that_seemed_to_take_no_time_is_published_within_bounds() -> None:
+    link = LinkEstimate(up_s_per_bit=RunningMean(1e-30), down_s_per_bit=RunningMean(1e30))
+    figures = link.figures()
+    assert figures is not None
+    profile = link_profile_of(figures)
+    assert (profile.up_bps, profile.down_bps) == (MAX_BPS, LEAST_RATE)

@@ -43,6 +43,12 @@ def test_a_device_that_did_not_say_what_it_computed_is_not_measured() -> None:
     assert np.isnan(measured_phases(silent, predicted_s=PREDICTED)).all()
 
 
+@pytest.mark.parametrize("answers_s", [[], [1.0], [1.0, 2.0], [1.0, 2.0, 1.2, 1.0]])
+def test_a_device_that_did_not_give_every_answer_is_not_measured(answers_s: list[float]) -> None:
+    measured = measured_phases(_turn(answers_s, epochs=2), predicted_s=PREDICTED)
+    assert np.isnan(measured).all()
+
+
 def test_the_odd_first_round_is_soon_forgotten() -> None:
     recent = Recent()
     usual = []

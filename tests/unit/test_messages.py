@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from runtime.errors import MalformedMessageError
 from runtime.message_types import MAX_MESSAGE_BYTES, MAX_OPTIONS, MAX_WORDS, Message
 from runtime.messages import Join, Ready, Refused, decode_command, decode_reply
-from runtime.published import CoordinatorStatus, DeviceProfile, DeviceStatus
+from runtime.published import CoordinatorStatus, DeviceMetrics, DeviceProfile, DeviceStatus
 from runtime.topics import Topics
+from tests.sites import EPOCH
+from tests.stated_profiles import Stated, stated_profile
 from tests.turn import ASSIGNMENT, JOIN, JOINED, PROFILE, READY, STATUS
 
 
@@ -107,6 +109,35 @@ def test_a_device_cannot_claim_what_no_memory_holds(changes: dict[str, object]) 
 def test_a_profile_has_bounds(changes: dict[str, object]) -> None:
     with pytest.raises(MalformedMessageError):
         DeviceProfile.decode(json.dumps(PROFILE.model_dump() | changes).encode())
+
+
+@pytest.mark.parametrize("figure", [1e-320, 0.5, 1e19, 1e308])
+@pytest.mark.parametrize("name", ["up_bps", "down_bps", "forward_flop_per_s"])
+def test_a_device_cannot_claim_a_rate_that_no_device_has(name: str, figure: float) -> None:
+    profile = stated_profile("a", Stated()).model_dump()
+    profile["link" if name.endswith("bps") else "compute"][name] = figure
+    with pytest.raises(MalformedMessageError, match=name):
+        DeviceProfile.decode(json.dumps(profile).encode())
+
+
+def test_a_device_cannot_claim_seconds_without_end() -> None:
+    profile = stated_profile("a", Stated()).model_dump()
+    metrics = DeviceMetrics(
+        run=7, round=3, cluster=0, forward_s=1, backward_s=1, upload_s=1, waiting_s=1,
+        up_bytes=1, down_bytes=1, phases=EPOCH,
+    ).model_dump()  # fmt: skip
+    for message, fields, place in (
+        (DeviceProfile, profile, profile["link"]),
+        (DeviceProfile, profile, profile["compute"]["layers"][0]),
+        (DeviceMetrics, metrics, metrics),
+        (DeviceMetrics, metrics, metrics["phases"]),
+    ):
+        name = "round_trip_s" if "round_trip_s" in place else "forward_s"
+        kept, place[name] = place[name], 1e308
+        with pytest.raises(MalformedMessageError):
+            message.decode(json.dumps(fields).encode())
+        place[name] = kept
+        assert message.decode(json.dumps(fields).encode())
 
 
 def test_an_assignment_has_no_more_options_than_a_network_takes() -> None:

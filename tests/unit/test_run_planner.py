@@ -12,13 +12,15 @@ from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.registry import DeviceRecord
+from edge_coordinator.reports import plan_report
 from edge_coordinator.run_memory import RunMemory
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
 from runtime.messages import Ready
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
-from runtime.published import DeviceStatus
+from runtime.published import DeviceStatus, PlanReport
+from tests.builders import make_job, shards
 from tests.stated_profiles import Stated, stated_profile
 
 CUTS = measure_cut_table(
@@ -136,6 +138,17 @@ def test_a_planner_that_recalls_what_another_remembered_plans_as_it_would_have()
     resumed.recall(memory)
     assert RunMemory(planner=resumed.remember()).encode() == written
     assert resumed.plan(4, _records(devices)) == planner.plan(4, _records(devices))
+
+
+@pytest.mark.parametrize("stated", [Stated(1e5, 1.0), Stated(1e-13, 1e15)])
+def test_the_least_and_the_most_that_a_profile_may_say_can_be_planned_and_told(
+    stated: Stated,
+) -> None:
+    planned = _planner(mode="auto").plan(1, _records({"a": FAST, "b": stated, "c": SLOW}))
+    job, _ = make_job(shards((40, 30, 30), (1, 28, 28)), {})
+    report = plan_report(job, 1, planned, barred={})
+    assert PlanReport.decode(report.encode()) == report
+    assert set(report.predicted) == {"a", "b", "c"}
 
 
 def test_the_next_plan_knows_of_a_device_that_was_late_until_it_is_measured_again() -> None:

@@ -1,0 +1,150 @@
+"""A cluster whose devices answer, or do not, message by message."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+import numpy as np
+import pytest
+
+from edge_coordinator.cluster import Member, RemoteCluster
+from edge_coordinator.conversation import Conversation, Tolerance
+from edge_coordinator.metering import MeteredCluster
+from runtime.bus import Delivery
+from runtime.drive import FrameInbox
+from runtime.memory import MemoryBroker, MemoryBus
+from runtime.message_types import Message
+from runtime.messages import Refused
+from runtime.tensors import Frame, FrameKind, Tensor, specs_of
+from tests.turn import (
+    BATCH,
+    CHUNK_BYTES,
+    JOIN,
+    READY,
+    RUN,
+    STATUS,
+    TOPICS,
+    device_side,
+    sent,
+    smashed_data,
+    step_at,
+)
+
+ONE_EPOCH = JOIN.model_copy(update={"local_epochs": 1})
+
+
+class Devices:
+    """Plays the devices `d0` and `d1` to one cluster."""
+
+    def __init__(self, conversation: Conversation, listening: MemoryBus) -> None:
+        self._hearing = conversation.hearing
+        self._listening = listening
+        for device in ("d0", "d1"):
+            self._say(TOPICS.status(device), STATUS)
+            conversation.registry.note_ready(device, READY)
+        self.cluster = RemoteCluster(
+            conversation,
+            [Member(device, READY, BATCH) for device in ("d0", "d1")],
+            joins=dict.fromkeys(("d0", "d1"), ONE_EPOCH),
+            smashed_shape=(6, 14, 14),
+            num_classes=10,
+            quorum=0.5,
+            rate_by_size=True,
+        )
+
+    def send_smashed(self, device: str) -> None:
+        frame = Frame(FrameKind.SMASHED, step_at(0), smashed_data(1))
+        self._say(TOPICS.up(device, "smashed"), frame)
+
+    def send_weights(self, device: str) -> None:
+        frame = Frame(FrameKind.WEIGHTS, step_at(0), device_side())
+        self._say(TOPICS.up(device, "weights"), frame)
+
+    async def gradient(self) -> Tensor:
+        """Receive the next gradient of `d0`, whole."""
+        inbox = FrameInbox(lambda *_: specs_of(smashed_data(0)[:1]))
+        async for event in self._listening.events():
+            if isinstance(event, Delivery):
+                frame = inbox.feed(event.payload, kind=FrameKind.GRADIENT)
+                if frame is not None:
+                    return frame.tensors[0]
+        raise AssertionError
+
+    def leave(self, device: str) -> None:
+        self._say(TOPICS.up(device, "reply"), Refused(run=RUN, reason="has had enough"))
+
+    def _say(self, topic: str, what: Message | Frame) -> None:
+        for original in sent(topic, what):
+            payload = memoryview(original.payload)
+            self._hearing.receive(Delivery(original.topic, payload, retained=False))
+
+
+@pytest.fixture
+async def devices() -> AsyncIterator[Devices]:
+    broker = MemoryBroker()
+    async with broker.connect("coordinator") as bus, broker.connect("d0") as listening:
+        await listening.subscribe(TOPICS.down("d0", "gradient"))
+        yield Devices(
+            Conversation(
+                bus,
+                TOPICS,
+                run=RUN,
+                tolerance=Tolerance(60, 15, max_unusable=10),
+                chunk_bytes=CHUNK_BYTES,
+                on_other=lambda _: None,
+                on_connected=lambda: None,
+            ),
+            listening,
+        )
+
+
+def _gradients(*devices: str) -> Mapping[str, np.ndarray]:
+    return {device: smashed_data(index)[0] for index, device in enumerate(devices)}
+
+
+async def test_who_is_lost_at_its_last_answer_has_not_come_to_the_end_of_the_turn(
+    devices: Devices,
+) -> None:
+    metered = MeteredCluster(devices.cluster)
+    await metered.load(device_side())
+    devices.send_smashed("d0")
+    devices.send_smashed("d1")
+    await metered.forward()
+    await metered.backward(_gradients("d0", "d1"))
+    devices.send_weights("d0")
+    devices.leave("d1")
+    await metered.weights()
+    times = metered.finish()
+    assert times.devices == ("d0",)
+    assert {device: len(answers) for device, answers in times.answers_s.items()} == {
+        "d0": 2,
+        "d1": 1,
+    }
+
+
+async def test_gradients_make_up_for_a_rate_that_counts_on_devices_that_are_lost(
+    devices: Devices,
+) -> None:
+    await devices.cluster.load(device_side())
+    devices.send_smashed("d0")
+    devices.leave("d1")
+    assert list(await devices.cluster.forward()) == ["d0"]
+    gradients = _gradients("d0")
+    await devices.cluster.backward(gradients)
+    first = await devices.gradient()
+    assert first.tobytes() == (gradients["d0"] / 2).tobytes()
+    assert devices.cluster._exchange is not None
+    devices.cluster._exchange.resume()
+    gathering = asyncio.create_task(devices.cluster.weights())
+    assert (await devices.gradient()).tobytes() == first.tobytes()
+    devices.send_weights("d0")
+    await gathering
+
+
+async def test_gradients_of_a_whole_cluster_travel_as_they_are(devices: Devices) -> None:
+    await devices.cluster.load(device_side())
+    devices.send_smashed("d0")
+    devices.send_smashed("d1")
+    await devices.cluster.forward()
+    gradients = _gradients("d0", "d1")
+    await devices.cluster.backward(gradients)
+    assert (await devices.gradient()).tobytes() == gradients["d0"].tobytes()
