@@ -38,7 +38,7 @@ from runtime.protocol.events import (
     WorkFailed,
 )
 from runtime.published import ComputeProfile, DeviceProfile, DeviceStatus
-from runtime.tensors import Frame, FrameKind
+from runtime.tensors import Frame, FrameKind, StepId
 from runtime.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,6 @@ class Agent:
         self._cluster_topic = ""
         self._pacer: Pacer | None = None
         self._opening = asyncio.Lock()
-        self._sending: Frame | None = None
         self._turn = TurnMeter()
         self._complaints = Complaints(device)
 
@@ -216,9 +215,8 @@ class Agent:
                 self._errands.start_once(message, partial(self._reply, message))
             case SendFrame(frame):
                 # A slow upload is asked for again before it is through: once is enough.
-                if frame is not self._sending:
-                    self._sending = frame
-                    self._errands.start(self._send(frame))
+                send = partial(self._send, frame)
+                self._errands.start_once((frame.kind, frame.step), send)
 
     async def _open(self, join: Join) -> None:
         async with self._opening:
@@ -251,23 +249,24 @@ class Agent:
         self._queue.put_nowait(event)
 
     async def _send(self, frame: Frame) -> None:
+        """Upload; the turn may be over before a slow upload is, and then another's has begun."""
+        turn, pacer = self._turn, self._pacer
         topic = self._topics.up(self._device, leaf_of(frame.kind))
-        self._turn.begin_upload()
+        turn.begin_upload()
         start_s = perf_counter()
         num_bytes = await send_frame(
-            self._bus, topic, frame, chunk_bytes=self._chunk_bytes, pacer=self._pacer
+            self._bus, topic, frame, chunk_bytes=self._chunk_bytes, pacer=pacer
         )
-        self._sending = None if self._sending is frame else self._sending
         seconds = perf_counter() - start_s
-        self._turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
-        if self._pacer is None:  # A paced upload shows the share, not the link.
+        turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
+        if pacer is None:  # A paced upload shows the share, not the link.
             self._profile.link = self._profile.link.after_upload(
                 num_bytes=num_bytes,
                 acknowledged_after_s=seconds,
                 num_messages=-(-num_bytes // self._chunk_bytes),
             )
         join = self._session.join
-        if frame.kind is FrameKind.WEIGHTS and join is not None:
+        if frame.kind is FrameKind.WEIGHTS and join is not None and _is_of(frame.step, join):
             await self._end_turn(join)
 
     async def _end_turn(self, join: Join) -> None:
@@ -284,6 +283,10 @@ class Agent:
             self._profile.compute = measured
             await self._profile.publish()
         await self._voice.reply(reply)
+
+
+def _is_of(step: StepId, join: Join) -> bool:
+    return (step.run, step.round, step.cluster) == (join.run, join.round, join.cluster)
 
 
 def _claim(device: str, topics: Topics, status: DeviceStatus) -> Claim[DeviceStatus]:

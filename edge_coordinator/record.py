@@ -4,10 +4,10 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +77,11 @@ class RunDirectory:
         """Write the checkpoint of a round that is done."""
         save_checkpoint(self.path, model, reached)
         self.reached = reached
+
+    def go_back(self, model: EdgeModel) -> None:
+        """Forget what came after the checkpoint: a round that was not done is in no model."""
+        self.reached = load_checkpoint(self.path, model)
+        self.reports[:] = [point for point in self.reports if point.round <= self.reached.round]
 
     def tell(self, progress: Progress) -> None:
         """Write down a finished round, with the plan it had."""
@@ -154,14 +159,17 @@ class RunDirectory:
                 verbose=False,
             )
             assert program is not None
-            program.save(path, external_data=False)
+            with _in_one_sentence(path):
+                program.save(path, external_data=False)
         return path
 
     def save_curves(self) -> Path:
         """Plot accuracy and loss over rounds and over seconds."""
         path = self.path / "curves.png"
         seconds = "simulated seconds" if self.clock == "virtual" else "seconds"
-        plot_curves(self.reports, seconds=seconds).savefig(path, dpi=150)
+        picture = BytesIO()
+        plot_curves(self.reports, seconds=seconds).savefig(picture, dpi=150)
+        _write(path, picture.getvalue())
         return path
 
 
@@ -220,8 +228,14 @@ def _x(report: Point, unit: str) -> float:
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
+    with _in_one_sentence(path):
         replace_file(path, content)
+
+
+@contextmanager
+def _in_one_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -12,6 +12,7 @@ from edge_coordinator.record import RunDirectory
 from edge_coordinator.termination import until_terminated
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.allocator import prompt_collection
+from runtime.errors import SettingsError
 
 Train = Callable[[Sequence[Observer]], Coroutine[None, None, None]]
 
@@ -29,9 +30,18 @@ def run_to_end(
         with RunView(console) as view, prompt_collection():
             asyncio.run(until_terminated(train([view, directory])))
     except BaseException:
-        _finish(console, directory, job, model, complete=False)
+        _finish_early(console, directory, job, model)
         raise
     _finish(console, directory, job, model, complete=True)
+
+
+def _finish_early(console: Console, directory: RunDirectory, job: Job, model: EdgeModel) -> None:
+    """Write down what the last round left; if that fails too, the first reason stays the reason."""
+    try:
+        directory.go_back(model)
+        _finish(console, directory, job, model, complete=False)
+    except (SettingsError, OSError) as error:
+        console.print(str(error), soft_wrap=True, markup=False)
 
 
 def _finish(

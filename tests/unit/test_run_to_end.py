@@ -1,0 +1,104 @@
+"""What a run leaves behind when it is told to end, or cannot go on."""
+
+import asyncio
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from edge_coordinator.checkpoint import Reached
+from edge_coordinator.job import Job
+from edge_coordinator.progress import Observer, RoundDone
+from edge_coordinator.record import RunDirectory
+from edge_coordinator.run_to_end import run_to_end
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.errors import SettingsError
+from runtime.tensors import Tensor
+from tests.builders import make_job, same_bits, shards, weights_of
+from tests.sites import make_round
+
+
+def _make_run(path: Path) -> tuple[Job, EdgeModel, RunDirectory]:
+    settings = {"model.name": "mlp", "plan.cut": "fc1", "plan.clusters": 1, "training.rounds": 9}
+    job, model = make_job(shards((40,), (1, 28, 28)), settings)
+    (path / "job.toml").write_text("")
+    return job, model, RunDirectory(path)
+
+
+def _learn(model: EdgeModel) -> None:
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.add_(1.0)
+
+
+def test_a_run_that_is_stopped_amid_a_round_leaves_the_model_of_the_round_before(
+    tmp_path: Path,
+) -> None:
+    job, model, directory = _make_run(tmp_path)
+
+    async def train(_: Sequence[Observer]) -> None:
+        for round_ in (1, 2):
+            _learn(model)
+            directory.tell(RoundDone(make_round(round_, test_accuracy=round_ / 10)))
+            if round_ == 1:
+                directory.save(model, Reached(1, 1.0))
+                kept.update(weights_of(model))
+        raise asyncio.CancelledError  # The second round is told of, but not in the checkpoint.
+
+    said = StringIO()
+    kept: dict[str, Tensor] = {}
+    with pytest.raises(asyncio.CancelledError):
+        run_to_end(Console(file=said, width=200), job, model, directory, train)
+    assert same_bits(load_file(tmp_path / "model.safetensors"), kept)
+    assert "stopped after 1 rounds" in said.getvalue()
+    assert "test accuracy 10.00%" in said.getvalue()
+
+
+def test_a_run_that_is_stopped_before_its_first_checkpoint_leaves_no_model(tmp_path: Path) -> None:
+    job, model, directory = _make_run(tmp_path)
+
+    async def train(_: Sequence[Observer]) -> None:
+        directory.tell(RoundDone(make_round(1)))
+        raise asyncio.CancelledError
+
+    said = StringIO()
+    with pytest.raises(asyncio.CancelledError):
+        run_to_end(Console(file=said, width=200), job, model, directory, train)
+    assert not (tmp_path / "model.safetensors").exists()
+    assert "no round was finished" in said.getvalue()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "curves.png"])
+def test_what_cannot_be_written_at_the_end_does_not_hide_why_it_ended(
+    name: str, tmp_path: Path
+) -> None:
+    job, model, directory = _make_run(tmp_path)
+    (tmp_path / name).mkdir()
+
+    async def train(_: Sequence[Observer]) -> None:
+        directory.tell(RoundDone(make_round(1)))
+        directory.save(model, Reached(1, 1.0))
+        raise SettingsError("the disk is full; make room and go on with --resume")
+
+    said = StringIO()
+    with pytest.raises(SettingsError, match="make room"):
+        run_to_end(Console(file=said, width=200), job, model, directory, train)
+    assert f"{name} cannot be written" in said.getvalue()
+
+
+@pytest.mark.parametrize("name", ["curves.png", "model.onnx"])
+def test_what_cannot_be_written_after_the_last_round_is_one_sentence(
+    name: str, tmp_path: Path
+) -> None:
+    job, model, directory = _make_run(tmp_path)
+    (tmp_path / name).mkdir()
+
+    async def train(_: Sequence[Observer]) -> None:
+        directory.tell(RoundDone(make_round(1)))
+
+    with pytest.raises(SettingsError, match=rf"{name} cannot be written"):
+        run_to_end(Console(file=StringIO()), job, model, directory, train)

@@ -1,0 +1,137 @@
+"""What an agent makes of an upload that is slow, or that its broker did not take."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+from device_agent.agent import Agent
+from device_agent.executor import open_engine
+from device_agent.facts import measure_profile
+from device_agent.workload import Workload
+from runtime.bus import BusEvent, Delivery
+from runtime.memory import MemoryBroker, MemoryBus
+from runtime.messages import Join
+from runtime.published import DeviceMetrics
+from runtime.tensors import Frame, FrameKind, body_bytes
+from tests.builders import random_samples
+from tests.turn import (
+    ASSIGNMENT,
+    JOIN,
+    ROUND,
+    SPECS,
+    STATUS,
+    TOPICS,
+    Peer,
+    device_side,
+    gradient_frame,
+    step_at,
+)
+
+WHOLE = 10_000_000
+"""Bytes of a chunk that any frame here fits into."""
+
+
+class SlowUplink:
+    """A bus whose uploads of one kind wait until they may go."""
+
+    def __init__(self, inner: MemoryBus, topic: str) -> None:
+        self._inner = inner
+        self._topic = topic
+        self.may_go = asyncio.Event()
+        self.is_held = asyncio.Event()
+
+    @property
+    def max_payload_bytes(self) -> int:
+        return self._inner.max_payload_bytes
+
+    async def publish(
+        self, topic: str, payload: bytes | bytearray | memoryview, *, retain: bool
+    ) -> None:
+        if topic == self._topic:
+            self.is_held.set()
+            await self.may_go.wait()
+        await self._inner.publish(topic, payload, retain=retain)
+
+    async def subscribe(self, topic_filter: str) -> None:
+        await self._inner.subscribe(topic_filter)
+
+    async def unsubscribe(self, topic_filter: str) -> None:
+        await self._inner.unsubscribe(topic_filter)
+
+    def events(self) -> AsyncIterator[BusEvent]:
+        return self._inner.events()
+
+
+@asynccontextmanager
+async def _agent(held: FrameKind) -> AsyncIterator[tuple[SlowUplink, Peer, MemoryBus]]:
+    broker = MemoryBroker()
+    bus = SlowUplink(broker.connect("d0"), TOPICS.up("d0", held.name.lower()))
+    watcher = broker.connect("watcher")
+    await watcher.subscribe(TOPICS.metrics("d0"))
+    samples = random_samples(40, (1, 28, 28), num_classes=10, seed=5)
+    with ThreadPoolExecutor(1) as compute:
+        agent = Agent(
+            device="d0",
+            bus=bus,
+            topics=TOPICS,
+            status=STATUS,
+            profile=partial(
+                measure_profile, "d0", engine="torch", num_samples=40, sample_shape=(1, 28, 28)
+            ),
+            workload=Workload(
+                "d0", samples, lambda job, shape: open_engine("torch", job, sample_shape=shape)
+            ),
+            compute=compute,
+            chunk_bytes=WHOLE,
+        )
+        peer = Peer(broker.connect("coordinator"))
+        serving = asyncio.create_task(agent.serve())
+        await peer.listen()
+        try:
+            await peer.ask("command", ASSIGNMENT)
+            await peer.reply()
+            yield bus, peer, watcher
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+
+def _join(round_: int) -> Join:
+    return JOIN.model_copy(update={"round": round_, "local_epochs": 1})
+
+
+async def _train_until_upload(peer: Peer, round_: int) -> None:
+    """Have the device take a turn of one local epoch, up to its last answer."""
+    step = replace(step_at(0), round=round_)
+    await peer.ask("command", _join(round_))
+    await peer.reply()
+    await peer.ask("model", Frame(FrameKind.MODEL, step, device_side()))
+    await peer.frame(FrameKind.SMASHED)
+    await peer.ask("gradient", replace(gradient_frame(0), step=step))
+
+
+async def _metrics(watcher: MemoryBus) -> DeviceMetrics:
+    async for event in watcher.events():
+        if isinstance(event, Delivery):
+            return DeviceMetrics.decode(event.payload)
+    raise AssertionError
+
+
+async def test_an_upload_that_ends_in_the_next_turn_is_not_counted_there() -> None:
+    async with _agent(FrameKind.WEIGHTS) as (bus, peer, watcher):
+        await _train_until_upload(peer, ROUND)
+        await bus.is_held.wait()
+        await peer.ask("command", _join(ROUND + 1))
+        await peer.reply()
+        bus.may_go.set()
+        await peer.frame(FrameKind.WEIGHTS)  # Too late.
+        await _train_until_upload(peer, ROUND + 1)
+        await peer.frame(FrameKind.WEIGHTS)
+        metrics = await _metrics(watcher)
+    assert metrics.round == ROUND + 1
+    assert metrics.forward_s > 0
+    once = sum(body_bytes(SPECS[kind]) for kind in (FrameKind.SMASHED, FrameKind.WEIGHTS))
+    assert once <= metrics.up_bytes < 1.02 * once
