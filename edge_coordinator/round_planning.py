@@ -108,7 +108,11 @@ class RoundPlanning:
         self, turns: Sequence[TurnMeasured], times: Sequence[TurnTimes], *, round_s: float
     ) -> None:
         """Learn from the turns of a round that nobody was lost in."""
-        whole = [turn for turn, time in zip(turns, times, strict=False) if time.is_whole]
+        whole = [
+            turn
+            for turn, time in zip(turns, times, strict=False)
+            if len(time.devices) == len(turn.plan.devices)
+        ]
         if self._planner is None or not whole:
             return
         beyond_s = round_s - sum(time.turn_s for time in times)

@@ -19,6 +19,7 @@ from tests.turn import (
     BATCH,
     CHUNK_BYTES,
     JOIN,
+    JOINED,
     READY,
     RUN,
     STATUS,
@@ -37,6 +38,7 @@ class Devices:
 
     def __init__(self, conversation: Conversation, listening: MemoryBus) -> None:
         self._hearing = conversation.hearing
+        self._pending = conversation._pending
         self._listening = listening
         for device in ("d0", "d1"):
             self._say(TOPICS.status(device), STATUS)
@@ -50,6 +52,15 @@ class Devices:
             quorum=0.5,
             rate_by_size=True,
         )
+
+    async def join(self) -> None:
+        """Have both take part in the turn."""
+        joining = asyncio.create_task(self.cluster.join())
+        while len(self._pending.inquiries) < 2:
+            await asyncio.sleep(0)
+        for device in ("d0", "d1"):
+            self._say(TOPICS.up(device, "reply"), JOINED)
+        await joining
 
     def send_smashed(self, device: str) -> None:
         frame = Frame(FrameKind.SMASHED, step_at(0), smashed_data(1))
@@ -83,7 +94,7 @@ async def devices() -> AsyncIterator[Devices]:
     broker = MemoryBroker()
     async with broker.connect("coordinator") as bus, broker.connect("d0") as listening:
         await listening.subscribe(TOPICS.down("d0", "gradient"))
-        yield Devices(
+        devices = Devices(
             Conversation(
                 bus,
                 TOPICS,
@@ -95,6 +106,8 @@ async def devices() -> AsyncIterator[Devices]:
             ),
             listening,
         )
+        await devices.join()
+        yield devices
 
 
 def _gradients(*devices: str) -> Mapping[str, np.ndarray]:
