@@ -81,7 +81,8 @@ async def test_a_device_of_a_run_has_measured_its_layers_its_link_and_its_phases
     assert last.keys() == {"d0", "d1", "d2"}
     for profile in last.values():
         assert profile["compute"]["network"] == "lenet"
-        assert all(layer["forward_s"] > 0 for layer in profile["compute"]["layers"])
+        # Of a layer that takes microseconds the difference of two timings may be nothing.
+        assert sum(layer["forward_s"] for layer in profile["compute"]["layers"]) > 0
         assert profile["link"]["num_transfers"] > 8
         assert profile["label_counts"] is None
     for metrics in seen["metrics"]:
