@@ -21,6 +21,7 @@ from runtime.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import SettingsError
 
 if TYPE_CHECKING:
+    from edge_coordinator.comparison.training_runs import Effort
     from edge_coordinator.job import Job
     from edge_coordinator.progress import Observer
     from edge_coordinator.record import Clock, RunDirectory
@@ -110,14 +111,11 @@ def _compare(flags: argparse.Namespace, console: Console) -> None:
         methods=flags.methods,
         settings=settings,
         scenario=scenario,
-        num_seeds=flags.seeds,
-        workers=flags.workers,
-        draws=flags.draws,
+        effort=_effort(flags),
         rates=flags.rates,
         base_dir=Path.cwd(),
     )
-    folder = compare(task, console)
-    console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
+    _say_where(console, compare(task, console))
 
 
 def _reproduce(flags: argparse.Namespace, console: Console) -> None:
@@ -126,15 +124,22 @@ def _reproduce(flags: argparse.Namespace, console: Console) -> None:
     task = PaperTask(
         data=flags.data,
         rounds=flags.rounds,
-        num_seeds=flags.seeds,
+        effort=_effort(flags),
         learning_rate=flags.learning_rate,
         target=flags.target_accuracy,
-        workers=flags.workers,
-        draws=flags.draws,
         output=flags.output,
         base_dir=Path.cwd(),
     )
-    folder = reproduce_paper(task, console)
+    _say_where(console, reproduce_paper(task, console))
+
+
+def _effort(flags: argparse.Namespace) -> "Effort":
+    from edge_coordinator.comparison.training_runs import Effort
+
+    return Effort(num_seeds=flags.seeds, workers=flags.workers, draws=flags.draws)
+
+
+def _say_where(console: Console, folder: Path) -> None:
     console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
 
 

@@ -4,17 +4,15 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from safetensors.torch import save
 
 from edge_coordinator.checkpoint import (
@@ -26,6 +24,7 @@ from edge_coordinator.checkpoint import (
 )
 from edge_coordinator.curve import Curve, Point
 from edge_coordinator.job_file import dump_job
+from edge_coordinator.look import figure, line_look
 from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.training.edge_model import EdgeModel
@@ -33,8 +32,7 @@ from runtime.errors import SettingsError
 from runtime.models.sequence import Network
 from runtime.published import PlanReport, RoundReport
 
-# Two colours that differ in print and for the colour-blind (Okabe and Ito's blue and vermilion).
-_TEST_COLOUR, _TRAIN_COLOUR = "#0072B2", "#D55E00"
+_TEST, _TRAIN = line_look(0), line_look(1)
 
 Clock = Literal["wall", "virtual"]
 """Whose seconds a run tells: those that passed, or those of simulated devices."""
@@ -168,24 +166,22 @@ class RunDirectory:
         path = self.path / "curves.png"
         seconds = "simulated seconds" if self.clock == "virtual" else "seconds"
         picture = BytesIO()
-        plot_curves(self.reports, seconds=seconds).savefig(picture, dpi=150)
+        plot_curves(picture, self.reports, seconds=seconds)
         _write(path, picture.getvalue())
         return path
 
 
-def plot_curves(reports: Sequence[Point], *, seconds: str = "seconds") -> Figure:
+def plot_curves(file: BytesIO, reports: Sequence[Point], *, seconds: str = "seconds") -> None:
     """Accuracy above, loss below; over rounds on the left, over seconds on the right."""
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(8, 5.5), layout="constrained")
-        axes = figure.subplots(2, 2, sharex="col", sharey="row", squeeze=False)
+    with figure(file, height=5.5) as drawn:
+        axes = drawn.subplots(2, 2, sharex="col", sharey="row", squeeze=False)
         for column, unit in enumerate(("round", "seconds")):
             _plot_accuracy(axes[0][column], reports, unit)
             _plot_loss(axes[1][column], reports, unit)
             axes[1][column].set_xlabel(seconds if unit == "seconds" else unit)
         axes[0][0].set_ylabel("test accuracy (%)")
         axes[1][0].set_ylabel("loss")
-        axes[1][1].legend(frameon=False)
-    return figure
+        axes[1][1].legend()
 
 
 def _plot_accuracy(axes: Axes, reports: Sequence[Point], unit: str) -> None:
@@ -195,7 +191,7 @@ def _plot_accuracy(axes: Axes, reports: Sequence[Point], unit: str) -> None:
         if report.test_accuracy is not None
     ]
     if points:
-        _line(axes, points, "test", _TEST_COLOUR, "-")
+        _line(axes, points, "test", _TEST)
         best = max(y for _, y in points)
         axes.set_title(f"best {best:.1f} %", loc="right", fontsize=9)
     axes.grid(visible=True, alpha=0.3)
@@ -204,23 +200,17 @@ def _plot_accuracy(axes: Axes, reports: Sequence[Point], unit: str) -> None:
 def _plot_loss(axes: Axes, reports: Sequence[Point], unit: str) -> None:
     train = [(_x(r, unit), r.train_loss) for r in reports if r.train_loss is not None]
     test = [(_x(r, unit), r.test_loss) for r in reports if r.test_loss is not None]
-    _line(axes, train, "training", _TRAIN_COLOUR, "--")
-    _line(axes, test, "test", _TEST_COLOUR, "-")
+    _line(axes, train, "training", _TRAIN)
+    _line(axes, test, "test", _TEST)
     axes.grid(visible=True, alpha=0.3)
 
 
 def _line(
-    axes: Axes, points: Sequence[tuple[float, float]], label: str, colour: str, style: str
+    axes: Axes, points: Sequence[tuple[float, float]], label: str, look: Mapping[str, Any]
 ) -> None:
     marker = "o" if len(points) == 1 else ""
-    axes.plot(
-        [x for x, _ in points],
-        [y for _, y in points],
-        label=label,
-        color=colour,
-        linestyle=style,
-        marker=marker,
-    )
+    x, y = [x for x, _ in points], [y for _, y in points]
+    axes.plot(x, y, label=label, marker=marker, **look)
 
 
 def _x(report: Point, unit: str) -> float:

@@ -173,9 +173,7 @@ class DeviceSettings(Section):
         "after which it is given up",
     )
     margin_s: float = Field(
-        15.0,
-        gt=0,
-        description="at least so long beyond the expected seconds before a device is late",
+        15.0, gt=0, description="least seconds beyond those expected before a device is late"
     )
     cluster_quorum: float = Field(
         0.5, ge=0, le=1, description="fraction of a cluster without which its turn is undone"

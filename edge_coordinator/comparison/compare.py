@@ -20,6 +20,7 @@ from edge_coordinator.comparison.studies import (
     with_method,
 )
 from edge_coordinator.comparison.training_runs import (
+    Effort,
     progress_bar,
     train_variants,
     with_seeds,
@@ -43,10 +44,7 @@ class ComparisonTask:
     methods: Sequence[Method]
     settings: JobSettings
     scenario: Scenario
-    num_seeds: int
-    workers: int
-    draws: int
-    """Of the devices' states, for each point of the study of groupings."""
+    effort: Effort
     rates: RateRule
     base_dir: Path
 
@@ -58,13 +56,13 @@ def compare(task: ComparisonTask, console: Console) -> Path:
     data = load_source(task.settings.data.source, base_dir=task.base_dir)
     prepared = prepare_simulation(task.settings, task.scenario, data, run=0, base_dir=task.base_dir)
     specs = [method_spec(task, method) for method in task.methods]
-    seeds = range(task.settings.seed, task.settings.seed + task.num_seeds)
+    seeds = range(task.settings.seed, task.settings.seed + task.effort.num_seeds)
     check_runs(with_seeds(specs, seeds), data, base_dir=task.base_dir)
     name = f"compare-{task.scenario.name}"
     with new_folder(task.settings.output, name) as folder, progress_bar(console) as bar:
-        studies = study(prepared, draws=task.draws, bar=bar)  # They take less than training.
+        studies = study(prepared, draws=task.effort.draws, bar=bar)  # They take less than training.
         runs = train_variants(
-            specs, seeds=seeds, base_dir=task.base_dir, workers=task.workers, bar=bar
+            specs, seeds=seeds, base_dir=task.base_dir, workers=task.effort.workers, bar=bar
         )
         write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
     text = "\n".join(

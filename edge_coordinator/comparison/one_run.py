@@ -37,7 +37,10 @@ def check_runs(specs: Sequence[RunSpec], data: DataSet, *, base_dir: Path) -> No
     """SettingsError if any of these runs cannot begin, so that none is trained in vain."""
     for spec in specs:
         try:
-            prepare_simulation(spec.settings, spec.scenario, data, run=0, base_dir=base_dir)
+            prepared = prepare_simulation(
+                spec.settings, spec.scenario, data, run=0, base_dir=base_dir
+            )
+            prepared.simulation.check_first_plan()
         except SettingsError as error:
             raise SettingsError(f"{spec.name}: {error}") from error
 

@@ -27,7 +27,7 @@ from edge_coordinator.comparison.paper_report import (
 )
 from edge_coordinator.comparison.report import cuts_part, groupings_part, training_part
 from edge_coordinator.comparison.studies import Studies, study, with_method
-from edge_coordinator.comparison.training_runs import progress_bar, train_variants
+from edge_coordinator.comparison.training_runs import Effort, progress_bar, train_variants
 from edge_coordinator.job_file import load_job
 from edge_coordinator.settings import JobSettings, Method
 from edge_coordinator.simulation.prepare import Prepared, prepare_simulation, settings_for
@@ -46,12 +46,9 @@ class PaperTask:
 
     data: str | None
     rounds: int
-    num_seeds: int
+    effort: Effort
     learning_rate: float
     target: float
-    workers: int
-    draws: int
-    """Of the devices' states, wherever they vary."""
     output: Path
     base_dir: Path
 
@@ -76,7 +73,7 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
         figures_table(results),
         claims_part(results),
         reasons_part(results),
-        spread_part(results, SPREAD, 2 * task.draws),
+        spread_part(results, SPREAD, 2 * task.effort.draws),
         training_part(folder, results.runs, target=task.target, until_s=until_s),
         groupings_part(folder, studies.groupings),
         cuts_part(folder, studies.cuts),
@@ -95,13 +92,13 @@ def _measure(
     """Study latencies, groupings and cuts, and train, under a progress bar."""
     scenario = prepared.simulation.scenario
     with progress_bar(console) as bar:
-        studies = study(prepared, draws=task.draws, bar=bar)
-        spread = _spread(studies.setting, draws=2 * task.draws, bar=bar)
+        studies = study(prepared, draws=task.effort.draws, bar=bar)
+        spread = _spread(studies.setting, draws=2 * task.effort.draws, bar=bar)
         runs = train_variants(
             variants(settings, scenario),
-            seeds=range(task.num_seeds),
+            seeds=range(task.effort.num_seeds),
             base_dir=task.base_dir,
-            workers=task.workers,
+            workers=task.effort.workers,
             bar=bar,
         )
         write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
@@ -195,9 +192,9 @@ def _what_was_run(task: PaperTask, settings: JobSettings, prepared: Prepared, wh
     num_test = len(test) if test is not None else 0
     return (
         f"Data: {why}. {settings.devices.count} devices with three classes each, "
-        f"{task.rounds} rounds, seeds 0 to {task.num_seeds - 1}. Every step is really computed; "
-        "seconds are simulated by the latency model on the paper scenario, whose cost table says "
-        "what time passes.\n\n"
+        f"{task.rounds} rounds, seeds 0 to {task.effort.num_seeds - 1}. Every step is really "
+        "computed; seconds are simulated by the latency model on the paper scenario, whose cost "
+        "table says what time passes.\n\n"
         f"Accuracy during training is that on {num_test} test samples (evenly spaced), every "
         f"{EVALUATE_EVERY} rounds; the final accuracy is that of the last model on all test "
         "samples.\n"

@@ -1,17 +1,10 @@
-"""The plots of a comparison: legible in print and for the colour-blind.
+"""The plots of a comparison."""
 
-Colours are Okabe and Ito's; line styles and hatches tell apart what a grey printer makes alike.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from edge_coordinator.comparison.latencies import EXHAUSTIVE
@@ -21,13 +14,10 @@ from edge_coordinator.comparison.results import (
     mean_phase_s,
     smoothed,
 )
+from edge_coordinator.look import COLOURS, HATCHES, LAST_COLOUR, MARKERS, figure, line_look
 from profiles.phases import Phase
 from profiles.units import Floats
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PHASE_NAMES = {
     Phase.DISTRIBUTE: "model to devices",
     Phase.FORWARD: "device forward",
@@ -38,23 +28,6 @@ PHASE_NAMES = {
     Phase.MODEL_UPLOAD: "model to server",
 }
 CLOSE_UP_PERCENT = 90
-_LOOK: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "hatch.linewidth": 0.6,
-    "legend.frameon": False,
-}
-
-
-@contextmanager
-def figure(path: Path, *, width: float = 8.0, height: float = 3.6) -> Iterator[Figure]:
-    """Draw a figure, and write it when it is done."""
-    with mpl.rc_context(_LOOK):
-        drawn = Figure(figsize=(width, height), layout="constrained")
-        yield drawn
-        drawn.savefig(path, dpi=150)
 
 
 def plot_accuracy(
@@ -94,7 +67,7 @@ def plot_latency(path: Path, runs: Mapping[str, Sequence[TrainedRun]]) -> None:
                 [row.round for row in rows],
                 [row.round_s for row in rows],
                 label=label,
-                **_line(number),
+                **line_look(number),
             )
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -162,7 +135,7 @@ def plot_groupings(
                     marker=MARKERS[number],
                     markersize=8 if label == EXHAUSTIVE else 4,
                     fillstyle="none" if label == EXHAUSTIVE else "full",
-                    **_line(number),
+                    **line_look(number),
                 )
             axes.set_title(title, fontsize=9)
             axes.set_xlabel("relative deviation of speeds and rates (%)")
@@ -182,7 +155,7 @@ def _accuracy_line(
     shortest = min(len(x) for x, _ in curves)
     x = np.mean([x[:shortest] for x, _ in curves], axis=0)
     y = 100 * np.array([y[:shortest] for _, y in curves])
-    axes.plot(x, y.mean(axis=0), label=label, **_line(number))
+    axes.plot(x, y.mean(axis=0), label=label, **line_look(number))
     if len(runs) > 1:
         axes.fill_between(
             x, y.min(axis=0), y.max(axis=0), color=COLOURS[number % len(COLOURS)], alpha=0.15,
@@ -206,7 +179,7 @@ def _stacked(axes: Axes, labels: Sequence[str], parts: Floats) -> None:
             left=starts,
             height=0.62,
             label=PHASE_NAMES[phase],
-            color=COLOURS[phase % len(COLOURS)] if phase != Phase.MODEL_UPLOAD else "#F0E442",
+            color=COLOURS[phase % len(COLOURS)] if phase != Phase.MODEL_UPLOAD else LAST_COLOUR,
             hatch=HATCHES[phase],
             edgecolor="white" if phase != Phase.MODEL_UPLOAD else "0.4",
             linewidth=0.4,
@@ -244,14 +217,6 @@ def _bars(
     axes.set_xlim(0, highest * 1.3)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.grid(visible=True, axis="x", alpha=0.3)
-
-
-def _line(number: int) -> dict[str, Any]:
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "linestyle": STYLES[number % len(STYLES)],
-        "linewidth": 1.6,
-    }
 
 
 def _short(value: float) -> str:

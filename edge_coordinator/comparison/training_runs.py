@@ -1,6 +1,7 @@
 """All runs of a comparison under a progress bar: variants times seeds."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edge_coordinator.comparison.one_run import RunSpec
 from edge_coordinator.comparison.results import Runs
 from edge_coordinator.comparison.workers import train_all
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a comparison computes, and how much of it side by side."""
+
+    num_seeds: int
+    workers: int
+    """Processes that train."""
+    draws: int
+    """Of the devices' states, wherever they vary."""
 
 
 def progress_bar(console: Console) -> Progress:

@@ -91,6 +91,10 @@ class Simulation:
         """How many take part."""
         return len(self._shards)
 
+    def check_first_plan(self) -> None:
+        """SettingsError if the first round has no plan; of a simulation that is not run."""
+        self._planning.plan(1, elapsed_s=0.0)
+
     async def run(
         self, *, observers: Sequence[Observer], progress: SavedProgress
     ) -> list[SimulatedRound]:

@@ -91,6 +91,23 @@ def test_reproduce_falls_back_to_the_digits_and_says_so(
     assert "## Free parameters" in text
 
 
+def test_a_method_that_does_not_fit_the_devices_is_found_before_another_trains(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "small.toml").write_text(
+        "server_flop_per_s = 1e10\n[[devices]]\ncount = 4\nflop_per_s = 1e9\nup_bps = 1e6\n"
+        "down_bps = 2e6\nmemory_bytes = 1.5e6\n",
+        encoding="utf-8",
+    )
+    scenario = ("--scenario", "small.toml", "--devices", "4", "--rounds", "1")
+    assert main(["compare", "--methods", "cpsl,fl", *scenario]) == 1
+    told = capsys.readouterr()
+    assert "fl, seed 0: no plan for round 1: no device can take part" in told.err
+    assert told.out == ""
+    assert main(["compare", "--methods", "cpsl", *scenario, "--draws", "1", "--workers", "1"]) == 0
+    assert "| does not fit |" in (_only_run(folder) / "report.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,0 +1,46 @@
+"""How every plot looks: legible in print and for the colour-blind.
+
+Colours are Okabe and Ito's; line styles and hatches tell apart what a grey printer makes alike.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LAST_COLOUR = "#F0E442"
+"""Okabe and Ito's yellow, too light for a line."""
+_LOOK: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def figure(file: Path | BytesIO, *, width: float = 8.0, height: float = 3.6) -> Iterator[Figure]:
+    """Draw a figure, and write it when it is done."""
+    with mpl.rc_context(_LOOK):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        yield drawn
+        drawn.savefig(file, dpi=150)
+
+
+def line_look(number: int) -> dict[str, Any]:
+    """Tell the lines of a plot apart, by colour and by style."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "linestyle": STYLES[number % len(STYLES)],
+        "linewidth": 1.6,
+    }
