@@ -56,8 +56,9 @@ class Devices:
     async def join(self) -> None:
         """Have both take part in the turn."""
         joining = asyncio.create_task(self.cluster.join())
-        while len(self._pending.inquiries) < 2:
+        for _ in range(5):  # Until both have been asked.
             await asyncio.sleep(0)
+        assert len(self._pending.inquiries) == 2
         for device in ("d0", "d1"):
             self._say(TOPICS.up(device, "reply"), JOINED)
         await joining
