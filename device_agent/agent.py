@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor as ThreadPool
 from functools import partial
 from itertools import groupby
-from time import perf_counter
 
 from device_agent.complaints import Complaints
 from device_agent.errands import Errands
@@ -14,10 +13,11 @@ from device_agent.link_probe import LinkProbe
 from device_agent.link_probing import LinkProbing
 from device_agent.memory import memory_sentence
 from device_agent.turn_meter import TurnMeter
+from device_agent.uploads import Uploads
 from device_agent.voice import Voice
 from device_agent.workload import Workload
 from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
-from runtime.drive import FrameInbox, leaf_of, send_frame
+from runtime.drive import FrameInbox, leaf_of
 from runtime.errors import EdgeError, ProtocolError
 from runtime.message_types import Message
 from runtime.messages import Challenge, Join, MeasureLink, decode_command
@@ -66,14 +66,15 @@ class Agent:
         self._topics = topics
         self._status = status
         self._claim = _claim(device, topics, status)
+        self._is_ours = False
         self._voice = Voice(device, bus, topics, status, profile)
         self._profile = self._voice.profile
+        self._uploads = Uploads(device, bus, topics, self._profile, chunk_bytes=chunk_bytes)
         self._generic_compute = generic_compute
         probe = LinkProbe(device, bus, topics, chunk_bytes=chunk_bytes)
         self._probing = LinkProbing(probe, self._voice)
         self._workload = workload
         self._compute = compute
-        self._chunk_bytes = chunk_bytes
         self._session = DeviceSession()
         self._frames = FrameInbox(self._session.asked_for)
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
@@ -88,6 +89,7 @@ class Agent:
         events = self._bus.events()
         await self._bus.subscribe(self._topics.down(self._device, "+"))
         await self._claim.make(self._bus, events)
+        self._is_ours = True
         await self._voice.announce()
         log.info("%s is waiting for a coordinator on site %s", self._device, self._topics.site)
         async with asyncio.TaskGroup() as tasks:
@@ -108,8 +110,9 @@ class Agent:
         await self._profile.keep_fresh()
 
     async def leave(self) -> None:
-        """Say goodbye: the retained status becomes offline."""
-        await self._voice.say_offline()
+        """Say goodbye: the retained status becomes offline, unless it is another's."""
+        if self._is_ours:
+            await self._voice.say_offline()
 
     # What happens
 
@@ -162,6 +165,7 @@ class Agent:
         seen = DeviceStatus.decode(delivery.payload)
         match judge(self._status, seen, retained=delivery.retained):
             case Verdict.YIELD:
+                self._is_ours = False
                 raise self._claim.taken_by(seen)
             case Verdict.REASSERT:
                 self._assert_presence()
@@ -250,23 +254,9 @@ class Agent:
 
     async def _send(self, frame: Frame) -> None:
         """Upload; the turn may be over before a slow upload is, and then another's has begun."""
-        turn, pacer = self._turn, self._pacer
-        topic = self._topics.up(self._device, leaf_of(frame.kind))
-        turn.begin_upload()
-        start_s = perf_counter()
-        num_bytes = await send_frame(
-            self._bus, topic, frame, chunk_bytes=self._chunk_bytes, pacer=pacer
-        )
-        seconds = perf_counter() - start_s
-        turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
-        if pacer is None:  # A paced upload shows the share, not the link.
-            self._profile.link = self._profile.link.after_upload(
-                num_bytes=num_bytes,
-                acknowledged_after_s=seconds,
-                num_messages=-(-num_bytes // self._chunk_bytes),
-            )
+        was_sent = await self._uploads.send(frame, self._turn, self._pacer)
         join = self._session.join
-        if frame.kind is FrameKind.WEIGHTS and join is not None and _is_of(frame.step, join):
+        if was_sent and frame.kind is FrameKind.WEIGHTS and join and _is_of(frame.step, join):
             await self._end_turn(join)
 
     async def _end_turn(self, join: Join) -> None:

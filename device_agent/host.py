@@ -104,11 +104,10 @@ class HostedDevice:
             agent = self._agent(bus, topics)
             try:
                 await agent.serve()
-            except asyncio.CancelledError:  # Told to end; without this the will would not speak.
+            finally:  # Whatever ended it: closing the connection silences the will.
                 with contextlib.suppress(BusError, TimeoutError):
                     async with asyncio.timeout(_GOODBYE_S):
                         await agent.leave()
-                raise
 
     def _agent(self, bus: Bus, topics: Topics) -> Agent:
         settings, samples = self._settings, self._samples

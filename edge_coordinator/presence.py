@@ -41,10 +41,12 @@ class Presence:
         self._due: dict[str, None] = {}
         """Topics to publish, in order; a topic waits once, however many ask for it."""
         self._changed = asyncio.Event()
+        self._is_ours = False
 
     async def claim(self, events: AsyncIterator[BusEvent]) -> None:
         """Own the site, or raise SettingsError because another coordinator does."""
         await self._claim.make(self._bus, events)
+        self._is_ours = True
         self._say("starting")
 
     def tell(self, progress: Progress) -> None:
@@ -84,7 +86,9 @@ class Presence:
             await self._changed.wait()
 
     async def leave(self) -> None:
-        """Publish what is still due and say goodbye: the retained status becomes offline."""
+        """Publish what is still due and say goodbye, unless the site is another's by now."""
+        if not self._is_ours:
+            return
         offline = self._status.model_copy(update={"state": "offline", "phase": ""})
         self._retain(self._topics.coordinator_status, offline.encode())
         with contextlib.suppress(BusError, TimeoutError):
@@ -104,6 +108,7 @@ class Presence:
             return
         match judge(self._status, seen, retained=delivery.retained):
             case Verdict.YIELD:
+                self._is_ours = False
                 raise self._claim.taken_by(seen)
             case Verdict.REASSERT:
                 self._publish_soon(self._topics.coordinator_status)

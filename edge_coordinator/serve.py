@@ -76,10 +76,8 @@ async def serve_on(
                 await coordinator.run(worker)
                 for task in background:
                     task.cancel()
-        except asyncio.CancelledError:
+        finally:  # Whatever ended it: closing the connection silences the will.
             await presence.leave()
-            raise
-        await presence.leave()
 
 
 def _conversation(bus: Bus, topics: Topics, job: Job, presence: Presence) -> Conversation:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from runtime.bus import Bus
-from runtime.errors import BusError, MalformedMessageError
+from runtime.errors import BusError, MalformedMessageError, root_cause
 from runtime.pacing import Pacer
 from runtime.protocol.reassembly import Reassembly
 from runtime.tensors import (
@@ -57,13 +57,16 @@ async def send_frame(
         finally:
             window.release()
 
-    async with asyncio.TaskGroup() as tasks:
-        for chunk in chain((first, second), chunks):
-            if pacer is not None:
-                await pacer.take(len(chunk))
-            await window.acquire()
-            num_bytes += len(chunk)
-            tasks.create_task(publish(chunk), name=f"publish {topic}")
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for chunk in chain((first, second), chunks):
+                if pacer is not None:
+                    await pacer.take(len(chunk))
+                await window.acquire()
+                num_bytes += len(chunk)
+                tasks.create_task(publish(chunk), name=f"publish {topic}")
+    except ExceptionGroup as errors:
+        raise root_cause(errors) from None
     return num_bytes
 
 

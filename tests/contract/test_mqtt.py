@@ -193,9 +193,37 @@ async def test_a_message_that_always_breaks_the_connection_is_given_up() -> None
 
     async with _fake_broker(handle) as url:
         bus = await MqttBus.connect(url, client_id="a", wait=False)
-        with pytest.raises(BusError, match=r"1000 bytes on big: the connection broke \d times"):
-            await bus.publish("big", bytes(1000), retain=False)
+        with pytest.raises(BusError, match=r"2000 bytes on big: the connection broke at once"):
+            await bus.publish("big", bytes(2000), retain=False)
         await bus.close()
+
+
+@pytest.mark.parametrize(("num_bytes", "after_s"), [(100, 0.0), (2000, 1.1)])
+async def test_a_link_that_breaks_again_and_again_is_no_fault_of_a_message(
+    num_bytes: int, after_s: float
+) -> None:
+    """It is too small to be refused, or would have been refused before."""
+    num_breaks = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal num_breaks
+        await _read_packet(reader)
+        writer.write(_CONNACK5)
+        kind, _ = await _read_packet(reader)
+        if kind != 3:
+            return  # The question for the version.
+        if num_breaks < 4:
+            num_breaks += 1
+            await asyncio.sleep(after_s)
+            return
+        writer.write(b"\x40\x02\x00\x01")
+        await reader.read()
+
+    async with _fake_broker(handle) as url:
+        bus = await MqttBus.connect(url, client_id="a", wait=False)
+        await bus.publish("a", bytes(num_bytes), retain=False)
+        await bus.close()
+    assert num_breaks == 4
 
 
 async def test_what_is_not_mqtt_ends_the_connection_and_nothing_else() -> None:

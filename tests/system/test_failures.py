@@ -5,12 +5,17 @@ import socket
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from getpass import getuser
 from pathlib import Path
 from sys import executable
 
 import pytest
 
 from edge_coordinator.local_broker import find_mosquitto
+from runtime.bus import Delivery
+from runtime.mqtt import MqttBus
+from runtime.published import DeviceStatus
+from runtime.topics import Topics
 
 MOSQUITTO = find_mosquitto()
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed here")
@@ -22,10 +27,10 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def _start_broker(port: int) -> Process:
+async def _start_broker(port: int, *flags: str) -> Process:
     assert MOSQUITTO is not None
     return await asyncio.create_subprocess_exec(
-        MOSQUITTO, "-p", str(port), stdout=DEVNULL, stderr=DEVNULL
+        MOSQUITTO, *(flags or ("-p", str(port))), stdout=DEVNULL, stderr=DEVNULL
     )
 
 
@@ -84,6 +89,44 @@ async def test_a_broker_that_dies_changes_no_bit_and_a_device_that_dies_does_not
             agents[1].kill()
     finally:
         for process in (*agents, broker):
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def _retained_status(port: int, device: str) -> DeviceStatus:
+    url, topic = f"mqtt://127.0.0.1:{port}", Topics("default").status(device)
+    async with await MqttBus.connect(url, client_id="watcher", wait=True) as bus:
+        await bus.subscribe(topic)
+        async for event in bus.events():
+            if isinstance(event, Delivery):
+                return DeviceStatus.decode(event.payload)
+    raise AssertionError("no status is retained")
+
+
+async def test_an_agent_that_fails_says_so_in_one_sentence_and_is_offline(tmp_path: Path) -> None:
+    """Here it may say that it is there, but not what it is."""
+    port = _free_port()
+    lines = ("cpsl/+/device/+/status", "cpsl/+/device/+/down/#")
+    (tmp_path / "acl").write_text("".join(f"topic readwrite {topic}\n" for topic in lines))
+    (tmp_path / "broker.conf").write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nacl_file {tmp_path / 'acl'}\n"
+        f"user {getuser()}\n"
+    )
+    broker = await _start_broker(port, "-c", str(tmp_path / "broker.conf"))
+    agent = await asyncio.create_subprocess_exec(
+        executable, "-m", "device_agent", "--broker", f"mqtt://127.0.0.1:{port}", "--wait",
+        "--id", "d0", "--data", "digits", "--log-level", "error",
+        cwd=tmp_path, stdout=PIPE, stderr=STDOUT,
+    )  # fmt: skip
+    try:
+        output, _ = await agent.communicate()
+        assert agent.returncode == 1
+        assert b"d0/profile: the broker refused it: not authorized" in output
+        assert output.count(b"\n") == 1
+        assert (await _retained_status(port, "d0")).state == "offline"
+    finally:
+        for process in (agent, broker):
             if process.returncode is None:
                 process.kill()
             await process.wait()

@@ -1,17 +1,21 @@
 """What an agent makes of an upload that is slow, or that its broker did not take."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
+import pytest
+
 from device_agent.agent import Agent
 from device_agent.executor import open_engine
 from device_agent.facts import measure_profile
 from device_agent.workload import Workload
 from runtime.bus import BusEvent, Delivery
+from runtime.errors import BusError
 from runtime.memory import MemoryBroker, MemoryBus
 from runtime.messages import Join
 from runtime.published import DeviceMetrics
@@ -19,6 +23,7 @@ from runtime.tensors import Frame, FrameKind, body_bytes
 from tests.builders import random_samples
 from tests.turn import (
     ASSIGNMENT,
+    CHUNK_BYTES,
     JOIN,
     ROUND,
     SPECS,
@@ -34,14 +39,15 @@ WHOLE = 10_000_000
 """Bytes of a chunk that any frame here fits into."""
 
 
-class SlowUplink:
-    """A bus whose uploads of one kind wait until they may go."""
+class PoorUplink:
+    """A bus whose uploads of one kind wait until they may go, or fail a few times."""
 
     def __init__(self, inner: MemoryBus, topic: str) -> None:
         self._inner = inner
         self._topic = topic
         self.may_go = asyncio.Event()
         self.is_held = asyncio.Event()
+        self.num_failures = 0
 
     @property
     def max_payload_bytes(self) -> int:
@@ -53,6 +59,9 @@ class SlowUplink:
         if topic == self._topic:
             self.is_held.set()
             await self.may_go.wait()
+            if self.num_failures:
+                self.num_failures -= 1
+                raise BusError("the connection broke 4 times")
         await self._inner.publish(topic, payload, retain=retain)
 
     async def subscribe(self, topic_filter: str) -> None:
@@ -66,9 +75,11 @@ class SlowUplink:
 
 
 @asynccontextmanager
-async def _agent(held: FrameKind) -> AsyncIterator[tuple[SlowUplink, Peer, MemoryBus]]:
+async def _agent(
+    held: FrameKind, chunk_bytes: int = WHOLE
+) -> AsyncIterator[tuple[PoorUplink, Peer, MemoryBus]]:
     broker = MemoryBroker()
-    bus = SlowUplink(broker.connect("d0"), TOPICS.up("d0", held.name.lower()))
+    bus = PoorUplink(broker.connect("d0"), TOPICS.up("d0", held.name.lower()))
     watcher = broker.connect("watcher")
     await watcher.subscribe(TOPICS.metrics("d0"))
     samples = random_samples(40, (1, 28, 28), num_classes=10, seed=5)
@@ -85,7 +96,7 @@ async def _agent(held: FrameKind) -> AsyncIterator[tuple[SlowUplink, Peer, Memor
                 "d0", samples, lambda job, shape: open_engine("torch", job, sample_shape=shape)
             ),
             compute=compute,
-            chunk_bytes=WHOLE,
+            chunk_bytes=chunk_bytes,
         )
         peer = Peer(broker.connect("coordinator"))
         serving = asyncio.create_task(agent.serve())
@@ -113,6 +124,15 @@ async def _train_until_upload(peer: Peer, round_: int) -> None:
     await peer.ask("gradient", replace(gradient_frame(0), step=step))
 
 
+async def _ask_until_it_comes(peer: Peer) -> Frame:
+    """As a coordinator does whose answer is overdue."""
+    while True:
+        await peer.ask("gradient", gradient_frame(0))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                return await peer.frame(FrameKind.WEIGHTS)
+
+
 async def _metrics(watcher: MemoryBus) -> DeviceMetrics:
     async for event in watcher.events():
         if isinstance(event, Delivery):
@@ -135,3 +155,19 @@ async def test_an_upload_that_ends_in_the_next_turn_is_not_counted_there() -> No
     assert metrics.forward_s > 0
     once = sum(body_bytes(SPECS[kind]) for kind in (FrameKind.SMASHED, FrameKind.WEIGHTS))
     assert once <= metrics.up_bytes < 1.02 * once
+
+
+@pytest.mark.parametrize("chunk_bytes", [WHOLE, CHUNK_BYTES])
+async def test_an_upload_that_fails_goes_again_when_it_is_asked_for_again(
+    chunk_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _agent(FrameKind.WEIGHTS, chunk_bytes) as (bus, peer, watcher):
+        bus.num_failures = 1
+        bus.may_go.set()
+        await _train_until_upload(peer, ROUND)
+        frame = await _ask_until_it_comes(peer)
+        assert (await _metrics(watcher)).round == ROUND
+    assert frame.step == step_at(0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "d0 could not send its weights: the connection broke 4 times"
+    ]

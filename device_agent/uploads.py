@@ -1,0 +1,56 @@
+"""Sending a device's answers: what each took goes into its turn and into what the link can do."""
+
+import logging
+from time import perf_counter
+
+from device_agent.published_profile import PublishedProfile
+from device_agent.turn_meter import TurnMeter
+from runtime.bus import Bus
+from runtime.drive import leaf_of, send_frame
+from runtime.errors import BusError
+from runtime.pacing import Pacer
+from runtime.tensors import Frame
+from runtime.topics import Topics
+
+log = logging.getLogger(__name__)
+
+
+class Uploads:
+    """Sends the frames of one device."""
+
+    def __init__(
+        self,
+        device: str,
+        bus: Bus,
+        topics: Topics,
+        profile: PublishedProfile,
+        *,
+        chunk_bytes: int,
+    ) -> None:
+        self._device = device
+        self._bus = bus
+        self._topics = topics
+        self._profile = profile
+        self._chunk_bytes = chunk_bytes
+
+    async def send(self, frame: Frame, turn: TurnMeter, pacer: Pacer | None) -> bool:
+        """Whether the broker took it; if not, the coordinator asks for it again."""
+        topic = self._topics.up(self._device, leaf_of(frame.kind))
+        turn.begin_upload()
+        start_s = perf_counter()
+        try:
+            num_bytes = await send_frame(
+                self._bus, topic, frame, chunk_bytes=self._chunk_bytes, pacer=pacer
+            )
+        except BusError as error:
+            log.warning("%s could not send its %s: %s", self._device, leaf_of(frame.kind), error)
+            return False
+        seconds = perf_counter() - start_s
+        turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
+        if pacer is None:  # A paced upload shows the share, not the link.
+            self._profile.link = self._profile.link.after_upload(
+                num_bytes=num_bytes,
+                acknowledged_after_s=seconds,
+                num_messages=-(-num_bytes // self._chunk_bytes),
+            )
+        return True
