@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 
 from edge_coordinator.conversation import Conversation
@@ -10,7 +11,9 @@ from edge_coordinator.inquiry import DeviceGoneError
 from edge_coordinator.job import Job
 
 ASK_AGAIN_S = 15.0
-"""How long to wait for a device to come before those that did not answer are asked again."""
+"""How often those that did not answer are asked again."""
+OTHERS_S = 5.0
+"""How long others that seem to be there are waited for once enough are ready."""
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +29,19 @@ class Admission:
         self._say = say
         self._asked = asyncio.Event()
 
-    async def until_there(self, num_devices: int) -> None:
-        """Wait until so many are ready; whoever is there already is waited for as well."""
+    async def until_there(self, num_devices: int, *, others_s: float = OTHERS_S) -> None:
+        """Wait until so many are ready, and some seconds at most for others that are there.
+
+        A device may have died with a broker that keeps saying that it is there.
+        """
+        clock, enough_at_s = asyncio.get_running_loop(), math.inf
         while True:
             self._asked.clear()
             ready, asked = list(self._registry.ready), self._newcomers()
-            if len(ready) >= num_devices and not asked:
+            is_enough = len(ready) >= num_devices
+            enough_at_s = min(enough_at_s, clock.time()) if is_enough else math.inf
+            left_s = enough_at_s + others_s - clock.time()
+            if is_enough and (not asked or left_s <= 0):
                 return
             self._job.check_refusals(self._registry.refusals)
             if len(ready) < num_devices:
@@ -39,11 +49,15 @@ class Admission:
                 others = self._registry.barred | self._conversation.hearing.owing.reasons
                 reasons = "".join(f"; {device}: {why}" for device, why in others.items())
                 self._say(f"{len(ready)} of {num_devices} devices are ready{names}{reasons}")
-            await self._asked.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s if is_enough else None):
+                    await self._asked.wait()
 
     async def keep_open(self) -> None:
         """Assign the job to whoever comes, until cancelled."""
         under_way: dict[str, asyncio.Task[None]] = {}
+        clock = asyncio.get_running_loop()
+        ask_again_at_s = clock.time() + ASK_AGAIN_S
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._conversation.changed.clear()
@@ -54,11 +68,12 @@ class Admission:
                             self._assign(device), name=f"assign {device}"
                         )
                 self._asked.set()
-                with contextlib.suppress(TimeoutError):  # One that was silent may answer now.
-                    async with asyncio.timeout(ASK_AGAIN_S):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(ask_again_at_s):
                         await self._conversation.changed.wait()
-                        continue
-                self._registry.silent.clear()
+                if clock.time() >= ask_again_at_s:  # One that was silent may answer now.
+                    self._registry.silent.clear()
+                    ask_again_at_s = clock.time() + ASK_AGAIN_S
 
     def _newcomers(self) -> list[str]:
         excluded = self._job.settings.devices.exclude

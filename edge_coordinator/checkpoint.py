@@ -41,7 +41,13 @@ def save_checkpoint(directory: Path, model: EdgeModel, reached: Reached) -> None
         "elapsed_s": repr(reached.elapsed_s),
         "memory": reached.memory,
     }
-    content = save(model.snapshot(), metadata)
+    try:
+        content = save(model.snapshot(), metadata)
+    except SafetensorError as error:
+        raise SettingsError(
+            f"cannot write a checkpoint to {directory}, with what was learned of the devices it "
+            f"would be too large: {error}"
+        ) from error
     try:
         replace_file(directory / _NAME, content)
     except OSError as error:

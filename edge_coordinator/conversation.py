@@ -27,6 +27,7 @@ from edge_coordinator.planning.vigil import Vigil
 from edge_coordinator.settings import DeviceSettings
 from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.drive import leaf_of, send_frame
+from runtime.errors import EdgeError
 from runtime.messages import Assignment, Join, LinkMeasured, MeasureLink, Ready, Refused, Stop
 from runtime.protocol.events import DeviceLost
 from runtime.protocol.gathering import Gathering
@@ -35,6 +36,9 @@ from runtime.topics import Topics
 
 MAX_GRAPHS_SENT = 3
 """How often graphs are sent for one request, to a device that says it lacks them still."""
+
+MAX_TURNS = 0xFFFF
+"""Of a round, however often it is tried; the number beyond is that of an evaluation."""
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +163,10 @@ class Conversation:
         """Number the turns of a round: one that is tried again is another turn."""
         if round_ not in self._turns:
             self._turns = {round_: itertools.count()}
-        return next(self._turns[round_])
+        number = next(self._turns[round_])
+        if number >= MAX_TURNS:
+            raise EdgeError(f"round {round_} was tried again and again: {MAX_TURNS} turns in vain")
+        return number
 
     async def measure_link(self, device: str, request: MeasureLink) -> LinkMeasured:
         """Have a device measure its link, with us as the echo; one device at a time.

@@ -86,11 +86,11 @@ class Coordinator:
         while not is_over:
             report = await self._round(round_, worker)
             if report is None:
-                await self.admission.until_there(1)
+                await self.admission.until_there(1, others_s=0.0)
                 continue
             self._tell(RoundDone(report))
-            reached = Reached(report.round, report.elapsed_s, self._memory().encode())
-            await worker.do(partial(self._progress.save, self._model, reached))
+            memory = self._memory()
+            await worker.do(partial(self._save, report, memory))
             is_over = self._job.is_over(report)
             round_ += 1
         await asyncio.gather(
@@ -100,6 +100,11 @@ class Coordinator:
     def _tell(self, progress: Progress) -> None:
         for observer in self._observers:
             observer.tell(progress)
+
+    def _save(self, report: RoundReport, memory: RunMemory) -> None:
+        """Write down that a round is done; nothing else changes the memory meanwhile."""
+        reached = Reached(report.round, report.elapsed_s, memory.encode())
+        self._progress.save(self._model, reached)
 
     def _memory(self) -> RunMemory:
         return RunMemory(
@@ -177,6 +182,9 @@ class Coordinator:
             self._conversation.learnt.clear()
             resting = self._attendance.resting(self._registry.ready)
             planned = await self._planning.plan(round_, worker, resting=resting)
+            if planned is not None and resting and not planned.plan.clusters:
+                resting = {}  # Only they can train at all.
+                planned = await self._planning.plan(round_, worker, resting=resting)
             if planned is None:
                 return None
             planned_for = {d for cluster in planned.plan.clusters for d in cluster.devices}

@@ -67,6 +67,8 @@ class CutChooser:
         if drifts:
             self._history.clear()  # Those were states of another world.
         self._history.append({each.state.device: each.state for each in known})
+        while len(self._history) > num_stacked(len(known)):
+            self._history.popleft()  # They would go into every checkpoint, and into no choice.
         why = self._why_now(round_, lessons, drifts, workload.refused_cuts)
         if self._choice is None or why:
             self._choice = self._chosen(known, workload, grouping, generator)
@@ -132,7 +134,7 @@ class CutChooser:
 
     def _states(self, present: Sequence[DeviceState]) -> list[Fleet]:
         """Recent states of the devices that are here now, with what has been learned since."""
-        most = max(MAX_STACKED_DEVICES // len(present), 1)
+        most = num_stacked(len(present))
         fleets = []
         for past in list(self._history)[::-1][:most]:
             if all(state.device in past for state in present):
@@ -167,3 +169,8 @@ def some(sentences: Sequence[str], most: int = 5) -> str:
     """Join a few sentences, and count the rest."""
     more = f"; and {len(sentences) - most} more" if len(sentences) > most else ""
     return "; ".join(sentences[:most]) + more
+
+
+def num_stacked(num_devices: int) -> int:
+    """How many states of so many devices a choice rests on."""
+    return max(MAX_STACKED_DEVICES // max(num_devices, 1), 1)

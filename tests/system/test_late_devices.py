@@ -138,3 +138,13 @@ async def test_a_device_restarted_between_its_join_and_its_turn_is_not_waited_fo
         disturbance.task.cancel()
         await asyncio.gather(disturbance.task, return_exceptions=True)
     assert [report.lost for report in rounds] == [{}, {"d3": "was restarted"}, {}]
+
+
+async def test_a_device_that_only_seems_to_be_there_does_not_hold_up_the_start() -> None:
+    broker = MemoryBroker()
+    ghost = DeviceStatus(state="online", session="dead", since_unix_s=1.0, engine="torch")
+    broker.route(TOPICS.status("ghost"), ghost.encode(), retain=True)
+    settings = SETTINGS | {"training.rounds": 1, "devices.patience_s": 600.0}
+    async with asyncio.timeout(100):
+        _, rounds = await run_job(OWN, settings, broker=broker)
+    assert rounds[0].num_devices == 4
