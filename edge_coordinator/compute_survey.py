@@ -24,8 +24,8 @@ class ComputeSurvey:
     def __init__(self, conversation: Conversation, exports: GraphExports) -> None:
         self._conversation = conversation
         self._exports = exports
-        self._measured: dict[int, set[tuple[str, str]]] = {}
-        """Cut to the devices, by id and session, that were asked for it."""
+        self._asked: dict[int, dict[str, str]] = {}
+        """Cut to the devices that were asked for it, each with its session at that time."""
 
     async def measure(
         self, table: CutTable, worker: EdgeWorker, *, round_: int, cuts: Sequence[int]
@@ -37,12 +37,12 @@ class ComputeSurvey:
         if table.num_layers > MAX_LAYERS:
             return
         for cut in cuts:
-            asked = self._measured.setdefault(cut, set())
-            devices = {device: self._session(device) for device in self._exports.devices}
-            new = [device for device, session in devices.items() if (device, session) not in asked]
+            asked = self._asked.setdefault(cut, {})
+            sessions = {device: self._session(device) for device in self._exports.devices}
+            new = [device for device in sessions if asked.get(device) != sessions[device]]
             if not new or not cut or cut in self._exports.refused:
                 continue
-            asked |= {(device, devices[device]) for device in new}
+            asked |= sessions
             try:
                 await self._exports.prepare(cut, worker)
             except SettingsError as error:

@@ -170,6 +170,7 @@ class Hearing:
 
     def _lose(self, device: str, reason: str) -> None:
         self.grace.pop(device, None)
+        self._inboxes.pop(device, None)  # With what has come of a frame, which may be large.
         self._pending.lose(device, reason)
 
     def _is_ours(self, device: str, run: int) -> bool:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import math
 from collections.abc import AsyncIterator
 
 from edge_coordinator.progress import (
@@ -21,6 +23,8 @@ from runtime.published import CoordinatorStatus
 from runtime.topics import Topics
 
 _GOODBYE_S = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class Presence:
@@ -42,6 +46,8 @@ class Presence:
         """Topics to publish, in order; a topic waits once, however many ask for it."""
         self._changed = asyncio.Event()
         self._is_ours = False
+        self._refused_bytes: dict[str, int] = {}
+        """Topic of a report to the size from which on the broker does not take it."""
 
     async def claim(self, events: AsyncIterator[BusEvent]) -> None:
         """Own the site, or raise SettingsError because another coordinator does."""
@@ -99,7 +105,21 @@ class Presence:
         while self._due:
             topic = next(iter(self._due))
             del self._due[topic]
-            await self._bus.publish(topic, self._retained[topic], retain=True)
+            payload = self._retained[topic]
+            if len(payload) >= self._refused_bytes.get(topic, math.inf):
+                continue
+            try:
+                await self._bus.publish(topic, payload, retain=True)
+            except BusError as error:
+                if topic == self._topics.coordinator_status:
+                    raise
+                self._go_on_without(topic, payload, error)
+
+    def _go_on_without(self, topic: str, payload: bytes, error: BusError) -> None:
+        """Train on: a report is for those who watch, and its size grows with the devices."""
+        if topic not in self._refused_bytes:
+            log.warning("not to be seen by those who watch: %s", error)
+        self._refused_bytes[topic] = len(payload)
 
     def _compare(self, delivery: Delivery) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,6 +98,8 @@ class RunDirectory:
         try:
             with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
+                file.flush()
+                os.fsync(file.fileno())  # So that no round of the checkpoint is missing here.
         except OSError as error:
             raise SettingsError(
                 f"{self.path / 'rounds.jsonl'} cannot be written: {error.strerror}; make room and "
@@ -109,13 +112,17 @@ class RunDirectory:
         if not path.exists() and not last:
             return
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            trees = [json.loads(line) for line in lines[:last]]
-            for tree in trees:
+            kept = []
+            # A line that was cut short is of a round after the checkpoint.
+            for line in path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines():
+                tree = json.loads(line)
+                if tree["round"] > last:
+                    continue
+                kept.append(line)
                 tree.pop("plan")
                 self._check_clock(tree.pop("clock", "wall"))
                 self.reports.add(RoundReport.model_validate(tree))
-            replace_file(path, "".join(f"{line}\n" for line in lines[:last]).encode())
+            replace_file(path, "".join(f"{line}\n" for line in kept).encode())
         except (OSError, ValueError, KeyError) as error:
             raise SettingsError(f"{path} cannot be read as the rounds of a run: {error}") from error
 

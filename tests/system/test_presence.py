@@ -31,24 +31,39 @@ class AtRound(Reports):
             self._do()
 
 
-async def _fail(broker: MemoryBroker, do: Callable[[], None]) -> BaseException:
-    """Train until what is done after the first round ends it; the error."""
-    own = shards((40,), (1, 28, 28))
-    settings = {"model.name": "mlp", "plan.cut": "fc1", "plan.clusters": 1}
+async def _train(
+    broker: MemoryBroker, reports: Reports, *, num_devices: int, max_payload_bytes: int = 10**6
+) -> None:
+    own = shards((40,) * num_devices, (1, 28, 28))
+    settings = {
+        "model.name": "mlp",
+        "plan.cut": "fc1",
+        "plan.clusters": num_devices,
+        "training.rounds": 3,
+    }
     job, model = make_job(own, settings)
-    reports = AtRound(do)
     with ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)) as compute:
-        agent = asyncio.create_task(serve_agent(broker, "d0", own["d0"], compute))
+        agents = [
+            asyncio.create_task(serve_agent(broker, device, samples, compute))
+            for device, samples in own.items()
+        ]
         try:
-            async with broker.connect("coordinator") as bus:
+            async with broker.connect("coordinator", max_payload_bytes=max_payload_bytes) as bus:
                 await serve_on(
                     bus, job, model, status=new_status(7), observers=[reports], progress=reports
                 )
-        except ExceptionGroup as errors:
-            return root_cause(errors)
         finally:
-            agent.cancel()
-            await asyncio.gather(agent, return_exceptions=True)
+            for agent in agents:
+                agent.cancel()
+            await asyncio.gather(*agents, return_exceptions=True)
+
+
+async def _fail(broker: MemoryBroker, do: Callable[[], None]) -> BaseException:
+    """Train until what is done after the first round ends it; the error."""
+    try:
+        await _train(broker, AtRound(do), num_devices=1)
+    except ExceptionGroup as errors:
+        return root_cause(errors)
     raise AssertionError("nothing failed")
 
 
@@ -76,3 +91,15 @@ async def test_a_coordinator_says_no_goodbye_for_another() -> None:
     with pytest.raises(SettingsError, match="in use by another program"):
         raise await _fail(broker, take_over)
     assert _retained(broker) == older
+
+
+async def test_a_report_that_the_broker_does_not_take_is_told_of_once_and_the_run_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broker, reports = MemoryBroker(), Reports()
+    await _train(broker, reports, num_devices=8, max_payload_bytes=900)
+    assert len(reports.rounds) == 3
+    assert _retained(broker).state == "offline"
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert "on cpsl/default/round: the broker accepts at most 900" in said[0]

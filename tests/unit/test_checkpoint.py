@@ -1,5 +1,6 @@
 """What a checkpoint keeps, and what a broken one does not break."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.memory import MemoryBroker
 from tests.builders import make_job, run_job, same_bits, shards, weights_of
+from tests.sites import make_round
 
 SETTINGS: dict[str, object] = {
     "model.name": "mlp",
@@ -54,6 +56,18 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path:
     directory = RunDirectory.resume(tmp_path, model)
     assert (directory.reached, directory.reports) == (START, [])
     assert (tmp_path / "rounds.jsonl").read_text() == ""
+
+
+def test_rounds_after_the_checkpoint_are_forgotten_by_their_number(tmp_path: Path) -> None:
+    """A power cut may have lost a line that was not on the disk yet, and cut another short."""
+    _, model = make_job(shards((40,), (1, 28, 28)), SETTINGS | {"plan.clusters": 1})
+    save_checkpoint(tmp_path, model, Reached(3, 1.5))
+    lines = [{**json.loads(make_round(n).encode()), "plan": None} for n in (1, 3, 4)]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    (tmp_path / "rounds.jsonl").write_text(text + '{"round": 5, "ru')
+    directory = RunDirectory.resume(tmp_path, model)
+    assert [point.round for point in directory.reports] == [1, 3]
+    assert (tmp_path / "rounds.jsonl").read_text() == "".join(text.splitlines(keepends=True)[:2])
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 100])
