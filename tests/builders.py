@@ -86,19 +86,28 @@ async def run_job(
     prepared: tuple[Job, EdgeModel] | None = None,
     engines: Sequence[str] = ("torch",),
     observer: Observer | None = None,
+    own_threads: bool = False,
 ) -> tuple[EdgeModel, list[RoundReport]]:
     """Run a whole job over a memory bus: the model at the end, and the reports.
 
     `progress` also writes the run down; `prepared` is a job to go on with; the devices take
-    `engines` in turn, and each computes in a thread of its own.
+    `engines` in turn, and compute in one thread, as in one process, unless they have `own_threads`.
     """
     job, model = prepared or make_job(own, overrides)
     reports = Reports()
     observers: list[Observer] = [each for each in (reports, progress, observer) if each]
     with ExitStack() as threads:
+        shared = _thread(threads)
         agents = [
             asyncio.create_task(
-                serve_agent(broker, device, samples, _thread(threads), engine=engine), name=device
+                serve_agent(
+                    broker,
+                    device,
+                    samples,
+                    _thread(threads) if own_threads else shared,
+                    engine=engine,
+                ),
+                name=device,
             )
             for (device, samples), engine in zip(own.items(), cycle(engines), strict=False)
         ]

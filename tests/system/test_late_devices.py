@@ -58,7 +58,7 @@ async def test_a_late_device_is_asked_for_nothing_until_its_answer_comes_and_is_
 
     monkeypatch.setattr(Workload, "_forward", slow_for_once)
     settings = SETTINGS | {"training.rounds": 8, "devices.margin_s": 0.5}
-    _, rounds = await run_job(OWN, settings, broker=MemoryBroker(), observer=told)
+    _, rounds = await run_job(OWN, settings, broker=MemoryBroker(), observer=told, own_threads=True)
     assert [list(report.lost) for report in rounds] == [[], ["d0"], *[[]] * 6]
     why = "was late, and is at its answer of round 2 still"
     assert [plan.left_out for plan in told.plans[:3]] == [{}, {}, {"d0": why}]
@@ -133,7 +133,9 @@ async def test_a_device_restarted_between_its_join_and_its_turn_is_not_waited_fo
 
         disturbance = Disturbance(restart)
         settings = SETTINGS | {"training.rounds": 3}
-        _, rounds = await run_job(OWN, settings, broker=broker, observer=disturbance)
+        _, rounds = await run_job(
+            OWN, settings, broker=broker, observer=disturbance, own_threads=True
+        )
         assert disturbance.task is not None
         disturbance.task.cancel()
         await asyncio.gather(disturbance.task, return_exceptions=True)
