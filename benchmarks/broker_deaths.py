@@ -1,4 +1,8 @@
-"""A broker that is killed in each phase of a round, and comes back: the same weights."""
+"""A broker that dies in each phase of a round, and comes back: the same weights.
+
+Killed, it says nothing more. Stopped in order, as for an update of its machine, it publishes the
+wills of all who are connected before it goes.
+"""
 
 import asyncio
 import os
@@ -28,6 +32,8 @@ NUM_DEVICES = 2
 ROUND = 3
 """In which the broker dies."""
 DOWN_S = 0.5
+STOPPED_FOR_S = 5.0
+"""Longer than a device whose will was published has to come back."""
 COMPUTE_S = 0.005
 """How long after its last input a device is sure to compute."""
 SLOW = """
@@ -39,11 +45,28 @@ down_bps = 1e9
 """
 
 
+@dataclass(frozen=True)
+class Death:
+    """How the broker dies, and in which phase."""
+
+    phase: str
+    in_order: bool = False
+
+    @property
+    def name(self) -> str:
+        """What a run with it is called."""
+        return f"{self.phase}{', stopped in order' if self.in_order else ''}"
+
+
+FEW = (Death("upload"), Death("backward"))
+ALL = (*(Death(phase) for phase in PHASES), Death("upload", in_order=True))
+
+
 @dataclass
 class Trigger:
     """Recognises the moment of a phase by the chunks that pass."""
 
-    phase: str
+    death: Death
     finished: set[str] = field(default_factory=set)
     place: str = ""
 
@@ -53,7 +76,7 @@ class Trigger:
             return False
         is_last = chunk.index == chunk.num_chunks - 1
         self.place = f"{chunk.kind.name.lower()} chunk {chunk.index + 1} of {chunk.num_chunks}"
-        match self.phase, chunk.kind:
+        match self.death.phase, chunk.kind:
             case ("distribution", FrameKind.MODEL) | ("upload", FrameKind.SMASHED):
                 return chunk.index == chunk.num_chunks // 2
             case ("download", FrameKind.GRADIENT) | ("model upload", FrameKind.WEIGHTS):
@@ -66,8 +89,8 @@ class Trigger:
         return False
 
 
-async def compare(folder: Path, phases: Sequence[str]) -> dict[str, bool]:
-    """Kill the broker once in each phase; whether each run ends in the same weights."""
+async def compare(folder: Path, deaths: Sequence[Death]) -> dict[str, bool]:
+    """Have the broker die each death once; whether each run ends in the same weights."""
     (folder / "slow.toml").write_text(SLOW, encoding="utf-8")
     flags = ("--scenario", str(folder / "slow.toml"), "--chunk-bytes", "2048")
     same = {}
@@ -77,24 +100,24 @@ async def compare(folder: Path, phases: Sequence[str]) -> dict[str, bool]:
     ):
         expected = await _train(broker, folder, None)
         print(f"undisturbed: weights {expected[:16]}", flush=True)
-        for phase in phases:
-            trigger = Trigger(phase)
+        for death in deaths:
+            trigger = Trigger(death)
             found = await _train(broker, folder, trigger)
-            same[phase] = found == expected
-            (run,) = (folder / phase.replace(" ", "-")).iterdir()
+            same[death.name] = found == expected
+            (run,) = (folder / _folder_name(death)).iterdir()
             seconds = [line["round_s"] for line in rounds_of(run)]
             lost = [line["lost"] for line in rounds_of(run) if line["lost"]]
             print(
-                f"{phase}: killed at {trigger.place}; that round took {seconds[ROUND - 1]:.1f} s, "
+                f"{death.name}: at {trigger.place}; that round took {seconds[ROUND - 1]:.1f} s, "
                 f"others {min(seconds[1:]):.1f}; lost {lost or 'nobody'}; "
-                f"{'the same weights' if same[phase] else 'OTHER WEIGHTS'}",
+                f"{'the same weights' if same[death.name] else 'OTHER WEIGHTS'}",
                 flush=True,
             )
     return same
 
 
 async def _train(broker: OwnBroker, folder: Path, trigger: Trigger | None) -> str:
-    name = trigger.phase.replace(" ", "-") if trigger else "calm"
+    name = _folder_name(trigger.death) if trigger else "calm"
     program = await Program.start(
         *CPSL, "coordinator", "--broker", broker.url, "--wait",
         "--devices", str(NUM_DEVICES), "--clusters", "1", "--rounds", "5", "--local-epochs", "2",
@@ -104,7 +127,7 @@ async def _train(broker: OwnBroker, folder: Path, trigger: Trigger | None) -> st
     if trigger is not None:
         await _kill_when(broker, trigger)
         await broker.ended()
-        await asyncio.sleep(DOWN_S)
+        await asyncio.sleep(STOPPED_FOR_S if trigger.death.in_order else DOWN_S)
         await broker.start()
     assert await program.end() == 0, program.lines[-5:]
     return weights_sha256(run_directory(folder / name))
@@ -126,6 +149,13 @@ async def _kill_when(broker: OwnBroker, trigger: Trigger) -> None:
                 continue  # A control message.
             if trigger.is_now(event.topic, chunk):
                 break
-        if trigger.phase in {"forward", "backward"}:
+        if trigger.death.phase in {"forward", "backward"}:
             await asyncio.sleep(COMPUTE_S)
-        broker.kill()
+        if trigger.death.in_order:
+            broker.stop()
+        else:
+            broker.kill()
+
+
+def _folder_name(death: Death) -> str:
+    return death.name.replace(",", "").replace(" ", "-")

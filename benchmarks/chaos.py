@@ -1,9 +1,10 @@
 """Real jobs with faults from a seeded schedule: `python -m benchmarks.chaos [PART...]`.
 
-Parts: `kills` (kill -9 of `cpsl local`, then --resume), `coordinator` (the same of
-`cpsl coordinator`, whose agents live on), `phases` (the broker dies in each phase of a
-round), `devices` (kill -9, SIGSTOP and a cut connection of three of five devices), `slow` (one
-device ten times slower than its profile said), `small` (a broker with small queues and packets).
+Parts: `kills` (kill -9 of `cpsl local`, then --resume), `mixed` (the same with both engines and
+AdamW whose device side begins anew each turn), `coordinator` (the same of `cpsl coordinator`, whose
+agents live on), `phases` (the broker dies in each phase of a round, and is stopped in order in
+one), `devices` (kill -9, SIGSTOP and a cut connection of three of five devices), `slow` (one device
+ten times slower than its profile said), `small` (a broker with small queues and packets).
 Without any: all of them. `--quick` takes three kills and two phases alone, for every day.
 Ends with 1 if anything came out otherwise than undisturbed.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import broker_deaths, coordinator_kills, device_faults, slow_device, small_broker
 
-PARTS = ("kills", "coordinator", "phases", "devices", "slow", "small")
+PARTS = ("kills", "mixed", "coordinator", "phases", "devices", "slow", "small")
 
 
 def main() -> int:
@@ -44,17 +45,21 @@ async def _run(part: str, arguments: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory(prefix="cpsl-chaos-") as name:
         folder = Path(name)
         match part:
-            case "kills":
+            case "kills" | "mixed":
                 return await coordinator_kills.compare(
-                    folder, coordinator_kills.LOCAL, num_kills=num_kills, seed=seed
+                    folder,
+                    coordinator_kills.LOCAL,
+                    num_kills=num_kills,
+                    seed=seed,
+                    more_flags=coordinator_kills.MIXED if part == "mixed" else (),
                 )
             case "coordinator":
                 return await coordinator_kills.compare_coordinator(
                     folder, num_kills=num_kills, seed=seed
                 )
             case "phases":
-                phases = ("upload", "backward") if arguments.quick else broker_deaths.PHASES
-                return all((await broker_deaths.compare(folder, phases)).values())
+                deaths = broker_deaths.FEW if arguments.quick else broker_deaths.ALL
+                return all((await broker_deaths.compare(folder, deaths)).values())
             case "devices":
                 return await device_faults.compare(folder)
             case "slow":

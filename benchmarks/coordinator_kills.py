@@ -23,6 +23,12 @@ EARLY = 0.2
 """Fraction of the kills that come while the program starts."""
 COUNT = 4
 JOB = ("--devices", str(COUNT), "--set", "evaluation.every=10")
+MIXED = (
+    "--engine", "mixed", "--set", "training.server_optimizer.name=adamw",
+    "--set", "training.server_optimizer.learning_rate=0.001",
+    "--set", "training.carry_optimizer_state=false",
+)  # fmt: skip
+"""Half of the devices on ONNX Runtime; the optimiser of the device side begins anew each turn."""
 LOCAL = (*CPSL, "local")
 
 
@@ -33,22 +39,28 @@ async def compare_coordinator(folder: Path, *, num_kills: int, seed: int) -> boo
         return await compare(folder, command, num_kills=num_kills, seed=seed)
 
 
-async def compare(folder: Path, command: Sequence[str], *, num_kills: int, seed: int) -> bool:
+async def compare(
+    folder: Path,
+    command: Sequence[str],
+    *,
+    num_kills: int,
+    seed: int,
+    more_flags: Sequence[str] = (),
+) -> bool:
     """Kill a run so often; whether it ends in the weights of one that is left alone."""
     rounds = ROUNDS_A_KILL * num_kills
-    calm = await Program.start(
-        *command, *JOB, "--rounds", str(rounds), "--output", "calm", cwd=folder
-    )
+    begin = (*command, *JOB, *more_flags, "--rounds", str(rounds), "--output")
+    calm = await Program.start(*begin, "calm", cwd=folder)
     watch = Stopwatch()
     assert await calm.end() == 0, calm.lines[-5:]
     expected = weights_sha256(run_directory(folder / "calm"))
     print(f"undisturbed: {rounds} rounds in {watch.seconds:.1f} s, {expected[:16]}", flush=True)
     generator = random.Random(seed)  # noqa: S311  no secret
     for number in range(1, num_kills + 1):
-        program = await _go_on(folder, command, rounds)
+        program = await _go_on(folder, command, begin)
         moment = await _kill_at_some_moment(program, generator)
         print(f"kill {number:2}: {moment}; {_written(folder)} rounds written down", flush=True)
-    last = await _go_on(folder, command, rounds)
+    last = await _go_on(folder, command, begin)
     assert await last.end() == 0, last.lines[-5:]
     run = run_directory(folder / "killed")
     numbers = [line["round"] for line in rounds_of(run)]
@@ -58,14 +70,12 @@ async def compare(folder: Path, command: Sequence[str], *, num_kills: int, seed:
     return found == expected
 
 
-async def _go_on(folder: Path, command: Sequence[str], rounds: int) -> Program:
+async def _go_on(folder: Path, command: Sequence[str], begin: Sequence[str]) -> Program:
     """Start the run, or go on with it if it has left anything."""
-    where = (
-        ("--resume", str(run_directory(folder / "killed")))
-        if _has_begun(folder)
-        else (*JOB, "--rounds", str(rounds), "--output", "killed")
-    )
-    return await Program.start(*command, *where, cwd=folder)
+    if not _has_begun(folder):
+        return await Program.start(*begin, "killed", cwd=folder)
+    run = str(run_directory(folder / "killed"))
+    return await Program.start(*command, "--resume", run, cwd=folder)
 
 
 async def _kill_at_some_moment(program: Program, generator: random.Random) -> str:

@@ -90,6 +90,11 @@ class OwnBroker:
         assert self._process is not None
         self._process.kill()
 
+    def stop(self) -> None:
+        """Stop it as a service manager does."""
+        assert self._process is not None
+        self._process.terminate()
+
     async def ended(self) -> None:
         """Wait until it is gone."""
         assert self._process is not None

@@ -164,7 +164,8 @@ class DeviceSession:
     def _work_failed(self, run: int, reason: str) -> list[DeviceCommand]:
         if not self._is_run(run):
             return []
-        # Forgotten, so that asking again tries again.
+        # Forgotten, so that a coordinator that asks anew is answered anew. Ours does not ask again
+        # before this agent is started again.
         self._forget(Phase.UNASSIGNED, None)
         return [SendReply(Refused(run=run, reason=reason))]
 
