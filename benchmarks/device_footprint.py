@@ -25,6 +25,7 @@ from packaging.requirements import Requirement
 from edge_coordinator.local_broker import local_broker
 from runtime.bus import Delivery
 from runtime.datasets.sources import load_source
+from runtime.distribution import DISTRIBUTION
 from runtime.mqtt import MqttBus
 from runtime.topics import Topics
 from tests.device_environment import (
@@ -65,7 +66,11 @@ def main() -> None:
         np.savez(folder / "own.npz", x=data.x[:NUM_SAMPLES], y=data.y[:NUM_SAMPLES])
         onnx = asyncio.run(_measure(folder, python, "onnxruntime"))
         torch = asyncio.run(_measure(folder, Path(sys.executable), "torch"))
-    _show("installed, MB", total / 1e6, _closure_bytes(Requirement("cpsl[torch]")) / 1e6)
+    _show(
+        "installed, MB",
+        total / 1e6,
+        _closure_bytes(Requirement(f"{DISTRIBUTION}[torch]")) / 1e6,
+    )
     _show("  beyond numpy and onnxruntime, MB", (total - large) / 1e6, None)
     _show("start to profile, first, s", onnx.first_start_s, torch.first_start_s)
     _show("start to profile, again, s", onnx.start_s, torch.start_s)
@@ -83,7 +88,7 @@ def _show(what: str, onnx: float, torch: float | None) -> None:
 
 def _closure_bytes(wanted: Requirement) -> int:
     """Bytes of a distribution and of all that it requires, as far as it is installed here."""
-    sizes: dict[str, int] = {"cpsl": sum(bytes_of(files_of(ROOT / name)) for name in SOURCES)}
+    sizes: dict[str, int] = {DISTRIBUTION: sum(bytes_of(files_of(ROOT / name)) for name in SOURCES)}
     waiting, seen = [wanted], set()
     while waiting:
         requirement = waiting.pop()

@@ -2,13 +2,13 @@
 
 import argparse
 import importlib.util
-from importlib.metadata import version
 from pathlib import Path
 
 from device_agent.executor import ENGINES
 from device_agent.profile_command import ProfileSettings
 from device_agent.settings import AgentSettings, parse_shard
 from runtime.broker_url import TlsFiles
+from runtime.distribution import own_version
 from runtime.drive import DEFAULT_CHUNK_BYTES
 from runtime.topics import check_name
 
@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="`cpsl-agent profile` measures this device once and prints what it found.",
     )
     add = parser.add_argument
-    add("--version", action="version", version=f"cpsl {version('cpsl')}")
+    add("--version", action="version", version=f"cpsl {own_version()}")
     broker_help = "mqtt://[user:password@]host[:port] or mqtts://…"
     add("--broker", required=True, metavar="URL", help=broker_help)
     add("--id", required=True, action="append", help="this device's id; again to host another")

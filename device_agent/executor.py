@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from device_agent.compute_probe import ComputeTimings
 from device_agent.graph_shelf import GraphShelf
 from runtime.device_graphs import ENGINE
+from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 from runtime.messages import Assignment, LayerWork
 from runtime.tensors import Tensor, TensorSpec
@@ -123,7 +124,7 @@ def open_engine(
             from device_agent.torch_engine import TorchEngine  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise SettingsError(
-                f"the torch engine needs {error.name}; install it with pip install 'cpsl[torch]'"
+                f"the torch engine needs {error.name}: {install_hint('torch')}"
             ) from error
         return TorchEngine(assignment, sample_shape=sample_shape)
     raise SettingsError(f"no engine named {name!r}; there are torch and {ENGINE}")

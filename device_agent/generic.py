@@ -24,6 +24,7 @@ from runtime.device_graphs import (
     DeviceManifest,
     shipped_folder,
 )
+from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 from runtime.messages import Assignment, LayerWork, OptimizerSpec
 from runtime.published import ComputeProfile
@@ -57,7 +58,7 @@ def measure_built_in(
         from device_agent.torch_engine import built_in_engine  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"the torch engine needs {error.name}; install it with pip install 'cpsl[torch]'"
+            f"the torch engine needs {error.name}: {install_hint('torch')}"
         ) from error
     built = built_in_engine(network, batch_size=batch_size)
     return built.layer_timings(built.random_batch(), budget_s=COMPUTE_PROBE_S, clock=clock)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.metadata import version
 
 from device_agent.agent import Agent
 from device_agent.emulated_bus import EmulatedBus
@@ -24,6 +23,7 @@ from device_agent.workload import Workload
 from profiles.emulation import DeviceClass
 from runtime.bus import Bus, Will
 from runtime.datasets.samples import Samples
+from runtime.distribution import own_version
 from runtime.errors import BusError
 from runtime.messages import Assignment
 from runtime.mqtt import MqttBus
@@ -85,7 +85,7 @@ class HostedDevice:
             session=new_session(),
             since_unix_s=time.time(),
             engine=settings.engine,
-            version=version("cpsl"),
+            version=own_version(),
         )
 
     async def serve(self) -> None:

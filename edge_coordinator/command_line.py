@@ -2,8 +2,9 @@
 
 import argparse
 import os
-from importlib.metadata import version
 from pathlib import Path
+
+from runtime.distribution import own_version
 
 # Flag, key of the job file, metavar. Every other key goes by --set.
 JOB_FLAGS = (
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train one network across many devices by cluster-based parallel split "
         "learning, over MQTT.",
     )
-    parser.add_argument("--version", action="version", version=f"cpsl {version('cpsl')}")
+    parser.add_argument("--version", action="version", version=f"cpsl {own_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_running(commands)
     _add_comparing(commands)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets.samples import DataSet, Indices, Samples, make_data_set
+from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 
 SIDE = 28
@@ -59,4 +60,4 @@ def _find_table() -> Path:
         path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
         if path.is_file():
             return path
-    raise SettingsError("the data source 'digits' needs scikit-learn: pip install 'cpsl[digits]'")
+    raise SettingsError(f"the data source 'digits' needs scikit-learn: {install_hint('digits')}")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
+from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -118,5 +119,5 @@ def _import_pillow() -> ModuleType:
     try:
         from PIL import Image  # noqa: PLC0415 - only this source needs it
     except ImportError as error:
-        raise SettingsError("image folders need pillow: pip install 'cpsl[images]'") from error
+        raise SettingsError(f"image folders need pillow: {install_hint('images')}") from error
     return Image

@@ -175,13 +175,13 @@ def test_an_image_folder_that_cannot_be_used_says_why(
     with pytest.raises(SettingsError, match=r"cannot read the image .*2.png: .*900000000 pixels"):
         load_source("folder:pets?size=4", base_dir=tmp_path)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(SettingsError, match=r"pip install 'cpsl\[images\]'"):
+    with pytest.raises(SettingsError, match=r"pip install 'cpsl-edge\[images\]'"):
         load_source("folder:pets?size=4", base_dir=tmp_path)
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(SettingsError, match=r"pip install 'cpsl\[digits\]'"):
+    with pytest.raises(SettingsError, match=r"pip install 'cpsl-edge\[digits\]'"):
         load_source("digits", base_dir=Path())
 
 
