@@ -119,7 +119,7 @@ def _compare(flags: argparse.Namespace, console: Console) -> None:
 
 
 def _reproduce(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.comparison.paper import PaperTask, reproduce_paper
+    from edge_coordinator.comparison.paper.reproduce import PaperTask, reproduce_paper
 
     task = PaperTask(
         data=flags.data,

@@ -85,7 +85,7 @@ def method_spec(task: ComparisonTask, method: Method) -> RunSpec:
     if task.rates == "per-sample":
         rate = settings.training.server_optimizer.learning_rate
         settings = with_rate(settings, rate * step_batches(settings))
-    return RunSpec(method, settings, task.scenario)
+    return RunSpec(method, settings, task.scenario, is_pooled=method == "cl")
 
 
 def with_rate(settings: JobSettings, rate: float) -> JobSettings:
@@ -96,10 +96,10 @@ def with_rate(settings: JobSettings, rate: float) -> JobSettings:
 
 
 def step_batches(settings: JobSettings) -> float:
-    """How many devices' mini-batches make one step of the optimiser."""
+    """How many devices' mini-batches make one step of the optimiser in a comparison."""
     num_devices = len(numbers_taking_part(settings))
-    if settings.training.method == "fl":
-        return 1.0  # Each device steps by itself.
+    if settings.training.method in {"fl", "cl"}:
+        return 1.0  # Each device steps by itself; and so do pooled data.
     return num_devices / len(grouping_of_settings(settings, num_devices))
 
 
@@ -149,8 +149,27 @@ def _what_was_run(task: ComparisonTask, costs: Costs, seeds: Sequence[int]) -> s
         f"costs {where}.\n\n"
         f"Scenario: {task.scenario.note}\n\n"
         f"Learning rate: {training.server_optimizer.learning_rate:g}, {rates}. "
-        f"{_tested_on(settings)}\n"
+        f"{_tested_on(settings)}\n" + "".join(f"\n{said}\n" for said in _of_methods(task))
     )
+
+
+def _of_methods(task: ComparisonTask) -> list[str]:
+    """Say how two methods are trained, where they are among those compared."""
+    training = task.settings.training
+    said = []
+    if "cl" in task.methods:
+        said.append(
+            "cl: all devices' samples in one place, "
+            f"{len(numbers_taking_part(task.settings)) * training.local_epochs} steps of "
+            f"{training.batch_size} samples a round: as many samples as the other methods, in "
+            "steps of sl's size. Its seconds are those of every device uploading its own samples."
+        )
+    if "fl" in task.methods and training.local_epochs == 1:
+        said.append(
+            "fl: one local step a round, which is FedSGD; federated averaging is commonly given "
+            "more, so compare it with a higher --local-epochs as well."
+        )
+    return said
 
 
 def _tested_on(settings: JobSettings) -> str:

@@ -8,9 +8,9 @@ from edge_coordinator.comparison.results import (
     Reached,
     Runs,
     best_smoothed,
+    converged,
     mean_round_s,
     reached,
-    settled,
 )
 from profiles.phases import Phase
 
@@ -41,9 +41,12 @@ def write_rounds(path: Path, runs: Runs) -> None:
 
 
 def write_runs(path: Path, runs: Runs, *, target: float) -> None:
-    """Write one row for each run: what it came to, and when."""
+    """Write one row for each run: what it came to, and when.
+
+    Where an event `is_bound`, it did not come within the run: it took as much or more.
+    """
     events = ("target", "converged")
-    parts = ("round", "elapsed_s", "num_bytes", "device_flop")
+    parts = ("round", "elapsed_s", "num_bytes", "device_flop", "is_bound")
     header = (
         *("variant", "seed", "rounds", "mean_round_s", "final_accuracy", "best_smoothed_accuracy"),
         *(f"{event}_{part}" for event in events for part in parts),
@@ -56,7 +59,7 @@ def write_runs(path: Path, runs: Runs, *, target: float) -> None:
                 *(label, run.seed, len(run.rounds), mean_round_s([run]), run.final_accuracy),
                 best_smoothed(run),
                 *_cells(reached(run, target)),
-                *_cells(settled(run)),
+                *_cells(converged(run)),
             ]
             for label, own in runs.items()
             for run in own
@@ -71,8 +74,8 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 
 def _cells(event: Reached | None) -> list[object]:
     if event is None:
-        return [None] * 4
-    return [event.round, event.elapsed_s, event.num_bytes, event.device_flop]
+        return [None] * 5
+    return [event.round, event.elapsed_s, event.num_bytes, event.device_flop, event.is_bound]
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

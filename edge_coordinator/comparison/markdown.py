@@ -1,8 +1,6 @@
-"""Markdown as text: tables, and numbers with their spread over seeds."""
+"""Markdown as text: tables, and numbers."""
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, of_words: bool = False) -> str:
@@ -10,21 +8,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, of_words: boo
     rule = ["---", *["---" if of_words else "---:"] * (len(header) - 1)]
     lines = [header, rule, *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
-
-
-def over_seeds(
-    values: Sequence[float | None], write: Callable[[float], str], *, missing: str = "not reached"
-) -> str:
-    """Write the mean, and the range where there are several; some may be missing."""
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    if not known:
-        return missing
-    text = write(float(np.mean(known)))
-    if len(known) > 1 and write(min(known)) != write(max(known)):
-        text += f" ({write(min(known))} to {write(max(known))})"
-    if len(known) < len(values):
-        text += f", {missing} by {len(values) - len(known)} of {len(values)}"
-    return text
 
 
 def seconds(value: float) -> str:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from edge_coordinator.checkpoint import START, Reached
+from edge_coordinator.comparison.central import clocked, pooled
 from edge_coordinator.comparison.results import RoundRow, TrainedRun
 from edge_coordinator.job import whole_test_set
 from edge_coordinator.progress import Progress, RoundDone
@@ -26,6 +27,8 @@ class RunSpec:
     label: str
     settings: JobSettings
     scenario: Scenario
+    is_pooled: bool = field(kw_only=True)
+    """Whether all samples are in one place, for central learning in steps of one mini-batch."""
 
     @property
     def name(self) -> str:
@@ -64,18 +67,18 @@ def train_one(spec: RunSpec, *, base_dir: Path, on_round: Callable[[int], None])
     """Simulate a run from its first round to its last."""
     data = _load(spec.settings.data.source, base_dir)
     prepared = prepare_simulation(spec.settings, spec.scenario, data, run=0, base_dir=base_dir)
+    trained = pooled(prepared, data, base_dir=base_dir) if spec.is_pooled else prepared
     counter = _Counter(on_round)
-    rounds = asyncio.run(prepared.simulation.run(observers=[counter], progress=counter))
-    final = rounds[-1].report.test_accuracy
+    rounds = asyncio.run(trained.simulation.run(observers=[counter], progress=counter))
+    if spec.is_pooled:
+        rows = clocked(rounds, prepared.simulation)
+    else:
+        rows = tuple(RoundRow.of(done) for done in rounds)
+    final = rows[-1].test_accuracy
     whole = whole_test_set(spec.settings, base_dir=base_dir, data=data)
     if whole is not None:
-        final = prepared.model.evaluate(whole.x, whole.y).accuracy
-    return TrainedRun(
-        label=spec.label,
-        seed=spec.settings.seed,
-        rounds=tuple(RoundRow.of(done) for done in rounds),
-        final_accuracy=final,
-    )
+        final = trained.model.evaluate(whole.x, whole.y).accuracy
+    return TrainedRun(label=spec.label, seed=spec.settings.seed, rounds=rows, final_accuracy=final)
 
 
 @lru_cache(maxsize=1)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_coordinator.amounts import amount
+from edge_coordinator.comparison.bounds import Observed, exactly, mean, over_seeds
 from edge_coordinator.comparison.csv_files import write_runs, write_table
 from edge_coordinator.comparison.cuts import CutCost
 from edge_coordinator.comparison.groupings import SPREADS, GroupingStudies
 from edge_coordinator.comparison.markdown import (
     megabytes,
-    over_seeds,
     percent,
     seconds,
     table,
@@ -27,9 +27,9 @@ from edge_coordinator.comparison.results import (
     WITHIN_POINTS,
     Reached,
     Runs,
+    converged,
     mean_round_s,
     reached,
-    settled,
 )
 
 
@@ -39,18 +39,20 @@ def methods_table(runs: Runs, *, target: float) -> str:
         *("", "round (s)", "final accuracy", f"rounds to {target:.0%}", f"seconds to {target:.0%}"),
         *(f"MB to {target:.0%}", f"GFLOP of a device to {target:.0%}"),
     )
-    rows = []
+    rows, missed = [], "not reached"
     for label, own in runs.items():
         hits = [reached(run, target) for run in own]
         rows.append(
             [
                 label,
                 seconds(mean_round_s(own)),
-                over_seeds([run.final_accuracy for run in own], percent, missing="none"),
-                over_seeds(parts_of(hits, "round"), whole),
-                over_seeds(parts_of(hits, "elapsed_s"), seconds),
-                over_seeds(parts_of(hits, "num_bytes"), megabytes),
-                over_seeds(parts_of(hits, "device_flop", scale=1e9), "{:.3g}".format),
+                over_seeds(exactly([run.final_accuracy for run in own]), percent, missing="none"),
+                over_seeds(parts_of(hits, "round"), whole, missing=missed),
+                over_seeds(parts_of(hits, "elapsed_s"), seconds, missing=missed),
+                over_seeds(parts_of(hits, "num_bytes"), megabytes, missing=missed),
+                over_seeds(
+                    parts_of(hits, "device_flop", scale=1e9), "{:.3g}".format, missing=missed
+                ),
             ]
         )
     return table(header, rows)
@@ -60,7 +62,7 @@ def convergence_table(runs: Runs) -> str:
     """A row for each variant: when its accuracy stayed near its best."""
     rows = []
     for label, own in runs.items():
-        events = [settled(run) for run in own]
+        events = [converged(run) for run in own]
         rows.append(
             [
                 label,
@@ -73,7 +75,7 @@ def convergence_table(runs: Runs) -> str:
         f"\nConverged: the first evaluation from which the smoothed test accuracy (the mean of "
         f"the last {SMOOTHED_OVER} evaluations) stays within {100 * WITHIN_POINTS:g} point of its "
         "best, or better. Not yet: the run's last tenth still rose, or its end lay below its "
-        "best.\n"
+        "best; the figures are then the least that it can take.\n"
     )
 
 
@@ -210,7 +212,7 @@ def _plot_target(path: Path, runs: Runs, *, target: float) -> None:
     hits = {label: [reached(run, target) for run in own] for label, own in runs.items()}
 
     def means(scale: float, part: str) -> list[float | None]:
-        return [_mean(parts_of(own, part, scale=scale)) for own in hits.values()]
+        return [_exact_mean(parts_of(own, part, scale=scale)) for own in hits.values()]
 
     plot_bars(
         path,
@@ -226,11 +228,14 @@ def _plot_target(path: Path, runs: Runs, *, target: float) -> None:
 
 def parts_of(
     events: Sequence[Reached | None], part: str, *, scale: float = 1.0
-) -> list[float | None]:
-    """One figure of each event; None for what never came."""
-    return [None if event is None else getattr(event, part) / scale for event in events]
+) -> list[Observed | None]:
+    """One figure of each event; None where nothing was evaluated."""
+    return [
+        None if event is None else Observed(getattr(event, part) / scale, is_bound=event.is_bound)
+        for event in events
+    ]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _exact_mean(values: Sequence[Observed | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    return None if not known or mean(known).is_bound else mean(known).value

@@ -71,7 +71,10 @@ Runs = Mapping[str, Sequence[TrainedRun]]
 
 @dataclass(frozen=True)
 class Reached:
-    """When a run got somewhere, and what it had cost by then."""
+    """When a run got somewhere, and what it had cost by then.
+
+    Where it ended too early, this is the least that getting there can have taken.
+    """
 
     round: int
     elapsed_s: float
@@ -79,6 +82,8 @@ class Reached:
     """Up and down, of all devices together, as frames travel."""
     device_flop: float
     """Of each device."""
+    is_bound: bool
+    """Whether the run ended too early."""
 
 
 def evaluated(run: TrainedRun) -> tuple[list[RoundRow], Floats]:
@@ -94,26 +99,28 @@ def smoothed(accuracies: Floats) -> Floats:
 
 
 def reached(run: TrainedRun, accuracy: float) -> Reached | None:
-    """When an evaluation first gave this accuracy; None if none did."""
+    """When an evaluation first gave this accuracy; None if nothing was evaluated."""
     rows, accuracies = evaluated(run)
+    if not rows:
+        return None
     hits = np.flatnonzero(accuracies >= accuracy)
-    return _at(run, rows[hits[0]].round) if hits.size else None
+    return _at(run, rows[hits[0]], is_bound=False) if hits.size else _end(run)
 
 
 def converged(run: TrainedRun) -> Reached | None:
-    """When the smoothed accuracy came within a point of its best, to stay; None if it did not."""
+    """When the smoothed accuracy came within a point of its best, to stay.
+
+    A bound, if the run ended outside or was still rising. How ever it had gone on, its best could
+    only have become better, so that it would not have converged sooner than by what is known of
+    it. None if nothing was evaluated.
+    """
     rows, accuracies = evaluated(run)
     if not rows:
         return None
     curve = smoothed(accuracies)
     outside = np.flatnonzero(curve < curve.max() - WITHIN_POINTS)
     first = int(outside[-1]) + 1 if outside.size else 0
-    return _at(run, rows[first].round) if first < len(rows) else None
-
-
-def settled(run: TrainedRun) -> Reached | None:
-    """When a run converged; None if it did not, or was still rising at its end."""
-    return None if still_rising(run) else converged(run)
+    return _at(run, rows[first], is_bound=still_rising(run)) if first < len(rows) else _end(run)
 
 
 def still_rising(run: TrainedRun) -> bool:
@@ -142,13 +149,18 @@ def mean_phase_s(runs: Sequence[TrainedRun]) -> Floats:
     return means
 
 
-def _at(run: TrainedRun, round_: int) -> Reached:
-    rows = [row for row in run.rounds if row.round <= round_]
+def _end(run: TrainedRun) -> Reached:
+    return _at(run, run.rounds[-1], is_bound=True)
+
+
+def _at(run: TrainedRun, last: RoundRow, *, is_bound: bool) -> Reached:
+    rows = [row for row in run.rounds if row.round <= last.round]
     return Reached(
-        round=round_,
-        elapsed_s=rows[-1].elapsed_s,
+        round=last.round,
+        elapsed_s=last.elapsed_s,
         num_bytes=sum(row.up_bytes + row.down_bytes for row in rows),
         device_flop=sum(row.device_flop for row in rows),
+        is_bound=is_bound,
     )
 
 

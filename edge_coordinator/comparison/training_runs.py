@@ -1,7 +1,7 @@
 """All runs of a comparison under a progress bar: variants times seeds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -37,7 +37,7 @@ def progress_bar(console: Console) -> Progress:
 def with_seeds(specs: Sequence[RunSpec], seeds: Sequence[int]) -> list[RunSpec]:
     """Repeat every variant with each seed."""
     return [
-        RunSpec(spec.label, spec.settings.model_copy(update={"seed": seed}), spec.scenario)
+        replace(spec, settings=spec.settings.model_copy(update={"seed": seed}))
         for seed in seeds
         for spec in specs
     ]

@@ -95,6 +95,12 @@ class Simulation:
         """SettingsError if the first round has no plan; of a simulation that is not run."""
         self._planning.plan(1, elapsed_s=0.0)
 
+    def price(self, round_: int, *, elapsed_s: float) -> tuple[float, RoundCosts]:
+        """Plan a round that is not trained: its seconds, and where they go."""
+        planned = self._planning.plan(round_, elapsed_s=elapsed_s)
+        costs = round_costs(planned.plan, self.workload, table_cut=planned.table_cut)
+        return planned.round_s, costs
+
     async def run(
         self, *, observers: Sequence[Observer], progress: SavedProgress
     ) -> list[SimulatedRound]:

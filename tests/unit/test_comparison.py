@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from edge_coordinator.comparison.bounds import Observed, over_seeds, ratio
 from edge_coordinator.comparison.csv_files import write_runs
 from edge_coordinator.comparison.cuts import cheapest_cut, cut_costs
 from edge_coordinator.comparison.exhaustive import best_round_s
@@ -21,14 +24,14 @@ from edge_coordinator.comparison.latencies import (
     small_latencies,
     smaller,
 )
-from edge_coordinator.comparison.markdown import over_seeds, seconds
+from edge_coordinator.comparison.markdown import seconds
 from edge_coordinator.comparison.report import cuts_part, groupings_part
 from edge_coordinator.comparison.results import (
+    Reached,
     RoundRow,
     TrainedRun,
     converged,
     reached,
-    settled,
 )
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.latency import cluster_latency_s
@@ -55,47 +58,98 @@ def test_a_target_is_reached_in_the_first_evaluation_at_it_and_costs_all_rounds_
     None
 ):
     event = reached(_run([0.5, None, 0.9, 0.7, 0.95]), 0.9)
-    assert event is not None
-    assert (event.round, event.elapsed_s, event.num_bytes, event.device_flop) == (3, 6.0, 90, 15.0)
-    assert reached(_run([0.5, 0.6]), 0.9) is None
+    assert event == Reached(3, 6.0, num_bytes=90, device_flop=15.0, is_bound=False)
+
+
+def test_a_target_that_is_missed_costs_at_least_the_whole_run() -> None:
+    event = reached(_run([0.5, 0.6, None]), 0.9)
+    assert event == Reached(3, 6.0, num_bytes=90, device_flop=15.0, is_bound=True)
+
+
+def test_what_was_never_evaluated_has_no_events() -> None:
+    assert reached(_run([None, None]), 0.9) is None
+    assert converged(_run([None, None])) is None
 
 
 def test_convergence_is_the_first_evaluation_from_which_the_smoothed_accuracy_stays() -> None:
     flat = [0.1] * 5 + [0.9] * 25
-    event = converged(_run(flat))
-    assert event is not None
-    assert event.round == 10  # Five evaluations after the step, their mean is all of 0.9.
+    # Five evaluations after the step, their mean is all of 0.9.
+    assert _convergence(flat) == (10, False)
     dip = [*flat[:15], *[0.5] * 5, *[0.9] * 20]
-    event = converged(_run(dip))
+    assert _convergence(dip) == (25, False)
+
+
+def test_a_run_that_ends_below_its_best_converges_after_its_end() -> None:
+    assert _convergence([*[0.9] * 20, *[0.5] * 5]) == (25, True)
+
+
+def test_a_run_that_still_rises_converges_no_sooner_than_it_came_near_its_best() -> None:
+    assert _convergence(np.linspace(0, 1, 40).tolist()) == (40, True)
+    last_step = [*[0.1] * 5, *[0.9] * 30, *[0.907] * 5]
+    assert _convergence(last_step) == (10, True)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.integers(1, 39))
+def test_no_way_to_go_on_makes_a_run_converge_before_its_bound(
+    accuracies: list[float], num_before: int
+) -> None:
+    stopped, went_on = converged(_run(accuracies[:num_before])), converged(_run(accuracies))
+    assert stopped is not None
+    assert went_on is not None
+    assert went_on.round >= stopped.round
+
+
+def _convergence(accuracies: Sequence[float]) -> tuple[int, bool]:
+    event = converged(_run(accuracies))
     assert event is not None
-    assert event.round == 25
-
-
-def test_a_run_that_ends_below_its_best_has_not_converged() -> None:
-    assert converged(_run([*[0.9] * 20, *[0.5] * 5])) is None
-
-
-def test_a_run_that_still_rises_has_not_settled() -> None:
-    assert settled(_run(np.linspace(0, 1, 40).tolist())) is None
-    assert settled(_run([*np.linspace(0, 0.9, 10), *[0.9] * 30])) is not None
+    return event.round, event.is_bound
 
 
 def test_the_rows_of_runs_agree_with_the_report_on_what_has_not_converged(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
-    still_rising = _run(np.linspace(0, 1, 40).tolist())
+    below_its_best = _run([*[0.9] * 20, *[0.5] * 5])
     flat = _run([*np.linspace(0, 0.9, 10), *[0.9] * 30])
-    write_runs(path, {"cpsl": [still_rising, flat]}, target=0.99)
-    first, second = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-    assert first["converged_round"] == ""
-    event = settled(flat)
-    assert event is not None
-    assert second["converged_round"] == str(event.round)
+    write_runs(path, {"cpsl": [below_its_best, flat]}, target=0.99)
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert [row["converged_is_bound"] for row in rows] == ["True", "False"]
+    settled = converged(flat)
+    assert settled is not None
+    assert [row["converged_round"] for row in rows] == ["25", str(settled.round)]
+    assert {row["target_is_bound"] for row in rows} == {"True"}
 
 
-def test_missing_seeds_are_said() -> None:
-    assert over_seeds([100.0, 200.0], seconds) == "150 (100 to 200)"
-    assert over_seeds([100.0, None], seconds) == "100, not reached by 1 of 2"
-    assert over_seeds([None], seconds) == "not reached"
+def test_a_seed_that_did_not_get_there_counts_with_its_whole_run_and_makes_the_mean_a_bound() -> (
+    None
+):
+    values = [_exact(318.0), _at_least(567.0), _exact(348.0)]
+    text = over_seeds(values, seconds, missing="not yet")
+    assert text == "at least 411 (318, at least 567, 348; not yet by 1 of 3)"
+    assert over_seeds([_exact(100.0), _exact(200.0)], seconds, missing="") == "150 (100 to 200)"
+    assert over_seeds([_at_least(5.0)], seconds, missing="not yet") == "at least 5.00 (not yet)"
+    assert over_seeds([None], seconds, missing="none") == "none"
+
+
+def test_a_ratio_is_known_from_the_side_that_its_bound_leaves() -> None:
+    text = "{:.1f}".format
+    assert ratio(_exact(3.0), _exact(2.0)).text(text) == "1.5"
+    assert ratio(_exact(3.0), _at_least(2.0)).text(text) == "at most 1.5"
+    assert ratio(_at_least(3.0), _exact(2.0)).text(text) == "at least 1.5"
+    assert ratio(_at_least(3.0), _at_least(2.0)).text(text) == "not known"
+
+
+def test_a_bound_on_the_wrong_side_decides_nothing() -> None:
+    at_most, at_least = ratio(_exact(1.0), _at_least(4.0)), ratio(_at_least(1.0), _exact(4.0))
+    assert (at_most.below(0.5), at_least.below(0.5)) == (True, None)
+    assert (at_most.below(0.2), at_least.below(0.2)) == (None, False)
+    assert ratio(_at_least(1.0), _at_least(4.0)).below(0.5) is None
+
+
+def _exact(value: float) -> Observed:
+    return Observed(value, is_bound=False)
+
+
+def _at_least(value: float) -> Observed:
+    return Observed(value, is_bound=True)
 
 
 def test_the_exhaustive_optimum_is_the_best_partition_where_links_are_independent() -> None:

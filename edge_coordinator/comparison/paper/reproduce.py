@@ -17,15 +17,28 @@ from edge_coordinator.comparison.compare import (
 from edge_coordinator.comparison.csv_files import write_rounds
 from edge_coordinator.comparison.latencies import Latency, Setting, method_latency
 from edge_coordinator.comparison.one_run import RunSpec
-from edge_coordinator.comparison.paper_claims import claims_part
-from edge_coordinator.comparison.paper_report import (
-    PaperResults,
+from edge_coordinator.comparison.paper.claims import claims_part
+from edge_coordinator.comparison.paper.readings import readings_part
+from edge_coordinator.comparison.paper.report import (
+    FIGURES_HEADER,
+    OTHER,
+    figures_rows,
     figures_table,
     parameters_part,
     reasons_part,
     spread_part,
 )
+from edge_coordinator.comparison.paper.results import PaperResults
+from edge_coordinator.comparison.paper.tuning import (
+    Candidate,
+    best,
+    candidates_of,
+    specs_of,
+    tuning_part,
+)
 from edge_coordinator.comparison.report import cuts_part, groupings_part, training_part
+from edge_coordinator.comparison.results import Runs
+from edge_coordinator.comparison.show import shown_table
 from edge_coordinator.comparison.studies import Studies, study, with_method
 from edge_coordinator.comparison.training_runs import Effort, progress_bar, train_variants
 from edge_coordinator.job_file import load_job
@@ -65,7 +78,8 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
     data = load_source(source, base_dir=task.base_dir)
     prepared = prepare_simulation(settings, scenario, data, run=0, base_dir=task.base_dir)
     with new_folder(task.output, "reproduce-paper") as folder:
-        results, studies = _measure(task, settings, prepared, folder, console)
+        found = _measure(task, settings, prepared, folder, console)
+    results, studies = found.results, found.studies
     until_s = max(run.rounds[-1].elapsed_s for run in results.runs["SL"])
     parts = [
         "# The paper's comparison, with real training\n",
@@ -73,34 +87,44 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
         figures_table(results),
         claims_part(results),
         reasons_part(results),
+        readings_part(studies.setting, spread=SPREAD, draws=2 * task.effort.draws),
         spread_part(results, SPREAD, 2 * task.effort.draws),
         training_part(folder, results.runs, target=task.target, until_s=until_s),
+        tuning_part(found.candidates, seed=task.effort.num_seeds),
         groupings_part(folder, studies.groupings),
         cuts_part(folder, studies.cuts),
         parameters_part(results, settings),
         files_part(time.monotonic() - started_s),
     ]
     (folder / "report.md").write_text("\n".join(parts), encoding="utf-8")
-    for part in (figures_table(results), claims_part(results)):
-        console.print(part, markup=False, soft_wrap=True)
+    console.print(shown_table(FIGURES_HEADER, figures_rows(results)))
+    console.print(claims_part(results), markup=False)
     return folder
+
+
+@dataclass(frozen=True)
+class _Found:
+    results: PaperResults
+    studies: Studies
+    candidates: Sequence[Candidate]
 
 
 def _measure(
     task: PaperTask, settings: JobSettings, prepared: Prepared, folder: Path, console: Console
-) -> tuple[PaperResults, Studies]:
+) -> _Found:
     """Study latencies, groupings and cuts, and train, under a progress bar."""
     scenario = prepared.simulation.scenario
+    specs = variants(settings, scenario)
     with progress_bar(console) as bar:
         studies = study(prepared, draws=task.effort.draws, bar=bar)
         spread = _spread(studies.setting, draws=2 * task.effort.draws, bar=bar)
-        runs = train_variants(
-            variants(settings, scenario),
-            seeds=range(task.effort.num_seeds),
-            base_dir=task.base_dir,
-            workers=task.effort.workers,
-            bar=bar,
-        )
+        tried = specs_of(next(spec for spec in specs if spec.label == "FL"), studies.setting)
+        search = _train(task, list(tried.values()), [task.effort.num_seeds], bar)
+        candidates = candidates_of(search, tried, target=task.target)
+        chosen = best(candidates).local_epochs
+        if chosen > 1:
+            specs.append(tried[chosen])
+        runs = _train(task, specs, range(task.effort.num_seeds), bar)
         write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
     results = PaperResults(
         runs=runs,
@@ -109,8 +133,15 @@ def _measure(
         spread=spread,
         counted=prepared.simulation.counted,
         learning_rate=task.learning_rate,
+        tuned_fl=tried[chosen].label if chosen > 1 else "FL",
     )
-    return results, studies
+    return _Found(results, studies, candidates)
+
+
+def _train(task: PaperTask, specs: Sequence[RunSpec], seeds: Sequence[int], bar: Progress) -> Runs:
+    return train_variants(
+        specs, seeds=seeds, base_dir=task.base_dir, workers=task.effort.workers, bar=bar
+    )
 
 
 def find_data(given: str | None, *, base_dir: Path) -> tuple[str, str]:
@@ -133,33 +164,19 @@ def variants(settings: JobSettings, scenario: Scenario) -> list[RunSpec]:
     """List what is trained: each method at its rate, and CPSL also at SL's own rate."""
     base = settings.training.server_optimizer.learning_rate
 
-    def spec(label: str, method: Method) -> RunSpec:
+    def spec(label: str, method: Method, *, at_rule: bool = True) -> RunSpec:
         chosen = with_method(settings, method)
-        return RunSpec(label, with_rate(chosen, base * step_batches(chosen)), scenario)
+        if at_rule:
+            chosen = with_rate(chosen, base * step_batches(chosen))
+        return RunSpec(label, chosen, scenario, is_pooled=method == "cl")
 
     return [
         spec("CPSL", "cpsl"),
-        RunSpec("CPSL at SL's rate", with_method(settings, "cpsl"), scenario),
+        spec(OTHER, "cpsl", at_rule=False),
         spec("SL", "sl"),
         spec("FL", "fl"),
-        RunSpec("CL", _pooled(with_method(settings, "cl")), scenario),
+        spec("CL", "cl"),
     ]
-
-
-def _pooled(settings: JobSettings) -> JobSettings:
-    """Pool all data in one place: as many mini-batches a round as all devices would give.
-
-    By the latency model it takes the seconds that thirty devices take to upload their samples,
-    each on its part of the link.
-    """
-    batches = settings.devices.count * settings.training.local_epochs
-    return settings.model_copy(
-        update={
-            "devices": settings.devices.model_copy(update={"count": 1}),
-            "data": settings.data.model_copy(update={"partition": "iid"}),
-            "training": settings.training.model_copy(update={"local_epochs": batches}),
-        }
-    )
 
 
 def _spread(setting: Setting, *, draws: int, bar: Progress) -> Mapping[str, Latency]:

@@ -1,0 +1,19 @@
+"""A report's table on a terminal: the same cells, in whatever width there is."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+
+def shown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Lay out a table; cells wrap where the room is short."""
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for number, name in enumerate(header):
+        shown.add_column(
+            Text(name), justify="right" if number else "left", overflow="fold", vertical="top"
+        )
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown
