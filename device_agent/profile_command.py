@@ -1,6 +1,7 @@
 """`cpsl-agent profile`: measure this device once, and show what its profile would say."""
 
 import importlib.util
+import shutil
 import time
 from dataclasses import dataclass
 from time import perf_counter
@@ -49,7 +50,9 @@ async def measure_device(settings: ProfileSettings) -> tuple[str, str]:
     )
     link = link_profile_of(figures) if figures else None
     profile = facts.model_copy(update={"compute": compute, "link": link})
-    return profile_text(profile, figures, link_how=how), profile.model_dump_json()
+    width = shutil.get_terminal_size().columns
+    text = profile_text(profile, figures, link_how=how, width=width)
+    return text, profile.model_dump_json()
 
 
 def measure_compute(settings: ProfileSettings) -> ComputeProfile:

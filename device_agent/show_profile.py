@@ -1,20 +1,37 @@
 """A device's profile as a table of plain text: each figure, and how it was measured."""
 
+from itertools import zip_longest
+from textwrap import wrap
+
 from profiles.link_estimate import LinkFigures
 from runtime.published import ComputeProfile, DeviceProfile
 
 Row = tuple[str, str, str]
 """What, how much, how measured."""
 
+_GAP = "  "
+_LEAST_WHAT, _LEAST_HOW = 12, 28
+"""Columns that a long name leaves to what stands beside it, and is left at least."""
 
-def profile_text(profile: DeviceProfile, figures: LinkFigures | None, *, link_how: str) -> str:
-    """Write a profile as aligned columns."""
+
+def profile_text(
+    profile: DeviceProfile, figures: LinkFigures | None, *, link_how: str, width: int
+) -> str:
+    """Write a profile as aligned columns, at most `width` wide: what is long goes on below."""
     rows = [*_facts(profile), *(_compute(profile.compute) if profile.compute else [])]
     rows += _link(figures, link_how) if figures else [("link", "not measured", link_how)]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    return "\n".join(
-        f"{what:<{widths[0]}}  {amount:>{widths[1]}}  {how}".rstrip() for what, amount, how in rows
-    )
+    amount_width = max(len(amount) for _, amount, _ in rows)
+    longest = max(len(what) for what, _, _ in rows)
+    what_width = min(longest, max(_LEAST_WHAT, width - amount_width - _LEAST_HOW - 2 * len(_GAP)))
+    how_width = max(_LEAST_HOW, width - what_width - amount_width - 2 * len(_GAP))
+    lines = wrap(f"device {profile.device}", width)
+    for what, amount, how in rows:
+        parts = zip_longest(wrap(what, what_width), [amount], wrap(how, how_width), fillvalue="")
+        lines += [
+            _GAP.join((f"{first:<{what_width}}", f"{middle:>{amount_width}}", last)).rstrip()
+            for first, middle, last in parts
+        ]
+    return "\n".join(lines)
 
 
 def _facts(profile: DeviceProfile) -> list[Row]:
@@ -28,7 +45,7 @@ def _facts(profile: DeviceProfile) -> list[Row]:
         ("battery", profile.battery_fraction, "%", 100),
     ]
     rows = [
-        ("device", profile.device, f"{profile.machine}, engine {profile.engine}"),
+        ("machine", profile.machine, f"engine {profile.engine}"),
         ("cores", str(profile.num_cores), "psutil"),
     ]
     for what, value, unit, factor in known:

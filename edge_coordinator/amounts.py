@@ -3,7 +3,7 @@
 
 def amount(value: float) -> str:
     """Write an amount with three digits and a decimal prefix, as `1.23M`."""
-    for prefix, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= 0.9995 * factor:
             scaled = value / factor
             digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
@@ -24,4 +24,6 @@ def short_seconds(seconds: float) -> str:
     """Write seconds in at most five characters, as `0.7ms`, `12ms`, `3.4s`."""
     if seconds < 0.00995:
         return f"{1e3 * seconds:.1f}ms"
-    return f"{1e3 * seconds:.0f}ms" if seconds < 0.9995 else f"{seconds:.3g}s"
+    if seconds < 0.9995:
+        return f"{1e3 * seconds:.0f}ms"
+    return f"{seconds:.3g}s" if seconds < 999.5 else duration(seconds)

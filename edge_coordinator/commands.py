@@ -167,14 +167,14 @@ def _directory(
 
 def _model(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.job_file import parse_assignment
-    from edge_coordinator.show_model import model_table
+    from edge_coordinator.show_model import model_tables
     from runtime.models.cut_table import measure_cut_table
     from runtime.models.load import input_shape_of, load_network
 
     options = dict(parse_assignment(text) for text in flags.option)
     network = load_network(flags.name, options, seed=0)
     table = measure_cut_table(network, name=flags.name, input_shape=input_shape_of(network))
-    console.print(model_table(table, batch_size=flags.batch_size, local_epochs=flags.local_epochs))
+    console.print(model_tables(table, batch_size=flags.batch_size, local_epochs=flags.local_epochs))
 
 
 def _monitor(flags: argparse.Namespace, console: Console) -> None:

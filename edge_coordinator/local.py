@@ -30,11 +30,8 @@ def show_shards(console: Console, settings: JobSettings, data: DataSet) -> None:
         sizes = ", ".join(str(len(part)) for part in parts)
         console.print(f"samples of {count} devices: {sizes}")
         return
-    console.print(
-        data_table(
-            class_counts(labels, parts, num_classes=data.num_classes), devices=device_names(count)
-        )
-    )
+    counts = class_counts(labels, parts, num_classes=data.num_classes)
+    console.print(data_table(counts, devices=device_names(count), width=console.width))
 
 
 def emulated_classes(settings: JobSettings, *, base_dir: Path) -> str:

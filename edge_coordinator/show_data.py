@@ -5,41 +5,58 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 
 Counts = NDArray[np.int64]
 
-MAX_CLASS_COLUMNS = 12
 NUM_NAMED_CLASSES = 4
+_FIRST_COLUMNS = ("device", "samples", "classes")
 
 
 def data_table(
-    counts: Counts, *, devices: Sequence[str], class_names: Sequence[str] | None = None
+    counts: Counts,
+    *,
+    devices: Sequence[str],
+    class_names: Sequence[str] | None = None,
+    width: int,
 ) -> Table:
-    """Show samples per device and class; `counts` is [device, class].
+    """Show samples per device and class in `width` columns; `counts` is [device, class].
 
-    With more than twelve classes, a row names the device's four largest classes instead.
+    Where a column for every class has no room, a row names the device's four largest classes.
     """
     names = class_names or [str(label) for label in range(counts.shape[1])]
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), title=_title(counts))
-    shown.add_column("device", no_wrap=True)
-    shown.add_column("samples", justify="right")
-    shown.add_column("classes", justify="right")
-    if counts.shape[1] > MAX_CLASS_COLUMNS:
-        shown.add_column("largest classes")
-        rows = [[_largest(row, names)] for row in counts]
-    else:
-        for name in names:
-            shown.add_column(name, justify="right")
-        rows = [[_count(value) for value in row] for row in counts]
-    for device, row, cells in zip(devices, counts, rows, strict=True):
-        shown.add_row(device, str(row.sum()), str(np.count_nonzero(row)), *cells)
-    if counts.shape[1] <= MAX_CLASS_COLUMNS:
-        totals = counts.sum(axis=0)
-        shown.add_section()
-        cells = [_count(value) for value in totals]
-        shown.add_row("all", str(totals.sum()), str(np.count_nonzero(totals)), *cells)
+    shown = Table(box=SIMPLE_HEAD, padding=0, show_edge=False, title=_title(counts))
+    first, *others = _FIRST_COLUMNS
+    shown.add_column(first, overflow="fold")
+    for other in others:
+        shown.add_column(other, justify="right", no_wrap=True)
+    if _needed_width(counts, devices, names) > width:
+        shown.add_column("largest classes", overflow="fold")
+        for device, row in zip(devices, counts, strict=True):
+            shown.add_row(device, *_sums(row), _largest(row, names))
+        return shown
+    for name in names:
+        shown.add_column(name, justify="right", no_wrap=True)
+    for device, row in zip(devices, counts, strict=True):
+        shown.add_row(device, *_sums(row), *map(_count, row))
+    shown.add_section()
+    totals = counts.sum(axis=0)
+    shown.add_row("all", *_sums(totals), *map(_count, totals))
     return shown
+
+
+def _needed_width(counts: Counts, devices: Sequence[str], names: Sequence[str]) -> int:
+    """Columns of a terminal with a column for every class, and a space between them."""
+    largest = [len(str(total)) for total in counts.sum(axis=0)]
+    class_widths = [max(cell_len(name), size) for name, size in zip(names, largest, strict=True)]
+    device_width = max(cell_len(device) for device in (*devices, _FIRST_COLUMNS[0]))
+    other_widths = [len(header) for header in _FIRST_COLUMNS[1:]]
+    return sum(width + 1 for width in (device_width, *other_widths, *class_widths)) - 1
+
+
+def _sums(row: Counts) -> tuple[str, str]:
+    return str(row.sum()), str(np.count_nonzero(row))
 
 
 def _title(counts: Counts) -> str:

@@ -1,9 +1,12 @@
 """The devices of a site as a table, from 80 columns upwards."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -67,27 +70,65 @@ _COLUMNS = (
 )
 
 
-def device_table(devices: Sequence[DeviceView], *, width: int) -> Table:
-    """Show a row for each device; with more room, more columns."""
-    is_wide = width >= _WIDE
-    columns = [column for column in _COLUMNS if is_wide or not column.needs_width]
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    name_width = width - (_WIDE_OTHERS_WIDTH if is_wide else _OTHERS_WIDTH)
-    table.add_column("\ndevice", no_wrap=True, max_width=max(6, name_width))
-    table.add_column("\nstate", no_wrap=True)
-    table.add_column("\nengine", no_wrap=True, max_width=_ENGINE_WIDTH)
-    for column in columns:
-        table.add_column(column.header, justify="right", no_wrap=True)
-    table.add_column("\nphase", no_wrap=True)
-    for view in devices:
-        table.add_row(
-            Text(view.device, style="" if view.presence is Presence.ONLINE else "dim"),
-            Text(view.presence, style=_STYLES[view.presence]),
-            Text(as_words(_SHORTER.get(view.engine, view.engine)) or "-"),
-            *(Text(column.cell(view)) for column in columns),
-            Text(view.activity, style="bold" if view.activity is Activity.TRAINS else "dim"),
-        )
-    return table
+class DeviceTable:
+    """A row for each device; with more room, more columns.
+
+    A name that has no room beside its figures stands on a line of its own above them: then so do
+    all.
+    """
+
+    def __init__(self, devices: Sequence[DeviceView], *, width: int) -> None:
+        self._devices = devices
+        self._is_wide = width >= _WIDE
+        others = _WIDE_OTHERS_WIDTH if self._is_wide else _OTHERS_WIDTH
+        longest = max((cell_len(view.device) for view in devices), default=0)
+        self._names_apart = longest > width - others
+
+    @property
+    def lines_per_device(self) -> int:
+        """How many lines a device takes."""
+        return 2 if self._names_apart else 1
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render for a terminal."""
+        if not self._names_apart:
+            yield self._table()
+            return
+        lines = console.render_lines(self._table(), options, pad=False)
+        header, rows = lines[: -len(self._devices)], lines[-len(self._devices) :]
+        for line in header:
+            yield from _in_one_line(line)
+        for view, row in zip(self._devices, rows, strict=True):
+            yield _name(view)
+            yield from _in_one_line(row)
+
+    def _table(self) -> Table:
+        columns = [column for column in _COLUMNS if self._is_wide or not column.needs_width]
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+        table.add_column("\ndevice", no_wrap=True)
+        table.add_column("\nstate", no_wrap=True)
+        table.add_column("\nengine", no_wrap=True, max_width=_ENGINE_WIDTH)
+        for column in columns:
+            table.add_column(column.header, justify="right", no_wrap=True)
+        table.add_column("\nphase", no_wrap=True)
+        for view in self._devices:
+            table.add_row(
+                "" if self._names_apart else _name(view),
+                Text(view.presence, style=_STYLES[view.presence]),
+                Text(as_words(_SHORTER.get(view.engine, view.engine)) or "-"),
+                *(Text(column.cell(view)) for column in columns),
+                Text(view.activity, style="bold" if view.activity is Activity.TRAINS else "dim"),
+            )
+        return table
+
+
+def _name(view: DeviceView) -> Text:
+    return Text(view.device, style="" if view.presence is Presence.ONLINE else "dim")
+
+
+def _in_one_line(segments: Sequence[Segment]) -> Iterator[Segment]:
+    yield from segments
+    yield Segment.line()
 
 
 def more_devices(hidden: Sequence[DeviceView]) -> Text:

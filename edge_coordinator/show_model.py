@@ -1,39 +1,30 @@
-"""A network's cut table as a table to read: what each layer costs, and what each cut would save."""
+"""A network's cut table as two to read: what each layer costs, and what each cut would save."""
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from edge_coordinator.amounts import amount
 from profiles.cuts import BITS_PER_BYTE, CutTable, Floats
 
-COLUMNS = (
-    *("cut after", "kind", "forward\nFLOP", "backward\nFLOP", "state\nbytes", "output"),
-    *("output\nbytes", "round\nbytes", "\nsaved", "step\nFLOP", "\nsaved"),
-)
+LAYER_COLUMNS = ("forward\nFLOP", "backward\nFLOP", "state\nbytes", "output", "output\nbytes")
+CUT_COLUMNS = ("bytes of\na round", "saved", "FLOP of\na step", "saved")
 
 
-def model_table(table: CutTable, *, batch_size: int, local_epochs: int) -> Table:
-    """Show a row for each layer, and for cutting the network after it.
+def model_tables(table: CutTable, *, batch_size: int, local_epochs: int) -> Group:
+    """Show what each layer costs, and what cutting the network after it does.
 
-    The left columns are the layer's own, for one sample. The right ones are a device's at that
-    cut: the bytes of a round and the FLOPs of a step (one batch, forward and backward), each with
-    how much less that is than with the whole network and the loss on the device, which is what
-    the last row shows (as `fl` trains; the others would also exchange the network's outputs).
+    The first table is of one sample. The second is a device's at each cut: the bytes of a round
+    and the FLOPs of a step (one batch, forward and backward), each with how much less that is than
+    with the whole network and the loss on the device, which is what the last row shows (as `fl`
+    trains; the others would also exchange the network's outputs).
     """
-    shown = Table(
-        box=SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-        title=f"{table.network}: batch of {batch_size}, {local_epochs} local epoch(s)",
-        caption="layer: one sample; cut: one device, against the whole network and the loss on it",
-    )
-    for column in COLUMNS:
-        shown.add_column(column, justify="left" if column in COLUMNS[:2] else "right", no_wrap=True)
-    round_bytes = device_round_bytes(table, batch_size=batch_size, local_epochs=local_epochs)
-    step_flop = batch_size * (table.device_forward_flop + table.device_backward_flop)
-    own_cells = [("", "", "", "", _shape(table.input_shape), amount(table.input_bytes))]
-    own_cells += [
-        (
+    layers = _empty("layer", "kind", *LAYER_COLUMNS)
+    layers.add_row("input", "", "", "", "", _shape(table.input_shape), amount(table.input_bytes))
+    for layer in table.layers:
+        layers.add_row(
+            layer.name,
             layer.kind,
             amount(layer.forward_flop),
             amount(layer.backward_flop),
@@ -41,11 +32,32 @@ def model_table(table: CutTable, *, batch_size: int, local_epochs: int) -> Table
             _shape(layer.activation_shape),
             amount(layer.activation_bytes),
         )
-        for layer in table.layers
-    ]
-    for cut, own in enumerate(own_cells):
-        saved = (*_saved(round_bytes, cut), *_saved(step_flop, cut))
-        shown.add_row(table.cut_names[cut], *own, *saved)
+    cuts = _empty("cut after", *CUT_COLUMNS)
+    round_bytes = device_round_bytes(table, batch_size=batch_size, local_epochs=local_epochs)
+    step_flop = batch_size * (table.device_forward_flop + table.device_backward_flop)
+    for cut, name in enumerate(table.cut_names):
+        cuts.add_row(name, *_saved(round_bytes, cut), *_saved(step_flop, cut))
+    return Group(
+        Text(f"{table.network}: each layer, one sample", style="italic"),
+        layers,
+        Text(
+            f"\n{table.network}: each cut, one device; "
+            f"batch of {batch_size}, {local_epochs} local epoch(s)",
+            style="italic",
+        ),
+        cuts,
+        Text("saved: against the last row, the whole network and the loss on the device", "dim"),
+    )
+
+
+def _empty(*columns: str) -> Table:
+    """Names wrap wherever they have to, figures never do."""
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        is_name = column in {"layer", "kind", "cut after"}
+        shown.add_column(
+            column, justify="left" if is_name else "right", overflow="fold", no_wrap=not is_name
+        )
     return shown
 
 

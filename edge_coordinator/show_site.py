@@ -7,7 +7,7 @@ from rich.live import Live
 from rich.text import Text
 
 from edge_coordinator.amounts import amount, duration
-from edge_coordinator.show_devices import device_table, more_devices
+from edge_coordinator.show_devices import DeviceTable, more_devices
 from edge_coordinator.show_seconds import seconds_table
 from edge_coordinator.site_state import DeviceView, Presence, SiteState
 from runtime.message_types import as_words
@@ -63,7 +63,9 @@ def site_screen(
     missing = _height(console, above, everyone, below) - num_lines
     if missing <= 0:
         return Group(above, everyone, below)
-    num_shown = max(_MIN_ROWS, len(state.devices) - missing - 1)
+    missing += 1  # The line that says what is missing.
+    lines_per_device = DeviceTable(state.devices, width=console.width).lines_per_device
+    num_shown = max(_MIN_ROWS, len(state.devices) - -(-missing // lines_per_device))
     shown, hidden = state.devices[:num_shown], state.devices[num_shown:]
     return Group(above, _devices(shown, width=console.width), more_devices(hidden), below)
 
@@ -73,7 +75,7 @@ def _height(console: Console, *parts: RenderableType) -> int:
 
 
 def _devices(devices: Sequence[DeviceView], *, width: int) -> RenderableType:
-    return device_table(devices, width=width) if devices else Group()
+    return DeviceTable(devices, width=width) if devices else Group()
 
 
 # Above the devices: what happens

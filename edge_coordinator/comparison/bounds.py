@@ -22,7 +22,7 @@ class Observed:
 
     def text(self, write: Write) -> str:
         """Write it, and that it is a bound where it is."""
-        return f"at least {write(self.value)}" if self.is_bound else write(self.value)
+        return f"≥ {write(self.value)}" if self.is_bound else write(self.value)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Ratio:
         """Write it with the side that it is known from."""
         if not self.is_known:
             return "not known"
-        side = "at least " if self.is_at_least else "at most " if self.is_at_most else ""
+        side = "≥ " if self.is_at_least else "≤ " if self.is_at_most else ""
         return side + write(self.value)
 
     def below(self, limit: float) -> bool | None:
@@ -72,7 +72,7 @@ def ratio(above: Observed, below: Observed) -> Ratio:
 
 
 def over_seeds(values: Sequence[Observed | None], write: Write, *, missing: str) -> str:
-    """Write the mean and the range of several seeds; with bounds among them, every seed.
+    """Write the mean and the range of several seeds; with some bounds among them, every seed.
 
     `missing` says of a bound what did not happen, and stands alone where there is no figure.
     """
@@ -81,10 +81,10 @@ def over_seeds(values: Sequence[Observed | None], write: Write, *, missing: str)
         return missing
     text = mean(known).text(write)
     num_bounds = sum(value.is_bound for value in known)
-    if num_bounds and len(known) > 1:
+    if num_bounds == len(known):
+        return f"{text} ({missing})"
+    if num_bounds:
         every = ", ".join(value.text(write) for value in known)
         return f"{text} ({every}; {missing} by {num_bounds} of {len(known)})"
-    if num_bounds:
-        return f"{text} ({missing})"
     lowest, highest = (write(pick(value.value for value in known)) for pick in (min, max))
     return text if lowest == highest else f"{text} ({lowest} to {highest})"

@@ -28,3 +28,8 @@ def megabytes(value: float) -> str:
 def whole(value: float) -> str:
     """Write a count."""
     return f"{value:.0f}"
+
+
+def gigaflop(value: float) -> str:
+    """Write FLOP as GFLOP."""
+    return f"{value / 1e9:.3g}" if value < 1e12 else f"{value / 1e9:.0f}"

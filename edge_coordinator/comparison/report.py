@@ -9,6 +9,7 @@ from edge_coordinator.comparison.csv_files import write_runs, write_table
 from edge_coordinator.comparison.cuts import CutCost
 from edge_coordinator.comparison.groupings import SPREADS, GroupingStudies
 from edge_coordinator.comparison.markdown import (
+    gigaflop,
     megabytes,
     percent,
     seconds,
@@ -35,10 +36,19 @@ from edge_coordinator.comparison.results import (
 
 def methods_table(runs: Runs, *, target: float) -> str:
     """A row for each variant: latency, accuracy, and what the target cost."""
-    header = (
+    return table(methods_header(target), methods_rows(runs, target=target))
+
+
+def methods_header(target: float) -> tuple[str, ...]:
+    """The columns of that table."""
+    return (
         *("", "round (s)", "final accuracy", f"rounds to {target:.0%}", f"seconds to {target:.0%}"),
         *(f"MB to {target:.0%}", f"GFLOP of a device to {target:.0%}"),
     )
+
+
+def methods_rows(runs: Runs, *, target: float) -> list[list[str]]:
+    """The cells of that table."""
     rows, missed = [], "not reached"
     for label, own in runs.items():
         hits = [reached(run, target) for run in own]
@@ -50,12 +60,10 @@ def methods_table(runs: Runs, *, target: float) -> str:
                 over_seeds(parts_of(hits, "round"), whole, missing=missed),
                 over_seeds(parts_of(hits, "elapsed_s"), seconds, missing=missed),
                 over_seeds(parts_of(hits, "num_bytes"), megabytes, missing=missed),
-                over_seeds(
-                    parts_of(hits, "device_flop", scale=1e9), "{:.3g}".format, missing=missed
-                ),
+                over_seeds(parts_of(hits, "device_flop"), gigaflop, missing=missed),
             ]
         )
-    return table(header, rows)
+    return rows
 
 
 def convergence_table(runs: Runs) -> str:

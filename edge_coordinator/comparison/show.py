@@ -6,6 +6,19 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from edge_coordinator.comparison.report import methods_header, methods_rows
+from edge_coordinator.comparison.results import Runs
+
+_BRIEFLY = (0, 1, 2, 4, 5)
+"""Columns of the report's table of methods: not the rounds and a device's work."""
+
+
+def shown_methods(runs: Runs, *, target: float) -> Table:
+    """Show what each variant came to, in short."""
+    header, rows = methods_header(target), methods_rows(runs, target=target)
+    brief = [[row[column] for column in _BRIEFLY] for row in rows]
+    return shown_table([header[column] for column in _BRIEFLY], brief)
+
 
 def shown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Lay out a table; cells wrap where the room is short."""

@@ -123,17 +123,17 @@ def test_a_seed_that_did_not_get_there_counts_with_its_whole_run_and_makes_the_m
 ):
     values = [_exact(318.0), _at_least(567.0), _exact(348.0)]
     text = over_seeds(values, seconds, missing="not yet")
-    assert text == "at least 411 (318, at least 567, 348; not yet by 1 of 3)"
+    assert text == "≥ 411 (318, ≥ 567, 348; not yet by 1 of 3)"
     assert over_seeds([_exact(100.0), _exact(200.0)], seconds, missing="") == "150 (100 to 200)"
-    assert over_seeds([_at_least(5.0)], seconds, missing="not yet") == "at least 5.00 (not yet)"
+    assert over_seeds([_at_least(5.0)], seconds, missing="not yet") == "≥ 5.00 (not yet)"
     assert over_seeds([None], seconds, missing="none") == "none"
 
 
 def test_a_ratio_is_known_from_the_side_that_its_bound_leaves() -> None:
     text = "{:.1f}".format
     assert ratio(_exact(3.0), _exact(2.0)).text(text) == "1.5"
-    assert ratio(_exact(3.0), _at_least(2.0)).text(text) == "at most 1.5"
-    assert ratio(_at_least(3.0), _exact(2.0)).text(text) == "at least 1.5"
+    assert ratio(_exact(3.0), _at_least(2.0)).text(text) == "≤ 1.5"
+    assert ratio(_at_least(3.0), _exact(2.0)).text(text) == "≥ 1.5"
     assert ratio(_at_least(3.0), _at_least(2.0)).text(text) == "not known"
 
 

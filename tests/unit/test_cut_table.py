@@ -5,12 +5,11 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 
 from edge_coordinator.amounts import amount
 from edge_coordinator.command_line import build_parser
-from edge_coordinator.show_model import device_round_bytes, model_table
+from edge_coordinator.show_model import device_round_bytes
 from profiles.cuts import CutTable
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
@@ -98,16 +97,6 @@ def test_a_round_exchanges_smashed_data_each_epoch_and_the_model_once() -> None:
     assert round_bytes[3] == 2 * 3 * 16 * (4 * 6 * 14 * 14) + 2 * model_bytes
     assert round_bytes[0] == 3 * 16 * (4 * 28 * 28)
     assert round_bytes[-1] == 2 * 4 * 61_706
-
-
-def test_the_table_of_a_model_fits_a_hundred_columns() -> None:
-    console = Console(width=100, record=True, file=None, quiet=False)
-    with console.capture() as captured:
-        console.print(model_table(table_of("resnet8"), batch_size=16, local_epochs=1))
-    text = captured.get()
-    assert "…" not in text
-    for word in ("block1", "ResidualBlock", "9.52M", "16x32x32"):
-        assert word in text
 
 
 @pytest.mark.parametrize("flag", ["--batch-size", "--local-epochs"])

@@ -54,18 +54,18 @@ def _results(curves: Mapping[str, Sequence[Sequence[float]]]) -> PaperResults:
 
 def test_a_seed_that_did_not_converge_makes_the_difference_a_bound() -> None:
     table = figures_table(_results({"CPSL": [REACHES, FAILS_AT_ITS_END]}))
-    ours = "at least 255 (132, at least 378; not yet by 1 of 2)"
-    assert f"| convergence of CPSL (s) | about 600 | {ours} | at least -57 % |" in table
-    assert "| SL's seconds over CPSL's | 2.33 | at most 1.91 |" in table
+    ours = "≥ 255 (132, ≥ 378; not yet by 1 of 2)"
+    assert f"| convergence of CPSL (s) | about 600 | {ours} | ≥ -57 % |" in table
+    assert "| SL's seconds over CPSL's | 2.33 | ≤ 1.91 |" in table
 
 
 def test_a_claim_on_the_target_is_decided_only_where_the_bounds_decide_it() -> None:
     faster = "CPSL reaches 95% in less than half of SL's simulated seconds"
     assert f"- holds: {faster} (27% in the mean" in claims_part(_results({}))
     too_slow = claims_part(_results({"CPSL": [REACHES, MISSES]}))
-    assert f"- DOES NOT HOLD: {faster} (at least 57% in the mean" in too_slow
+    assert f"- DOES NOT HOLD: {faster} (≥ 57% in the mean" in too_slow
     slow_sl = claims_part(_results({"SL": [REACHES, MISSES]}))
-    assert f"- holds: {faster} (at most 13% in the mean; seed by seed 27%, at most 8%)" in slow_sl
+    assert f"- holds: {faster} (≤ 13% in the mean; seed by seed 27%, ≤ 8%)" in slow_sl
     neither = claims_part(_results({"CPSL": [REACHES, MISSES], "SL": [REACHES, MISSES]}))
     assert f"- NOT DECIDED by these runs: {faster}" in neither
 

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
-from edge_coordinator.show_data import data_table
 from runtime.datasets.partition import class_counts, partition
 from runtime.errors import SettingsError
 
@@ -93,16 +91,3 @@ def test_a_partition_that_cannot_be_says_why(spec: str, num_devices: int, messag
     labels = np.repeat(np.arange(4), 10)
     with pytest.raises(SettingsError, match=message):
         partition(labels, spec, num_devices=num_devices, seed=0)
-
-
-@pytest.mark.parametrize("num_classes", [10, 40])
-def test_thirty_devices_fit_a_hundred_columns(num_classes: int) -> None:
-    counts = np.random.default_rng(0).integers(0, 2000, (30, num_classes))
-    devices = [f"device-{index:02d}" for index in range(30)]
-    console = Console(width=100)
-    with console.capture() as captured:
-        console.print(data_table(counts, devices=devices))
-    text = captured.get()
-    assert "…" not in text
-    assert str(counts[29].sum()) in text
-    assert f"{counts[29].argmax()}: {counts[29].max()}" in text or num_classes == 10

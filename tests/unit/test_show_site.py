@@ -52,11 +52,19 @@ def make_site(num_devices: int) -> Site:
 def test_thirty_devices_fit_the_width_with_every_figure(width: int) -> None:
     lines = screen(make_site(30).now, width=width)
     assert max(cell_len(line) for line in lines) <= width
-    rows = [line for line in lines if line.startswith("devi") and "online" in line][1:]
+    rows = [line for line in lines if line.rstrip().endswith("idle")]
     assert len(rows) == 30
+    assert sum(line.startswith("device-with-a-long-name-") for line in lines) == 30
     for figure in ("7.65G", "30s", "43.2M", "98.7M", "12ms", "4m", "1.23G", "100%", "idle"):
         assert all(figure in row for row in rows), figure
     assert "3.3 s (3 s predicted, -9.0%)" in " ".join(lines).replace("  ", " ")
+
+
+def test_short_names_stand_beside_their_figures() -> None:
+    site = Site().device("pi-1").profile("pi-1").device("pi-2").profile("pi-2")
+    (row, _) = [line for line in screen(site.now, width=80) if line.startswith("pi-")]
+    assert row.startswith("pi-1 ")
+    assert row.rstrip().endswith("idle")
 
 
 @pytest.mark.parametrize("num_lines", [24, 30, 45])
