@@ -67,6 +67,7 @@ def test_compare_writes_a_report_with_its_plots_and_figures(folder: Path) -> Non
             assert min(image.size) > 200
     rows = list(csv.DictReader((report / "rounds.csv").read_text().splitlines()))
     assert {row["variant"] for row in rows} == {"cpsl", "fl", "cl"}
+    assert "cl: all devices' samples in one place, 18 steps of 16 samples a round" in text
     assert len(rows) == 9
     phases = [float(value) for key, value in rows[0].items() if key in _phase_columns(rows[0])]
     assert sum(phases) == pytest.approx(float(rows[0]["round_s"]))
