@@ -57,7 +57,7 @@ def test_a_trace_changes_links_and_compute_as_time_passes(tmp_path: Path) -> Non
 
 def test_a_scenario_states_defaults_of_the_job_and_the_job_has_the_last_word() -> None:
     paper = load_scenario("paper")
-    stated = job_defaults(paper, load_job(None, {}))
+    stated = job_defaults(paper, load_job(None, {"plan.mode": "by_hand"}))
     assert stated["devices.count"] == 30
     assert stated["plan.cut"] == "pool1"
     few = {"devices.count": 4, "training.batch_size": 8}
@@ -74,11 +74,16 @@ def test_a_spread_that_was_asked_for_is_still_there_when_the_job_is_read_again(
     settings, scenario = settings_for(
         lambda defaults: load_job(None, {"devices.spread": 0.5}, defaults=defaults),
         base_dir=tmp_path,
+        from_file=False,
+        say=print,
     )
     path = tmp_path / "job.toml"
     path.write_text(dump_job(settings), encoding="utf-8")
     _, again = settings_for(
-        lambda defaults: load_job(path, {}, defaults=defaults), base_dir=tmp_path
+        lambda defaults: load_job(path, {}, defaults=defaults),
+        base_dir=tmp_path,
+        from_file=True,
+        say=print,
     )
     assert again.spread == scenario.spread == Spread.between_rounds(0.5)
 
