@@ -183,11 +183,14 @@ def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:
             raise SettingsError("--resume goes on with the job of its run; leave --config out")
         return Path(flags.resume) / "job.toml"
     mode = str(_overrides(flags).get("plan.mode"))
-    if flags.config is None and mode.startswith(REPLAY):
-        run = mode.removeprefix(REPLAY)
-        console.print(f"the job and its plans are those of {run}", soft_wrap=True)
-        return Path(run).expanduser() / "job.toml"
-    return Path(flags.config) if flags.config is not None else None
+    run = mode.removeprefix(REPLAY)
+    if flags.config is not None or run in ("", mode):
+        return Path(flags.config) if flags.config is not None else None
+    path = Path(run).expanduser() / "job.toml"
+    if not path.is_file():
+        raise SettingsError(f"plan.mode = {mode!r}: {run} is not the directory of a run")
+    console.print(f"the job and its plans are those of {run}", soft_wrap=True)
+    return path
 
 
 def _directory(

@@ -66,26 +66,10 @@ def test_a_planned_run_is_replayed_to_the_same_weights_locally_and_in_simulation
     assert f"the job and its plans are those of {planned}" in capsys.readouterr().out
 
 
-def test_a_job_file_is_not_overlaid_by_what_a_scenario_states_and_the_rest_is_said(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "job.toml").write_text("[devices]\nexclude = []\n[training]\nrounds = 1\n")
-    run = _run("simulate", "--config", "job.toml")
-    said = capsys.readouterr().out
-    assert "the job names no scenario: taking uniform" in said
-    assert "6 devices" in said
-    text = (run / "job.toml").read_text()
-    assert all(line in text for line in ("count = 6", "clusters = 2", "local_epochs = 3"))
-    assert main(["simulate", "--rounds", "1"]) == 0
-    said = capsys.readouterr().out
-    assert "taking paper; by scenario paper: " in said
-    assert "training.local_epochs = 1, devices.count = 30, plan.clusters = 6" in said
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("local", "--plan", "replay:nowhere"), "cannot read nowhere/job.toml"),
+        (("local", "--plan", "replay:nowhere"), "nowhere is not the directory of a run"),
         (("local", "--plan", "replay:"), "plan.mode = 'replay:': input should be 'auto', 'by_h"),
         (("local", "--plan", "by-hand"), "plan.mode = 'by-hand': input should be 'auto', 'by_h"),
         (
