@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.demo-installed
-	$(BIN)/cpsl local
+	$(BIN)/cpsl local --scenario mixed
 
 test: $(VENV)/.test-installed lint
 	$(BIN)/pytest

@@ -69,7 +69,7 @@ def train(arguments: argparse.Namespace, weight: float, seed: int) -> list[Round
     def load(defaults: Mapping[str, object]) -> JobSettings:
         return load_job(None, {**defaults, **own})
 
-    settings, scenario = settings_for(load, base_dir=Path.cwd())
+    settings, scenario = settings_for(load, base_dir=Path.cwd(), from_file=False, say=print)
     data = load_source("digits", base_dir=Path.cwd())
     prepared = prepare_simulation(settings, scenario, data, run=seed, base_dir=Path.cwd())
     rounds = asyncio.run(prepared.simulation.run(observers=[], progress=NoProgress()))

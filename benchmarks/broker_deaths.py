@@ -119,7 +119,7 @@ async def compare(folder: Path, deaths: Sequence[Death]) -> dict[str, bool]:
 async def _train(broker: OwnBroker, folder: Path, trigger: Trigger | None) -> str:
     name = _folder_name(trigger.death) if trigger else "calm"
     program = await Program.start(
-        *CPSL, "coordinator", "--broker", broker.url, "--wait",
+        *CPSL, "coordinator", "--broker", broker.url, "--wait", "--plan", "by_hand",
         "--devices", str(NUM_DEVICES), "--clusters", "1", "--rounds", "5", "--local-epochs", "2",
         "--batch-size", "64", "--cut", "fc1", "--set", "broker.chunk_bytes=2048", "--output", name,
         cwd=folder,

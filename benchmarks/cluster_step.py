@@ -285,6 +285,7 @@ def _overrides(flags: argparse.Namespace, folder: Path) -> dict[str, object]:
     _write_noise(path, flags)
     overrides: dict[str, object] = {
         "model.name": flags.model,
+        "plan.mode": "by_hand",
         "plan.cut": flags.cut,
         "plan.clusters": 1,
         "devices.count": flags.devices,

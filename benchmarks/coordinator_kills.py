@@ -22,7 +22,7 @@ MAX_ROUNDS_OF_A_LIFE = 25
 EARLY = 0.2
 """Fraction of the kills that come while the program starts."""
 COUNT = 4
-JOB = ("--devices", str(COUNT), "--set", "evaluation.every=10")
+JOB = ("--plan", "by_hand", "--devices", str(COUNT), "--set", "evaluation.every=10")
 MIXED = (
     "--engine", "mixed", "--set", "training.server_optimizer.name=adamw",
     "--set", "training.server_optimizer.learning_rate=0.001",

@@ -137,7 +137,7 @@ async def _train(folder: Path, name: str, *, disturbed: bool) -> tuple[float, bo
         )
         program = await Program.start(
             *CPSL, "coordinator", "--broker", broker.url, "--devices", str(COUNT),
-            "--clusters", "2", "--rounds", str(ROUNDS), "--output", name, cwd=folder,
+            "--plan", "by_hand", "--rounds", str(ROUNDS), "--output", name, cwd=folder,
         )  # fmt: skip
         witness = Witness()
         listening = asyncio.create_task(_listen(bus, witness))

@@ -121,7 +121,7 @@ async def _measure(folder: Path, python: Path, engine: str) -> Footprint:
         start_s, agent = await _start_agent(folder, python, engine, broker.url)
         coordinator = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "edge_coordinator", "coordinator", "--broker", broker.url,
-            "--devices", "1", "--clusters", "1", "--rounds", str(NUM_ROUNDS), "--cut", "pool1",
+            "--devices", "1", "--plan", "by_hand", "--rounds", str(NUM_ROUNDS),
             cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=PIPE, stderr=STDOUT,
         )  # fmt: skip
         output, _ = await coordinator.communicate()

@@ -24,7 +24,14 @@ def main() -> None:
         command = (
             *(sys.executable, "-m", "edge_coordinator", "local"),
             *("--data", f"mnist:{flags.directory.resolve()}", "--partition", "classes:3"),
-            *("--devices", str(flags.devices), "--clusters", str(flags.clusters)),
+            *(
+                "--plan",
+                "by_hand",
+                "--devices",
+                str(flags.devices),
+                "--clusters",
+                str(flags.clusters),
+            ),
             *("--batch-size", "16", "--local-epochs", "1", "--rounds", str(flags.rounds)),
             *("--target-accuracy", str(flags.target), "--output", folder),
         )

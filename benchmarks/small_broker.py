@@ -30,7 +30,8 @@ async def _train(folder: Path, name: str, settings: Sequence[str]) -> str:
     async with own_broker(folder, settings) as broker, agents(broker.url, COUNT, folder=folder):
         program = await Program.start(
             *CPSL, "coordinator", "--broker", broker.url, "--devices", str(COUNT),
-            "--clusters", "1", "--rounds", "8", "--batch-size", "128", "--output", name, cwd=folder,
+            "--plan", "by_hand", "--clusters", "1", "--rounds", "8", "--batch-size", "128",
+            "--output", name, cwd=folder,
         )  # fmt: skip
         assert await program.end() == 0, program.lines[-5:]
     run = run_directory(folder / name)

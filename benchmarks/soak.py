@@ -38,8 +38,8 @@ def main() -> int:
 async def _soak(folder: Path, arguments: argparse.Namespace) -> int:
     program = await Program.start(
         *CPSL, "local", "--rounds", "1000000", "--devices", str(arguments.devices),
-        "--engine", arguments.engine, "--output", "runs", "--set", "evaluation.every=10",
-        cwd=folder,
+        "--engine", arguments.engine, "--plan", "by_hand", "--output", "runs",
+        "--set", "evaluation.every=10", cwd=folder,
     )  # fmt: skip
     reading = asyncio.create_task(program.end())
     try:

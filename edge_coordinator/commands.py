@@ -27,17 +27,20 @@ if TYPE_CHECKING:
     from edge_coordinator.record import Clock, RunDirectory
     from edge_coordinator.settings import JobSettings
     from edge_coordinator.training.edge_model import EdgeModel
+    from profiles.scenario import Scenario
 
 
 def _local(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.job import prepare_job
     from edge_coordinator.local import run_local, show_shards
+    from edge_coordinator.local_agents import device_names
     from edge_coordinator.run_to_end import run_to_end
     from runtime.datasets.sources import load_source
 
-    settings = _settings(flags)
+    settings = _settings(flags, console)
     data = load_source(settings.data.source, base_dir=Path.cwd())
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
+    job.check_devices(device_names(settings.devices.count))
     show_shards(console, settings, data)
     directory = _directory(flags, job, model)
 
@@ -59,7 +62,7 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.run_to_end import run_to_end
     from edge_coordinator.serve import serve_job
 
-    settings = _settings(flags)
+    settings = _settings(flags, console)
     url = settings.broker.url
     if url is None:
         raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
@@ -81,10 +84,10 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
 
 def _simulate(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.run_to_end import run_to_end
-    from edge_coordinator.simulation.prepare import prepare_simulation, settings_for
+    from edge_coordinator.simulation.prepare import prepare_simulation
     from runtime.datasets.sources import load_source
 
-    settings, scenario = settings_for(partial(_settings, flags), base_dir=Path.cwd())
+    settings, scenario = _simulated_settings(flags, console)
     data = load_source(settings.data.source, base_dir=Path.cwd())
     prepared = prepare_simulation(
         settings, scenario, data, run=secrets.randbits(64), base_dir=Path.cwd()
@@ -104,9 +107,8 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
 
 def _compare(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.comparison.compare import ComparisonTask, compare
-    from edge_coordinator.simulation.prepare import settings_for
 
-    settings, scenario = settings_for(partial(_settings, flags), base_dir=Path.cwd())
+    settings, scenario = _simulated_settings(flags, console)
     task = ComparisonTask(
         methods=flags.methods,
         settings=settings,
@@ -143,16 +145,52 @@ def _say_where(console: Console, folder: Path) -> None:
     console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
 
 
-def _settings(
-    flags: argparse.Namespace, defaults: "Mapping[str, object] | None" = None
-) -> "JobSettings":
+def _settings(flags: argparse.Namespace, console: Console) -> "JobSettings":
     from edge_coordinator.job_file import load_job
 
-    if getattr(flags, "resume", None) is None:
-        return load_job(flags.config, _overrides(flags), defaults=defaults)
-    if flags.config is not None:
-        raise SettingsError("--resume goes on with the job of its run; leave --config out")
-    return load_job(flags.resume / "job.toml", _overrides(flags), defaults=defaults)
+    path = _job_path(flags, console)
+    return load_job(path, _overrides(flags))
+
+
+def _simulated_settings(
+    flags: argparse.Namespace, console: Console
+) -> "tuple[JobSettings, Scenario]":
+    from edge_coordinator.job_file import load_job
+    from edge_coordinator.simulation.prepare import settings_for
+
+    path = _job_path(flags, console)
+    settings, scenario = settings_for(
+        lambda defaults: load_job(path, _overrides(flags), defaults=defaults),
+        base_dir=Path.cwd(),
+        from_file=path is not None,
+        say=partial(console.print, soft_wrap=True),
+    )
+    if settings.devices.engine != "torch":
+        console.print(
+            f"its devices compute with torch; a run with {settings.devices.engine} differs by "
+            "rounding",
+            soft_wrap=True,
+        )
+    return settings, scenario
+
+
+def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:
+    """Find the file that the job is in: the one given, that of a run to go on with or to replay."""
+    from edge_coordinator.plan_settings import REPLAY
+
+    if getattr(flags, "resume", None) is not None:
+        if flags.config is not None:
+            raise SettingsError("--resume goes on with the job of its run; leave --config out")
+        return Path(flags.resume) / "job.toml"
+    mode = str(_overrides(flags).get("plan.mode"))
+    run = mode.removeprefix(REPLAY)
+    if flags.config is not None or run in ("", mode):
+        return Path(flags.config) if flags.config is not None else None
+    path = Path(run).expanduser() / "job.toml"
+    if not path.is_file():
+        raise SettingsError(f"plan.mode = {mode!r}: {run} is not the directory of a run")
+    console.print(f"the job and its plans are those of {run}", soft_wrap=True)
+    return path
 
 
 def _directory(

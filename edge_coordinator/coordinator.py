@@ -120,7 +120,7 @@ class Coordinator:
         """Plan, train and evaluate; None if the round has to be tried again."""
         dropped = self._conversation.dropped.counts.copy()
         planned = await self._planned(round_, worker)
-        if planned is None or not await self._export(planned.plan.cut, worker):
+        if planned is None or not await self._export(planned, worker):
             return None
         up, down = self._conversation.up_bytes, self._conversation.down_bytes
         start_s = time.monotonic()
@@ -162,12 +162,12 @@ class Coordinator:
         self._attendance.note(present=planned - gone, late=trained.late)
         self._planning.learn_late(plan, trained.late)
 
-    async def _export(self, cut: int, worker: EdgeWorker) -> bool:
+    async def _export(self, planned: PlannedRound, worker: EdgeWorker) -> bool:
         """Export the device side where somebody needs it; False if those had to be refused."""
         try:
-            await self._exports.prepare(cut, worker)
+            await self._exports.prepare(planned.plan.cut, worker)
         except SettingsError as error:
-            if self._job.cut is None:
+            if self._job.cut is None and not planned.is_exact:
                 return False  # The next plan takes another.
             self._registry.refusals |= dict.fromkeys(self._exports.devices, str(error))
             self._job.check_refusals(self._registry.refusals)

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from edge_coordinator.curve import Point
-from edge_coordinator.planning.by_hand import clusters_of_size, plan_by_hand
-from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
+from edge_coordinator.given_plans import GivenPlans, PlansByHand, num_clusters
+from edge_coordinator.planning.by_hand import plan_by_hand
+from edge_coordinator.planning.plan import InfeasiblePlanError
+from edge_coordinator.replay import read_replay
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.training.edge_model import EdgeModel, Training
 from edge_coordinator.training.schedule import rate_factor
@@ -39,6 +41,8 @@ class Job:
     """Of one sample at each cut, [cut]; the input's first."""
     cut: int | None
     """Number of layers on the device; None if it is planned."""
+    given_plans: GivenPlans | None
+    """Where the plans come from, if not from the planner."""
     test: Samples | None
     """The coordinator's test set; None if the devices evaluate."""
 
@@ -64,12 +68,6 @@ class Job:
     def smashed_shape(self, cut: int) -> tuple[int, ...]:
         """Shape of one sample's smashed data."""
         return self.shapes[cut]
-
-    def plan(self, devices: Sequence[str]) -> Plan:
-        """Plan a round by hand for the devices that are there."""
-        assert self.cut is not None
-        wanted = num_clusters(self.settings, len(devices))
-        return plan_by_hand(devices, cut=self.cut, num_clusters=min(wanted, len(devices)))
 
     def server_rate(self, round_: int) -> float:
         """Learning rate of the server side in a round."""
@@ -107,6 +105,12 @@ class Job:
         reached = target is not None and (report.test_accuracy or 0.0) >= target
         return reached or report.round >= self.num_rounds
 
+    def check_devices(self, names: Sequence[str]) -> None:
+        """SettingsError if these devices are all that there will be and cannot do what is given."""
+        excluded = self.settings.devices.exclude
+        if self.given_plans is not None:
+            self.given_plans.check_devices([name for name in names if name not in excluded])
+
     def check_refusals(self, refusals: Mapping[str, str]) -> None:
         """SettingsError if so many devices refused that the job cannot begin in local mode."""
         if self.settings.broker.url is None and refusals:
@@ -122,19 +126,6 @@ class Job:
             every=schedule.every,
             factor=schedule.factor,
         )
-
-
-def num_clusters(settings: JobSettings, num_devices: int) -> int:
-    """How many clusters the method and the settings ask for."""
-    match settings.training.method:
-        case "sl":
-            return num_devices
-        case "fl" | "cl":
-            return 1
-    if settings.plan.cluster_size is not None:
-        return clusters_of_size(num_devices, settings.plan.cluster_size)
-    default = min(2, num_devices)
-    return settings.plan.clusters if settings.plan.clusters is not None else default
 
 
 def prepare_job(
@@ -159,12 +150,14 @@ def prepare_job(
     assignment = _assignment(settings, network, run=run, shape=shape)
     if test is not None:
         _check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
+    names, cut = tuple(layers_of(network)), _cut(settings, network)
     job = Job(
         settings=settings,
         assignment=assignment,
-        layer_names=tuple(layers_of(network)),
+        layer_names=names,
         shapes=(shape, *layer_shapes(network, shape)),
-        cut=_cut(settings, network),
+        cut=cut,
+        given_plans=_given_plans(settings, cut=cut, layer_names=names, base_dir=base_dir),
         test=_some(test, settings.evaluation.max_samples),
     )
     _check_clusters(settings)
@@ -204,7 +197,21 @@ def _cut(settings: JobSettings, network: Network) -> int | None:
             return len(layers_of(network))
         case "cl":
             return 0
-    return None if settings.plan.cut == "auto" else cut_index(network, settings.plan.cut)
+    is_given = settings.plan.cut != "auto" and settings.plan.replayed is None
+    return cut_index(network, settings.plan.cut) if is_given else None
+
+
+def _given_plans(
+    settings: JobSettings, *, cut: int | None, layer_names: Sequence[str], base_dir: Path
+) -> GivenPlans | None:
+    """Open the source of the plans; None if they are planned as the run goes."""
+    if settings.plan.replayed is not None:
+        run = settings.plan.replayed
+        return read_replay(run, settings, layer_names=layer_names, base_dir=base_dir)
+    if settings.plan.is_by_hand:
+        assert cut is not None
+        return PlansByHand(settings, cut)
+    return None
 
 
 def _some(whole: Samples | None, most: int | None) -> Samples | None:

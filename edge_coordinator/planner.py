@@ -7,6 +7,7 @@ import numpy as np
 
 from edge_coordinator.device_states import KnownDevice, known_devices
 from edge_coordinator.experience import Experience, TurnMeasured
+from edge_coordinator.plan_settings import PlanSettings
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import ClusterPlan, Plan
@@ -14,7 +15,6 @@ from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.recut import CutChooser, Figures, Recut, drifted, some
 from edge_coordinator.registry import DeviceRecord
 from edge_coordinator.run_memory import PlannerMemory, copy_figures
-from edge_coordinator.settings import PlanSettings
 from profiles.device import DeviceState
 from profiles.link import SharedLink
 from runtime.seeding import Purpose
@@ -34,11 +34,13 @@ class PlannedRound:
     """Device id to the rate that it may upload at; whoever is not in it may use its whole link."""
     resting: tuple[str, ...] = ()
     """Devices that are there and were not considered, for they were late again and again."""
+    is_exact: bool = False
+    """Whether the round is tried again as long as anybody is lost: it has to end in given bits."""
 
     @classmethod
-    def by_hand(cls, plan: Plan) -> "PlannedRound":
+    def given(cls, plan: Plan, *, is_exact: bool) -> "PlannedRound":
         """Take a plan that rests on no measurement."""
-        return cls(plan, {}, "", {})
+        return cls(plan, {}, "", {}, is_exact=is_exact)
 
 
 @dataclass(frozen=True)

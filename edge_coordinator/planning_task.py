@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
-from edge_coordinator.job import Job, num_clusters
+from edge_coordinator.given_plans import num_clusters
+from edge_coordinator.job import Job
 from edge_coordinator.planner import PlanningTask
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Grouping

@@ -33,7 +33,7 @@ MeasureLink = Callable[[str], Awaitable[None]]
 
 
 class RoundPlanning:
-    """Plans the rounds of a job: by hand, or from what the devices measure of themselves."""
+    """Plans the rounds of a job: as given, or from what the devices measure of themselves."""
 
     def __init__(
         self,
@@ -63,11 +63,12 @@ class RoundPlanning:
         self, round_: int, worker: EdgeWorker, *, resting: Collection[str]
     ) -> PlannedRound | None:
         """Plan a round for the devices that are ready and do not rest; None if there are none."""
-        settings = self._job.settings.plan
         new = await self._measure_links()
-        if settings.is_by_hand:
+        given = self._job.given_plans
+        if given is not None:
             ready = [device for device in self._registry.ready if device not in resting]
-            return PlannedRound.by_hand(self._job.plan(ready)) if ready else None
+            plan = given.plan(round_, ready) if ready else None
+            return PlannedRound.given(plan, is_exact=given.is_exact) if plan else None
         if not self._registry.ready:
             return None
         if self._planner is None or self._task is None:

@@ -55,7 +55,8 @@ class RoundTraining:
             self._tell(ClusterStarted(round_, index, len(clusters), tuple(cluster.sample_counts)))
             await self._train_cluster(round_, planned, cluster, worker, trained)
         num_planned = sum(len(plan.devices) for plan in plans)
-        least = least_of(num_planned, self._job.settings.devices.round_quorum)
+        quorum = 1.0 if planned.is_exact else self._job.settings.devices.round_quorum
+        least = least_of(num_planned, quorum)
         if len(trained.devices) < least:
             await worker.do(partial(self._model.restore, before))
             reasons = "; ".join(f"{device} {why}" for device, why in trained.lost.items())

@@ -1,23 +1,17 @@
 """The job file: one TOML file says all about a run, and every key has a sensible default."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from edge_coordinator.planning.planner import Form
+from edge_coordinator.plan_settings import PlanSettings, Section
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.message_types import Scalar
 from runtime.messages import OptimizerSpec
 
 Method = Literal["cpsl", "sl", "fl", "cl"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class Section(BaseModel):
-    """A table of the job file; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Section):
@@ -85,7 +79,7 @@ class TrainingSettings(Section):
     loss: str = Field("cross_entropy", description="cross_entropy, mse or package.module:function")
     server_optimizer: OptimizerSettings = OptimizerSettings()
     device_optimizer: DeviceOptimizerSettings | None = Field(
-        None, description="by default the server's kind, at |K_m| times its rate"
+        None, description="the server's kind, at |K_m| times its rate, if left out"
     )
     carry_optimizer_state: bool = Field(
         default=True,
@@ -99,66 +93,6 @@ class TrainingSettings(Section):
             return self.server_optimizer.spec()
         fields = self.device_optimizer.model_dump(exclude={"learning_rate"})
         return OptimizerSpec.model_validate(fields)
-
-
-class PlanSettings(Section):
-    """Clusters and cut: given by hand, or planned from what the devices measure."""
-
-    mode: Literal["by_hand", "auto"] = Field(
-        "by_hand", description="auto: cut and grouping are planned unless they are given"
-    )
-    cut: str | int = Field(
-        "pool1", description="last layer on the device, or number of layers; auto: planned"
-    )
-    grouping: Form = Field(
-        "by_id", description="who trains with whom: planned, by_id, random or sorted (by speed)"
-    )
-    clusters: int | None = Field(None, ge=1, description="how many clusters; 2 by default")
-    cluster_size: int | None = Field(None, ge=1, description="or how many devices in each")
-    cut_every: int = Field(5, ge=1, description="rounds between choices of a planned cut")
-    medium: Literal["independent", "shared"] = Field(
-        "independent", description="each device on its own line, or a cluster divides one"
-    )
-    shared_bps: float | None = Field(
-        None, gt=0, description="all that a shared medium carries; measured if left out"
-    )
-    shares: Literal["allocated", "equal"] = Field(
-        "allocated", description="of a shared medium; equal is there to compare with"
-    )
-    balance_weight: float = Field(
-        0.0, ge=0, description="how much slower a cluster of one-sided labels counts"
-    )
-    learn: bool = Field(
-        default=True, description="correct predictions, and so plans, by measured seconds"
-    )
-    server_flop_per_s: float | None = Field(
-        None, gt=0, description="speed of the server; measured if left out"
-    )
-    profile_patience_s: float = Field(
-        5.0, ge=0, description="how long a plan waits for a profile that is not complete"
-    )
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
-        if self.clusters is not None and self.cluster_size is not None:
-            raise ValueError("give clusters or cluster_size, not both")
-        if self.shared_bps is not None and self.medium != "shared":
-            raise ValueError("shared_bps is of a shared medium; set medium to 'shared'")
-        return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_by_mode(cls, given: object) -> object:
-        """In mode auto, what is not given is planned."""
-        if isinstance(given, dict) and given.get("mode") == "auto":
-            return {"cut": "auto", "grouping": "planned", **given}
-        return given
-
-    @property
-    def is_by_hand(self) -> bool:
-        """Whether nothing about a round depends on what was measured."""
-        is_given = self.cut != "auto" and self.grouping == "by_id"
-        return self.mode == "by_hand" and is_given and self.medium == "independent"
 
 
 class DeviceSettings(Section):
@@ -188,15 +122,21 @@ class DeviceSettings(Section):
         "torch", description="local mode: what computes on the devices; mixed: they alternate"
     )
     processes: int | None = Field(
-        None, ge=1, description="local mode: processes that host the devices; one a core by default"
+        None,
+        ge=1,
+        description="local mode: processes of the devices; one a core if left out",
     )
     scenario: str | None = Field(
         None,
         description="local mode: emulated devices and links: uniform, mixed, one-straggler, "
-        "fading or a file; simulations also: paper, heterogeneous",
+        "fading or a file; simulations also: paper, heterogeneous; none if left out",
     )
     spread: float | None = Field(
-        None, ge=0, le=3, description="simulations: deviation of speeds and rates between rounds"
+        None,
+        ge=0,
+        le=3,
+        description="simulations: deviation of speeds and rates between rounds; the scenario's own "
+        "if left out",
     )
 
 
@@ -208,8 +148,13 @@ class EvaluationSettings(Section):
         None, ge=1, description="at most so many of the test set, evenly spaced; all if left out"
     )
     target_accuracy: float | None = Field(
-        None, gt=0, le=1, description="stop once the test accuracy is this high"
+        None, gt=0, le=1, description="stop once the test accuracy is this high; never if left out"
     )
+
+    @property
+    def may_stop_early(self) -> bool:
+        """Whether a run may end before its last round."""
+        return self.target_accuracy is not None
 
 
 class BrokerSettings(Section):

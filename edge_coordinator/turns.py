@@ -40,7 +40,7 @@ class Turns:
             for device, phases in zip(cluster.devices, cluster.phases, strict=False)
         }
         members = [self._member(device, predicted_s.get(device, {})) for device in cluster.devices]
-        quorum = self._job.settings.devices.cluster_quorum
+        quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
         return self._remote(join, members, up_share_bps=planned.up_share_bps, quorum=quorum)
 
     def evaluation(self, round_: int, devices: Sequence[str], *, cut: int) -> RemoteCluster:

@@ -69,11 +69,12 @@ def shards(sizes: Sequence[int], shape: Shape, *, num_classes: int = 10) -> dict
 
 
 def make_job(own: Mapping[str, Samples], overrides: Mapping[str, object]) -> tuple[Job, EdgeModel]:
-    """A job for these devices; evaluated on some noise unless the devices evaluate."""
+    """A job for these devices, by hand; tested on some noise unless the devices evaluate."""
     shape = next(iter(own.values())).sample_shape
     test = random_samples(40, shape, num_classes=10, seed=1)
     data = DataSet(train=test, test=test, num_classes=10, name="noise")
-    settings = load_job(None, {"devices.count": len(own), **overrides})
+    by_hand = {"devices.count": len(own), "plan.mode": "by_hand"}
+    settings = load_job(None, by_hand | dict(overrides))
     return prepare_job(settings, run=7, base_dir=Path(), data=data)
 
 

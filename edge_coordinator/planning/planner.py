@@ -1,7 +1,7 @@
 """The plan of a round: who can take part, where to cut, who with whom, and why."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -103,6 +103,26 @@ def plan_round(
     return _plan(
         fleet, workload, cut, left_out, grouping=grouping, schedule=schedule, generator=generator
     )
+
+
+def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -> Plan:
+    """Predict the seconds of clusters and a cut that are given, the link divided within each.
+
+    `devices` are at least those of the plan, each measured.
+    """
+    planned = {device for cluster in plan.clusters for device in cluster.devices}
+    fleet = Fleet.of([state for state in devices if state.device in planned])
+    rows = {device: row for row, device in enumerate(fleet.devices)}
+    seconds = phase_seconds(fleet, workload, cut=plan.cut)
+    pricer = Pricer(seconds, workload.medium, fleet.label_mix, balance_weight=0.0)
+    clusters = tuple(
+        _cluster_plan(
+            fleet, pricer, np.array([rows[d] for d in each.devices]), workload, equal=False
+        )
+        for each in plan.clusters
+    )
+    predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
+    return replace(plan, clusters=clusters, predicted_s=predicted_s)
 
 
 def leave_out(

@@ -6,15 +6,17 @@ slower timescale, over recent states, unless the job gives it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from edge_coordinator.device_states import KnownDevice
-from edge_coordinator.job import Job, num_clusters
+from edge_coordinator.given_plans import GivenPlans, num_clusters
+from edge_coordinator.job import Job
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import Grouping, plan_round, price_plan
 from edge_coordinator.recut import CutChooser, Recut, some
 from edge_coordinator.run_memory import SimulatedMemory
 from edge_coordinator.settings import JobSettings
@@ -40,6 +42,22 @@ class SimulatedPlan:
         """What the round takes by the virtual clock."""
         assert self.plan.predicted_s is not None
         return self.plan.predicted_s
+
+
+class PlanSource(Protocol):
+    """Plans the rounds of one simulation."""
+
+    def plan(self, round_: int, *, elapsed_s: float) -> SimulatedPlan:
+        """Plan the round that begins at this moment; SettingsError if there is no plan."""
+        ...
+
+    def remember(self) -> SimulatedMemory | None:
+        """Give what a checkpoint keeps."""
+        ...
+
+    def recall(self, memory: SimulatedMemory) -> None:
+        """Take over what a checkpoint kept."""
+        ...
 
 
 def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits: float) -> Workload:
@@ -151,3 +169,43 @@ class SimulatedPlanning:
 
     def _of_network(self, plan: Plan) -> Plan:
         return replace(plan, cut=self._costs.network_cuts[plan.cut])
+
+
+class ReplayedSimulation:
+    """Takes the plans that are given; of the scenario it has what they cost."""
+
+    def __init__(
+        self, given: GivenPlans, world: World, costs: Costs, workload: Workload, devices: list[str]
+    ) -> None:
+        self._given = given
+        self._world = world
+        self._costs = costs
+        self._workload = workload
+        self._devices = devices
+
+    def plan(self, round_: int, *, elapsed_s: float) -> SimulatedPlan:
+        """Price the plan of the round that begins at this moment."""
+        given = self._given.plan(round_, self._devices)
+        table_cut = self._costs.table_cut(given.cut)
+        states = self._world.states(round_, elapsed_s=elapsed_s)
+        try:
+            priced = price_plan(states, self._workload, replace(given, cut=table_cut))
+        except InfeasiblePlanError as error:
+            raise SettingsError(f"round {round_} cannot be replayed here: {error}") from error
+        return SimulatedPlan(replace(priced, cut=given.cut), table_cut, "")
+
+    def remember(self) -> None:
+        """Nothing: what is given does not depend on what was."""
+
+    def recall(self, memory: SimulatedMemory) -> None:
+        """Nothing is asked for."""
+
+
+def plan_source(
+    job: Job, world: World, costs: Costs, workload: Workload, *, devices: Sequence[str]
+) -> PlanSource:
+    """Open the source of a simulation's plans; by hand, cut and grouping are the planner's task."""
+    given = job.given_plans
+    if given is not None and given.is_exact:
+        return ReplayedSimulation(given, world, costs, workload, list(devices))
+    return SimulatedPlanning(job, world, costs, workload, num_devices=len(devices))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_coordinator.job import Job, prepare_job
+from edge_coordinator.job_file import value_of
+from edge_coordinator.local_agents import device_names
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.simulation.costs import job_defaults
 from edge_coordinator.simulation.simulation import Simulation
@@ -17,7 +19,9 @@ from profiles.variation import Spread
 from runtime.datasets.samples import DataSet
 from runtime.errors import SettingsError
 
-DEFAULT_SCENARIO = "paper"
+SCENARIO_WITHOUT_JOB = "paper"
+SCENARIO_OF_JOB = "uniform"
+"""For a job file that names none: it takes any network and any cut, and states nothing of a job."""
 
 LoadSettings = Callable[[Mapping[str, object]], JobSettings]
 """Read the job's settings over these defaults."""
@@ -32,18 +36,39 @@ class Prepared:
     simulation: Simulation
 
 
-def settings_for(load: LoadSettings, *, base_dir: Path) -> tuple[JobSettings, Scenario]:
-    """Read the settings, and the scenario that they name; what it states of the job is a default.
+def settings_for(
+    load: LoadSettings, *, base_dir: Path, from_file: bool, say: Callable[[str], None]
+) -> tuple[JobSettings, Scenario]:
+    """Read the settings, and the scenario that they name.
 
-    A spread in the settings replaces the scenario's own.
+    What a scenario states of the job holds where no file says what the job is; what is taken of it
+    is said. A spread in the settings replaces the scenario's own.
     """
     asked = load({})
-    reference = asked.devices.scenario or DEFAULT_SCENARIO
+    default = SCENARIO_OF_JOB if from_file else SCENARIO_WITHOUT_JOB
+    reference = asked.devices.scenario or default
     scenario = read_scenario(reference, base_dir=base_dir)
     if (spread := asked.devices.spread) is not None:
         scenario = scenario.model_copy(update={"spread": Spread.between_rounds(spread)})
-    defaults = {"devices.scenario": reference, **job_defaults(scenario, asked)}
-    return load(defaults), scenario
+    stated = {} if from_file else job_defaults(scenario, asked)
+    settings = load({"devices.scenario": reference, **stated})
+    for sentence in _what_was_added(asked, settings, reference, stated):
+        say(sentence)
+    return settings, scenario
+
+
+def _what_was_added(
+    asked: JobSettings, settings: JobSettings, reference: str, stated: Mapping[str, object]
+) -> list[str]:
+    """Say what of the settings comes from the command and its scenario, if anything does."""
+    sentences = []
+    if asked.devices.scenario is None:
+        sentences.append(f"the job names no scenario: taking {reference}")
+    changed = [key for key in stated if value_of(asked, key) != value_of(settings, key)]
+    if changed:
+        values = ", ".join(f"{key} = {value_of(settings, key)}" for key in changed)
+        sentences.append(f"by scenario {reference}: {values}")
+    return ["; ".join(sentences)] if sentences else []
 
 
 def read_scenario(reference: str, *, base_dir: Path) -> Scenario:
@@ -59,5 +84,6 @@ def prepare_simulation(
 ) -> Prepared:
     """Look everything up; SettingsError for whatever does not fit together."""
     job, model = prepare_job(settings, run=run, base_dir=base_dir, data=data)
+    job.check_devices(device_names(settings.devices.count))
     simulation = Simulation(job, model, deal_samples(job, data.train), scenario)
     return Prepared(job, model, simulation)

@@ -25,7 +25,7 @@ from edge_coordinator.run_memory import RunMemory
 from edge_coordinator.simulation.accounts import RoundCosts, round_costs
 from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, TurnTask
 from edge_coordinator.simulation.costs import Costs, costs_of, counted_costs
-from edge_coordinator.simulation.planning import SimulatedPlan, SimulatedPlanning, make_workload
+from edge_coordinator.simulation.planning import SimulatedPlan, make_workload, plan_source
 from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
@@ -81,8 +81,8 @@ class Simulation:
         self.world = World(
             scenario, sorted(own), self._shards, self.costs.table, seed=job.settings.seed
         )
-        self._planning = SimulatedPlanning(
-            job, self.world, self.costs, self.workload, num_devices=self.num_devices
+        self._planning = plan_source(
+            job, self.world, self.costs, self.workload, devices=sorted(self._shards)
         )
         self._networks: list[DeviceNetwork] = []
 

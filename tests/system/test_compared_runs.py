@@ -25,7 +25,10 @@ def _trained(folder: Path, test: str) -> TrainedRun:
         "evaluation.every": 15,
     }
     settings, scenario = settings_for(
-        lambda defaults: load_job(None, own, defaults=defaults), base_dir=folder
+        lambda defaults: load_job(None, own, defaults=defaults),
+        base_dir=folder,
+        from_file=False,
+        say=print,
     )
     spec = RunSpec("cpsl", settings, scenario, is_pooled=False)
     return train_one(spec, base_dir=folder, on_round=lambda _: None)

@@ -56,7 +56,7 @@ async def _train(python: Path, folder: Path) -> str:
         )  # fmt: skip
         coordinator = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "edge_coordinator", "coordinator", "--broker", broker.url,
-            "--devices", "1", "--clusters", "1", "--rounds", "10", "--cut", "pool1",
+            "--devices", "1", "--plan", "by_hand", "--rounds", "10",
             cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=PIPE, stderr=STDOUT,
         )  # fmt: skip
         output, _ = await coordinator.communicate()

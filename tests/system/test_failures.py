@@ -47,8 +47,8 @@ async def _coordinator(port: int, folder: Path, name: str) -> AsyncIterator[Proc
     """Start a coordinator; when the block ends it must have done all its rounds."""
     process = await asyncio.create_subprocess_exec(
         executable, "-m", "edge_coordinator", "coordinator",
-        "--broker", f"mqtt://127.0.0.1:{port}", "--wait", "--devices", "2", "--clusters", "1",
-        "--rounds", "25", "--output", name,
+        "--broker", f"mqtt://127.0.0.1:{port}", "--wait", "--devices", "2", "--plan", "by_hand",
+        "--clusters", "1", "--rounds", "25", "--output", name,
         cwd=folder, stdout=PIPE, stderr=STDOUT,
     )  # fmt: skip
     assert process.stdout is not None

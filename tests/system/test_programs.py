@@ -139,7 +139,7 @@ async def test_an_agent_without_torch_trains_over_a_broker(tmp_path: Path) -> No
         )  # fmt: skip
         coordinator = await _start(
             *CPSL, "coordinator", "--broker", broker.url, "--devices", "1", "--rounds", "3",
-            "--clusters", "1", "--set", "devices.patience_s=20", cwd=tmp_path,
+            "--plan", "by_hand", "--set", "devices.patience_s=20", cwd=tmp_path,
         )  # fmt: skip
         output = await _output(coordinator)
         assert coordinator.returncode == 0, output

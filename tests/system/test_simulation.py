@@ -113,7 +113,7 @@ async def test_training_that_diverges_is_said_in_one_sentence(method: str) -> No
 @pytest.mark.parametrize(
     ("own", "plan"),
     [
-        (shards(SIZES, SHAPE), {"plan.grouping": "planned"}),
+        (shards(SIZES, SHAPE), {"plan.mode": "auto", "plan.cut": "pool1"}),
         (shards(6 * SIZES, SHAPE), {"plan.mode": "auto", "plan.clusters": 6, "plan.cut_every": 3}),
     ],
     ids=["planned groups", "planned cut"],

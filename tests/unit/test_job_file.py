@@ -12,8 +12,7 @@ DOCUMENTED = Path(__file__).parents[2] / "docs" / "job.toml"
 
 
 def test_the_documented_file_holds_every_key_and_its_default() -> None:
-    job = load_job(DOCUMENTED, {"plan.clusters": None})
-    assert job == JobSettings()
+    assert load_job(DOCUMENTED, {}) == load_job(None, {})
     text = DOCUMENTED.read_text(encoding="utf-8")
     for section in JobSettings.model_fields.values():
         keys = getattr(section.annotation, "model_fields", {})
@@ -53,8 +52,31 @@ def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
     assert "\n" not in str(caught.value)
 
 
+def test_what_was_written_for_one_way_of_planning_gives_way_to_a_flag_for_another(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(dump_job(load_job(None, {})), encoding="utf-8")
+    by_hand = load_job(path, {"plan.mode": "by_hand"}).plan
+    assert (by_hand.cut, by_hand.grouping) == ("pool1", "by_id")
+    assert load_job(path, {"plan.mode": "by_hand", "plan.cut": "conv2"}).plan.cut == "conv2"
+    assert load_job(path, {"plan.cluster_size": 3}).plan.clusters is None
+    path.write_text(dump_job(load_job(None, {"plan.mode": "by_hand", "plan.cut": "conv2"})))
+    assert load_job(path, {"plan.mode": "by_hand"}).plan.cut == "conv2"
+    assert load_job(path, {"plan.mode": "auto"}).plan.cut == "auto"
+
+
+def test_a_run_names_what_has_no_value_and_writes_down_the_rest() -> None:
+    text = dump_job(load_job(None, {"devices.count": 1}))
+    assert "clusters = 1" in text
+    without = [line.split(":")[0] for line in text.splitlines() if line.startswith("# ")]
+    assert "# training.device_optimizer" in without
+    assert "# plan.clusters" not in without
+
+
 def test_a_value_on_the_command_line_is_toml_or_else_text() -> None:
     assert parse_assignment("a.b=[1, 2]") == ("a.b", [1, 2])
+    assert parse_assignment("plan.clusters=none") == ("plan.clusters", None)
     assert parse_assignment("plan.cut=pool1") == ("plan.cut", "pool1")
     with pytest.raises(SettingsError, match="KEY=VALUE"):
         parse_assignment("rounds")

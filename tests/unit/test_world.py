@@ -34,7 +34,10 @@ def _prepared(
         overrides["training.loss"] = "mse"
         test = Samples(test.x, np.zeros((len(test), num_targets), dtype=np.float32))
     settings, found = settings_for(
-        lambda defaults: load_job(None, overrides, defaults=defaults), base_dir=Path()
+        lambda defaults: load_job(None, overrides, defaults=defaults),
+        base_dir=Path(),
+        from_file=False,
+        say=print,
     )
     data = DataSet(train=test, test=test, num_classes=None if num_targets else 10, name="noise")
     return prepare_simulation(settings, found, data, run=7, base_dir=Path())

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -74,6 +75,8 @@ def reproduce_paper(task: PaperTask, console: Console) -> Path:
     settings, scenario = settings_for(
         lambda defaults: load_job(None, _overrides(task, source), defaults=defaults),
         base_dir=task.base_dir,
+        from_file=False,
+        say=partial(console.print, soft_wrap=True),
     )
     data = load_source(source, base_dir=task.base_dir)
     prepared = prepare_simulation(settings, scenario, data, run=0, base_dir=task.base_dir)
@@ -195,6 +198,7 @@ def _overrides(task: PaperTask, source: str) -> dict[str, object]:
         "devices.scenario": "paper",
         "data.source": source,
         "data.partition": "classes:3",
+        "plan.mode": "by_hand",
         "training.rounds": task.rounds,
         "training.server_optimizer.learning_rate": task.learning_rate,
         "training.server_optimizer.momentum": 0.0,

@@ -1,0 +1,106 @@
+"""Where the plans of a job come from: the planner, a hand, or a run before."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from edge_coordinator.planning.planner import Form
+
+REPLAY = "replay:"
+DEFAULT_CLUSTERS = 2
+OWN_OF_MODE = {
+    "auto": {"cut": "auto", "grouping": "planned"},
+    "by_hand": {"cut": "pool1", "grouping": "by_id"},
+}
+"""What each mode of a plan takes where the job is silent; a replay reads neither."""
+
+
+class Section(BaseModel):
+    """A table of the job file; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PlanSettings(Section):
+    """Clusters and cut: planned from what the devices measure, given by hand, or replayed."""
+
+    mode: str = Field(
+        "auto", description="auto (planned, but for what is given), by_hand, or replay:RUNDIR"
+    )
+    cut: str | int = Field(
+        "auto",
+        description="last layer on the device, or number of layers, or auto; by hand: pool1",
+    )
+    grouping: Form = Field(
+        "planned",
+        description="who trains with whom: planned, by_id, random or sorted (by speed); by hand: "
+        "by_id",
+    )
+    clusters: int | None = Field(None, ge=1, description="how many clusters; 2 if neither is given")
+    cluster_size: int | None = Field(None, ge=1, description="or how many devices in each")
+    cut_every: int = Field(5, ge=1, description="rounds between choices of a planned cut")
+    medium: Literal["independent", "shared"] = Field(
+        "independent", description="each device on its own line, or a cluster divides one"
+    )
+    shared_bps: float | None = Field(
+        None, gt=0, description="all that a shared medium carries; measured if left out"
+    )
+    shares: Literal["allocated", "equal"] = Field(
+        "allocated", description="of a shared medium; equal is there to compare with"
+    )
+    balance_weight: float = Field(
+        0.0, ge=0, description="how much slower a cluster of one-sided labels counts"
+    )
+    learn: bool = Field(
+        default=True, description="correct predictions, and so plans, by measured seconds"
+    )
+    server_flop_per_s: float | None = Field(
+        None, gt=0, description="speed of the server; measured if left out"
+    )
+    profile_patience_s: float = Field(
+        5.0, ge=0, description="how long a plan waits for a profile that is not complete"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if self.clusters is not None and self.cluster_size is not None:
+            raise ValueError("give clusters or cluster_size, not both")
+        if self.shared_bps is not None and self.medium != "shared":
+            raise ValueError("shared_bps is of a shared medium; set medium to 'shared'")
+        return self
+
+    @field_validator("mode")
+    @classmethod
+    def _is_a_mode(cls, mode: str) -> str:
+        if mode in OWN_OF_MODE or mode.removeprefix(REPLAY) not in ("", mode):
+            return mode
+        raise ValueError("input should be 'auto', 'by_hand' or 'replay:RUNDIR'")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_by_mode(cls, given: object) -> object:
+        """What is not given is what the mode takes."""
+        if isinstance(given, dict) and given.get("mode") == "by_hand":
+            return {**OWN_OF_MODE["by_hand"], **given}
+        return given
+
+    @model_validator(mode="after")
+    def _by_hand_is_by_hand(self) -> Self:
+        wants = {"cut": self.cut == "auto", "grouping": self.grouping != "by_id"}
+        wants["medium"] = self.medium != "independent"
+        key = next((key for key, is_planned in wants.items() if is_planned), None)
+        if self.is_by_hand and key is not None:
+            value = getattr(self, key)
+            raise ValueError(f"by hand, {key} cannot be {value!r}: that is planned; take mode auto")
+        return self
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether nothing about a round depends on what was measured."""
+        return self.mode == "by_hand"
+
+    @property
+    def replayed(self) -> Path | None:
+        """The directory of the run whose plans are taken, if they are."""
+        return Path(self.mode.removeprefix(REPLAY)) if self.mode.startswith(REPLAY) else None
