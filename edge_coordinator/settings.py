@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edge_coordinator.planning.planner import Form
+from edge_coordinator.planning.form import Form
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.message_types import Scalar
 from runtime.messages import OptimizerSpec
