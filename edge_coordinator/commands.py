@@ -43,6 +43,7 @@ def _local(flags: argparse.Namespace, console: Console) -> None:
     data = load_source(settings.data.source, base_dir=Path.cwd())
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
     show_shards(console, settings, data)
+    del data  # What is trained on, the agents read for themselves.
     directory = _directory(flags, job, model)
 
     def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:

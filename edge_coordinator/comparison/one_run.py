@@ -69,7 +69,7 @@ def train_one(spec: RunSpec, *, base_dir: Path, on_round: Callable[[int], None])
     final = rounds[-1].report.test_accuracy
     whole = whole_test_set(spec.settings, base_dir=base_dir, data=data)
     if whole is not None:
-        final = prepared.model.evaluate(whole.x, whole.y).accuracy
+        final = prepared.model.evaluate(whole).accuracy
     return TrainedRun(
         label=spec.label,
         seed=spec.settings.seed,
