@@ -1,5 +1,6 @@
 """ONNX Runtime, set for small devices."""
 
+import hashlib
 from collections.abc import Mapping
 from threading import Lock
 from weakref import WeakValueDictionary
@@ -16,7 +17,7 @@ Values = dict[str, ort.OrtValue]
 _ERRORS_ONLY = 3
 
 
-_opened: WeakValueDictionary[tuple[str, int], ort.InferenceSession] = WeakValueDictionary()
+_opened: WeakValueDictionary[tuple[bytes, int], ort.InferenceSession] = WeakValueDictionary()
 """By the digest of a graph and its threads: those that some device of this process has open."""
 _opening = Lock()
 
@@ -25,12 +26,11 @@ class Session:
     """One graph, loaded. Gives its outputs under their names.
 
     Weights are inputs and nothing of a run stays, so devices of one process share what is loaded
-    of equal graphs, also at the same time and from several threads; the last one lets it go. The
-    bytes have to be those of the specification's digest, as `check_graphs` makes sure.
+    of equal graphs, also at the same time and from several threads; the last one lets it go.
     """
 
     def __init__(self, payload: bytes, spec: GraphSpec, *, num_threads: int) -> None:
-        self._session = _load(payload, spec.sha256, num_threads=num_threads)
+        self._session = _load(payload, num_threads=num_threads)
         self._inputs = [value.name for value in spec.inputs]
         self._outputs = [value.name for value in spec.outputs]
 
@@ -44,9 +44,10 @@ class Session:
         )
 
 
-def _load(payload: bytes, sha256: str, *, num_threads: int) -> ort.InferenceSession:
+def _load(payload: bytes, *, num_threads: int) -> ort.InferenceSession:
+    key = (hashlib.sha256(payload).digest(), num_threads)
     with _opening:  # Else devices that begin together would each load the same.
-        session = _opened.get((sha256, num_threads))
+        session = _opened.get(key)
         if session is None:
             try:
                 session = ort.InferenceSession(
@@ -54,7 +55,7 @@ def _load(payload: bytes, sha256: str, *, num_threads: int) -> ort.InferenceSess
                 )
             except Exception as error:  # its errors have no common class but this one
                 raise MalformedMessageError(f"not a graph that runs: {error}") from error
-            _opened[sha256, num_threads] = session
+            _opened[key] = session
         return session
 
 

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -181,3 +183,27 @@ def test_the_device_imports_neither_torch_nor_onnx() -> None:
         "import device_agent.onnx_executor"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_devices_of_one_process_share_what_is_loaded_of_equal_graphs(graphs: DeviceGraphs) -> None:
+    spec = OptimizerSpec()
+    alone, *others = (open_executor(graphs, spec) for _ in range(5))
+    loaded = weakref.ref(alone._forward._session)
+    assert all(other._forward._session is loaded() for other in others)
+    state, x = fresh_state(alone), draw_samples((5,), num_samples=8)
+    for factor, executor in enumerate(others, start=1):
+        executor.load([np.asarray(factor * tensor, tensor.dtype) for tensor in state])
+
+    def train(executor: OnnxExecutor) -> list[bytes]:
+        for _ in range(20):
+            gradient = executor.forward(x, dropout_key=(0,))
+            executor.backward(gradient, learning_rate=0.01)
+        return [tensor.tobytes() for tensor in executor.tensors()]
+
+    with ThreadPoolExecutor(len(others)) as pool:
+        together = list(pool.map(train, others))
+    for factor, trained in enumerate(together, start=1):
+        alone.load([np.asarray(factor * tensor, tensor.dtype) for tensor in state])
+        assert train(alone) == trained
+    del alone, others, executor
+    assert loaded() is None
