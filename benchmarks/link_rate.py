@@ -23,9 +23,9 @@ from edge_coordinator.link_echo import LinkEcho
 from edge_coordinator.local_broker import find_mosquitto
 from profiles.link_estimate import LinkFigures
 from runtime.bus import Delivery
-from runtime.drive import DEFAULT_CHUNK_BYTES
 from runtime.messages import MeasureLink
 from runtime.mqtt import MqttBus
+from runtime.offered import DEFAULT_CHUNK_BYTES
 from runtime.protocol.link_probe import MAX_PROBE_S
 from runtime.topics import Topics
 

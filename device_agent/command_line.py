@@ -1,16 +1,10 @@
-"""The words and flags of `cpsl-agent`, and the settings that they come to."""
+"""The words and flags of `cpsl-agent`."""
 
 import argparse
-import importlib.util
 from pathlib import Path
 
-from device_agent.executor import ENGINES
-from device_agent.profile_command import ProfileSettings
-from device_agent.settings import AgentSettings, parse_shard
-from runtime.broker_url import TlsFiles
-from runtime.distribution import own_version
-from runtime.drive import DEFAULT_CHUNK_BYTES
-from runtime.topics import check_name
+from runtime.distribution import VersionAction
+from runtime.offered import DEFAULT_CHUNK_BYTES, ENGINES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -24,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="`cpsl-agent profile` measures this device once and prints what it found.",
     )
     add = parser.add_argument
-    add("--version", action="version", version=f"cpsl {own_version()}")
+    add("--version", action=VersionAction, nargs=0, help="print the version")
     broker_help = "mqtt://[user:password@]host[:port] or mqtts://…"
     add("--broker", required=True, metavar="URL", help=broker_help)
     add("--id", required=True, action="append", help="this device's id; again to host another")
@@ -65,42 +59,6 @@ def build_profile_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def agent_settings(flags: argparse.Namespace) -> AgentSettings:
-    """Turn the flags of an agent into its settings."""
-    return AgentSettings(
-        broker=flags.broker,
-        site=flags.site,
-        devices=tuple(flags.id),
-        data=flags.data,
-        shards=tuple(parse_shard(text) for text in flags.shard),
-        partition=flags.partition,
-        seed=flags.seed,
-        engine=_engine(flags),
-        num_threads=flags.threads,
-        chunk_bytes=flags.chunk_bytes,
-        scenario=flags.scenario,
-        publish_labels=flags.publish_labels,
-        tls=_tls(flags),
-        wait=flags.wait,
-        end_with_stdin=flags.end_with_stdin,
-    )
-
-
-def profile_settings(flags: argparse.Namespace) -> ProfileSettings:
-    """Turn the flags of `profile` into its settings."""
-    return ProfileSettings(
-        device=check_name("device id", flags.id),
-        site=flags.site,
-        model=flags.model,
-        batch_size=flags.batch_size,
-        engine=_engine(flags),
-        num_threads=flags.threads,
-        broker=flags.broker,
-        chunk_bytes=flags.chunk_bytes,
-        tls=_tls(flags),
-    )
-
-
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     source_help = "digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
@@ -122,13 +80,3 @@ def _add_tls_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cafile", type=Path, help="whom to trust, for mqtts")
     parser.add_argument("--certfile", type=Path, help="client certificate")
     parser.add_argument("--keyfile", type=Path, help="its key")
-
-
-def _engine(flags: argparse.Namespace) -> str:
-    has_torch = importlib.util.find_spec("torch") is not None
-    engine: str = flags.engine or ("torch" if has_torch else "onnxruntime")
-    return engine
-
-
-def _tls(flags: argparse.Namespace) -> TlsFiles:
-    return TlsFiles(flags.cafile, flags.certfile, flags.keyfile)

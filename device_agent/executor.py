@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 
 from device_agent.compute_probe import ComputeTimings
 from device_agent.graph_shelf import GraphShelf
-from runtime.device_graphs import ENGINE
 from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 from runtime.messages import Assignment, LayerWork
+from runtime.offered import ONNX_ENGINE
 from runtime.tensors import Tensor, TensorSpec
 
 DropoutKey = tuple[int, ...]
-ENGINES = ("torch", ENGINE)
 
 
 class Executor(Protocol):
@@ -112,7 +111,7 @@ def open_engine(
     `graphs` and `num_threads` are for onnxruntime: the graphs of earlier jobs, and the threads
     of a session. Torch has its threads from its own setting.
     """
-    if name == ENGINE:
+    if name == ONNX_ENGINE:
         from device_agent.onnx_engine import OnnxEngine  # noqa: PLC0415
 
         shelf = GraphShelf() if graphs is None else graphs
@@ -127,4 +126,4 @@ def open_engine(
                 f"the torch engine needs {error.name}: {install_hint('torch')}"
             ) from error
         return TorchEngine(assignment, sample_shape=sample_shape)
-    raise SettingsError(f"no engine named {name!r}; there are torch and {ENGINE}")
+    raise SettingsError(f"no engine named {name!r}; there are torch and {ONNX_ENGINE}")

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from device_agent.compute_probe import COMPUTE_PROBE_S, ComputeTimings
-from device_agent.executor import ENGINES, open_engine
+from device_agent.executor import open_engine
 from device_agent.graph_shelf import GraphShelf
 from runtime.device_graphs import (
     ENGINE,
@@ -27,6 +27,7 @@ from runtime.device_graphs import (
 from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 from runtime.messages import Assignment, LayerWork, OptimizerSpec
+from runtime.offered import ENGINES
 from runtime.published import ComputeProfile
 
 _LAYERS = TypeAdapter(tuple[LayerWork, ...])

@@ -165,10 +165,7 @@ def _start_compute(settings: AgentSettings) -> None:
     if settings.engine == "torch":
         import torch  # noqa: PLC0415
 
-        from runtime.models.side import warm_up  # noqa: PLC0415
-
         torch.set_num_threads(settings.num_threads)
-        warm_up()
 
 
 def _on_stdin(ended: asyncio.Event) -> None:

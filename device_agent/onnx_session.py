@@ -1,6 +1,9 @@
 """ONNX Runtime, set for small devices."""
 
+import hashlib
 from collections.abc import Mapping
+from threading import Lock
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime as ort
@@ -14,16 +17,20 @@ Values = dict[str, ort.OrtValue]
 _ERRORS_ONLY = 3
 
 
+_opened: WeakValueDictionary[tuple[bytes, int], ort.InferenceSession] = WeakValueDictionary()
+"""By the digest of a graph and its threads: those that some device of this process has open."""
+_opening = Lock()
+
+
 class Session:
-    """One graph, loaded. Gives its outputs under their names."""
+    """One graph, loaded. Gives its outputs under their names.
+
+    Weights are inputs and nothing of a run stays, so devices of one process share what is loaded
+    of equal graphs, also at the same time and from several threads; the last one lets it go.
+    """
 
     def __init__(self, payload: bytes, spec: GraphSpec, *, num_threads: int) -> None:
-        try:
-            self._session = ort.InferenceSession(
-                payload, _options(num_threads), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its errors have no common class but this one
-            raise MalformedMessageError(f"not a graph that runs: {error}") from error
+        self._session = _load(payload, num_threads=num_threads)
         self._inputs = [value.name for value in spec.inputs]
         self._outputs = [value.name for value in spec.outputs]
 
@@ -35,6 +42,21 @@ class Session:
                 self._outputs, self._session.run_with_ort_values(self._outputs, inputs), strict=True
             )
         )
+
+
+def _load(payload: bytes, *, num_threads: int) -> ort.InferenceSession:
+    key = (hashlib.sha256(payload).digest(), num_threads)
+    with _opening:  # Else devices that begin together would each load the same.
+        session = _opened.get(key)
+        if session is None:
+            try:
+                session = ort.InferenceSession(
+                    payload, _options(num_threads), providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # its errors have no common class but this one
+                raise MalformedMessageError(f"not a graph that runs: {error}") from error
+            _opened[key] = session
+        return session
 
 
 def _options(num_threads: int) -> ort.SessionOptions:

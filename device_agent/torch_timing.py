@@ -20,6 +20,7 @@ from device_agent.compute_probe import (
 from runtime.messages import OptimizerSpec
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.dropout import set_dropout_keys
+from runtime.models.given_gradient import with_gradient
 from runtime.models.sequence import layers_of
 from runtime.models.side import Side, empty_state
 
@@ -93,9 +94,9 @@ class LayerTimer:
     def _time_backward(self, output: torch.Tensor, side: Side) -> float:
         if not output.requires_grad:
             return 0.0
-        gradient = torch.full_like(output, 1e-6)
+        number = with_gradient(output, torch.full_like(output, 1e-6))
         start_s = self._clock()
-        torch.autograd.backward(output, gradient)
+        torch.autograd.backward(number)
         side.step(0.0)
         return self._clock() - start_s
 

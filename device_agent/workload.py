@@ -69,7 +69,7 @@ class Workload:
         """Split the data, build the network of a job and time it."""
         shape = self._samples.sample_shape
         self._assignment = assignment
-        self._shard: Shard = make_shard(self._device, assignment, self._samples.x, self._samples.y)
+        self._shard: Shard = make_shard(self._device, assignment, self._samples)
         self._engine = self._build_engine(assignment, shape)
         self._engine.check(shape)
         self.compute = self._published(
@@ -77,13 +77,13 @@ class Workload:
                 self._probe_batch(), budget_s=self._probe_s, clock=perf_counter
             )
         )
-        label = spec_of(self._shard.y)
+        label = spec_of(self._shard.packed)
         return Prepared(
             Ready.model_validate(
                 {
                     "run": assignment.run,
-                    "num_samples": len(self._shard.x),
-                    "num_held_out": len(self._shard.held_out_x),
+                    "num_samples": len(self._shard.kept),
+                    "num_held_out": len(self._shard.held_out),
                     "label_dtype": label.dtype,
                     "label_shape": label.shape[1:],
                 }
@@ -98,7 +98,7 @@ class Workload:
         return timings.profile(network=network, batch_size=batch_size, now_unix_s=time())
 
     def _probe_batch(self) -> NDArray[np.float32]:
-        return self._shard.x[: self._assignment.batch_size]
+        return self._shard.batch(self._assignment.batch_size)
 
     def open(self, join: Join) -> PassOpened | GraphsMissing:
         """Cut the network for a cluster's turn, if all that it takes is here."""
@@ -111,7 +111,7 @@ class Workload:
         self.forward_s = self.backward_s = 0.0
         model = self._executor.model_specs()
         has_gradient = bool(model) and join.purpose == "train"  # Else there is nothing to learn.
-        num_samples = min(self._assignment.batch_size, len(self._shard.x))
+        num_samples = min(self._assignment.batch_size, len(self._shard.kept))
         gradient = (self._executor.smashed_spec(num_samples),) if has_gradient else ()
         return PassOpened(join, model, gradient)
 
@@ -174,8 +174,8 @@ class Workload:
             case TrainLocally(step):
                 return WeightsCollected(step, self._train_locally(step))
             case Predict(step):
-                outputs = self._executor.predict(self._shard.held_out_x)
-                return ForwardDone(step, (outputs, self._shard.held_out_y))
+                x, y = self._shard.evaluation()
+                return ForwardDone(step, (self._executor.predict(x), y))
             case CollectWeights(step):
                 return WeightsCollected(step, tuple(self._executor.tensors()))
         return None

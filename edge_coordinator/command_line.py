@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from runtime.distribution import own_version
+from runtime.distribution import VersionAction
 
 # Flag, key of the job file, metavar. Every other key goes by --set.
 JOB_FLAGS = (
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train one network across many devices by cluster-based parallel split "
         "learning, over MQTT.",
     )
-    parser.add_argument("--version", action="version", version=f"cpsl {own_version()}")
+    parser.add_argument("--version", action=VersionAction, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_running(commands)
     _add_comparing(commands)

@@ -7,7 +7,9 @@ needs when it runs.
 import argparse
 import asyncio
 import json
+import logging
 import secrets
+import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -17,8 +19,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from edge_coordinator.command_line import JOB_FLAGS, SIMULATION_FLAGS
+from runtime.allocator import keep_freed_memory
 from runtime.broker_url import TlsFiles, parse_broker_url
-from runtime.errors import SettingsError
+from runtime.errors import EdgeError, SettingsError, root_cause
+from runtime.output import until_reader_leaves
 
 if TYPE_CHECKING:
     from edge_coordinator.comparison.training_runs import Effort
@@ -31,17 +35,18 @@ if TYPE_CHECKING:
 
 
 def _local(flags: argparse.Namespace, console: Console) -> None:
+    settings = _settings(flags, console)  # A mistake in them is said before PyTorch is imported.
     from edge_coordinator.job import prepare_job
     from edge_coordinator.local import run_local, show_shards
     from edge_coordinator.local_agents import device_names
     from edge_coordinator.run_to_end import run_to_end
     from runtime.datasets.sources import load_source
 
-    settings = _settings(flags, console)
     data = load_source(settings.data.source, base_dir=Path.cwd())
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
     job.check_devices(device_names(settings.devices.count))
     show_shards(console, settings, data)
+    del data  # What is trained on, the agents read for themselves.
     directory = _directory(flags, job, model)
 
     def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
@@ -58,14 +63,14 @@ def _local(flags: argparse.Namespace, console: Console) -> None:
 
 
 def _coordinator(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.job import prepare_job
-    from edge_coordinator.run_to_end import run_to_end
-    from edge_coordinator.serve import serve_job
-
     settings = _settings(flags, console)
     url = settings.broker.url
     if url is None:
         raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
+    from edge_coordinator.job import prepare_job
+    from edge_coordinator.run_to_end import run_to_end
+    from edge_coordinator.serve import serve_job
+
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
     directory = _directory(flags, job, model)
 
@@ -274,3 +279,27 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
     "monitor": _monitor,
     "schema": _schema,
 }
+
+
+def run_command(flags: argparse.Namespace) -> int:
+    """Do what a command line says; the program's exit code."""
+    from rich.logging import RichHandler
+
+    console = Console()
+    handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%X")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    keep_freed_memory()
+    try:
+        with until_reader_leaves():
+            COMMANDS[flags.command](flags, console)
+    except KeyboardInterrupt:
+        return 130
+    except asyncio.CancelledError:
+        return 143  # Terminated, as a shell says it.
+    except (EdgeError, BaseExceptionGroup) as error:
+        cause = root_cause(error)
+        if not isinstance(cause, EdgeError):
+            raise
+        print(f"cpsl {flags.command}: {cause}", file=sys.stderr)
+        return 1
+    return 0

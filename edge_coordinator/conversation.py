@@ -139,7 +139,7 @@ class Conversation:
 
     async def join(self, device: str, join: Join) -> None:
         """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""
-        if device not in self.registry.ready and device not in self.hearing.grace:
+        if not self.registry.is_ready(device) and device not in self.hearing.grace:
             raise DeviceGoneError("is not there any more")
         question = Question(Answer.JOINED, {})
         allowance = self.answer_times.allow(question, [device])[device]
@@ -208,7 +208,7 @@ class Conversation:
         exchange = Exchange(gathering, ask_again, vigil=vigil, asked_at_s=now_s)
         self._pending.exchange = exchange
         for device in gathering.missing:
-            if device not in self.registry.ready and device not in self.hearing.grace:
+            if not self.registry.is_ready(device) and device not in self.hearing.grace:
                 exchange.post(DeviceLost(device, "is not there any more"))
             elif self._joined.get(device) != self._session(device):
                 exchange.post(DeviceLost(device, "was restarted"))

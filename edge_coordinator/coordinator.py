@@ -122,6 +122,8 @@ class Coordinator:
         planned = await self._planned(round_, worker)
         if planned is None or not await self._export(planned, worker):
             return None
+        if not self._are_ready(planned.plan):
+            return None  # Somebody left while graphs were exported.
         up, down = self._conversation.up_bytes, self._conversation.down_bytes
         start_s = time.monotonic()
         trained = await self._training.train(round_, planned, worker)
@@ -176,6 +178,10 @@ class Coordinator:
             return False
         return True
 
+    def _are_ready(self, plan: Plan) -> bool:
+        devices = (device for cluster in plan.clusters for device in cluster.devices)
+        return all(self._registry.is_ready(device) for device in devices)
+
     async def _planned(self, round_: int, worker: EdgeWorker) -> PlannedRound | None:
         """Plan, and wait if nobody can take part; None if nobody is there."""
         while True:
@@ -187,8 +193,7 @@ class Coordinator:
                 planned = await self._planning.plan(round_, worker, resting=resting)
             if planned is None:
                 return None
-            planned_for = {d for cluster in planned.plan.clusters for d in cluster.devices}
-            if not planned_for <= self._registry.ready.keys():
+            if not self._are_ready(planned.plan):
                 continue  # Somebody left while the plan was made.
             barred = self._registry.barred | resting | self._conversation.hearing.owing.reasons
             report = plan_report(self._job, round_, planned, barred=barred)

@@ -40,7 +40,7 @@ class Evaluator:
         self._tell(Evaluating(round_))
         test = self._job.test
         if test is not None:
-            return await worker.do(lambda: self._model.evaluate(test.x, test.y)), "coordinator"
+            return await worker.do(lambda: self._model.evaluate(test)), "coordinator"
         ready = self._registry.ready
         devices = [d for d in ready if ready[d].num_held_out and d not in resting]
         return await self._on_devices(round_, devices, worker, cut=cut), "devices"

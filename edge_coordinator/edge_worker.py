@@ -10,7 +10,6 @@ import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
-from runtime.models.side import warm_up
 from runtime.tensors import Tensor
 
 Result = TypeVar("Result")
@@ -20,8 +19,7 @@ class EdgeWorker:
     """A thread for the server's arithmetic, so that the bus is served meanwhile."""
 
     def __init__(self, *, num_threads: int) -> None:
-        self._pool = ThreadPoolExecutor(1, "edge", _start, (num_threads,))
-        self._pool.submit(int)  # Torch gets ready while the devices are waited for.
+        self._pool = ThreadPoolExecutor(1, "edge", torch.set_num_threads, (num_threads,))
 
     def __enter__(self) -> Self:
         return self
@@ -41,11 +39,6 @@ class EdgeWorker:
     def edge(self, turn: Turn) -> "OffLoopEdge":
         """Give a turn as the algorithm wants it."""
         return OffLoopEdge(self, turn)
-
-
-def _start(num_threads: int) -> None:
-    torch.set_num_threads(num_threads)
-    warm_up()
 
 
 class OffLoopEdge:

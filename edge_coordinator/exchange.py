@@ -27,6 +27,12 @@ class Exchange:
         """Device id to how long its answer was waited for in vain."""
         self._ask_again = ask_again
         self._events: asyncio.Queue[GatheringEvent] = asyncio.Queue()
+        self._wake_s: float | None = None
+        """When to look at the clocks of those whose answers are missing; None if not known.
+
+        Whatever comes only moves it back, so it is worked out once a waking and not once a
+        message; a new connection may move it forward.
+        """
 
     def waits_for(self, device: str) -> bool:
         """Whether this device's answer has not come yet, nor is it given up."""
@@ -47,27 +53,31 @@ class Exchange:
     def pause(self) -> None:
         """Give nobody up while our own connection is down."""
         self.vigil.pause()
+        self._wake_s = None
 
     def resume(self) -> None:
         """Ask everyone again that is missing: our connection is back."""
         self.vigil.restart(now_s=time.monotonic())
+        self._wake_s = None
         for device in self.gathering.missing:
             self.post(Overdue(device))
 
     def note_return(self, device: str) -> None:
         """Ask a device again that has found its connection again."""
         if self.waits_for(device) and self.vigil.note_return(device, now_s=time.monotonic()):
+            self._wake_s = None
             self.post(Overdue(device))
 
     async def gathered(self) -> Gathered:
         """Wait until every device has answered, is lost, or is late."""
         while True:
-            wake_s = self.vigil.wake_s(self._unanswered())
+            if self._wake_s is None:
+                self._wake_s = self.vigil.wake_s(self._unanswered())
             try:
-                async with asyncio.timeout(max(wake_s - time.monotonic(), 0.0)):
+                async with asyncio.timeout(max(self._wake_s - time.monotonic(), 0.0)):
                     events = [await self._events.get()]
             except TimeoutError:
-                events = self._due()
+                events, self._wake_s = self._due(), None
             for event in events:
                 result = await self._handle(event)
                 if result is not None:

@@ -174,11 +174,11 @@ class Hearing:
         self._pending.lose(device, reason)
 
     def _is_ours(self, device: str, run: int) -> bool:
-        return run == self._run and device in self.registry.assigned
+        return run == self._run and self.registry.is_assigned(device)
 
     def _is_late_ready(self, device: str, ready: Ready) -> bool:
         """Whether a device is ready after all that had been given up."""
-        return ready.run == self._run and device in self.registry.unready
+        return ready.run == self._run and self.registry.is_unready(device)
 
     def _sender(self, device: str) -> str:
         return device if device in self.registry.records else STRANGERS

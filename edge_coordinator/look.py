@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
@@ -29,8 +29,12 @@ _LOOK: dict[Any, Any] = {
 
 
 @contextmanager
-def figure(file: Path | BytesIO, *, width: float = 8.0, height: float = 3.6) -> Iterator[Figure]:
+def figure(file: Path | BytesIO, *, width: float = 8.0, height: float = 3.6) -> "Iterator[Figure]":
     """Draw a figure, and write it when it is done."""
+    # Drawn at the end, if at all: a run need not begin with it.
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     with mpl.rc_context(_LOOK):
         drawn = Figure(figsize=(width, height), layout="constrained")
         yield drawn

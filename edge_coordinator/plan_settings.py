@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from edge_coordinator.planning.planner import Form
+from edge_coordinator.planning.form import Form
 
 REPLAY = "replay:"
 DEFAULT_CLUSTERS = 2

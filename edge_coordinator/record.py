@@ -10,10 +10,9 @@ from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from matplotlib.axes import Axes
 from safetensors.torch import save
 
 from edge_coordinator.checkpoint import (
@@ -32,6 +31,9 @@ from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.models.sequence import Network
 from runtime.published import PlanReport, RoundReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _TEST, _TRAIN = line_look(0), line_look(1)
 
@@ -191,7 +193,7 @@ def plot_curves(file: BytesIO, reports: Sequence[Point], *, seconds: str = "seco
         axes[1][1].legend()
 
 
-def _plot_accuracy(axes: Axes, reports: Sequence[Point], unit: str) -> None:
+def _plot_accuracy(axes: "Axes", reports: Sequence[Point], unit: str) -> None:
     points = [
         (_x(report, unit), report.test_accuracy * 100)
         for report in reports
@@ -204,7 +206,7 @@ def _plot_accuracy(axes: Axes, reports: Sequence[Point], unit: str) -> None:
     axes.grid(visible=True, alpha=0.3)
 
 
-def _plot_loss(axes: Axes, reports: Sequence[Point], unit: str) -> None:
+def _plot_loss(axes: "Axes", reports: Sequence[Point], unit: str) -> None:
     train = [(_x(r, unit), r.train_loss) for r in reports if r.train_loss is not None]
     test = [(_x(r, unit), r.test_loss) for r in reports if r.test_loss is not None]
     _line(axes, train, "training", _TRAIN)
@@ -213,7 +215,7 @@ def _plot_loss(axes: Axes, reports: Sequence[Point], unit: str) -> None:
 
 
 def _line(
-    axes: Axes, points: Sequence[tuple[float, float]], label: str, look: Mapping[str, Any]
+    axes: "Axes", points: Sequence[tuple[float, float]], label: str, look: Mapping[str, Any]
 ) -> None:
     marker = "o" if len(points) == 1 else ""
     x, y = [x for x, _ in points], [y for _, y in points]

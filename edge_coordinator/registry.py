@@ -42,7 +42,11 @@ class Change(Enum):
 
 @dataclass
 class Registry:
-    """All devices of the site, by id."""
+    """All devices of the site, by id.
+
+    A round asks for them all a few times, and a message asks of its own sender: `is_…` look at
+    one device, or a site of a thousand would be sorted a thousand times a round.
+    """
 
     assignment: Assignment | None = None
     """What devices were asked to be ready for; None before anybody was asked."""
@@ -92,6 +96,23 @@ class Registry:
     def ready(self) -> dict[str, Ready]:
         """What the devices that can train now have said of themselves, in id order."""
         return {d: ready for d, ready in self.assigned.items() if d not in self.busy}
+
+    def is_unready(self, device: str) -> bool:
+        """Whether this device is available and has not said it is ready."""
+        return self._is_available(device) and self.records[device].ready is None
+
+    def is_assigned(self, device: str) -> bool:
+        """Whether this device is available and has the job."""
+        return self._is_available(device) and self.records[device].ready is not None
+
+    def is_ready(self, device: str) -> bool:
+        """Whether this device can train now."""
+        return self.is_assigned(device) and device not in self.busy
+
+    def _is_available(self, device: str) -> bool:
+        record = self.records.get(device)
+        is_barred = device in self.refusals or device in self.excluded
+        return record is not None and record.is_online and not is_barred
 
     def note_status(self, device: str, status: DeviceStatus) -> Change:
         """Take a status; an `offline` of a session that is not the present one is ignored."""

@@ -174,32 +174,31 @@ class RoundPlanning:
     async def _until_complete(self, devices: Sequence[str], task: PlanningTask) -> None:
         """Give new devices a moment to publish all that they measure."""
 
-        def are_complete() -> bool:
-            records = (self._registry.records[device] for device in devices)
-            return all(is_complete(each.profile, task.workload.cuts) for each in records)
+        def is_known(device: str) -> bool:
+            return is_complete(self._registry.records[device].profile, task.workload.cuts)
 
-        await self._until(are_complete, timeout_s=task.settings.profile_patience_s)
+        await self._until_each(is_known, devices, timeout_s=task.settings.profile_patience_s)
 
     async def _metrics(self, round_: int, devices: Sequence[str]) -> Mapping[str, DeviceMetrics]:
         """Collect what a round's devices say of it; not all may, in time."""
 
-        def said() -> dict[str, DeviceMetrics]:
-            records = ((device, self._registry.records[device].metrics) for device in devices)
-            run = self._conversation.run
-            return {
-                device: metrics
-                for device, metrics in records
-                if metrics and (metrics.run, metrics.round) == (run, round_)
-            }
+        def has_said(device: str) -> bool:
+            metrics = self._registry.records[device].metrics
+            return metrics is not None and (metrics.run, metrics.round) == (run, round_)
 
+        run = self._conversation.run
         patience_s = METRICS_PATIENCE_S if self._planner else 0.0  # Only learning needs them.
-        await self._until(lambda: len(said()) == len(devices), timeout_s=patience_s)
-        return said()
+        await self._until_each(has_said, devices, timeout_s=patience_s)
+        records = {device: self._registry.records[device] for device in devices}
+        return {d: each.metrics for d, each in records.items() if has_said(d) and each.metrics}
 
-    async def _until(self, is_true: Callable[[], bool], *, timeout_s: float) -> None:
-        """Wait until something is known, or for so long."""
+    async def _until_each(
+        self, is_true: Callable[[str], bool], devices: Sequence[str], *, timeout_s: float
+    ) -> None:
+        """Wait until something is known of one device after the other, or for so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while not is_true():
-                    self._conversation.learnt.clear()
-                    await self._conversation.learnt.wait()
+                for device in devices:
+                    while not is_true(device):
+                        self._conversation.learnt.clear()
+                        await self._conversation.learnt.wait()

@@ -9,7 +9,7 @@ from edge_coordinator.job import Job
 from edge_coordinator.planner import PlannedRound
 from edge_coordinator.planning.deadline import Answer, predicted_answers
 from edge_coordinator.planning.plan import ClusterPlan
-from runtime.messages import Join
+from runtime.messages import Join, Ready
 
 EVALUATION_CLUSTER = 0xFFFF
 """The cluster number of a round's evaluation on the devices, after all that train."""
@@ -54,14 +54,21 @@ class Turns:
             local_epochs=1,
             learning_rate=0.0,
         )
-        ready = self._registry.ready
-        members = [Member(device, ready[device], ready[device].num_held_out) for device in devices]
+        members = []
+        for device in devices:
+            ready = self._ready(device)
+            members.append(Member(device, ready, ready.num_held_out))
         return self._remote(join, members, up_share_bps={}, quorum=0.0)
 
     def _member(self, device: str, predicted_s: Mapping[Answer, float]) -> Member:
-        ready = self._registry.ready[device]
+        ready = self._ready(device)
         size = min(self._job.settings.training.batch_size, ready.num_samples)
         return Member(device, ready, size, predicted_s)
+
+    def _ready(self, device: str) -> Ready:
+        ready = self._registry.records[device].ready
+        assert ready is not None
+        return ready
 
     def _remote(
         self,

@@ -19,9 +19,10 @@ from pydantic import Field
 from runtime.errors import MalformedMessageError
 from runtime.message_types import Message
 from runtime.messages import GraphsOffer
+from runtime.offered import ONNX_ENGINE
 from runtime.tensors import Tensor, TensorSpec
 
-ENGINE = "onnxruntime"
+ENGINE = ONNX_ENGINE
 """The engine that runs these graphs, as a device's status names it."""
 OPSET = 18
 MAX_MANIFEST_BYTES = 2_000_000

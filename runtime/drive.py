@@ -20,7 +20,6 @@ from runtime.tensors import (
     encode_chunks,
 )
 
-DEFAULT_CHUNK_BYTES = 256 * 1024
 MAX_UNACKNOWLEDGED_CHUNKS = 4
 
 AskedFor = Callable[[FrameKind, StepId], Sequence[TensorSpec] | None]

@@ -77,7 +77,7 @@ def train_one(spec: RunSpec, *, base_dir: Path, on_round: Callable[[int], None])
     final = rows[-1].test_accuracy
     whole = whole_test_set(spec.settings, base_dir=base_dir, data=data)
     if whole is not None:
-        final = trained.model.evaluate(whole.x, whole.y).accuracy
+        final = trained.model.evaluate(whole).accuracy
     return TrainedRun(label=spec.label, seed=spec.settings.seed, rounds=rows, final_accuracy=final)
 
 

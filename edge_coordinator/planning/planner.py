@@ -17,6 +17,7 @@ from edge_coordinator.planning.clustering import (
 )
 from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_memory_bytes
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes
+from edge_coordinator.planning.form import Form
 from edge_coordinator.planning.latency import cluster_latency_s, device_phase_s, phase_seconds
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, PredictedPhases
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
@@ -25,8 +26,6 @@ from profiles.device import DeviceState
 from profiles.units import Counts
 
 Method = Literal["cpsl", "sl", "fl", "cl"]
-Form = Literal["planned", "sorted", "random", "by_id"]
-"""How devices come together: sampled for a short round, by finish time, at random, neighbours."""
 
 NUM_RANDOM_DRAWS = 8
 CUT_SCHEDULE = GibbsSchedule(num_sweeps=10, num_chains=4, warm=0.2, cool=0.02, coldest=0.001)

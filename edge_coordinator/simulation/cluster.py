@@ -59,7 +59,7 @@ class InProcessCluster:
     @property
     def sample_counts(self) -> Mapping[str, int]:
         """|D_k| of each device."""
-        return {device: len(shard.x) for device, shard in self._shards.items()}
+        return {device: len(shard.kept) for device, shard in self._shards.items()}
 
     async def load(self, device_side: Sequence[Tensor]) -> None:
         """Give every device the model: one message for all."""

@@ -74,7 +74,7 @@ class Simulation:
         self.costs: Costs = costs_of(scenario, job, model)
         self.counted = counted_costs(job, model)
         """The network's own costs, also where the scenario states others."""
-        label = spec_of(next(iter(self._shards.values())).y[:1])
+        label = spec_of(next(iter(self._shards.values())).packed[:1])
         self.label_bits = float(label.num_bytes * BITS_PER_BYTE)
         """Of the data, also where the scenario states others."""
         self.workload = make_workload(job, scenario, self.costs, own_label_bits=self.label_bits)
@@ -196,19 +196,17 @@ class Simulation:
         _tell(observers, Evaluating(round_))
         test = self._job.test
         if test is not None:
-            return self._model.evaluate(test.x, test.y)
-        shards = {d: shard for d, shard in self._shards.items() if len(shard.held_out_x)}
+            return self._model.evaluate(test)
+        shards = {d: shard for d, shard in self._shards.items() if len(shard.held_out)}
         if not shards:
             return None
         side = self._networks[0].open(cut)
         side.load(self._model.turn(cut=cut, round_=round_, learning_rate=0.0).device_side())
-        return self._model.evaluate_smashed(
-            cut,
-            {
-                device: Smashed(side.predict(shard.held_out_x), shard.held_out_y)
-                for device, shard in shards.items()
-            },
-        )
+        smashed = {}
+        for device, shard in shards.items():
+            x, y = shard.evaluation()
+            smashed[device] = Smashed(side.predict(x), y)
+        return self._model.evaluate_smashed(cut, smashed)
 
 
 def _tell(observers: Sequence[Observer], progress: Progress) -> None:

@@ -34,7 +34,7 @@ def make_shards(job: Job, own: OwnSamples) -> dict[str, Shard]:
     """Split the samples of each device that takes part as an agent would."""
     excluded = job.settings.devices.exclude
     shards = {
-        device: make_shard(device, job.assignment, samples.x, samples.y)
+        device: make_shard(device, job.assignment, samples)
         for device, samples in sorted(own.items())
         if device not in excluded
     }
@@ -105,10 +105,10 @@ class World:
 
     def _with_data(self, state: DeviceState, *, with_labels: bool) -> DeviceState:
         shard = self._shards[state.device]
-        counts = None
-        if with_labels and np.issubdtype(shard.y.dtype, np.integer) and shard.y.ndim == 1:
+        counts, labels = None, shard.packed
+        if with_labels and np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1:
             counts = tuple(np.bincount(shard.y, minlength=self._num_classes).tolist())
-        return replace(state, num_samples=len(shard.x), label_counts=counts)
+        return replace(state, num_samples=len(shard.kept), label_counts=counts)
 
     @cached_property
     def _num_classes(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
+from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.messages import OptimizerSpec
 from runtime.models.dropout import seed_dropout, set_dropout_keys
@@ -97,16 +98,16 @@ class EdgeModel:
             learning_rate=learning_rate,
         )
 
-    def evaluate(self, x: np.ndarray, y: Tensor) -> Evaluation:
-        """Evaluate the joint network on [sample, *sample_shape] and [sample, ...]."""
-        return evaluate_layers(self.network, x, y, self.training.loss)
+    def evaluate(self, test: Samples) -> Evaluation:
+        """Evaluate the joint network."""
+        return evaluate_layers(self.network, test, self.training.loss)
 
     def evaluate_smashed(self, cut: int, smashed: Mapping[str, Smashed]) -> Evaluation:
         """Evaluate the layers above the cut on what the devices' layers gave."""
         _, server_layers = split(self.network, cut)
         x = np.concatenate([smashed[device].data for device in sorted(smashed)])
         y = np.concatenate([smashed[device].labels for device in sorted(smashed)])
-        return evaluate_layers(server_layers, x, y, self.training.loss)
+        return evaluate_layers(server_layers, Samples(x, y), self.training.loss)
 
 
 class Turn:
@@ -193,17 +194,19 @@ def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     }
 
 
-def evaluate_layers(layers: torch.nn.Module, x: np.ndarray, y: Tensor, loss: Loss) -> Evaluation:
+def evaluate_layers(layers: torch.nn.Module, test: Samples, loss: Loss) -> Evaluation:
     """Loss and accuracy of some layers in evaluation mode, batch by batch."""
     layers.eval()
+    y = test.y
     total_loss, num_right, classes = 0.0, 0, np.issubdtype(y.dtype, np.integer)
     with torch.no_grad():
-        for start in range(0, len(x), _EVALUATION_BATCH):
-            labels = torch.from_numpy(y[start : start + _EVALUATION_BATCH])
-            outputs = layers(torch.from_numpy(x[start : start + _EVALUATION_BATCH]))
+        for start in range(0, len(test), _EVALUATION_BATCH):
+            batch = slice(start, start + _EVALUATION_BATCH)
+            labels = torch.from_numpy(y[batch])
+            outputs = layers(torch.from_numpy(test.x_of(batch)))
             total_loss += loss(outputs, labels).item() * len(labels)
             if classes and outputs.dim() == 2:
                 num_right += int((outputs.argmax(1) == labels).sum())
             else:
                 classes = False
-    return Evaluation(total_loss / len(x), num_right / len(x) if classes else None)
+    return Evaluation(total_loss / len(test), num_right / len(test) if classes else None)

@@ -12,6 +12,7 @@ from edge_coordinator.training.algorithm import Smashed
 from edge_coordinator.training.edge_model import EdgeModel
 from profiles.device import ComputeState
 from runtime.models.dropout import seed_dropout, set_dropout_keys
+from runtime.models.given_gradient import with_gradient
 from runtime.models.sequence import layers_of
 from runtime.tensors import Tensor
 
@@ -68,9 +69,9 @@ def _layer_seconds(network: nn.Sequential, batch: torch.Tensor) -> list[list[flo
         start_s = perf_counter()
         output = layer(inputs)
         forward_s.append(perf_counter() - start_s)
-        gradient = torch.ones_like(output)
+        number = with_gradient(output, torch.ones_like(output))
         start_s = perf_counter()
-        torch.autograd.backward(output, gradient)
+        torch.autograd.backward(number)
         backward_s.append(perf_counter() - start_s)
         batch = output.detach()
     return [forward_s, backward_s]

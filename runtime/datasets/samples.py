@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ Indices = NDArray[np.int64]
 class Samples:
     """Inputs and targets, [sample, ...].
 
-    Images stay as the bytes they were stored as until someone asks for `x`. So whoever needs a
-    shard calls `take` first and lets go of the rest: thirty agents of one machine then never hold
-    a data set as floats thirty times.
+    Images stay the bytes they were stored as: what is drawn is scaled when it is drawn, and
+    nobody holds a data set as floats. Whoever needs a shard calls `take` and lets go of the rest.
     """
 
     stored: NDArray[Any]
@@ -39,12 +37,17 @@ class Samples:
         """The shape of one sample, without the sample axis."""
         return tuple(self.stored.shape[1:])
 
-    @cached_property
+    @property
     def x(self) -> NDArray[np.float32]:
-        """Inputs as float32 [sample, *shape], scaled; computed at the first use."""
-        if self.stored.dtype == np.float32 and self.scale == 1 and self.offset == 0:
-            return self.stored
-        scaled = self.stored.astype(np.float32)
+        """All inputs as float32 [sample, *shape], scaled anew at each use."""
+        return self.x_of(slice(None))
+
+    def x_of(self, chosen: Indices | slice) -> NDArray[np.float32]:
+        """Inputs of these samples as float32 [sample, *shape], scaled."""
+        stored = self.stored[chosen]
+        if stored.dtype == np.float32 and self.scale == 1 and self.offset == 0:
+            return stored
+        scaled = stored.astype(np.float32)
         scaled *= np.float32(self.scale)
         scaled += np.float32(self.offset)
         return scaled

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.datasets.samples import Indices, Samples
 from runtime.errors import SettingsError
 from runtime.messages import Assignment
 from runtime.seeding import Key, Purpose, draw_batch, step_key
@@ -13,29 +14,46 @@ from runtime.tensors import StepId, Tensor
 
 @dataclass(frozen=True)
 class Shard:
-    """Samples and packed labels of one device."""
+    """Which of a device's samples it trains on, and which it holds out; nothing is copied."""
 
     device: str
     seed: int
     batch_size: int
-    x: NDArray[np.float32]
-    """[sample, *sample_shape], training part."""
-    y: Tensor
-    """[sample, *label_shape], in the type that travels."""
-    held_out_x: NDArray[np.float32]
-    held_out_y: Tensor
+    samples: Samples
+    """All that the device has."""
+    packed: Tensor
+    """[sample, *label_shape], the labels of all of them in the type that travels."""
+    kept: Indices
+    """To train on."""
+    held_out: Indices
+
+    @property
+    def y(self) -> Tensor:
+        """Labels of the training part."""
+        return self.packed[self.kept]
+
+    def batch(self, num_samples: int) -> NDArray[np.float32]:
+        """Inputs of the first so many samples of the training part."""
+        return self.samples.x_of(self.kept[:num_samples])
 
     def draw(self, step: StepId) -> tuple[NDArray[np.float32], Tensor]:
         """Mini-batch of a step: the same step gives the same batch."""
         chosen = draw_batch(
-            len(self.x),
+            len(self.kept),
             self.batch_size,
             seed=self.seed,
             device=self.device,
             round_=step.round,
             epoch=step.epoch,
         )
-        return self.x[chosen], self.y[chosen]
+        return self._at(self.kept[chosen])
+
+    def evaluation(self) -> tuple[NDArray[np.float32], Tensor]:
+        """Inputs and labels of what is held out."""
+        return self._at(self.held_out)
+
+    def _at(self, chosen: Indices) -> tuple[NDArray[np.float32], Tensor]:
+        return self.samples.x_of(chosen), self.packed[chosen]
 
     def dropout_key(self, step: StepId) -> Key:
         """Address of a step's dropout masks."""
@@ -48,25 +66,24 @@ class Shard:
         )
 
 
-def make_shard(device: str, assignment: Assignment, x: NDArray[np.float32], y: Tensor) -> Shard:
+def make_shard(device: str, assignment: Assignment, samples: Samples) -> Shard:
     """Split a device's samples as the job wants it; SettingsError when they do not fit the job."""
-    if len(x) == 0:
+    num_samples = len(samples)
+    if num_samples == 0:
         raise SettingsError(f"device {device} has no samples; give it data or leave it out")
     order = np.random.default_rng(
         step_key(Purpose.HELD_OUT, seed=assignment.seed, device=device, round_=0, epoch=0)
-    ).permutation(len(x))
-    num_held_out = min(int(len(x) * assignment.held_out), len(x) - 1)
+    ).permutation(num_samples)
+    num_held_out = min(int(num_samples * assignment.held_out), num_samples - 1)
     held_out, kept = order[:num_held_out], np.sort(order[num_held_out:])
-    held_out = held_out[: assignment.max_evaluation_samples]
-    packed = pack_labels(y, num_classes=assignment.num_classes, device=device)
     return Shard(
         device=device,
         seed=assignment.seed,
         batch_size=assignment.batch_size,
-        x=np.ascontiguousarray(x[kept], dtype=np.float32),
-        y=packed[kept],
-        held_out_x=np.ascontiguousarray(x[held_out], dtype=np.float32),
-        held_out_y=packed[held_out],
+        samples=samples,
+        packed=pack_labels(samples.y, num_classes=assignment.num_classes, device=device),
+        kept=kept,
+        held_out=held_out[: assignment.max_evaluation_samples],
     )
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from profiles.cuts import CutTable, LayerCost
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.flop_count import count_flop
+from runtime.models.given_gradient import with_gradient
 from runtime.models.load import layer_shapes
 from runtime.models.sequence import layers_of
 
@@ -72,7 +73,7 @@ def _count_backward(layer: nn.Module, batch: torch.Tensor, output: torch.Tensor)
     wanted = [tensor for tensor in (batch, *layer.parameters()) if tensor.requires_grad]
     if not wanted or not output.requires_grad:
         return 0
-    gradient = torch.ones_like(output)
+    number = with_gradient(output, torch.ones_like(output))
     with count_flop() as backward:
-        torch.autograd.grad(output, wanted, gradient, allow_unused=True)
+        torch.autograd.grad(number, wanted, allow_unused=True)
     return backward.flop

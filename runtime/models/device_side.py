@@ -9,6 +9,7 @@ from torch import nn
 
 from runtime.messages import Assignment
 from runtime.models.dropout import seed_dropout, set_dropout_keys
+from runtime.models.given_gradient import with_gradient
 from runtime.models.load import check_sample_shape, load_network, split
 from runtime.models.losses import Loss, load_loss
 from runtime.models.side import Side, empty_state
@@ -97,7 +98,7 @@ class DeviceSide:
     def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
         """Gradients of the last forward's parameters, and the update."""
         if self._smashed.requires_grad:
-            torch.autograd.backward(self._smashed, torch.from_numpy(gradient))
+            torch.autograd.backward(with_gradient(self._smashed, torch.from_numpy(gradient)))
         self._side.step(learning_rate)
 
     def train(

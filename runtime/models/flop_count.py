@@ -1,11 +1,13 @@
 """Count the FLOPs of whatever torch runs.
 
-- Matrix products and convolutions are counted by torch's own counter; a multiply and an add are
+- Matrix products and convolutions are counted by torch's own formulas; a multiply and an add are
   two FLOPs, and adding a bias is free. Its formula for the backward pass over-counts convolutions
   in groups, so ours replaces it: each of the two gradients costs what the forward pass costs.
 - Pooling is one FLOP for each element of each window.
 - Everything else is one FLOP for each element of the largest tensor that an operator reads or
   writes. Moving, copying and viewing data is free.
+
+Torch's own counter has the same formulas, but brings in torch's compiler, which takes seconds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +20,7 @@ from torch.backends import mkldnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 FREE = frozenset(
     {
@@ -43,23 +45,47 @@ FREE = frozenset(
 """Operators that compute nothing; views are known by their schema."""
 
 
-class FlopCount:
-    """The FLOPs counted so far."""
+class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what runs while it is entered."""
 
     def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flop = 0
+        """Counted so far."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping the method below, for which it imports its compiler."""
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - torch's own signature
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        with self:  # An operator that is made of others counts as those.
+            parts: object = func.decompose(*args, **kwargs)
+        if parts is not NotImplemented:
+            return parts
+        output: object = func(*args, **kwargs)
+        packet = func.overloadpacket
+        if packet is torch.ops.aten.convolution_backward:
+            self.flop += _convolution_backward_flop(*args)
+        elif packet in flop_registry:
+            self.flop += flop_registry[packet](*args, **kwargs, out_val=output)
+        elif not func.is_view:
+            self.flop += _operator_flop(packet.__name__, args, output)
+        return output
 
 
 @contextmanager
 def count_flop() -> Iterator[FlopCount]:
     """Count the FLOPs of what runs inside; the count is complete when the block is left."""
-    count = FlopCount()
-    mapping = {torch.ops.aten.convolution_backward: _convolution_backward_flop}
-    products = FlopCounterMode(display=False, custom_mapping=mapping)
-    others = _OtherOperators()
-    with _plain_kernels(), others, products:
+    with _plain_kernels(), FlopCount() as count:
         yield count
-    count.flop = products.get_total_flops() + others.flop
 
 
 @contextmanager
@@ -81,27 +107,6 @@ def _set_mkldnn(*, enabled: bool) -> tuple[bool, ...]:
     return before
 
 
-class _OtherOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operators that torch's own counter does not know."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flop = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - torch's own signature
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> object:
-        output: object = func(*args, **(kwargs or {}))
-        packet = func.overloadpacket
-        if packet not in flop_registry and not func.is_view:
-            self.flop += _operator_flop(packet.__name__, args, output)
-        return output
-
-
 def _operator_flop(operator: str, args: tuple[Any, ...], output: object) -> int:
     if operator in FREE:
         return 0
@@ -116,14 +121,13 @@ def _operator_flop(operator: str, args: tuple[Any, ...], output: object) -> int:
 
 
 def _convolution_backward_flop(
-    output_gradient_shape: Sequence[int],
-    input_shape: Sequence[int],
-    weight_shape: Sequence[int],
+    output_gradient: torch.Tensor,
+    inputs: torch.Tensor,
+    weight: torch.Tensor,
     *settings: Any,  # noqa: ANN401 - bias, stride, padding, dilation, transposed, ..., mask
-    out_shape: object,  # noqa: ARG001 - torch passes it by this name
 ) -> int:
     transposed, mask = settings[4], settings[7]
-    positions = input_shape[2:] if transposed else output_gradient_shape[2:]
-    forward_flop = 2 * input_shape[0] * prod(positions) * prod(weight_shape)
+    positions = inputs.shape[2:] if transposed else output_gradient.shape[2:]
+    forward_flop = 2 * inputs.shape[0] * prod(positions) * prod(weight.shape)
     input_wanted, weight_wanted, *_ = mask
     return forward_flop * (int(input_wanted) + int(weight_wanted))

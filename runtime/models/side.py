@@ -2,17 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from runtime.messages import OptimizerSpec
+from runtime.models.optimizer import Slots, step
 from runtime.tensors import Tensor, TensorSpec, specs_of
 
-OptimizerState = defaultdict[Any, dict[str, torch.Tensor]]
-"""Parameter to slot name to tensor, as torch's optimisers keep it."""
+OptimizerState = defaultdict[nn.Parameter, Slots]
+"""What each parameter's optimiser keeps."""
 
 
 def empty_state() -> OptimizerState:
@@ -44,18 +44,16 @@ class Side:
         for parameter in self._trainable:
             if state[parameter].keys() != set(optimizer.slots):
                 state[parameter].clear()  # Left by another kind of optimiser.
-        self._optimizer = build_optimizer(self._trainable, optimizer)
-        if self._optimizer is not None:
-            self._optimizer.state = state
 
     def step(self, learning_rate: float) -> None:
         """Update the parameters from their gradients, and forget the gradients."""
-        if self._optimizer is None:
-            return
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        step(
+            {parameter: self._state[parameter] for parameter in self._trainable},
+            self._spec,
+            learning_rate=learning_rate,
+        )
+        for parameter in self._trainable:
+            parameter.grad = None
 
     def tensors(self) -> list[Tensor]:
         """Copies of parameters and buffers in `state_dict` order, then of the carried slots."""
@@ -84,32 +82,3 @@ class Side:
     def _slot(self, parameter: nn.Parameter, slot: str) -> torch.Tensor:
         like = torch.zeros(()) if slot == "step" else torch.zeros_like(parameter)
         return self._state[parameter].get(slot, like)
-
-
-def warm_up() -> None:
-    """Have torch import what its first optimiser needs, some seconds' worth, ahead of time."""
-    torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-
-
-def build_optimizer(
-    parameters: list[nn.Parameter], spec: OptimizerSpec
-) -> torch.optim.Optimizer | None:
-    """Torch's optimiser for a specification; None where there is nothing to train."""
-    if not parameters:
-        return None
-    if spec.name == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=0.0,
-            momentum=spec.momentum,
-            nesterov=spec.nesterov,
-            weight_decay=spec.weight_decay,
-        )
-    adam = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
-    return adam(
-        parameters,
-        lr=0.0,
-        betas=(spec.beta1, spec.beta2),
-        eps=spec.epsilon,
-        weight_decay=spec.weight_decay,
-    )

@@ -1,6 +1,6 @@
 """The coordinator's half: it asks the devices of a cluster and gathers their answers."""
 
-from collections.abc import Mapping
+from collections.abc import KeysView, Mapping
 
 from runtime.errors import UnexpectedEventError
 from runtime.protocol.events import (
@@ -26,13 +26,14 @@ class Gathering:
         self.num_dropped = 0
         """Answers that came more than once, or from a device that had been given up."""
         self._expected = dict(expected)
+        self._missing = dict.fromkeys(sorted(expected))
         self._answers: dict[str, tuple[Tensor, ...]] = {}
         self._lost: dict[str, str] = {}
 
     @property
-    def missing(self) -> list[str]:
-        """Devices that have yet to answer, in id order."""
-        return sorted(self._expected.keys() - self._answers.keys() - self._lost.keys())
+    def missing(self) -> KeysView[str]:
+        """Devices that have yet to answer, in id order; follows what comes."""
+        return self._missing.keys()
 
     def asked_for(
         self, device: str, kind: FrameKind, step: StepId
@@ -52,9 +53,11 @@ class Gathering:
                 return []
             case FrameArrived(device, frame) if self._is_answer(device, frame):
                 self._answers[device] = frame.tensors
+                del self._missing[device]
                 return self._close_if_complete()
             case DeviceLost(device, reason) if device in self.missing:
                 self._lost[device] = reason
+                del self._missing[device]
                 return self._close_if_complete()
             case DeviceLost():
                 return []
@@ -67,7 +70,7 @@ class Gathering:
         return self.asked_for(device, frame.kind, frame.step) is not None
 
     def _close_if_complete(self) -> list[GatheringCommand]:
-        if self.missing:
+        if self._missing:
             return []
         ordered = {device: self._answers[device] for device in sorted(self._answers)}
         return [Gathered(ordered, dict(self._lost))]

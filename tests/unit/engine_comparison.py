@@ -107,3 +107,23 @@ def draw_samples(shape: Sequence[int], *, num_samples: int) -> NDArray[np.float3
 def _vector(arrays: Sequence[Tensor]) -> NDArray[np.float64]:
     flat = [np.asarray(array, dtype=np.float64).ravel() for array in arrays]
     return np.concatenate(flat) if flat else np.zeros(0)
+
+
+def torch_optimizer(parameters: list[nn.Parameter], spec: OptimizerSpec) -> torch.optim.Optimizer:
+    """Torch's own optimiser for a specification."""
+    if spec.name == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=0.0,
+            momentum=spec.momentum,
+            nesterov=spec.nesterov,
+            weight_decay=spec.weight_decay,
+        )
+    adam = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
+    return adam(
+        parameters,
+        lr=0.0,
+        betas=(spec.beta1, spec.beta2),
+        eps=spec.epsilon,
+        weight_decay=spec.weight_decay,
+    )

@@ -11,8 +11,11 @@ from PIL import Image
 
 from runtime.datasets.digits import enlarge
 from runtime.datasets.samples import Samples, check_labels
+from runtime.datasets.shard import make_shard
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
+from runtime.seeding import draw_batch
+from tests.turn import ASSIGNMENT, step_at
 
 ROOT = Path(__file__).parents[2]
 MNIST_DIR = Path(os.environ.get("CPSL_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))
@@ -218,3 +221,22 @@ def test_a_label_beyond_the_networks_classes_is_named() -> None:
     samples = Samples(np.zeros((3, 2), dtype=np.float32), np.array([0, 5, 1]))
     with pytest.raises(SettingsError, match="label 5 of sample 1 in npz:a is out of range"):
         check_labels(samples, num_classes=5, where="npz:a")
+
+
+def test_a_shard_keeps_the_bytes_it_was_given_and_scales_what_is_drawn() -> None:
+    random = np.random.default_rng(0)
+    stored = random.integers(0, 256, (40, 1, 3, 3), dtype=np.uint8)
+    samples = Samples(stored, random.integers(0, 10, 40), scale=1 / 255, offset=-0.5)
+    shard = make_shard("d0", ASSIGNMENT.model_copy(update={"held_out": 0.25}), samples)
+    assert shard.samples.stored is stored
+    step = step_at(0)
+    x, y = shard.draw(step)
+    chosen = draw_batch(
+        30, shard.batch_size, seed=0, device="d0", round_=step.round, epoch=step.epoch
+    )
+    as_floats = stored.astype(np.float32) * np.float32(1 / 255) + np.float32(-0.5)
+    assert x.tobytes() == as_floats[shard.kept][chosen].tobytes()
+    assert y.tolist() == samples.y[shard.kept][chosen].tolist()
+    held_out_x, _ = shard.evaluation()
+    assert held_out_x.tobytes() == as_floats[shard.held_out].tobytes()
+    assert set(shard.kept).isdisjoint(shard.held_out)

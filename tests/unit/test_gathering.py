@@ -45,7 +45,7 @@ def test_who_is_overdue_is_asked_again_unless_its_answer_is_there_or_it_is_lost(
     gathering.handle(DeviceLost("d0", "went offline"))
     asked = [gathering.handle(Overdue(device)) for device in DEVICES]
     assert asked == [[], [AskAgain("d1")], [], [AskAgain("d2")]]
-    assert gathering.missing == ["d1", "d2"]
+    assert list(gathering.missing) == ["d1", "d2"]
 
 
 def test_the_first_answer_counts_and_a_repeat_is_dropped() -> None:
@@ -115,4 +115,4 @@ def test_what_nobody_was_asked_for_raises_and_changes_nothing(event: FrameArrive
     gathering = _gathering()
     with pytest.raises(UnexpectedEventError, match="gathering SMASHED"):
         gathering.handle(event)
-    assert gathering.missing == sorted(DEVICES)
+    assert list(gathering.missing) == sorted(DEVICES)

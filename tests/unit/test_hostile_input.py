@@ -290,7 +290,7 @@ def _state_of_conversation(conversation: Conversation) -> tuple[object, ...]:
         conversation.changed.is_set(),
         exchange and exchange._events.qsize(),
         gathering and {name: id(value) for name, value in vars(gathering).items()},
-        gathering and gathering.missing,
+        gathering and list(gathering.missing),
         asyncio.all_tasks(),
     )
 

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,8 +17,12 @@ from edge_coordinator.export import export_device_side
 from runtime.device_graphs import DeviceGraphs
 from runtime.errors import SettingsError
 from runtime.messages import OptimizerSpec
-from runtime.models.side import build_optimizer
-from tests.unit.engine_comparison import draw_samples, open_executor, relative_error
+from tests.unit.engine_comparison import (
+    draw_samples,
+    open_executor,
+    relative_error,
+    torch_optimizer,
+)
 
 SPECS = [
     OptimizerSpec(),
@@ -47,8 +53,7 @@ def test_twenty_updates_are_those_of_torch(spec: OptimizerSpec) -> None:
     random = np.random.default_rng(0)
     parameter = random.standard_normal((6, 5)).astype(np.float32)
     theirs = nn.Parameter(torch.from_numpy(parameter.copy()))
-    optimizer = build_optimizer([theirs], spec)
-    assert optimizer is not None
+    optimizer = torch_optimizer([theirs], spec)
     slots = empty_slots(parameter, spec)
     for step in range(20):
         gradient = random.standard_normal((6, 5)).astype(np.float32)
@@ -178,3 +183,27 @@ def test_the_device_imports_neither_torch_nor_onnx() -> None:
         "import device_agent.onnx_executor"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_devices_of_one_process_share_what_is_loaded_of_equal_graphs(graphs: DeviceGraphs) -> None:
+    spec = OptimizerSpec()
+    alone, *others = (open_executor(graphs, spec) for _ in range(5))
+    loaded = weakref.ref(alone._forward._session)
+    assert all(other._forward._session is loaded() for other in others)
+    state, x = fresh_state(alone), draw_samples((5,), num_samples=8)
+    for factor, executor in enumerate(others, start=1):
+        executor.load([np.asarray(factor * tensor, tensor.dtype) for tensor in state])
+
+    def train(executor: OnnxExecutor) -> list[bytes]:
+        for _ in range(20):
+            gradient = executor.forward(x, dropout_key=(0,))
+            executor.backward(gradient, learning_rate=0.01)
+        return [tensor.tobytes() for tensor in executor.tensors()]
+
+    with ThreadPoolExecutor(len(others)) as pool:
+        together = list(pool.map(train, others))
+    for factor, trained in enumerate(together, start=1):
+        alone.load([np.asarray(factor * tensor, tensor.dtype) for tensor in state])
+        assert train(alone) == trained
+    del alone, others, executor
+    assert loaded() is None

@@ -1,7 +1,8 @@
 """A cluster whose devices answer, or do not, message by message."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from edge_coordinator.cluster import Member, RemoteCluster
 from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.metering import MeteredCluster
+from edge_coordinator.registry import DeviceRecord
 from runtime.bus import Delivery
 from runtime.drive import FrameInbox
 from runtime.memory import MemoryBroker, MemoryBus
@@ -30,13 +32,35 @@ from tests.turn import (
     step_at,
 )
 
+if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_values
+
 ONE_EPOCH = JOIN.model_copy(update={"local_epochs": 1})
+
+
+class CountedRecords(dict[str, DeviceRecord]):
+    """Counts how often all devices of a site are gone through."""
+
+    num_walks = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.num_walks += 1
+        return super().__iter__()
+
+    def values(self) -> "dict_values[str, DeviceRecord]":
+        self.num_walks += 1
+        return super().values()
+
+    def items(self) -> "dict_items[str, DeviceRecord]":
+        self.num_walks += 1
+        return super().items()
 
 
 class Devices:
     """Plays the devices `d0` and `d1` to one cluster."""
 
     def __init__(self, conversation: Conversation, listening: MemoryBus) -> None:
+        self.registry = conversation.registry
         self._hearing = conversation.hearing
         self._pending = conversation._pending
         self._listening = listening
@@ -80,6 +104,10 @@ class Devices:
                 if frame is not None:
                     return frame.tensors[0]
         raise AssertionError
+
+    def answer_again(self, device: str) -> None:
+        """Say once more that it is ready, which is nothing new."""
+        self._say(TOPICS.up(device, "reply"), READY)
 
     def leave(self, device: str) -> None:
         self._say(TOPICS.up(device, "reply"), Refused(run=RUN, reason="has had enough"))
@@ -162,3 +190,20 @@ async def test_gradients_of_a_whole_cluster_travel_as_they_are(devices: Devices)
     gradients = _gradients("d0", "d1")
     await devices.cluster.backward(gradients)
     assert (await devices.gradient()).tobytes() == gradients["d0"].tobytes()
+
+
+async def test_no_message_of_a_turn_goes_through_all_devices_of_the_site(devices: Devices) -> None:
+    records = devices.registry.records = CountedRecords(devices.registry.records)
+    await devices.join()
+    await devices.cluster.load(device_side())
+    devices.send_smashed("d0")
+    devices.send_smashed("d1")
+    await devices.cluster.forward()
+    await devices.cluster.backward(_gradients("d0", "d1"))
+    devices.send_weights("d0")
+    devices.answer_again("d0")
+    devices.leave("d1")
+    await devices.cluster.weights()
+    assert records.num_walks == 0
+    assert list(devices.registry.ready) == ["d0"]
+    assert records.num_walks == 1

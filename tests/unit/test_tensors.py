@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.drive import DEFAULT_CHUNK_BYTES, FrameInbox
+from runtime.drive import FrameInbox
 from runtime.errors import MalformedMessageError, ProtocolError
+from runtime.offered import DEFAULT_CHUNK_BYTES
 from runtime.tensors import (
     CHUNK_HEADER,
     Frame,

@@ -1,0 +1,99 @@
+"""What `cpsl-agent` does once its flags are read."""
+
+import argparse
+import asyncio
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+
+from device_agent.memory import memory_sentence
+from device_agent.settings import AgentSettings, parse_shard
+from runtime.allocator import keep_freed_memory
+from runtime.broker_url import TlsFiles
+from runtime.errors import EdgeError, root_cause
+from runtime.offered import ONNX_ENGINE
+from runtime.output import until_reader_leaves
+from runtime.topics import check_name
+
+log = logging.getLogger("cpsl-agent")
+
+
+def run_program(flags: argparse.Namespace, *, is_profile: bool) -> int:
+    """Serve or measure; the program's exit code."""
+    logging.basicConfig(
+        level=flags.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    keep_freed_memory()
+    work: Callable[[argparse.Namespace], None] = _profile if is_profile else _serve
+    try:
+        work(flags)
+    except KeyboardInterrupt:
+        return 130
+    except (EdgeError, BaseExceptionGroup) as error:
+        cause = root_cause(error)
+        if not isinstance(cause, EdgeError):
+            raise
+        print(f"cpsl-agent: {cause}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _serve(flags: argparse.Namespace) -> None:
+    settings = agent_settings(flags)
+    from device_agent.host import serve_devices
+    from device_agent.settings import load_samples
+
+    samples = load_samples(settings)
+    asyncio.run(serve_devices(settings, samples))
+    log.info("%s", memory_sentence())
+
+
+def _profile(flags: argparse.Namespace) -> None:
+    from device_agent.profile_command import ProfileSettings, measure_device
+
+    settings = ProfileSettings(
+        device=check_name("device id", flags.id),
+        site=flags.site,
+        model=flags.model,
+        batch_size=flags.batch_size,
+        engine=_engine(flags),
+        num_threads=flags.threads,
+        broker=flags.broker,
+        chunk_bytes=flags.chunk_bytes,
+        tls=_tls(flags),
+    )
+    text, as_json = asyncio.run(measure_device(settings))
+    with until_reader_leaves():
+        print(as_json if flags.json else text)
+
+
+def agent_settings(flags: argparse.Namespace) -> AgentSettings:
+    """Turn the flags of an agent into its settings."""
+    return AgentSettings(
+        broker=flags.broker,
+        site=flags.site,
+        devices=tuple(flags.id),
+        data=flags.data,
+        shards=tuple(parse_shard(text) for text in flags.shard),
+        partition=flags.partition,
+        seed=flags.seed,
+        engine=_engine(flags),
+        num_threads=flags.threads,
+        chunk_bytes=flags.chunk_bytes,
+        scenario=flags.scenario,
+        publish_labels=flags.publish_labels,
+        tls=_tls(flags),
+        wait=flags.wait,
+        end_with_stdin=flags.end_with_stdin,
+    )
+
+
+def _engine(flags: argparse.Namespace) -> str:
+    has_torch = importlib.util.find_spec("torch") is not None
+    engine: str = flags.engine or ("torch" if has_torch else ONNX_ENGINE)
+    return engine
+
+
+def _tls(flags: argparse.Namespace) -> TlsFiles:
+    return TlsFiles(flags.cafile, flags.certfile, flags.keyfile)

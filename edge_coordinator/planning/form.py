@@ -1,0 +1,6 @@
+"""How clusters may be formed; by itself, so that settings are read without numpy."""
+
+from typing import Literal
+
+Form = Literal["planned", "sorted", "random", "by_id"]
+"""How devices come together: sampled for a short round, by finish time, at random, neighbours."""

@@ -1,0 +1,7 @@
+"""What a command line offers, by itself: help is printed before anything of weight is imported."""
+
+ONNX_ENGINE = "onnxruntime"
+ENGINES = ("torch", ONNX_ENGINE)
+"""What can compute on a device."""
+DEFAULT_CHUNK_BYTES = 256 * 1024
+"""Tensors travel in chunks of this."""

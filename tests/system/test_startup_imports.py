@@ -1,0 +1,63 @@
+"""What a command line imports before it has something to do; modules tell what seconds cannot."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numpy", "onnxruntime", "torch", "pydantic", "rich", "matplotlib", "paho", "asyncio")
+WITH_SETTINGS = ("numpy", "onnxruntime", "torch", "matplotlib", "paho")
+TO_COUNT = ("onnxruntime", "torch._dynamo", "onnx", "matplotlib", "paho", "sympy")
+TO_TRAIN = ("onnxruntime", "torch._dynamo", "onnx", "matplotlib", "PIL", "sympy", "sklearn")
+
+_PROGRAM = """
+import json, sys
+from {package}.__main__ import main
+try:
+    code = main({arguments!r})
+except SystemExit as ending:
+    code = ending.code
+print(json.dumps([code, sorted(sys.modules)]))
+"""
+_AGENT = ["--broker", "mqtt://localhost", "--id", "a", "--data", "digits"]
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "expected_code", "unwanted"),
+    [
+        ("edge_coordinator", ["--help"], 0, (*HEAVY, "importlib.metadata")),
+        ("edge_coordinator", ["local", "--help"], 0, (*HEAVY, "importlib.metadata")),
+        ("edge_coordinator", ["local", "--nosuch", "3"], 2, (*HEAVY, "importlib.metadata")),
+        ("edge_coordinator", ["--version"], 0, HEAVY),
+        ("edge_coordinator", ["local", "--set", "training.round=3"], 1, WITH_SETTINGS),
+        ("edge_coordinator", ["coordinator"], 1, WITH_SETTINGS),
+        ("edge_coordinator", ["model", "lenet"], 0, TO_COUNT),
+        ("device_agent", ["--help"], 0, (*HEAVY, "importlib.metadata")),
+        ("device_agent", ["profile", "--help"], 0, (*HEAVY, "importlib.metadata")),
+        ("device_agent", ["--nosuch"], 2, (*HEAVY, "importlib.metadata")),
+        ("device_agent", [*_AGENT, "--shard", "3"], 1, ("onnxruntime", "torch", "paho")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_nothing_of_weight_is_imported_before_it_is_needed(
+    package: str, arguments: list[str], expected_code: int, unwanted: tuple[str, ...]
+) -> None:
+    program = _PROGRAM.format(package=package, arguments=arguments)
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    code, modules = json.loads(done.stdout.splitlines()[-1])
+    assert code == expected_code
+    assert set(modules).isdisjoint(unwanted)
+
+
+def test_a_run_begins_without_what_only_its_end_needs() -> None:
+    program = (
+        "import json, sys, edge_coordinator.local, edge_coordinator.run_to_end\n"
+        "print(json.dumps(sorted(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert set(json.loads(done.stdout)).isdisjoint(TO_TRAIN)
