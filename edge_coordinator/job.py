@@ -10,6 +10,7 @@ from edge_coordinator.curve import Point
 from edge_coordinator.planning.by_hand import clusters_of_size, plan_by_hand
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.settings import JobSettings
+from edge_coordinator.standing import Standing
 from edge_coordinator.training.edge_model import EdgeModel, Training
 from edge_coordinator.training.schedule import rate_factor
 from runtime.datasets.samples import DataSet, Samples, check_labels
@@ -101,11 +102,23 @@ class Job:
         """Whether a round ends with an evaluation."""
         return round_ % self.settings.evaluation.every == 0 or round_ == self.num_rounds
 
-    def is_over(self, report: RoundReport | Point) -> bool:
-        """Whether a round was the last: all done, or the target reached."""
-        target = self.settings.evaluation.target_accuracy
-        reached = target is not None and (report.test_accuracy or 0.0) >= target
-        return reached or report.round >= self.num_rounds
+    def standing_after(self, before: Standing, report: RoundReport) -> Standing:
+        """What the evaluations say once a round is done."""
+        return before.after(report, least_gain=self.settings.evaluation.least_gain)
+
+    def why_over(self, report: RoundReport | Point, standing: Standing) -> str:
+        """Why a round was the last, for people; empty if the run goes on."""
+        rules = self.settings.evaluation
+        target, patience = rules.target_accuracy, rules.patience
+        if target is not None and (report.test_accuracy or 0.0) >= target:
+            return f"the target of {target:.2%} is reached"
+        if report.round >= self.num_rounds:
+            return f"all {report.round} rounds are done"
+        if patience is not None and standing.num_without_gain >= patience:
+            assert standing.mark is not None
+            rule = f", least gain {rules.least_gain:g}" if rules.least_gain else ""
+            return f"nothing gained since round {standing.mark.round} (patience {patience}{rule})"
+        return ""
 
     def check_refusals(self, refusals: Mapping[str, str]) -> None:
         """SettingsError if so many devices refused that the job cannot begin in local mode."""

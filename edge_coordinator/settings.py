@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge_coordinator.planning.planner import Form
+from edge_coordinator.standing import Keep
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.message_types import Scalar
 from runtime.messages import OptimizerSpec
@@ -209,6 +210,15 @@ class EvaluationSettings(Section):
     )
     target_accuracy: float | None = Field(
         None, gt=0, le=1, description="stop once the test accuracy is this high"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a gain; never if left out"
+    )
+    least_gain: float = Field(
+        0.0, ge=0, description="a gain is more than this, of accuracy (a fraction) or of test loss"
+    )
+    keep: Keep = Field(
+        "best", description="which round the run's model is of: the best evaluated, or the last"
     )
 
 
