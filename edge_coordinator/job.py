@@ -12,7 +12,7 @@ from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.settings import JobSettings
 from edge_coordinator.standing import Standing
 from edge_coordinator.training.edge_model import EdgeModel, Training
-from edge_coordinator.training.schedule import rate_factor
+from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import DataSet, Samples, check_labels
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
@@ -127,14 +127,8 @@ class Job:
             raise SettingsError(f"device {device} cannot take part: {reason}")
 
     def _factor(self, round_: int) -> float:
-        schedule = self.settings.training.schedule
-        return rate_factor(
-            schedule.name,
-            round_=round_,
-            num_rounds=self.num_rounds,
-            every=schedule.every,
-            factor=schedule.factor,
-        )
+        given = self.settings.training.schedule
+        return Schedule(**given.model_dump(), num_rounds=self.num_rounds).rate_factor(round_)
 
 
 def num_clusters(settings: JobSettings, num_devices: int) -> int:

@@ -69,9 +69,22 @@ class DeviceOptimizerSettings(OptimizerSpec):
 class ScheduleSettings(Section):
     """How the learning rates of both sides change over the rounds."""
 
-    name: ScheduleName = "constant"
+    name: ScheduleName = "cosine"
     every: int = Field(10, ge=1, description="rounds, of step and exponential")
-    factor: float = Field(0.5, ge=0, le=1, description="of step and exponential; of cosine the end")
+    factor: float = Field(
+        0.02, ge=0, le=1, description="of step and exponential (0.5); of cosine what it ends at"
+    )
+    warm_up: int = Field(
+        0, ge=0, le=10_000, description="first rounds, in which the rates rise in equal steps"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_by_name(cls, given: object) -> object:
+        """Halve the rates at each step, if no other factor is given."""
+        if isinstance(given, dict) and given.get("name") in ("step", "exponential"):
+            return {"factor": 0.5, **given}
+        return given
 
 
 class TrainingSettings(Section):
