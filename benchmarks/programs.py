@@ -162,8 +162,8 @@ def run_directory(output: Path) -> Path:
 
 
 def weights_sha256(run: Path) -> str:
-    """SHA-256 of the final weights of a run."""
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+    """SHA-256 of the last weights of a run."""
+    return hashlib.sha256((run / "last.safetensors").read_bytes()).hexdigest()
 
 
 def rounds_of(run: Path) -> list[dict[str, Any]]:

@@ -13,10 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from edge_coordinator.standing import BEGINNING, Standing
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 
-_NAME = "checkpoint.safetensors"
+NAME = "checkpoint.safetensors"
 _VERSION = "1"
 
 
@@ -28,6 +29,8 @@ class Reached:
     elapsed_s: float
     memory: str = ""
     """What had been learned of the devices, as `run_memory` writes it."""
+    standing: Standing = BEGINNING
+    """What the evaluations said so far; follows from the rounds, and so is in no checkpoint."""
 
 
 START = Reached(0, 0.0)
@@ -49,7 +52,7 @@ def save_checkpoint(directory: Path, model: EdgeModel, reached: Reached) -> None
             f"would be too large: {error}"
         ) from error
     try:
-        replace_file(directory / _NAME, content)
+        replace_file(directory / NAME, content)
     except OSError as error:
         raise SettingsError(
             f"cannot write a checkpoint to {directory}: {error.strerror}; the one before is whole, "
@@ -66,7 +69,7 @@ def replace_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
@@ -78,19 +81,24 @@ def load_checkpoint(directory: Path, model: EdgeModel) -> Reached:
 
     A run that ended before its first round was done goes on from the beginning.
     """
-    path = directory / _NAME
+    path = directory / NAME
     if not path.exists():
         return START
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise SettingsError(f"{path} is not a checkpoint: {error}") from error
+    metadata, tensors = read_tensors(path, below="")
     if metadata.get("version") != _VERSION:
         raise SettingsError(f"{path} is of version {metadata.get('version')}, not {_VERSION}")
     _restore(model, tensors, path)
     return Reached(int(metadata["round"]), float(metadata["elapsed_s"]), metadata.get("memory", ""))
+
+
+def read_tensors(path: Path, *, below: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Read a checkpoint's metadata, and its tensors whose names begin with `below`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(below)]  # noqa: SIM118
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise SettingsError(f"{path} is not a checkpoint: {error}") from error
 
 
 def _restore(model: EdgeModel, tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -100,7 +108,7 @@ def _restore(model: EdgeModel, tensors: dict[str, torch.Tensor], path: Path) -> 
         raise SettingsError(f"{path} is of another network than the job's: {error}") from error
 
 
-def _sync_folder(directory: Path) -> None:
+def sync_folder(directory: Path) -> None:
     """Make the replacement last through a power cut, where the platform can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)

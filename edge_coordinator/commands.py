@@ -205,7 +205,8 @@ def _directory(
 
     if flags.resume is None:
         return RunDirectory.make(job.settings, now=datetime.now().astimezone(), clock=clock)
-    return RunDirectory.resume(flags.resume, model, clock=clock)
+    rules = job.settings.evaluation
+    return RunDirectory.resume(flags.resume, model, clock=clock, rules=rules)
 
 
 def _model(flags: argparse.Namespace, console: Console) -> None:

@@ -10,9 +10,11 @@ from rich.text import Text
 
 from edge_coordinator import progress as told
 from edge_coordinator.amounts import amount
-from runtime.published import RoundReport
+from edge_coordinator.plan_lines import plan_lines
+from edge_coordinator.show_seconds import seconds_table
+from runtime.published import PlanReport, RoundReport
 
-_ROUNDS_SHOWN = 8
+_ROUNDS_SHOWN = 6
 
 
 class RunView:
@@ -22,6 +24,8 @@ class RunView:
         self._console = console
         self._is_live = console.is_terminal
         self._status = ""
+        self._plan: PlanReport | None = None
+        self._seconds: RenderableType | None = None
         self._rounds: deque[RoundReport] = deque(maxlen=_ROUNDS_SHOWN)
         self._bar = Progress(
             TextColumn("[bold]round"),
@@ -50,15 +54,7 @@ class RunView:
                 self._say(f"waiting: {what}")
             case told.RoundPlanned(plan, num_rounds):
                 self._bar.update(self._task, total=num_rounds)
-                if plan.round == 1:
-                    self._console.print(
-                        f"{plan.method}: cut after {plan.cut_layer}, "
-                        f"{len(plan.clusters)} clusters, {num_rounds} rounds"
-                    )
-                    if plan.predicted_s is not None:
-                        self._console.print(plan.reason, soft_wrap=True)
-                elif plan.changed:
-                    self._console.print(f"round {plan.round}: {plan.changed}", soft_wrap=True)
+                self._round_planned(plan, num_rounds)
             case told.ClusterStarted(round_, cluster, num_clusters, devices):
                 self._status = (
                     f"round {round_}: cluster {cluster + 1} of {num_clusters} trains "
@@ -69,18 +65,33 @@ class RunView:
             case told.RoundDone(report):
                 self._round_done(report)
 
+    def _round_planned(self, plan: PlanReport, num_rounds: int) -> None:
+        is_first, self._plan = self._plan is None, plan
+        if plan.changed:
+            self._print(f"round {plan.round}: {plan.changed}")
+        elif is_first and not self._is_live:
+            for line in (Text(f"rounds {num_rounds}"), *plan_lines(plan)):
+                self._print(line)
+
     def _round_done(self, report: RoundReport) -> None:
         self._rounds.append(report)
         self._bar.update(self._task, completed=report.round)
+        if self._plan is not None and self._plan.predicted:
+            predicted, measured = self._plan.predicted.values(), report.measured.values()
+            self._seconds = seconds_table(predicted=list(predicted), measured=list(measured))
         for device, reason in report.lost.items():
-            self._console.print(f"round {report.round}: {device} was left out: {reason}")
+            self._print(f"round {report.round}: {device} was left out: {reason}")
         if not self._is_live:
             cells = [f"{name} {cell}" for name, cell in _cells(report).items()]
-            self._console.print(", ".join(cells), soft_wrap=True)
+            self._print(", ".join(cells))
+
+    def _print(self, what: str | Text) -> None:
+        """Print above what is live; what peers said is no markup."""
+        self._console.print(what, soft_wrap=not self._is_live, markup=False)
 
     def _say(self, text: str) -> None:
         if text != self._status and not self._is_live:
-            self._console.print(text, soft_wrap=True)
+            self._print(text)
         self._status = text
 
     def _render(self) -> RenderableType:
@@ -91,7 +102,13 @@ class RunView:
             table.add_column(name, justify="right")
         for row in rows:
             table.add_row(*(row.get(name, "-") for name in names))
-        return Group(table, self._bar, Text(self._status, style="dim", overflow="ellipsis"))
+        status = Text(self._status, style="dim", overflow="ellipsis", no_wrap=True)
+        return Group(table, *self._planned(), self._bar, status)
+
+    def _planned(self) -> list[RenderableType]:
+        """The plan that holds, with its reasons; then the last round, predicted and measured."""
+        plan = plan_lines(self._plan) if self._plan else []
+        return [*plan, *([self._seconds] if self._seconds else [])]
 
 
 def _cells(report: RoundReport) -> dict[str, str]:
@@ -99,9 +116,10 @@ def _cells(report: RoundReport) -> dict[str, str]:
     predicted = report.predicted_round_s
     return {
         "round": str(report.round),
-        "train loss": _or_dash(report.train_loss, "{:.4f}"),
+        "loss": _or_dash(report.train_loss, "{:.4f}"),
         "test loss": _or_dash(report.test_loss, "{:.4f}"),
         "accuracy": _or_dash(report.test_accuracy, "{:.2%}"),
+        **({"cut": report.cut_layer} if predicted is not None else {}),
         "seconds": f"{report.round_s:.2f}",
         **({"predicted": f"{predicted:.2f}"} if predicted is not None else {}),
         "up": f"{amount(report.up_bytes)}B",

@@ -28,6 +28,7 @@ from edge_coordinator.reports import plan_report, round_report
 from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.round_training import RoundTraining, Trained
 from edge_coordinator.run_memory import RunMemory
+from edge_coordinator.standing import Standing
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.turns import Turns
 from runtime.errors import SettingsError
@@ -83,6 +84,7 @@ class Coordinator:
         await self.admission.until_there(self._job.settings.devices.count)
         self._started_s = time.monotonic() - self._progress.reached.elapsed_s
         round_, is_over = self._progress.reached.round + 1, False
+        standing = self._progress.reached.standing
         while not is_over:
             report = await self._round(round_, worker)
             if report is None:
@@ -90,8 +92,9 @@ class Coordinator:
                 continue
             self._tell(RoundDone(report))
             memory = self._memory()
-            await worker.do(partial(self._save, report, memory))
-            is_over = self._job.is_over(report)
+            standing = self._job.standing_after(standing, report)
+            await worker.do(partial(self._save, report, memory, standing))
+            is_over = bool(self._job.why_over(report, standing))
             round_ += 1
         await asyncio.gather(
             *(self._conversation.stop(device) for device in self._registry.assigned)
@@ -101,9 +104,9 @@ class Coordinator:
         for observer in self._observers:
             observer.tell(progress)
 
-    def _save(self, report: RoundReport, memory: RunMemory) -> None:
+    def _save(self, report: RoundReport, memory: RunMemory, standing: Standing) -> None:
         """Write down that a round is done; nothing else changes the memory meanwhile."""
-        reached = Reached(report.round, report.elapsed_s, memory.encode())
+        reached = Reached(report.round, report.elapsed_s, memory.encode(), standing)
         self._progress.save(self._model, reached)
 
     def _memory(self) -> RunMemory:

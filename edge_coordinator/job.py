@@ -12,8 +12,9 @@ from edge_coordinator.planning.by_hand import plan_by_hand
 from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.replay import read_replay
 from edge_coordinator.settings import JobSettings
+from edge_coordinator.standing import Standing
 from edge_coordinator.training.edge_model import EdgeModel, Training
-from edge_coordinator.training.schedule import rate_factor
+from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import DataSet, Samples, check_labels
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
@@ -99,11 +100,23 @@ class Job:
         """Whether a round ends with an evaluation."""
         return round_ % self.settings.evaluation.every == 0 or round_ == self.num_rounds
 
-    def is_over(self, report: RoundReport | Point) -> bool:
-        """Whether a round was the last: all done, or the target reached."""
-        target = self.settings.evaluation.target_accuracy
-        reached = target is not None and (report.test_accuracy or 0.0) >= target
-        return reached or report.round >= self.num_rounds
+    def standing_after(self, before: Standing, report: RoundReport) -> Standing:
+        """What the evaluations say once a round is done."""
+        return before.after(report, least_gain=self.settings.evaluation.least_gain)
+
+    def why_over(self, report: RoundReport | Point, standing: Standing) -> str:
+        """Why a round was the last, for people; empty if the run goes on."""
+        rules = self.settings.evaluation
+        target, patience = rules.target_accuracy, rules.patience
+        if target is not None and (report.test_accuracy or 0.0) >= target:
+            return f"the target of {target:.2%} is reached"
+        if report.round >= self.num_rounds:
+            return f"all {report.round} rounds are done"
+        if patience is not None and standing.num_without_gain >= patience:
+            assert standing.mark is not None
+            rule = f", least gain {rules.least_gain:g}" if rules.least_gain else ""
+            return f"nothing gained since round {standing.mark.round} (patience {patience}{rule})"
+        return ""
 
     def check_devices(self, names: Sequence[str]) -> None:
         """SettingsError if these devices are all that there will be and cannot do what is given."""
@@ -118,14 +131,8 @@ class Job:
             raise SettingsError(f"device {device} cannot take part: {reason}")
 
     def _factor(self, round_: int) -> float:
-        schedule = self.settings.training.schedule
-        return rate_factor(
-            schedule.name,
-            round_=round_,
-            num_rounds=self.num_rounds,
-            every=schedule.every,
-            factor=schedule.factor,
-        )
+        given = self.settings.training.schedule
+        return Schedule(**given.model_dump(), num_rounds=self.num_rounds).rate_factor(round_)
 
 
 def prepare_job(

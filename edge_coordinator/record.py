@@ -4,17 +4,14 @@ import json
 import logging
 import os
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from safetensors.torch import save
-
+from edge_coordinator.best_weights import best_round, keep_checkpoint
 from edge_coordinator.checkpoint import (
     START,
     Reached,
@@ -25,15 +22,18 @@ from edge_coordinator.checkpoint import (
 from edge_coordinator.curve import Curve, Point
 from edge_coordinator.job_file import dump_job
 from edge_coordinator.look import figure, line_look
+from edge_coordinator.model_files import write_file
 from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
-from edge_coordinator.settings import JobSettings
+from edge_coordinator.settings import EvaluationSettings, JobSettings
+from edge_coordinator.standing import BEGINNING, Standing, is_evaluated
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
-from runtime.models.sequence import Network
 from runtime.published import PlanReport, RoundReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+log = logging.getLogger(__name__)
 
 _TEST, _TRAIN = line_look(0), line_look(1)
 
@@ -44,9 +44,13 @@ Clock = Literal["wall", "virtual"]
 class RunDirectory:
     """Writes a run's results as they come; an observer of the run."""
 
-    def __init__(self, path: Path, *, clock: Clock = "wall") -> None:
+    def __init__(
+        self, path: Path, *, clock: Clock = "wall", rules: EvaluationSettings | None = None
+    ) -> None:
+        """`rules` say what a gain is and whether the best round is kept; their defaults if none."""
         self.path = path
         self.clock = clock
+        self.rules = rules or EvaluationSettings()
         self.reports = Curve()
         self.reached = START
         """The last round that is done and in the checkpoint."""
@@ -64,24 +68,34 @@ class RunDirectory:
             raise SettingsError(
                 f"output {settings.output} cannot be written: {error.strerror}"
             ) from error
-        return cls(path, clock=clock)
+        return cls(path, clock=clock, rules=settings.evaluation)
 
     @classmethod
-    def resume(cls, path: Path, model: EdgeModel, *, clock: Clock = "wall") -> "RunDirectory":
+    def resume(
+        cls,
+        path: Path,
+        model: EdgeModel,
+        *,
+        clock: Clock = "wall",
+        rules: EvaluationSettings | None = None,
+    ) -> "RunDirectory":
         """Go on in a run's directory: its checkpoint goes into the model."""
-        directory = cls(path, clock=clock)
-        directory.reached = load_checkpoint(path, model)
-        directory._keep_rounds_until(directory.reached.round)
+        directory = cls(path, clock=clock, rules=rules)
+        reached = load_checkpoint(path, model)
+        standing = directory._keep_rounds_until(reached.round)
+        directory.reached = replace(reached, standing=standing)
+        directory._find_best()
         return directory
 
     def save(self, model: EdgeModel, reached: Reached) -> None:
-        """Write the checkpoint of a round that is done."""
+        """Write the checkpoint of a round that is done, and keep it if it is the best."""
         save_checkpoint(self.path, model, reached)
         self.reached = reached
+        self._keep_if_best()
 
     def go_back(self, model: EdgeModel) -> None:
         """Forget what came after the checkpoint: a round that was not done is in no model."""
-        self.reached = load_checkpoint(self.path, model)
+        self.reached = replace(load_checkpoint(self.path, model), standing=self.reached.standing)
         self.reports[:] = [point for point in self.reports if point.round <= self.reached.round]
 
     def tell(self, progress: Progress) -> None:
@@ -96,6 +110,23 @@ class RunDirectory:
                 line["plan"] = json.loads(self._plan.encode()) if self._plan else None
                 self._append(json.dumps(line))
 
+    def _keep_if_best(self) -> None:
+        best = self.reached.standing.best
+        if self.rules.keep == "best" and best is not None and best.round == self.reached.round:
+            keep_checkpoint(self.path)
+
+    def _find_best(self) -> None:
+        """See that the best round's weights are there, or take the best from here on."""
+        self._keep_if_best()
+        best = self.reached.standing.best
+        if self.rules.keep == "last" or best is None or best.round == best_round(self.path):
+            return
+        log.warning("round %d was the best, but its weights are not in %s", best.round, self.path)
+        last = self.reports[-1]
+        best = last if last.round == self.reached.round and is_evaluated(last) else None
+        self.reached = replace(self.reached, standing=replace(self.reached.standing, best=best))
+        self._keep_if_best()
+
     def _append(self, line: str) -> None:
         try:
             with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
@@ -108,11 +139,11 @@ class RunDirectory:
                 f"go on with --resume {self.path}"
             ) from error
 
-    def _keep_rounds_until(self, last: int) -> None:
+    def _keep_rounds_until(self, last: int) -> Standing:
         """Forget what was written of rounds after the checkpoint; they are run again."""
-        path = self.path / "rounds.jsonl"
+        path, standing = self.path / "rounds.jsonl", BEGINNING
         if not path.exists() and not last:
-            return
+            return standing
         try:
             kept = []
             # A line that was cut short is of a round after the checkpoint.
@@ -123,10 +154,13 @@ class RunDirectory:
                 kept.append(line)
                 tree.pop("plan")
                 self._check_clock(tree.pop("clock", "wall"))
-                self.reports.add(RoundReport.model_validate(tree))
+                report = RoundReport.model_validate(tree)
+                self.reports.add(report)
+                standing = standing.after(report, least_gain=self.rules.least_gain)
             replace_file(path, "".join(f"{line}\n" for line in kept).encode())
         except (OSError, ValueError, KeyError) as error:
             raise SettingsError(f"{path} cannot be read as the rounds of a run: {error}") from error
+        return standing
 
     def _check_clock(self, clock: Clock) -> None:
         if clock != self.clock:
@@ -141,42 +175,13 @@ class RunDirectory:
         self.path.rmdir()
         return True
 
-    def save_weights(self, network: Network) -> Path:
-        """Write the whole model as safetensors."""
-        path = self.path / "model.safetensors"
-        content = save({name: t.contiguous() for name, t in network.state_dict().items()})
-        _write(path, content)
-        return path
-
-    def save_onnx(self, network: Network, sample_shape: tuple[int, ...]) -> Path:
-        """Write the whole model as ONNX, any batch size, in evaluation mode."""
-        path = self.path / "model.onnx"
-        example = torch.zeros(2, *sample_shape)
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        # The exporter warns of its own deprecations and prints its progress.
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), torch.no_grad():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                network.eval(),
-                (example,),
-                dynamo=True,
-                input_names=["input"],
-                output_names=["output"],
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-                verbose=False,
-            )
-            assert program is not None
-            with _in_one_sentence(path):
-                program.save(path, external_data=False)
-        return path
-
     def save_curves(self) -> Path:
         """Plot accuracy and loss over rounds and over seconds."""
         path = self.path / "curves.png"
         seconds = "simulated seconds" if self.clock == "virtual" else "seconds"
         picture = BytesIO()
         plot_curves(picture, self.reports, seconds=seconds)
-        _write(path, picture.getvalue())
+        write_file(path, picture.getvalue())
         return path
 
 
@@ -224,19 +229,6 @@ def _line(
 
 def _x(report: Point, unit: str) -> float:
     return report.round if unit == "round" else report.elapsed_s
-
-
-def _write(path: Path, content: bytes) -> None:
-    with _in_one_sentence(path):
-        replace_file(path, content)
-
-
-@contextmanager
-def _in_one_sentence(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def make_unused(folder: Path, name: str) -> Path:

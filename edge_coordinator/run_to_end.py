@@ -7,6 +7,7 @@ from rich.console import Console
 
 from edge_coordinator.console import RunView
 from edge_coordinator.job import Job
+from edge_coordinator.outcome import write_outcome
 from edge_coordinator.progress import Observer
 from edge_coordinator.record import RunDirectory
 from edge_coordinator.termination import until_terminated
@@ -21,10 +22,9 @@ def run_to_end(
     console: Console, job: Job, model: EdgeModel, directory: RunDirectory, train: Train
 ) -> None:
     """Train under the eyes of a person and of the run directory."""
-    if directory.reports and job.is_over(directory.reports[-1]):
-        rounds = directory.reached.round
-        console.print(f"all {rounds} rounds are done; to train on, give a larger --rounds")
-        _finish(console, directory, job, model, complete=True)
+    if ended := _why_over(directory, job):
+        console.print(f"{ended}; to train on, give a larger limit, as by --rounds")
+        _finish(console, directory, job, model, ended=ended)
         return
     try:
         with RunView(console) as view, prompt_collection():
@@ -32,40 +32,47 @@ def run_to_end(
     except BaseException:
         _finish_early(console, directory, job, model)
         raise
-    _finish(console, directory, job, model, complete=True)
+    _finish(console, directory, job, model, ended=_why_over(directory, job))
+
+
+def _why_over(directory: RunDirectory, job: Job) -> str:
+    if not directory.reports:
+        return ""
+    return job.why_over(directory.reports[-1], directory.reached.standing)
 
 
 def _finish_early(console: Console, directory: RunDirectory, job: Job, model: EdgeModel) -> None:
     """Write down what the last round left; if that fails too, the first reason stays the reason."""
     try:
         directory.go_back(model)
-        _finish(console, directory, job, model, complete=False)
+        _finish(console, directory, job, model, ended="")
     except (SettingsError, OSError) as error:
         console.print(str(error), soft_wrap=True, markup=False)
 
 
 def _finish(
-    console: Console, directory: RunDirectory, job: Job, model: EdgeModel, *, complete: bool
+    console: Console, directory: RunDirectory, job: Job, model: EdgeModel, *, ended: str
 ) -> None:
-    """Write the model and the curves, and say where they are."""
+    """Write the model and the curves, and say where they are; `ended` is empty if it may go on."""
     if not directory.reports:
         if not directory.discard_if_empty():
             console.print(f"no round was finished; the settings and logs are in {directory.path}")
         return
     with console.status("writing the model and the curves"):
-        directory.save_weights(model.network)
+        lines = write_outcome(
+            directory, job, model, ended=ended or "interrupted", complete=bool(ended)
+        )
         directory.save_curves()
-        if complete:
-            directory.save_onnx(model.network, job.shapes[0])
     last = directory.reports[-1]
-    accuracy = next((r.test_accuracy for r in reversed(directory.reports) if r.test_accuracy), None)
-    outcome = f"test accuracy {accuracy:.2%}, " if accuracy is not None else ""
-    state = "trained" if complete else "stopped after"
+    state = "trained" if ended else "stopped after"
     simulated = "simulated " if directory.clock == "virtual" else ""
+    early = f", {ended}" if ended and last.round < job.num_rounds else ""
     console.print(
-        f"{state} {last.round} rounds in {last.elapsed_s:.1f} {simulated}s: {outcome}"
+        f"{state} {last.round} rounds in {last.elapsed_s:.1f} {simulated}s{early}: "
         f"results in {directory.path}",
         soft_wrap=True,
     )
-    if not complete:
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+    if not ended:
         console.print(f"to go on, give --resume {directory.path}", soft_wrap=True)

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edge_coordinator.plan_settings import PlanSettings, Section
+from edge_coordinator.standing import Keep
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.message_types import Scalar
 from runtime.messages import OptimizerSpec
@@ -62,9 +63,22 @@ class DeviceOptimizerSettings(OptimizerSpec):
 class ScheduleSettings(Section):
     """How the learning rates of both sides change over the rounds."""
 
-    name: ScheduleName = "constant"
+    name: ScheduleName = "cosine"
     every: int = Field(10, ge=1, description="rounds, of step and exponential")
-    factor: float = Field(0.5, ge=0, le=1, description="of step and exponential; of cosine the end")
+    factor: float = Field(
+        0.02, ge=0, le=1, description="of step and exponential (0.5); of cosine what it ends at"
+    )
+    warm_up: int = Field(
+        0, ge=0, le=10_000, description="first rounds, in which the rates rise in equal steps"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_by_name(cls, given: object) -> object:
+        """Halve the rates at each step, if no other factor is given."""
+        if isinstance(given, dict) and given.get("name") in ("step", "exponential"):
+            return {"factor": 0.5, **given}
+        return given
 
 
 class TrainingSettings(Section):
@@ -150,11 +164,20 @@ class EvaluationSettings(Section):
     target_accuracy: float | None = Field(
         None, gt=0, le=1, description="stop once the test accuracy is this high; never if left out"
     )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a gain; never if left out"
+    )
+    least_gain: float = Field(
+        0.0, ge=0, description="a gain is more than this, of accuracy (a fraction) or of test loss"
+    )
+    keep: Keep = Field(
+        "best", description="which round the run's model is of: the best evaluated, or the last"
+    )
 
     @property
     def may_stop_early(self) -> bool:
         """Whether a run may end before its last round."""
-        return self.target_accuracy is not None
+        return self.target_accuracy is not None or self.patience is not None
 
 
 class BrokerSettings(Section):

@@ -21,10 +21,18 @@ _HEADERS = {
 }
 
 
-def seconds_table(devices: Sequence[DeviceView]) -> Table | None:
+def seconds_of_devices(devices: Sequence[DeviceView]) -> Table | None:
+    """Show what these devices are predicted to take and took; None if there is neither."""
+    return seconds_table(
+        predicted=[view.predicted for view in devices if view.predicted is not None],
+        measured=[view.measured for view in devices if view.measured is not None],
+    )
+
+
+def seconds_table(
+    *, predicted: Sequence[PhaseSeconds], measured: Sequence[PhaseSeconds]
+) -> Table | None:
     """Show the means over the devices of one local epoch; None if nobody predicts or measures."""
-    predicted = [view.predicted for view in devices if view.predicted is not None]
-    measured = [view.measured for view in devices if view.measured is not None]
     if not predicted and not measured:
         return None
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from edge_coordinator.amounts import amount, duration
 from edge_coordinator.show_devices import DeviceTable, more_devices
-from edge_coordinator.show_seconds import seconds_table
+from edge_coordinator.show_seconds import seconds_of_devices
 from edge_coordinator.site_state import DeviceView, Presence, SiteState
 from runtime.message_types import as_words
 from runtime.published import CoordinatorStatus, PlanReport, RoundReport
@@ -142,7 +142,7 @@ def _number(name: str, value: float | None, form: str) -> str:
 
 
 def _below(state: SiteState) -> list[RenderableType]:
-    seconds = seconds_table(state.devices)
+    seconds = seconds_of_devices(state.devices)
     return [*_plan(state), *([seconds] if seconds else []), *_remarks(state), *_malformed(state)]
 
 

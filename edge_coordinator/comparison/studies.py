@@ -87,9 +87,9 @@ def numbers_taking_part(settings: JobSettings) -> tuple[int, ...]:
 
 
 def with_method(settings: JobSettings, method: Method) -> JobSettings:
-    """Change the method; a run of a comparison goes on beyond the target."""
+    """Change the method; a run of a comparison goes on to its last round."""
     training = settings.training.model_copy(update={"method": method})
-    evaluation = settings.evaluation.model_copy(update={"target_accuracy": None})
+    evaluation = settings.evaluation.model_copy(update={"target_accuracy": None, "patience": None})
     return settings.model_copy(update={"training": training, "evaluation": evaluation})
 
 

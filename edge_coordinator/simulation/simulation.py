@@ -114,9 +114,10 @@ class Simulation:
             rounds.append(done)
             _tell(observers, RoundDone(done.report))
             memory = RunMemory(simulated=self._planning.remember())
-            reached = Reached(done.report.round, done.report.elapsed_s, memory.encode())
+            standing = self._job.standing_after(reached.standing, done.report)
+            reached = Reached(done.report.round, done.report.elapsed_s, memory.encode(), standing)
             progress.save(self._model, reached)
-            is_over = self._job.is_over(done.report)
+            is_over = bool(self._job.why_over(done.report, standing))
         return rounds
 
     async def _round(self, before: Reached, observers: Sequence[Observer]) -> SimulatedRound:

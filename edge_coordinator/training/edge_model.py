@@ -22,6 +22,8 @@ from runtime.models.side import Side, empty_state
 from runtime.seeding import Purpose, step_key, torch_seed
 from runtime.tensors import Tensor, TensorSpec, specs_of
 
+WEIGHTS = "weights/"
+"""What the names of weights and buffers begin with in a snapshot."""
 _EVALUATION_BATCH = 500
 
 
@@ -61,7 +63,7 @@ class EdgeModel:
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """Every weight and buffer, and the optimiser state of every parameter, by name."""
-        tensors = {f"weights/{name}": t for name, t in self.network.state_dict().items()}
+        tensors = {f"{WEIGHTS}{name}": t for name, t in self.network.state_dict().items()}
         for name, parameter in self.network.named_parameters():
             for slot, tensor in self._state.get(parameter, {}).items():
                 tensors[f"state/{name}/{slot}"] = tensor
@@ -69,7 +71,7 @@ class EdgeModel:
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take over a snapshot; KeyError or RuntimeError if it is of another network."""
-        weights = _below("weights/", tensors)
+        weights = _below(WEIGHTS, tensors)
         self.network.load_state_dict(weights)
         parameters = dict(self.network.named_parameters())
         self._state.clear()

@@ -1,27 +1,39 @@
 """Learning rates as functions of the round."""
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 
 
-def rate_factor(
-    name: ScheduleName, *, round_: int, num_rounds: int, every: int, factor: float
-) -> float:
-    """What the learning rate is multiplied by in a round; rounds count from 1.
+@dataclass(frozen=True)
+class Schedule:
+    """What the learning rates are multiplied by in each round."""
 
-    `step` multiplies by `factor` after every `every` rounds, `exponential` does so smoothly, and
-    `cosine` falls from 1 in the first round towards `factor` in the last.
-    """
-    done = round_ - 1
-    match name:
-        case "constant":
-            return 1.0
-        case "step":
-            return float(factor ** (done // every))
-        case "exponential":
-            return float(factor ** (done / every))
-        case "cosine":
-            progress = min(1.0, done / max(1, num_rounds - 1))
-            return factor + (1 - factor) * (1 + math.cos(math.pi * progress)) / 2
+    name: ScheduleName
+    num_rounds: int
+    every: int
+    factor: float
+    warm_up: int
+
+    def rate_factor(self, round_: int) -> float:
+        """Give the factor of a round; rounds count from 1.
+
+        `step` multiplies by `factor` after every `every` rounds, `exponential` does so smoothly,
+        and `cosine` falls from 1 in the first round to `factor` in the last. In the rounds of the
+        warm-up the rate rises in equal steps to what it would be without.
+        """
+        return self._without_warm_up(round_ - 1) * min(1.0, round_ / (self.warm_up + 1))
+
+    def _without_warm_up(self, done: int) -> float:
+        match self.name:
+            case "constant":
+                return 1.0
+            case "step":
+                return float(self.factor ** (done // self.every))
+            case "exponential":
+                return float(self.factor ** (done / self.every))
+            case "cosine":
+                progress = min(1.0, done / max(1, self.num_rounds - 1))
+                return self.factor + (1 - self.factor) * (1 + math.cos(math.pi * progress)) / 2

@@ -66,7 +66,10 @@ def _central(folder: Path, *, is_pooled: bool, **own: object) -> TrainedRun:
         **own,
     }
     settings, scenario = settings_for(
-        lambda defaults: load_job(None, chosen, defaults=defaults), base_dir=folder
+        lambda defaults: load_job(None, chosen, defaults=defaults),
+        base_dir=folder,
+        from_file=False,
+        say=lambda _: None,
     )
     spec = RunSpec("cl", settings, scenario, is_pooled=is_pooled)
     return train_one(spec, base_dir=folder, on_round=lambda _: None)

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from edge_coordinator.settings import ScheduleSettings
+from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
 from runtime.memory import MemoryBroker
 from runtime.models.dropout import seed_dropout, set_dropout_keys
@@ -44,11 +46,14 @@ def _plain_training(
     rounds: int,
     local_epochs: int,
 ) -> dict[str, Tensor]:
-    """The same mini-batches on the unsplit network: no cut, no bus, no cluster."""
+    """The same mini-batches and rates on the unsplit network: no cut, no bus, no cluster."""
+    schedule = Schedule(**ScheduleSettings().model_dump(), num_rounds=rounds)
     torch.set_num_threads(1)  # As both sides have it: another number sums in another order.
     network = seed_dropout(load_network(model, options, seed=0)).train()
     optimizer = make_optimizer(network.parameters())
     for round_ in range(1, rounds + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * schedule.rate_factor(round_)
         for epoch in range(local_epochs):
             x, y = _batch(own, "d0", round_=round_, epoch=epoch)
             key = step_key(Purpose.DROPOUT, seed=0, device="d0", round_=round_, epoch=epoch)

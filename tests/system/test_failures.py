@@ -66,7 +66,7 @@ async def _coordinator(port: int, folder: Path, name: str) -> AsyncIterator[Proc
 
 
 def _weights(folder: Path, name: str) -> bytes:
-    (path,) = (folder / name).glob("*/model.safetensors")
+    (path,) = (folder / name).glob("*/last.safetensors")
     return path.read_bytes()
 
 

@@ -98,7 +98,7 @@ def test_what_cannot_be_written_after_the_last_round_is_one_sentence(
     (tmp_path / name).mkdir()
 
     async def train(_: Sequence[Observer]) -> None:
-        directory.tell(RoundDone(make_round(1)))
+        directory.tell(RoundDone(make_round(9)))
 
     with pytest.raises(SettingsError, match=rf"{name} cannot be written"):
         run_to_end(Console(file=StringIO()), job, model, directory, train)

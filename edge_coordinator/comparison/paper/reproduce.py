@@ -202,6 +202,7 @@ def _overrides(task: PaperTask, source: str) -> dict[str, object]:
         "training.rounds": task.rounds,
         "training.server_optimizer.learning_rate": task.learning_rate,
         "training.server_optimizer.momentum": 0.0,
+        "training.schedule.name": "constant",
         "evaluation.every": EVALUATE_EVERY,
         "evaluation.max_samples": EVALUATION_SAMPLES,
         "output": str(task.output),
