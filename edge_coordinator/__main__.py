@@ -18,7 +18,7 @@ from runtime.output import until_reader_leaves
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; its exit code."""
     flags = build_parser().parse_args(arguments)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # Paths and names may look like either.
     handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%X")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     keep_freed_memory()

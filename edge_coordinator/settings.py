@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge_coordinator.planning.planner import Form
 from edge_coordinator.training.schedule import ScheduleName
+from runtime.drive import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
 from runtime.message_types import Scalar
 from runtime.messages import OptimizerSpec
 
@@ -226,7 +227,10 @@ class BrokerSettings(Section):
         None, ge=1, le=65_535, description="local mode: the port of that broker; a free one"
     )
     chunk_bytes: int = Field(
-        256 * 1024, ge=1024, le=64 * 1024 * 1024, description="tensors travel in chunks of this"
+        DEFAULT_CHUNK_BYTES,
+        ge=LEAST_CHUNK_BYTES,
+        le=MOST_CHUNK_BYTES,
+        description="tensors travel in chunks of this",
     )
 
 

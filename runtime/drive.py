@@ -21,6 +21,7 @@ from runtime.tensors import (
 )
 
 DEFAULT_CHUNK_BYTES = 256 * 1024
+LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1024, 64 * 1024 * 1024
 MAX_UNACKNOWLEDGED_CHUNKS = 4
 
 AskedFor = Callable[[FrameKind, StepId], Sequence[TensorSpec] | None]
