@@ -7,7 +7,7 @@ from device_agent.published_profile import PublishedProfile
 from device_agent.turn_meter import TurnMeter
 from runtime.bus import Bus
 from runtime.drive import leaf_of, send_frame
-from runtime.errors import BusError, EdgeError
+from runtime.errors import BusError, EdgeError, MessageSizeError
 from runtime.pacing import Pacer
 from runtime.tensors import Frame
 from runtime.topics import Topics
@@ -41,7 +41,7 @@ class Uploads:
     async def send(self, frame: Frame, turn: TurnMeter, pacer: Pacer | None) -> bool:
         """Whether the broker took it; if not, the coordinator asks for it again.
 
-        SendError if the broker did not take the one before either: then asking is no use.
+        SendError if asking is no use: it is too large, or neither was the one before taken.
         """
         topic = self._topics.up(self._device, leaf_of(frame.kind))
         turn.begin_upload()
@@ -53,6 +53,8 @@ class Uploads:
         except BusError as error:
             what = f"could not send its {leaf_of(frame.kind)}: {error}"
             log.warning("%s %s", self._device, what)
+            if isinstance(error, MessageSizeError):
+                raise SendError(f"{what}; give its agent a smaller --chunk-bytes") from error
             if self._has_failed:
                 raise SendError(what) from error
             self._has_failed = True
