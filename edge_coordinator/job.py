@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_coordinator.curve import Point
+from edge_coordinator.loss_check import check_loss
 from edge_coordinator.planning.by_hand import clusters_of_size, plan_by_hand
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.settings import JobSettings
@@ -22,6 +23,7 @@ from runtime.models.load import (
     input_shape_of,
     layer_shapes,
     load_network,
+    refused_cuts,
 )
 from runtime.models.losses import load_loss
 from runtime.models.sequence import Network, layers_of
@@ -41,6 +43,8 @@ class Job:
     """Number of layers on the device; None if it is planned."""
     test: Samples | None
     """The coordinator's test set; None if the devices evaluate."""
+    refused_cuts: Mapping[int, str]
+    """Cuts that this network cannot be cut at, whatever the devices are; and why."""
 
     @property
     def num_rounds(self) -> int:
@@ -159,6 +163,13 @@ def prepare_job(
     assignment = _assignment(settings, network, run=run, shape=shape)
     if test is not None:
         _check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
+        check_loss(
+            network,
+            loss,
+            test,
+            name=settings.training.loss,
+            wants_accuracy=settings.evaluation.target_accuracy is not None,
+        )
     job = Job(
         settings=settings,
         assignment=assignment,
@@ -166,7 +177,10 @@ def prepare_job(
         shapes=(shape, *layer_shapes(network, shape)),
         cut=_cut(settings, network),
         test=_some(test, settings.evaluation.max_samples),
+        refused_cuts=refused_cuts(network, shape),
     )
+    if job.cut is not None and job.cut in job.refused_cuts:
+        raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
     _check_clusters(settings)
     training = Training(
         server_optimizer=settings.training.server_optimizer.spec(),
