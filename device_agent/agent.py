@@ -13,7 +13,7 @@ from device_agent.link_probe import LinkProbe
 from device_agent.link_probing import LinkProbing
 from device_agent.memory import memory_sentence
 from device_agent.turn_meter import TurnMeter
-from device_agent.uploads import Uploads
+from device_agent.uploads import SendError, Uploads
 from device_agent.voice import Voice
 from device_agent.workload import Workload
 from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
@@ -254,7 +254,11 @@ class Agent:
 
     async def _send(self, frame: Frame) -> None:
         """Upload; the turn may be over before a slow upload is, and then another's has begun."""
-        was_sent = await self._uploads.send(frame, self._turn, self._pacer)
+        try:
+            was_sent = await self._uploads.send(frame, self._turn, self._pacer)
+        except SendError as error:
+            self._queue.put_nowait(WorkFailed(frame.step.run, str(error)))
+            return
         join = self._session.join
         if was_sent and frame.kind is FrameKind.WEIGHTS and join and _is_of(frame.step, join):
             await self._end_turn(join)

@@ -1,10 +1,11 @@
 """The words and flags of `cpsl-agent`."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from runtime.distribution import VersionAction
-from runtime.offered import DEFAULT_CHUNK_BYTES, ENGINES
+from runtime.offered import DEFAULT_CHUNK_BYTES, ENGINES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -28,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--wait", action="store_true", help="if the broker is not there, wait for it")
     _add_tls_flags(parser)
     chunk_help = "tensors travel in chunks of this"
-    add("--chunk-bytes", type=int, default=DEFAULT_CHUNK_BYTES, help=chunk_help)
+    add("--chunk-bytes", type=_chunk_bytes, default=DEFAULT_CHUNK_BYTES, help=chunk_help)
     scenario_help = (
         "emulate slower devices and links: uniform, mixed, one-straggler, fading or a file; "
         "the number of the shard picks the class"
@@ -47,12 +48,12 @@ def build_profile_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", default="lenet", help="built-in network to time (lenet)")
-    add("--batch-size", type=int, default=16, help="samples in a mini-batch (16)")
+    add("--batch-size", type=_batch_size, default=16, help="samples in a mini-batch (16)")
     _add_engine_flags(parser)
     add("--broker", metavar="URL", help="measure the link to this broker")
     add("--id", default="this-device", help="this device's id")
     add("--site", default="default", help="part of every topic")
-    add("--chunk-bytes", type=int, default=DEFAULT_CHUNK_BYTES, help=argparse.SUPPRESS)
+    add("--chunk-bytes", type=_chunk_bytes, default=DEFAULT_CHUNK_BYTES, help=argparse.SUPPRESS)
     add("--json", action="store_true", help="print the profile as it would be published")
     add("--log-level", default="warning", choices=LOG_LEVELS)
     _add_tls_flags(parser)
@@ -66,17 +67,36 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     shard_help = "take the I-th of N parts of the data (from 0); one for each --id"
     add("--shard", action="append", default=[], metavar="I/N", help=shard_help)
     add("--partition", default="iid", help="how parts are made: iid, classes:K, dirichlet:ALPHA")
-    add("--seed", type=int, default=0, help="seed of the partition; that of the job")
+    add("--seed", type=_seed, default=0, help="seed of the partition; that of the job")
     add("--publish-labels", action="store_true", help="tell how many samples of each class it has")
 
 
 def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--engine", choices=list(ENGINES), help="what computes; torch where it is installed")
-    add("--threads", type=int, default=1, help="threads of the arithmetic (1)")
+    add("--threads", type=_threads, default=1, help="threads of the arithmetic (1)")
 
 
 def _add_tls_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cafile", type=Path, help="whom to trust, for mqtts")
     parser.add_argument("--certfile", type=Path, help="client certificate")
     parser.add_argument("--keyfile", type=Path, help="its key")
+
+
+def _between(least: int, most: int) -> Callable[[str], int]:
+    """Read a whole number, both ends allowed."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {least:,} to {most:,}"
+            )
+        return int(text)
+
+    return read
+
+
+_chunk_bytes = _between(LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES)
+_batch_size = _between(1, 65_536)
+_threads = _between(1, 1024)
+_seed = _between(0, 2**32 - 1)

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from runtime.bus import Bus, Will
 from runtime.datasets.samples import Samples
 from runtime.distribution import own_version
 from runtime.errors import BusError
+from runtime.event_loop import call_at_end_of_input, call_on_signals
 from runtime.messages import Assignment
 from runtime.mqtt import MqttBus
 from runtime.ownership import new_session
@@ -39,12 +38,9 @@ log = logging.getLogger("cpsl-agent")
 async def serve_devices(settings: AgentSettings, samples: Sequence[Samples]) -> None:
     """Serve every device of this process until told to end by a signal or by standard input."""
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):  # Windows has no signals on its loop.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ended.set)
+    call_on_signals((signal.SIGTERM, signal.SIGINT), ended.set)
     if settings.end_with_stdin:
-        loop.add_reader(sys.stdin, _on_stdin, ended)
+        call_at_end_of_input(ended.set)
     with contextlib.ExitStack() as stack:
         pools = _compute_threads(settings, stack)
         hosted = [
@@ -166,8 +162,3 @@ def _start_compute(settings: AgentSettings) -> None:
         import torch  # noqa: PLC0415
 
         torch.set_num_threads(settings.num_threads)
-
-
-def _on_stdin(ended: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 1024):
-        ended.set()

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import SettingsError
+from runtime.target_shape import target_shape
 from runtime.tensors import Tensor
 
 Floats = NDArray[np.float32]
@@ -28,7 +29,8 @@ def cross_entropy(logits: Floats, labels: Tensor) -> tuple[float, Floats]:
 
 def mean_squared_error(outputs: Floats, targets: Tensor) -> tuple[float, Floats]:
     """Mean of the squared differences over all values."""
-    difference = outputs - targets.astype(outputs.dtype)
+    aligned = targets.reshape(target_shape(outputs.shape, targets.shape))
+    difference = outputs - aligned.astype(outputs.dtype)
     return float(np.square(difference).mean()), difference * np.float32(2 / difference.size)
 
 

@@ -177,7 +177,9 @@ class Workload:
                 x, y = self._shard.evaluation()
                 return ForwardDone(step, (self._executor.predict(x), y))
             case CollectWeights(step):
-                return WeightsCollected(step, tuple(self._executor.tensors()))
+                weights = tuple(self._executor.tensors())
+                check_finite("weights", weights)
+                return WeightsCollected(step, weights)
         return None
 
     def _forward(self, step: StepId) -> tuple[Tensor, ...]:
@@ -185,7 +187,7 @@ class Workload:
         start_s = perf_counter()
         smashed = self._executor.forward(x, dropout_key=self._shard.dropout_key(step))
         self.forward_s += perf_counter() - start_s
-        check_finite(smashed)
+        check_finite("smashed data", [smashed])
         return smashed, y
 
     def _backward(self, gradient: tuple[Tensor, ...]) -> None:

@@ -286,7 +286,7 @@ def run_command(flags: argparse.Namespace) -> int:
     """Do what a command line says; the program's exit code."""
     from rich.logging import RichHandler
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # Paths and names may look like either.
     handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%X")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     keep_freed_memory()

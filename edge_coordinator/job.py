@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_coordinator.curve import Point
 from edge_coordinator.given_plans import GivenPlans, PlansByHand, num_clusters
+from edge_coordinator.loss_check import check_loss
 from edge_coordinator.planning.by_hand import plan_by_hand
 from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.replay import read_replay
@@ -25,6 +26,7 @@ from runtime.models.load import (
     input_shape_of,
     layer_shapes,
     load_network,
+    refused_cuts,
 )
 from runtime.models.losses import load_loss
 from runtime.models.sequence import Network, layers_of
@@ -46,6 +48,8 @@ class Job:
     """Where the plans come from, if not from the planner."""
     test: Samples | None
     """The coordinator's test set; None if the devices evaluate."""
+    refused_cuts: Mapping[int, str]
+    """Cuts that this network cannot be cut at, whatever the devices are; and why."""
 
     @property
     def num_rounds(self) -> int:
@@ -157,6 +161,13 @@ def prepare_job(
     assignment = _assignment(settings, network, run=run, shape=shape)
     if test is not None:
         _check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
+        check_loss(
+            network,
+            loss,
+            test,
+            name=settings.training.loss,
+            wants_accuracy=settings.evaluation.target_accuracy is not None,
+        )
     names, cut = tuple(layers_of(network)), _cut(settings, network)
     job = Job(
         settings=settings,
@@ -166,7 +177,10 @@ def prepare_job(
         cut=cut,
         given_plans=_given_plans(settings, cut=cut, layer_names=names, base_dir=base_dir),
         test=_some(test, settings.evaluation.max_samples),
+        refused_cuts=refused_cuts(network, shape),
     )
+    if job.cut is not None and job.cut in job.refused_cuts:
+        raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
     _check_clusters(settings)
     training = Training(
         server_optimizer=settings.training.server_optimizer.spec(),

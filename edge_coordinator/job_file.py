@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from edge_coordinator.plan_settings import DEFAULT_CLUSTERS
 from edge_coordinator.settings import JobSettings
+from runtime.broker_url import without_password
 from runtime.errors import SettingsError
 
 
@@ -63,7 +64,7 @@ def dump_job(job: JobSettings) -> str:
     """
     tree = job.model_dump(mode="json", exclude_none=True)
     if "url" in tree["broker"]:
-        tree["broker"]["url"] = _without_password(tree["broker"]["url"])
+        tree["broker"]["url"] = without_password(tree["broker"]["url"])
     without = "".join(f"# {key}: {what}\n" for key, what in _without_value(job))
     return f"{tomli_w.dumps(tree)}\n# Without a value, as any job may be:\n{without}"
 
@@ -95,7 +96,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -176,10 +177,3 @@ def _keys(model: type[BaseModel], place: list[str]) -> list[str]:
 def _models_in(annotation: object) -> list[type[BaseModel]]:
     options = getattr(annotation, "__args__", (annotation,))
     return [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    return f"{scheme}{separator}{user}{at}{host}"

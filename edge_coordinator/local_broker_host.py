@@ -17,10 +17,11 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+
+from runtime.event_loop import call_at_end_of_input, call_on_signals
 
 _ADDRESS = "127.0.0.1"
 _MAX_ATTEMPTS = 5
@@ -64,8 +65,8 @@ class StartError(Exception):
 async def host(*, executable: str, port: int) -> None:
     """Run `executable`, or amqtt if that is empty, on `port`, or on a free one if that is 0."""
     stop = asyncio.Event()
-    _stop_on_signals(stop)
-    _stop_at_end_of_input(stop)
+    call_on_signals((signal.SIGTERM, signal.SIGINT), stop.set)
+    call_at_end_of_input(stop.set)
     try:
         await _run_until(stop, executable=executable, port=port)
     except PortTakenError as error:
@@ -219,23 +220,6 @@ def _require_free(port: int) -> None:
             if error.errno == errno.EADDRINUSE:
                 raise PortTakenError(f"port {port} is already in use") from error
             raise StartError(f"cannot use port {port}: {error.strerror}") from error
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    if os.name == "posix":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-
-def _stop_at_end_of_input(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        while os.read(0, 1024):
-            pass
-        loop.call_soon_threadsafe(stop.set)
-
-    threading.Thread(target=read, name="end of input", daemon=True).start()
 
 
 def _say(line: str) -> None:

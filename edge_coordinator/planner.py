@@ -100,9 +100,8 @@ class Planner:
 
     def limit(self, *, known_bytes: Mapping[int, float], refused_cuts: Mapping[int, str]) -> None:
         """Take note of what cuts need on a device, and of those that some device cannot run."""
-        workload = replace(
-            self._task.workload, known_bytes=dict(known_bytes), refused_cuts=dict(refused_cuts)
-        )
+        refused = {**self._task.workload.refused_cuts, **refused_cuts}
+        workload = replace(self._task.workload, known_bytes=dict(known_bytes), refused_cuts=refused)
         self._task = replace(self._task, workload=workload)
 
     def learn(self, turns: Sequence[TurnMeasured], *, beyond_turns_s: float | None) -> None:

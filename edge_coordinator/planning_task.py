@@ -44,6 +44,7 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
         medium=SharedLink() if settings.plan.medium == "shared" else IndependentLinks(),
         loss_on_device=job.is_local,
         server_device_s=server_device_s,
+        refused_cuts=job.refused_cuts,
     )
     grouping = Grouping(
         method=settings.training.method,

@@ -12,9 +12,15 @@ from edge_coordinator.job import Job
 from edge_coordinator.metering import MeteredCluster, MeteredEdge, TurnTimes
 from edge_coordinator.planner import PlannedRound
 from edge_coordinator.progress import ClusterStarted, Progress
-from edge_coordinator.training.algorithm import ClusterLostError, train_cluster, train_locally
+from edge_coordinator.training.algorithm import (
+    ClusterLostError,
+    StepFailedError,
+    train_cluster,
+    train_locally,
+)
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.turns import Turns
+from runtime.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +35,8 @@ class Trained:
     lost: dict[str, str] = field(default_factory=dict)
     late: dict[str, Late] = field(default_factory=dict)
     times: list[TurnTimes] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Why the server side could not train on what a cluster sent."""
     undone: str = ""
     """Why nothing of the round counts, if so; then the model is as it was before."""
 
@@ -55,6 +63,8 @@ class RoundTraining:
             self._tell(ClusterStarted(round_, index, len(clusters), tuple(cluster.sample_counts)))
             await self._train_cluster(round_, planned, cluster, worker, trained)
         num_planned = sum(len(plan.devices) for plan in plans)
+        if trained.failures and not trained.devices:
+            raise SettingsError(f"no cluster can train in round {round_}: {trained.failures[0]}")
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.round_quorum
         least = least_of(num_planned, quorum)
         if len(trained.devices) < least:
@@ -83,6 +93,8 @@ class RoundTraining:
         try:
             losses = await self._turn(metered, worker.edge(turn))
         except ClusterLostError as error:
+            if isinstance(error, StepFailedError):
+                trained.failures.append(str(error))
             await worker.do(partial(self._model.restore, before))
             log.warning("round %d, a turn is undone: %s", round_, error)
         else:

@@ -10,6 +10,7 @@ from edge_coordinator.standing import Keep
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.message_types import Scalar
 from runtime.messages import OptimizerSpec
+from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
 
 Method = Literal["cpsl", "sl", "fl", "cl"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -194,7 +195,10 @@ class BrokerSettings(Section):
         None, ge=1, le=65_535, description="local mode: the port of that broker; a free one"
     )
     chunk_bytes: int = Field(
-        256 * 1024, ge=1024, le=64 * 1024 * 1024, description="tensors travel in chunks of this"
+        DEFAULT_CHUNK_BYTES,
+        ge=LEAST_CHUNK_BYTES,
+        le=MOST_CHUNK_BYTES,
+        description="tensors travel in chunks of this",
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from edge_coordinator.amounts import duration
 from edge_coordinator.round_position import activities
 from edge_coordinator.site_state import Activity, DeviceView, Presence, SiteState
 from edge_coordinator.watched_device import LEAVES, WatchedDevice
@@ -164,7 +165,9 @@ class SiteView:
             return Presence.STALE, lost
         age_s = known.ages(now_s).facts_s
         if age_s is not None and age_s > STALE_AFTER_S:
-            return Presence.STALE, f"no new profile for {age_s / 60:.0f} minutes"
+            return Presence.STALE, f"no new profile for {duration(age_s)}"
+        if known.has_no_clock:
+            return Presence.ONLINE, "its clock is not set, so its figures have no age yet"
         left_out = self._plan.left_out.get(known.device, "") if self._plan is not None else ""
         return Presence.ONLINE, as_words(f"left out: {left_out}") if left_out else lost
 

@@ -16,6 +16,7 @@ LEAVES = ("status", "profile", "metrics")
 """What a device publishes of itself, below its own topic."""
 
 _CLOCK_TOLERANCE_S = 60.0
+_EARLIEST_UNIX_S = 1_577_836_800.0  # 2020: before this program was written
 
 
 @dataclass
@@ -39,6 +40,13 @@ class WatchedDevice:
         """Whether it, or its last will, says so."""
         return self.status is not None and self.status.state == "offline"
 
+    @property
+    def has_no_clock(self) -> bool:
+        """Whether its clock cannot be right, and what was heard does not say how far it is off."""
+        profile = self.profile
+        is_early = profile is not None and profile.measured_at_unix_s < _EARLIEST_UNIX_S
+        return is_early and not self.clock_ahead_s
+
     def take(self, leaf: str, payload: bytes, *, retained: bool, now_s: float) -> None:
         """Take a message; an empty one takes back what was retained."""
         match leaf:
@@ -53,7 +61,7 @@ class WatchedDevice:
     def ages(self, now_s: float) -> Ages:
         """Tell how old its figures are, by its own clock where that is far from ours."""
         profile = self.profile
-        if profile is None:
+        if profile is None or self.has_no_clock:
             return Ages()
         its_now_s = now_s + self.clock_ahead_s
         return Ages(

@@ -113,7 +113,7 @@ def load_emulation(reference: str, *, base_dir: Path) -> EmulationScenario:
             f"{', '.join(SHIPPED)}"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise EmulationError(f"scenario {path} cannot be read: {error.strerror}") from error

@@ -45,7 +45,7 @@ def load_scenario(reference: str, *, base_dir: Path = Path()) -> Scenario:
             f"{', '.join(SHIPPED)}"
         )
     try:
-        tree = _decode(path.read_text(encoding="utf-8"), path.name)
+        tree = _decode(path.read_text(encoding="utf-8-sig"), path.name)
     except OSError as error:
         raise ScenarioError(f"scenario {path} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -37,6 +37,11 @@ class BrokerUrl:
 
 def parse_broker_url(text: str) -> BrokerUrl:
     """Read `mqtt://[user:password@]host[:1883]` or `mqtts://…[:8883]`; else SettingsError."""
+    if set("/?#") & set(_credentials(text)):
+        raise SettingsError(
+            f"{_shown(text)} is not a broker's URL: in a user's name or password, write / as %2F, "
+            "? as %3F and # as %23"
+        )
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -75,11 +80,21 @@ def make_tls_context(url: BrokerUrl, files: TlsFiles) -> ssl.SSLContext | None:
     return context
 
 
+def without_password(text: str, *, instead: str = "") -> str:
+    """Return what may be a broker's URL with `instead` for the colon and any password in it."""
+    credentials = _credentials(text)
+    user, colon, _ = credentials.partition(":")
+    if not colon:
+        return text
+    before, _, after = text.rpartition(f"{credentials}@")
+    return f"{before}{user}{instead}@{after}"
+
+
+def _credentials(text: str) -> str:
+    """Return what stands between the scheme and the last @, whatever characters it has."""
+    _, scheme_end, rest = text.partition("://")
+    return (rest if scheme_end else text).rpartition("@")[0]
+
+
 def _shown(text: str) -> str:
-    """Return the URL quoted, with any password left out."""
-    credentials, at, rest = text.rpartition("@")
-    user, colon, _ = credentials.removeprefix("mqtt://").removeprefix("mqtts://").partition(":")
-    if not (at and colon):
-        return repr(text)
-    scheme = credentials.partition("://")[0] if "://" in credentials else ""
-    return repr(f"{scheme}://{user}:***@{rest}" if scheme else f"{user}:***@{rest}")
+    return repr(without_password(text, instead=":***"))

@@ -1,5 +1,6 @@
 """What a device does in a step beside its engine's own arithmetic, whoever plays the device."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,10 +26,13 @@ class WholeNetwork(Protocol):
         ...
 
 
-def check_finite(smashed: NDArray[np.float32]) -> None:
-    """SettingsError for smashed data that would spoil the whole cluster's step."""
-    if not np.isfinite(smashed).all():
-        raise SettingsError("its smashed data are no longer finite: training diverged")
+def check_finite(what: str, tensors: Sequence[Tensor]) -> None:
+    """SettingsError for an answer that would spoil the whole cluster's step."""
+    if not all(np.isfinite(tensor).all() for tensor in tensors if tensor.dtype.kind == "f"):
+        raise SettingsError(
+            f"its {what} are no longer finite numbers: training diverged, so take a lower learning "
+            "rate, or a batch normalisation on the device was given a single sample"
+        )
 
 
 def train_locally(
@@ -45,4 +49,6 @@ def train_locally(
         losses.append(
             network.train(x, y, dropout_key=shard.dropout_key(step), learning_rate=learning_rate)
         )
-    return (*network.tensors(), np.array(np.mean(losses), dtype=np.float32))
+    answer = (*network.tensors(), np.array(np.mean(losses), dtype=np.float32))
+    check_finite("weights", answer)
+    return answer

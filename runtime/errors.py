@@ -3,6 +3,7 @@
 * EdgeError
     * SettingsError         the user asked for what cannot be; the message says what can
     * BusError              the way to the broker failed; trying again may help
+        * MessageSizeError  the broker does not take a message of that size; a smaller one may go
     * ProtocolError         a peer broke the conversation; trying again will not
         * UnexpectedEventError
         * MalformedMessageError
@@ -19,6 +20,10 @@ class SettingsError(EdgeError):
 
 class BusError(EdgeError):
     """The way to the broker failed."""
+
+
+class MessageSizeError(BusError):
+    """A message that is larger than the broker takes, as it said or as its behaviour shows."""
 
 
 class ProtocolError(EdgeError):

@@ -8,7 +8,7 @@ from typing import Self
 
 from runtime.broker_url import TlsFiles, make_tls_context, parse_broker_url
 from runtime.bus import BusEvent, ClosedAtTheEnd, Connected, Delivery, Disconnected, Will
-from runtime.errors import BusError
+from runtime.errors import BusError, MessageSizeError
 from runtime.inbox import Inbox
 from runtime.mqtt_link import (
     MQTT5,
@@ -107,7 +107,7 @@ class MqttBus(ClosedAtTheEnd):
         content = bytes(payload) if isinstance(payload, memoryview) else payload
         what = f"{len(content)} bytes on {topic}"
         if len(content) > self._max_payload_bytes:
-            raise BusError(f"{what}: the broker accepts at most {self._max_payload_bytes}")
+            raise MessageSizeError(f"{what}: the broker accepts at most {self._max_payload_bytes}")
         clock, num_breaks = asyncio.get_running_loop(), 0
         async with self._slots:
             while num_breaks < _MAX_ATTEMPTS:
@@ -124,7 +124,7 @@ class MqttBus(ClosedAtTheEnd):
                 if reason.is_failure:
                     raise BusError(f"{what}: the broker refused it: {str(reason).lower()}")
                 return
-        raise BusError(
+        raise MessageSizeError(
             f"{what}: the connection broke at once the {_MAX_ATTEMPTS} times that this was sent; "
             "the broker may not accept messages of that size"
         )

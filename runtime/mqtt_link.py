@@ -1,8 +1,8 @@
 """One MQTT connection on the event loop, from its CONNECT to its end.
 
 paho does the protocol; the event loop calls it when its socket can be read or written, and once
-a second for the keepalive. No thread runs except while the connection is opened. On Windows the
-program must choose the selector event loop: the default one has no `add_reader`.
+a second for the keepalive. No thread runs except while the connection is opened, and where the
+loop cannot watch sockets by itself.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from paho.mqtt import MQTTException
@@ -20,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from runtime.broker_url import BrokerUrl
 from runtime.bus import Delivery, Will
+from runtime.event_loop import Readiness, socket_watcher
 from runtime.fast_paho import client_class
 
 MqttVersion = MQTTProtocolVersion
@@ -70,6 +72,7 @@ class MqttLink:
         deliver: Callable[[Delivery], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._watcher = socket_watcher()
         self._settings = settings
         self._deliver = deliver
         self._client = _make_client(settings, protocol)
@@ -168,9 +171,9 @@ class MqttLink:
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_register_write
         client.on_socket_unregister_write = lambda _c, _u, s: self._forget_writer(s)
-        self._loop.add_reader(sock, self._guard, self._read)
+        self._watcher.watch(sock, Readiness.READ, partial(self._guard, self._read))
         if client.want_write():
-            self._loop.add_writer(sock, self._guard, client.loop_write)
+            self._watch_for_writing(sock)
         self._timer = self._loop.call_later(1.0, self._tick)
 
     def _read_connack(self, reason: ReasonCode, properties: object) -> None:
@@ -232,11 +235,17 @@ class MqttLink:
     def _on_socket_close(
         self, _client: paho.Client, _userdata: object, sock: "paho.SocketLike"
     ) -> None:
-        self._loop.remove_reader(sock)
+        if isinstance(sock, socket.socket):
+            self._watcher.forget(sock, Readiness.READ)
         self._forget_writer(sock)
 
+    def _watch_for_writing(self, sock: socket.socket) -> None:
+        write = partial(self._guard, self._client.loop_write)
+        self._watcher.watch(sock, Readiness.WRITE, write)
+
     def _forget_writer(self, sock: "paho.SocketLike") -> None:
-        self._loop.remove_writer(sock)
+        if isinstance(sock, socket.socket):
+            self._watcher.forget(sock, Readiness.WRITE)
 
     def _read(self) -> None:
         self._client.loop_read()
@@ -248,7 +257,7 @@ class MqttLink:
         self._client.loop_write()
         sock = self._client.socket()
         if isinstance(sock, socket.socket) and self._client.want_write():
-            self._loop.add_writer(sock, self._guard, self._client.loop_write)
+            self._watch_for_writing(sock)
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(1.0, self._tick)

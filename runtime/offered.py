@@ -4,4 +4,5 @@ ONNX_ENGINE = "onnxruntime"
 ENGINES = ("torch", ONNX_ENGINE)
 """What can compute on a device."""
 DEFAULT_CHUNK_BYTES = 256 * 1024
+LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1024, 64 * 1024 * 1024
 """Tensors travel in chunks of this."""

@@ -1,6 +1,7 @@
 """A cluster whose devices are in this process; keeps the contract of `algorithm.Cluster`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +89,9 @@ class InProcessCluster:
         if self._task.is_local:
             return self._trained_locally()
         weights = {device: side.tensors() for device, side in self._sides.items()}
-        for tensors in weights.values():
+        for device, tensors in weights.items():
+            with _naming(device, self._task.step(0).round):
+                check_finite("weights", tensors)
             self._traffic.send_up(tensors)
         return Collected(weights)
 
@@ -96,10 +99,8 @@ class InProcessCluster:
         shard, step = self._shards[device], self._task.step(self._epoch)
         x, y = shard.draw(step)
         smashed = self._sides[device].forward(x, dropout_key=shard.dropout_key(step))
-        try:
-            check_finite(smashed)
-        except SettingsError as error:
-            raise SettingsError(f"{device} in round {step.round}: {error}") from error
+        with _naming(device, step.round):
+            check_finite("smashed data", [smashed])
         self._traffic.send_up((smashed, y))
         return Smashed(smashed, y)
 
@@ -107,22 +108,27 @@ class InProcessCluster:
         weights, losses = {}, []
         last = self._task.step(self._task.local_epochs - 1)
         for device, side in self._sides.items():
-            *tensors, loss = train_locally(
-                side,
-                self._shards[device],
-                last,
-                local_epochs=self._task.local_epochs,
-                learning_rate=self._task.learning_rate,
-            )
-            if not np.isfinite(loss):
-                raise SettingsError(
-                    f"{device} in round {last.round}: the loss became {loss}: training diverged; "
-                    "take a lower learning rate"
+            with _naming(device, last.round):
+                *tensors, loss = train_locally(
+                    side,
+                    self._shards[device],
+                    last,
+                    local_epochs=self._task.local_epochs,
+                    learning_rate=self._task.learning_rate,
                 )
             self._traffic.send_up((*tensors, loss))
             weights[device] = tensors
             losses.append(float(loss))
         return Collected(weights, losses)
+
+
+@contextmanager
+def _naming(device: str, round_: int) -> Iterator[None]:
+    """Say whose mistake it was, and when."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{device} in round {round_}: {error}") from error
 
 
 class InlineEdge:

@@ -76,6 +76,7 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits:
         server=scenario.server(costs.table),
         medium=SharedLink() if shared else scenario.medium(),
         loss_on_device=job.is_local,
+        refused_cuts={costs.table_cut(cut): why for cut, why in job.refused_cuts.items()},
     )
 
 

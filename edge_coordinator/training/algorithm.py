@@ -19,6 +19,10 @@ class ClusterLostError(EdgeError):
     """Every device of a cluster was lost; its turn is over."""
 
 
+class StepFailedError(ClusterLostError):
+    """The server side cannot compute a step on what a cluster sent; the message says why."""
+
+
 @dataclass(frozen=True)
 class Smashed:
     """What one device sends in a local epoch."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from edge_coordinator.training.algorithm import ServerStep, Smashed
+from edge_coordinator.training.algorithm import ServerStep, Smashed, StepFailedError
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.messages import OptimizerSpec
@@ -67,7 +67,9 @@ class EdgeModel:
         for name, parameter in self.network.named_parameters():
             for slot, tensor in self._state.get(parameter, {}).items():
                 tensors[f"state/{name}/{slot}"] = tensor
-        return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        # Files hold tensors as rows after rows, whatever the network's own order in memory.
+        as_rows = torch.contiguous_format
+        return {name: t.detach().clone(memory_format=as_rows) for name, t in tensors.items()}
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take over a snapshot; KeyError or RuntimeError if it is of another network."""
@@ -151,9 +153,15 @@ class Turn:
         labels = torch.from_numpy(np.concatenate([smashed[device].labels for device in devices]))
         learns = bool(self._device_side.layers.state_dict())
         inputs.requires_grad_(learns)
-        loss = self._training.loss(
-            self._forward(inputs, dict(zip(devices, sizes, strict=True))), labels
-        )
+        try:
+            outputs = self._forward(inputs, dict(zip(devices, sizes, strict=True)))
+            loss = self._training.loss(outputs, labels)
+        except (RuntimeError, ValueError, TypeError, IndexError, SettingsError) as error:
+            reason = str(error).partition("\n")[0]
+            raise StepFailedError(
+                f"the server side cannot train on {tuple(inputs.shape)} of {', '.join(devices)}: "
+                f"{reason}"
+            ) from error
         if not torch.isfinite(loss):
             raise SettingsError(
                 f"the loss became {loss.item()} in round {self._round}: training diverged; take "
@@ -196,6 +204,12 @@ def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     }
 
 
+def is_classification(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Whether the largest of a sample's outputs names its class: [n, class] and whole [n]."""
+    whole = not labels.is_floating_point()
+    return whole and outputs.dim() == 2 and outputs.shape[1] > 1 and labels.dim() == 1
+
+
 def evaluate_layers(layers: torch.nn.Module, test: Samples, loss: Loss) -> Evaluation:
     """Loss and accuracy of some layers in evaluation mode, batch by batch."""
     layers.eval()
@@ -207,7 +221,7 @@ def evaluate_layers(layers: torch.nn.Module, test: Samples, loss: Loss) -> Evalu
             labels = torch.from_numpy(y[batch])
             outputs = layers(torch.from_numpy(test.x_of(batch)))
             total_loss += loss(outputs, labels).item() * len(labels)
-            if classes and outputs.dim() == 2:
+            if classes and is_classification(outputs, labels):
                 num_right += int((outputs.argmax(1) == labels).sum())
             else:
                 classes = False

@@ -45,7 +45,10 @@ def load_network(
         if not isinstance(module, nn.Module):
             raise SettingsError(f"{name} returned a {type(module).__name__}, not an nn.Module")
         shape = getattr(module, "input_shape", None) or declared or sample_shape
-        return as_network(module, name=reference, input_shape=_as_shape(shape, name=name))
+        network = as_network(module, name=reference, input_shape=_as_shape(shape, name=name))
+        if network.input_shape is not None and _is_lazy(network):
+            layer_shapes(network, network.input_shape)  # Draws their weights, by the seed.
+        return network
 
 
 def name_of(network: nn.Sequential) -> str:
@@ -79,19 +82,35 @@ def layer_shapes(network: nn.Sequential, sample_shape: Shape) -> tuple[Shape, ..
 
     Raises SettingsError naming the layer that cannot take what it is given.
     """
-    shapes = []
+    return tuple(tuple(output.shape[1:]) for output in _outputs(network, sample_shape))
+
+
+def refused_cuts(network: nn.Sequential, sample_shape: Shape) -> dict[int, str]:
+    """Cuts, as numbers of layers, at which smashed data would be no float32; and why."""
+    return {
+        count: f"what {name} gives is {str(output.dtype).removeprefix('torch.')}, and smashed data "
+        "travel as float32"
+        for count, (name, output) in enumerate(
+            zip(layers_of(network), _outputs(network, sample_shape), strict=True), start=1
+        )
+        if output.dtype != torch.float32
+    }
+
+
+def _outputs(network: nn.Sequential, sample_shape: Shape) -> list[torch.Tensor]:
+    """Each layer's output for one sample of zeros, [layer]."""
+    outputs = []
     was_training = network.training
     network.eval()
-    shape, batch = sample_shape, torch.zeros(1, *sample_shape)
+    batch = torch.zeros(1, *sample_shape)
     try:
         with torch.no_grad():
             for name, layer in layers_of(network).items():
                 batch = _run_layer(network, name, layer, batch)
-                shape = tuple(batch.shape[1:])
-                shapes.append(shape)
+                outputs.append(batch)
     finally:
         network.train(was_training)
-    return tuple(shapes)
+    return outputs
 
 
 def cut_index(network: nn.Sequential, cut: str | int) -> int:
@@ -147,6 +166,11 @@ def _build(name: str, options: Mapping[str, object]) -> Network:
     built = call_factory(BUILT_IN[name], options, name=f"model {name}")
     assert isinstance(built, Network)
     return built
+
+
+def _is_lazy(network: nn.Sequential) -> bool:
+    """Whether some weights are drawn only once a sample has passed."""
+    return any(nn.parameter.is_lazy(parameter) for parameter in network.parameters())
 
 
 def _as_shape(shape: object, *, name: str) -> Shape | None:

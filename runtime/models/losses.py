@@ -8,12 +8,19 @@ from torch.nn import functional
 
 from runtime.errors import SettingsError
 from runtime.factories import import_factory
+from runtime.target_shape import target_shape
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
+
+def _mean_squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    aligned = targets.reshape(target_shape(tuple(outputs.shape), tuple(targets.shape)))
+    return functional.mse_loss(outputs, aligned.to(outputs.dtype))
+
+
 BUILT_IN: dict[str, Loss] = {
     "cross_entropy": lambda outputs, labels: functional.cross_entropy(outputs, labels.long()),
-    "mse": lambda outputs, targets: functional.mse_loss(outputs, targets.to(outputs.dtype)),
+    "mse": _mean_squared_error,
 }
 
 

@@ -386,6 +386,14 @@ async def test_a_url_that_is_none_says_what_is_right(text: str) -> None:
     assert "pw" not in str(caught.value).replace("password", "")
 
 
+@pytest.mark.parametrize("secret", ["s3cret/x", "s3cret#x", "s3cret?x", "s3c://ret/x", "12/s3cret"])
+def test_a_password_that_breaks_its_url_is_not_shown(secret: str) -> None:
+    with pytest.raises(SettingsError, match=r"write / as %2F") as caught:
+        parse_broker_url(f"mqtt://user:{secret}@127.0.0.1")
+    assert "s3c" not in str(caught.value)
+    assert "user:***@127.0.0.1" in str(caught.value)
+
+
 async def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     missing = TlsFiles(cafile=tmp_path / "none.pem")
     with pytest.raises(SettingsError, match=r"none\.pem"):

@@ -40,7 +40,7 @@ def test_the_order_of_what_is_retained_makes_no_difference() -> None:
 def test_a_device_without_a_new_profile_for_three_minutes_is_stale() -> None:
     site = Site().device("a").profile("a", age_s=170).device("b").profile("b", age_s=200)
     assert (site.row("a").presence, site.row("b").presence) == ("online", "stale")
-    assert site.row("b").why == "no new profile for 3 minutes"
+    assert site.row("b").why == "no new profile for 3m"
 
 
 def test_a_device_whose_clock_is_wrong_is_not_stale_once_it_was_heard() -> None:
@@ -49,6 +49,13 @@ def test_a_device_whose_clock_is_wrong_is_not_stale_once_it_was_heard() -> None:
     site.profile("a", age_s=1e6, retained=False)
     assert site.row("a").presence == "online"
     assert site.row("a").ages.facts_s == 0
+
+
+def test_a_device_whose_clock_was_never_set_is_there_and_its_figures_have_no_age() -> None:
+    site = Site().device("a").profile("a", age_s=1e12)
+    assert site.row("a").presence == "online"
+    assert "clock is not set" in site.row("a").why
+    assert site.row("a").ages.facts_s is None
 
 
 def test_a_device_that_the_coordinator_lost_is_stale_until_a_plan_has_it_again() -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import pytest
 
@@ -17,7 +18,7 @@ from device_agent.workload import Workload
 from runtime.bus import BusEvent, Delivery
 from runtime.errors import BusError
 from runtime.memory import MemoryBroker, MemoryBus
-from runtime.messages import Join
+from runtime.messages import Join, Refused
 from runtime.published import DeviceMetrics
 from runtime.tensors import Frame, FrameKind, body_bytes
 from tests.builders import random_samples
@@ -34,6 +35,8 @@ from tests.turn import (
     gradient_frame,
     step_at,
 )
+
+Answer = TypeVar("Answer")
 
 WHOLE = 10_000_000
 """Bytes of a chunk that any frame here fits into."""
@@ -124,13 +127,13 @@ async def _train_until_upload(peer: Peer, round_: int) -> None:
     await peer.ask("gradient", replace(gradient_frame(0), step=step))
 
 
-async def _ask_until_it_comes(peer: Peer) -> Frame:
+async def _ask_until_it_comes(peer: Peer, answer: Callable[[], Awaitable[Answer]]) -> Answer:
     """As a coordinator does whose answer is overdue."""
     while True:
         await peer.ask("gradient", gradient_frame(0))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.5):
-                return await peer.frame(FrameKind.WEIGHTS)
+                return await answer()
 
 
 async def _metrics(watcher: MemoryBus) -> DeviceMetrics:
@@ -165,9 +168,19 @@ async def test_an_upload_that_fails_goes_again_when_it_is_asked_for_again(
         bus.num_failures = 1
         bus.may_go.set()
         await _train_until_upload(peer, ROUND)
-        frame = await _ask_until_it_comes(peer)
+        frame = await _ask_until_it_comes(peer, partial(peer.frame, FrameKind.WEIGHTS))
         assert (await _metrics(watcher)).round == ROUND
     assert frame.step == step_at(0)
     assert [record.getMessage() for record in caplog.records] == [
         "d0 could not send its weights: the connection broke 4 times"
     ]
+
+
+async def test_a_device_whose_broker_takes_nothing_of_it_says_why() -> None:
+    async with _agent(FrameKind.WEIGHTS) as (bus, peer, _):
+        bus.num_failures = 2
+        bus.may_go.set()
+        await _train_until_upload(peer, ROUND)
+        refused = await _ask_until_it_comes(peer, peer.reply)
+    assert isinstance(refused, Refused)
+    assert refused.reason == "could not send its weights: the connection broke 4 times"

@@ -1,0 +1,58 @@
+"""One try of a job's loss, on real samples and before any round."""
+
+import torch
+
+from edge_coordinator.training.edge_model import is_classification
+from runtime.datasets.samples import Samples
+from runtime.errors import SettingsError
+from runtime.models.losses import Loss
+from runtime.models.sequence import Network
+
+_NUM_TRIED = 2
+
+
+def check_loss(
+    network: Network, loss: Loss, samples: Samples, *, name: str, wants_accuracy: bool
+) -> None:
+    """SettingsError unless the loss is a mean that can teach, and what is wanted can be measured.
+
+    `name` is the loss's, `wants_accuracy` says that the job ends at some accuracy.
+    """
+    tried = samples.take(range(min(_NUM_TRIED, len(samples))))
+    labels = torch.from_numpy(tried.y)
+    was_training = network.training
+    with torch.no_grad():
+        outputs = network.eval()(torch.from_numpy(tried.x))
+    network.train(was_training)
+    given = f"outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)}"
+    given += f" ({labels.dtype})".replace("torch.", "")
+    value = _value(loss, outputs.requires_grad_(outputs.is_floating_point()), labels, name, given)
+    if not isinstance(value, torch.Tensor):
+        raise SettingsError(
+            f"the loss {name} returned a {type(value).__name__}; it has to be a tensor that can be "
+            "differentiated, so without .item()"
+        )
+    if value.numel() != 1:
+        raise SettingsError(
+            f"the loss {name} returned values of shape {tuple(value.shape)} for {given}; it has to "
+            "be one number, the mean over the samples"
+        )
+    if not value.requires_grad:
+        raise SettingsError(f"the loss {name} does not depend on the outputs in a way to learn by")
+    if wants_accuracy and not is_classification(outputs, labels):
+        raise SettingsError(
+            f"evaluation.target_accuracy: {given} have no accuracy; it takes two outputs or more a "
+            "sample and one whole number as its label"
+        )
+
+
+def _value(
+    loss: Loss, outputs: torch.Tensor, labels: torch.Tensor, name: str, given: str
+) -> object:
+    try:
+        return loss(outputs, labels)
+    except SettingsError:
+        raise
+    except Exception as error:  # It is the user's own function.
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise SettingsError(f"the loss {name} cannot take {given}: {reason}") from error

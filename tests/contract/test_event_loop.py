@@ -1,0 +1,53 @@
+"""A loop that watches neither sockets nor signals, as the one that Windows has by default."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from edge_coordinator.local_broker import local_broker
+from runtime.bus import Delivery
+from runtime.mqtt import MqttBus
+
+
+class BareLoop(asyncio.SelectorEventLoop):
+    """What is missing raises, as `asyncio.AbstractEventLoop` says."""
+
+    def _missing(self, *_: object) -> None:
+        raise NotImplementedError
+
+    add_reader = add_writer = remove_reader = remove_writer = _missing  # type: ignore[assignment]
+
+
+@pytest.fixture
+def bare_loop() -> Iterator[asyncio.Runner]:
+    """Run what is given on a loop without `add_reader`."""
+    with asyncio.Runner(loop_factory=BareLoop) as runner:
+        yield runner
+
+
+def test_a_bus_carries_large_messages_on_a_loop_that_watches_no_sockets(
+    bare_loop: asyncio.Runner,
+) -> None:
+    async def echo() -> list[bytes]:
+        async with local_broker("mosquitto", port=None) as broker:
+            bus = await MqttBus.connect(broker.url, client_id="a", wait=False)
+            await bus.subscribe("a/+")
+            sizes = (1, 3_000_000, 5)
+            for number, size in enumerate(sizes):
+                await bus.publish(f"a/{number}", bytes([number]) * size, retain=False)
+            arrived: list[bytes] = []
+            async for event in bus.events():
+                if isinstance(event, Delivery):
+                    arrived.append(bytes(event.payload))
+                if len(arrived) == len(sizes):
+                    break
+            await bus.close()
+            return arrived
+
+    arrived = bare_loop.run(echo())
+    assert [(set(payload), len(payload)) for payload in arrived] == [
+        ({0}, 1),
+        ({1}, 3_000_000),
+        ({2}, 5),
+    ]

@@ -1,0 +1,120 @@
+"""A loss, its outputs and its labels are looked at before anything is trained on them."""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from device_agent.numpy_losses import mean_squared_error
+from edge_coordinator.loss_check import check_loss
+from edge_coordinator.training.edge_model import evaluate_layers
+from runtime.datasets.samples import make_samples
+from runtime.errors import SettingsError
+from runtime.models.load import load_network, refused_cuts
+from runtime.models.losses import BUILT_IN, Loss
+from runtime.models.sequence import as_network
+
+X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+WHOLE = np.arange(8) % 2
+
+
+def _check(loss: Loss, y: np.ndarray, *, outputs: int, wants_accuracy: bool = False) -> None:
+    network = as_network(nn.Sequential(nn.Linear(3, outputs)), name="own", input_shape=(3,))
+    samples = make_samples(x=X, y=y, where="data")
+    check_loss(network, loss, samples, name="own", wants_accuracy=wants_accuracy)
+
+
+def _binary(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(outputs[:, 0], labels.float())
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "outputs", "said"),
+    [
+        (BUILT_IN["mse"], np.ones((8, 2), np.float32), 1, "as many outputs as"),
+        (BUILT_IN["mse"], np.ones(8, np.float32), 2, "as many outputs as"),
+        (
+            BUILT_IN["cross_entropy"],
+            np.ones((8, 4), np.int64),
+            4,
+            r"cannot take outputs of shape (2, 4)",
+        ),
+        (lambda o, y: functional.cross_entropy(o, y).item(), WHOLE, 2, "returned a float"),
+        (lambda o, y: functional.cross_entropy(o, y, reduction="none"), WHOLE, 2, "shape (2,)"),
+        (lambda _, y: y.float().mean(), WHOLE, 2, "does not depend on the outputs"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_refused_in_a_sentence(
+    loss: Loss, y: np.ndarray, outputs: int, said: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        _check(loss, y, outputs=outputs)
+
+
+def test_an_accuracy_to_reach_needs_outputs_that_have_one() -> None:
+    _check(_binary, WHOLE, outputs=1)
+    with pytest.raises(SettingsError, match=r"evaluation\.target_accuracy"):
+        _check(_binary, WHOLE, outputs=1, wants_accuracy=True)
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_mse_compares_sample_by_sample_whatever_the_targets_are_shaped_like(
+    shape: tuple[int, ...], dtype: type
+) -> None:
+    outputs = X[:, :1]
+    targets: np.ndarray = np.arange(8).astype(dtype).reshape(shape)
+    expected = np.mean((outputs[:, 0] - np.arange(8)) ** 2)
+    by_torch = BUILT_IN["mse"](torch.from_numpy(outputs), torch.from_numpy(targets))
+    by_numpy, gradient = mean_squared_error(outputs, targets)
+    assert by_torch.item() == pytest.approx(expected, rel=1e-5)
+    assert by_numpy == pytest.approx(expected, rel=1e-5)
+    assert gradient.shape == outputs.shape
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "outputs"),
+    [
+        (_binary, WHOLE, 1),
+        (lambda o, y: functional.mse_loss(o, y.float()), np.stack([WHOLE] * 4, axis=1), 4),
+    ],
+)
+def test_no_accuracy_is_shown_of_outputs_that_have_none(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], y: np.ndarray, outputs: int
+) -> None:
+    evaluation = evaluate_layers(nn.Linear(3, outputs), make_samples(x=X, y=y, where="data"), loss)
+    assert evaluation.accuracy is None
+    assert np.isfinite(evaluation.loss)
+
+
+class _Double(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.double()
+
+
+def test_a_cut_at_which_smashed_data_would_be_no_float32_is_refused_by_its_layer() -> None:
+    layers = nn.Sequential(nn.Linear(3, 2), _Double(), nn.Linear(2, 2).double())
+    refused = refused_cuts(as_network(layers, name="own", input_shape=(3,)), (3,))
+    assert sorted(refused) == [2, 3]
+    assert "float64" in refused[2]
+
+
+def lazy() -> nn.Module:
+    """Weights that are drawn when the first sample passes."""
+    return nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(2))
+
+
+def test_equal_seeds_give_equal_weights_where_layers_are_lazy() -> None:
+    def weights(seed: int) -> list[torch.Tensor]:
+        network = load_network(f"{__name__}:lazy", {}, seed=seed, sample_shape=(3,))
+        return list(network.state_dict().values())
+
+    torch.manual_seed(1)
+    first = weights(5)
+    torch.manual_seed(2)
+    assert all(torch.equal(a, b) for a, b in zip(first, weights(5), strict=True))
+    assert not torch.equal(first[0], weights(6)[0])
