@@ -41,7 +41,7 @@ def _weights(run: Path) -> str:
         (
             *("--devices", "4", "--cluster-size", "3", "--plan", "by_hand", "--model", "mlp"),
             *("--cut", "fc1", "--partition", "dirichlet:1", "--seed", "3"),
-            *("--scenario", "mixed", "--set", "training.schedule.name=cosine"),
+            *("--set", "training.schedule.name=cosine"),
         ),
     ],
     ids=["defaults", "fl", "sl", "sizes"],
@@ -57,7 +57,7 @@ def test_a_simulation_of_a_local_runs_job_ends_in_the_same_weights(
 def test_a_planned_run_is_replayed_to_the_same_weights_locally_and_in_simulation(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    planned = _run("local", "--devices", "3", "--rounds", "3", "--scenario", "mixed")
+    planned = _run("local", "--devices", "3", "--rounds", "3")
     said = capsys.readouterr().out
     assert "s predicted at cut" in said
     replay = ("--plan", f"replay:{planned}")
