@@ -4,8 +4,12 @@ Between turns the server holds every layer with its optimiser state, so a change
 layers between two halves of one network and nothing else.
 """
 
+import copy
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -24,7 +28,9 @@ from runtime.tensors import Tensor, TensorSpec, specs_of
 
 WEIGHTS = "weights/"
 """What the names of weights and buffers begin with in a snapshot."""
-_EVALUATION_BATCH = 500
+_EVALUATION_BATCH = 250
+MOST_WORKERS = 4
+"""Of an evaluation: each holds the activations of a batch."""
 
 
 @dataclass(frozen=True)
@@ -210,19 +216,53 @@ def is_classification(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
     return whole and outputs.dim() == 2 and outputs.shape[1] > 1 and labels.dim() == 1
 
 
-def evaluate_layers(layers: torch.nn.Module, test: Samples, loss: Loss) -> Evaluation:
-    """Loss and accuracy of some layers in evaluation mode, batch by batch."""
+def evaluate_layers(
+    layers: torch.nn.Module, test: Samples, loss: Loss, *, most_workers: int = MOST_WORKERS
+) -> Evaluation:
+    """Loss and accuracy of some layers in evaluation mode, several batches at a time.
+
+    Whoever waits for it uses no processor meanwhile, so all are taken, up to `most_workers`. Each
+    batch is one thread's, and sums are in the order of the batches: so the result is the same on
+    any number of processors.
+    """
     layers.eval()
-    y = test.y
-    total_loss, num_right, classes = 0.0, 0, np.issubdtype(y.dtype, np.integer)
+    starts = range(0, len(test), _EVALUATION_BATCH)
+    copies = _copies(layers, min(most_workers, os.cpu_count() or 1, len(starts)))
+    free: SimpleQueue[torch.nn.Module] = SimpleQueue()
+    for each in copies:
+        free.put(each)
+
+    def evaluate_at(start: int) -> tuple[float, int | None]:
+        own = free.get()
+        batch = slice(start, start + _EVALUATION_BATCH)
+        try:
+            return _evaluate_batch(own, test.x_of(batch), test.y[batch], loss)
+        finally:
+            free.put(own)
+
+    with ThreadPoolExecutor(len(copies), "evaluate", torch.set_num_threads, (1,)) as pool:
+        losses, rights = zip(*pool.map(evaluate_at, starts), strict=True)
+    num_right = sum(right for right in rights if right is not None)
+    return Evaluation(sum(losses) / len(test), None if None in rights else num_right / len(test))
+
+
+def _evaluate_batch(
+    layers: torch.nn.Module, x: np.ndarray, y: Tensor, loss: Loss
+) -> tuple[float, int | None]:
+    """Sum of the loss, and how many are right; None where the labels are no classes."""
     with torch.no_grad():
-        for start in range(0, len(test), _EVALUATION_BATCH):
-            batch = slice(start, start + _EVALUATION_BATCH)
-            labels = torch.from_numpy(y[batch])
-            outputs = layers(torch.from_numpy(test.x_of(batch)))
-            total_loss += loss(outputs, labels).item() * len(labels)
-            if classes and is_classification(outputs, labels):
-                num_right += int((outputs.argmax(1) == labels).sum())
-            else:
-                classes = False
-    return Evaluation(total_loss / len(test), num_right / len(test) if classes else None)
+        labels = torch.from_numpy(y)
+        outputs = layers(torch.from_numpy(x))
+        total_loss = loss(outputs, labels).item() * len(labels)
+        if not is_classification(outputs, labels):
+            return total_loss, None
+        return total_loss, int((outputs.argmax(1) == labels).sum())
+
+
+def _copies(layers: torch.nn.Module, count: int) -> list[torch.nn.Module]:
+    """The layers and copies that share their tensors: a user's own may keep notes of a forward."""
+    tensors = {id(tensor): tensor for tensor in (*layers.parameters(), *layers.buffers())}
+    try:
+        return [layers, *(copy.deepcopy(layers, dict(tensors)) for _ in range(count - 1))]
+    except (RuntimeError, TypeError):  # Such notes can make layers that cannot be copied.
+        return [layers]
