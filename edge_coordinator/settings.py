@@ -51,7 +51,7 @@ class DataSettings(Section):
 class OptimizerSettings(OptimizerSpec):
     """An optimiser and its learning rate."""
 
-    learning_rate: float = Field(0.04, gt=0)
+    learning_rate: float = Field(0.03, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
 
     def spec(self) -> OptimizerSpec:
@@ -75,7 +75,7 @@ class ScheduleSettings(Section):
         0.02, ge=0, le=1, description="of step and exponential (0.5); of cosine what it ends at"
     )
     warm_up: float = Field(
-        0.07,
+        0.1,
         ge=0,
         le=1,
         description="fraction of the rounds, the first, in which the rates rise in equal steps",
