@@ -46,7 +46,7 @@ class DataSettings(Section):
 class OptimizerSettings(OptimizerSpec):
     """An optimiser and its learning rate."""
 
-    learning_rate: float = Field(0.02, gt=0)
+    learning_rate: float = Field(0.03, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
 
     def spec(self) -> OptimizerSpec:
@@ -69,8 +69,11 @@ class ScheduleSettings(Section):
     factor: float = Field(
         0.02, ge=0, le=1, description="of step and exponential (0.5); of cosine what it ends at"
     )
-    warm_up: int = Field(
-        0, ge=0, le=10_000, description="first rounds, in which the rates rise in equal steps"
+    warm_up: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="fraction of the rounds, the first, in which the rates rise in equal steps",
     )
 
     @model_validator(mode="before")

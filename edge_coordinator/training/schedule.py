@@ -15,7 +15,8 @@ class Schedule:
     num_rounds: int
     every: int
     factor: float
-    warm_up: int
+    warm_up: float
+    """Fraction of the rounds."""
 
     def rate_factor(self, round_: int) -> float:
         """Give the factor of a round; rounds count from 1.
@@ -24,7 +25,8 @@ class Schedule:
         and `cosine` falls from 1 in the first round to `factor` in the last. In the rounds of the
         warm-up the rate rises in equal steps to what it would be without.
         """
-        return self._without_warm_up(round_ - 1) * min(1.0, round_ / (self.warm_up + 1))
+        rising = int(self.warm_up * self.num_rounds)
+        return self._without_warm_up(round_ - 1) * min(1.0, round_ / (rising + 1))
 
     def _without_warm_up(self, done: int) -> float:
         match self.name:
