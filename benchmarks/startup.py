@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -24,16 +23,28 @@ from benchmarks.programs import CPSL, Program, Stopwatch, rounds_of, run_directo
 SAMPLES_PER_DEVICE, NUM_TEST = 32, 500
 SHAPE = (1, 28, 28)
 TIMEOUT_S = 900.0
+HEADINGS = ("start, s", "memory, MB", "round, s", "CPU/round, s")
 LINE = "{:>12} {:>8} {:>8} {:>9} {:>10} {:>9} {:>13}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to start."""
+
+    engine: str
+    plan: str
+    num_devices: int
+    num_rounds: int
+
+    def __str__(self) -> str:
+        return f"{self.engine}, {self.plan}, {self.num_devices} devices"
 
 
 @dataclass(frozen=True)
 class Figures:
     """What one run took."""
 
-    engine: str
-    plan: str
-    num_devices: int
+    run: Run
     start_s: float
     memory_bytes: int
     round_s: float
@@ -54,12 +65,15 @@ def main() -> None:
     for engine in arguments.engines:
         for plan in arguments.plans:
             for num_devices in arguments.devices:
-                figures = asyncio.run(_measure(engine, plan, num_devices, arguments.rounds))
+                run = Run(engine, plan, num_devices, arguments.rounds)
+                figures = asyncio.run(_measure(run))
                 found.append(figures)
                 _print(figures)
     for engine in arguments.engines:
         for plan in arguments.plans:
-            _print_growth([each for each in found if (each.engine, each.plan) == (engine, plan)])
+            _print_growth(
+                [each for each in found if (each.run.engine, each.run.plan) == (engine, plan)]
+            )
 
 
 def _arguments() -> argparse.Namespace:
@@ -71,50 +85,41 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _measure(engine: str, plan: str, num_devices: int, num_rounds: int) -> Figures:
+async def _measure(run: Run) -> Figures:
     with tempfile.TemporaryDirectory(prefix="cpsl-startup-") as name:
         folder = Path(name)
-        _write_data(folder / "data.npz", num_devices)
+        _write_data(folder / "data.npz", run.num_devices)
         watch = Stopwatch()
         program = await Program.start(
-            *CPSL, "local", "--devices", str(num_devices), "--engine", engine, "--plan", plan,
-            "--rounds", str(num_rounds), "--data", "npz:data.npz", "--partition", "iid",
-            "--output", "runs", cwd=folder,
+            *CPSL, "local", "--devices", str(run.num_devices), "--engine", run.engine,
+            "--plan", run.plan, "--rounds", str(run.num_rounds), "--data", "npz:data.npz",
+            "--partition", "iid", "--output", "runs", cwd=folder,
         )  # fmt: skip
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return await _watch(program, watch, engine, plan, num_devices, num_rounds, folder)
+                return await _watch(program, watch, run, folder)
+        except RuntimeError as error:
+            raise SystemExit(f"{run}: {error}") from error
         finally:
             await program.kill()
 
 
-async def _watch(
-    program: Program,
-    watch: Stopwatch,
-    engine: str,
-    plan: str,
-    num_devices: int,
-    num_rounds: int,
-    folder: Path,
-) -> Figures:
-    where = f"{engine}, {plan}, {num_devices} devices"
+async def _watch(program: Program, watch: Stopwatch, run: Run, folder: Path) -> Figures:
     coordinator = psutil.Process(program.process.pid)
-    await _until(program, "cut after", f"{where}: starting", watch)
+    await _until(program, "cut after", f"{run}: starting", watch)
     start_s = watch.seconds
-    await _until(program, "round 1,", f"{where}: round 1 of {num_rounds}", watch)
+    await _until(program, "round 1,", f"{run}: round 1 of {run.num_rounds}", watch)
     before_s = _cpu_s(coordinator)
-    for number in range(2, num_rounds + 1):
-        await _until(program, f"round {number},", f"{where}: round {number} of {num_rounds}", watch)
-    coordinator_s = (_cpu_s(coordinator) - before_s) / (num_rounds - 1)
-    memory_bytes = sum(_pss_bytes(each) for each in (coordinator, *_below(coordinator)))
-    _progress(f"{where}: ending", watch)
+    for number in range(2, run.num_rounds + 1):
+        await _until(program, f"round {number},", f"{run}: round {number}", watch)
+    coordinator_s = (_cpu_s(coordinator) - before_s) / (run.num_rounds - 1)
+    memory_bytes = sum(map(_pss_bytes, (coordinator, *coordinator.children(recursive=True))))
+    _progress(f"{run}: ending", watch)
     if await program.end():
-        raise SystemExit(f"\n{where}: {' | '.join(program.lines[-3:])}")
+        raise RuntimeError(" | ".join(program.lines[-3:]))
     rounds = rounds_of(run_directory(folder / "runs"))
     return Figures(
-        engine=engine,
-        plan=plan,
-        num_devices=num_devices,
+        run=run,
         start_s=start_s,
         memory_bytes=memory_bytes,
         round_s=median(each["round_s"] for each in rounds[1:]),
@@ -153,10 +158,6 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _below(process: psutil.Process) -> list[psutil.Process]:
-    return list(process.children(recursive=True))
-
-
 def _pss_bytes(process: psutil.Process) -> int:
     full = process.memory_full_info()
     return int(getattr(full, "pss", full.rss))  # Only Linux has it.
@@ -167,9 +168,9 @@ def _print(figures: Figures) -> None:
         print("\r\x1b[K", end="", file=sys.stderr)
     lost = f"  lost {figures.num_lost}" if figures.num_lost else ""
     cells = LINE.format(
-        figures.engine,
-        figures.plan,
-        figures.num_devices,
+        figures.run.engine,
+        figures.run.plan,
+        figures.run.num_devices,
         f"{figures.start_s:.1f}",
         f"{figures.memory_bytes / 1e6:.0f}",
         f"{figures.round_s:.2f}",
@@ -182,12 +183,12 @@ def _print_growth(found: list[Figures]) -> None:
     if len(found) < 2:
         return
     few, many = found[-2], found[-1]
-    devices = many.num_devices / few.num_devices
+    devices = many.run.num_devices / few.run.num_devices
     seconds = many.coordinator_s / few.coordinator_s
     verdict = "no faster" if seconds <= devices else "FASTER"
     print(
-        f"{few.engine}, {few.plan}: from {few.num_devices} to {many.num_devices} devices "
-        f"({devices:.1f} times) the coordinator's CPU a round grows {seconds:.1f} times: {verdict}"
+        f"{few.run} to {many.run.num_devices}: {devices:.1f} times the devices, and "
+        f"{seconds:.1f} times the coordinator's CPU a round: it grows {verdict}"
     )
 
 

@@ -15,12 +15,19 @@ from runtime.allocator import prompt_collection
 from runtime.errors import SettingsError
 
 Train = Callable[[Sequence[Observer]], Coroutine[None, None, None]]
+Run = Callable[[Coroutine[None, None, None]], None]
 
 
 def run_to_end(
-    console: Console, job: Job, model: EdgeModel, directory: RunDirectory, train: Train
+    console: Console,
+    job: Job,
+    model: EdgeModel,
+    directory: RunDirectory,
+    train: Train,
+    *,
+    run: Run = asyncio.run,
 ) -> None:
-    """Train under the eyes of a person and of the run directory."""
+    """Train under the eyes of a person and of the run directory; `run` has the event loop."""
     if directory.reports and job.is_over(directory.reports[-1]):
         rounds = directory.reached.round
         console.print(f"all {rounds} rounds are done; to train on, give a larger --rounds")
@@ -28,7 +35,7 @@ def run_to_end(
         return
     try:
         with RunView(console) as view, prompt_collection():
-            asyncio.run(until_terminated(train([view, directory])))
+            run(until_terminated(train([view, directory])))
     except BaseException:
         _finish_early(console, directory, job, model)
         raise
