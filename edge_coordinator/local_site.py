@@ -5,6 +5,7 @@ on another core. So nothing here imports what is heavy.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,6 +17,9 @@ from edge_coordinator.local_broker import LocalBroker, local_broker
 from edge_coordinator.settings import JobSettings
 from profiles.emulation import EmulationError, load_emulation
 from runtime.errors import SettingsError
+
+MAX_NAMED = 12
+"""Devices whose classes are named one by one; of more, they are counted."""
 
 
 class LocalSite:
@@ -82,5 +86,9 @@ def emulated_classes(settings: JobSettings, *, base_dir: Path) -> str:
     except EmulationError as error:
         raise SettingsError(str(error)) from error
     names = device_names(settings.devices.count)
-    classes = (f"{name} {scenario.class_of(i).name}" for i, name in enumerate(names))
-    return f"emulated: {', '.join(classes)}"
+    classes = [scenario.class_of(number).name for number in range(len(names))]
+    if len(names) > MAX_NAMED:
+        counted = (f"{count} {name}" for name, count in Counter(classes).items())
+        return f"emulated: {', '.join(counted)}"
+    named = (f"{name} {what}" for name, what in zip(names, classes, strict=True))
+    return f"emulated: {', '.join(named)}"

@@ -9,6 +9,7 @@ from rich.table import Table
 
 Counts = NDArray[np.int64]
 
+MAX_DEVICE_ROWS = 30
 MAX_CLASS_COLUMNS = 12
 NUM_NAMED_CLASSES = 4
 
@@ -18,22 +19,27 @@ def data_table(
 ) -> Table:
     """Show samples per device and class; `counts` is [device, class].
 
-    With more than twelve classes, a row names the device's four largest classes instead.
+    With more than twelve classes, a row names the device's four largest classes instead. Of many
+    devices the first ones have rows.
     """
     names = class_names or [str(label) for label in range(counts.shape[1])]
     shown = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), title=_title(counts))
     shown.add_column("device", no_wrap=True)
     shown.add_column("samples", justify="right")
     shown.add_column("classes", justify="right")
+    listed = counts[:MAX_DEVICE_ROWS]
     if counts.shape[1] > MAX_CLASS_COLUMNS:
         shown.add_column("largest classes")
-        rows = [[_largest(row, names)] for row in counts]
+        rows = [[_largest(row, names)] for row in listed]
     else:
         for name in names:
             shown.add_column(name, justify="right")
-        rows = [[_count(value) for value in row] for row in counts]
-    for device, row, cells in zip(devices, counts, rows, strict=True):
+        rows = [[_count(value) for value in row] for row in listed]
+    for device, row, cells in zip(devices, listed, rows, strict=False):
         shown.add_row(device, str(row.sum()), str(np.count_nonzero(row)), *cells)
+    if len(counts) > len(listed):
+        rest = counts[len(listed) :]
+        shown.add_row(f"{len(rest)} more", str(rest.sum()))
     if counts.shape[1] <= MAX_CLASS_COLUMNS:
         totals = counts.sum(axis=0)
         shown.add_section()
