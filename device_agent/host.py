@@ -24,6 +24,7 @@ from device_agent.workload import Workload
 from profiles.emulation import DeviceClass
 from runtime.bus import Bus, Will
 from runtime.datasets.samples import Samples
+from runtime.descriptors import allow_many
 from runtime.distribution import own_version
 from runtime.errors import BusError
 from runtime.messages import Assignment
@@ -39,6 +40,7 @@ log = logging.getLogger("cpsl-agent")
 
 async def serve_devices(settings: AgentSettings, samples: Sequence[Samples]) -> None:
     """Serve every device of this process until told to end by a signal or by standard input."""
+    allow_many()
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError):  # Windows has no signals on its loop.

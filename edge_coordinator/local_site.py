@@ -16,6 +16,7 @@ from edge_coordinator.local_agents import AgentProcess, device_names, local_agen
 from edge_coordinator.local_broker import LocalBroker, local_broker
 from edge_coordinator.settings import JobSettings
 from profiles.emulation import EmulationError, load_emulation
+from runtime.descriptors import allow_many
 from runtime.errors import SettingsError
 
 MAX_NAMED = 12
@@ -37,6 +38,7 @@ class LocalSite:
         self.agents: list[AgentProcess]
 
     def __enter__(self) -> Self:
+        allow_many()  # Broker and agents inherit it.
         try:
             self._runner.run(self._start())
         except BaseException:
