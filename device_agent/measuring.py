@@ -51,7 +51,7 @@ class Measuring:
             return
         await asyncio.sleep(GENERIC_AFTER_S)
         try:
-            timings = await self._take(self._generic, is_wanted=lambda: self._current is None)
+            timings = await self._take(self._generic, is_wanted=self._knows_nothing)
         except UnwantedError:
             return
         if timings is not None and self._profile.compute is None:
@@ -82,6 +82,9 @@ class Measuring:
             return False
         measurement = self._workload.measurement(join)
         return measurement is not None and self._shared.has(measurement.key)
+
+    def _knows_nothing(self) -> bool:
+        return self._current is None and self._profile.compute is None
 
     async def _of_job(self, measurement: Measurement[Any] | None) -> None:
         if measurement is None:
