@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import Executor as ThreadPool
 from functools import partial
 from itertools import groupby
 
 from device_agent.complaints import Complaints
+from device_agent.compute_timings import ComputeTimings
 from device_agent.errands import Errands
 from device_agent.link_probe import LinkProbe
 from device_agent.link_probing import LinkProbing
+from device_agent.measurement import Measurement, SharedFindings
+from device_agent.measuring import Measuring
 from device_agent.memory import memory_sentence
 from device_agent.turn_meter import TurnMeter
 from device_agent.uploads import SendError, Uploads
@@ -19,7 +22,6 @@ from device_agent.workload import Workload
 from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.drive import FrameInbox, leaf_of
 from runtime.errors import EdgeError, ProtocolError
-from runtime.message_types import Message
 from runtime.messages import Challenge, Join, MeasureLink, decode_command
 from runtime.ownership import Claim, Verdict, judge
 from runtime.pacing import Pacer
@@ -30,6 +32,7 @@ from runtime.protocol.events import (
     DeviceEvent,
     FrameArrived,
     OpenPass,
+    PassOpened,
     Prepare,
     SendFrame,
     SendReply,
@@ -37,7 +40,7 @@ from runtime.protocol.events import (
     Work,
     WorkFailed,
 )
-from runtime.published import ComputeProfile, DeviceProfile, DeviceStatus
+from runtime.published import DeviceProfile, DeviceStatus
 from runtime.tensors import Frame, FrameKind, StepId
 from runtime.topics import Topics
 
@@ -58,9 +61,15 @@ class Agent:
         workload: Workload,
         compute: ThreadPool,
         chunk_bytes: int,
-        generic_compute: Callable[[], ComputeProfile] | None = None,
+        shared: SharedFindings | None = None,
+        link_class: Hashable = None,
+        generic: Measurement[ComputeTimings] | None = None,
     ) -> None:
-        """`generic_compute` measures this device before it has a job; None leaves that out."""
+        """Make an agent that is alone in its process, unless it is told otherwise.
+
+        `shared` is what the devices of its process have measured, `link_class` what tells their
+        links apart, and `generic` what to measure before there is a job, if anything.
+        """
         self._device = device
         self._bus = bus
         self._topics = topics
@@ -70,11 +79,14 @@ class Agent:
         self._voice = Voice(device, bus, topics, status, profile)
         self._profile = self._voice.profile
         self._uploads = Uploads(device, bus, topics, self._profile, chunk_bytes=chunk_bytes)
-        self._generic_compute = generic_compute
+        shared = shared or SharedFindings()
         probe = LinkProbe(device, bus, topics, chunk_bytes=chunk_bytes)
-        self._probing = LinkProbing(probe, self._voice)
+        self._probing = LinkProbing(probe, self._voice, shared, link_class)
         self._workload = workload
         self._compute = compute
+        self._measuring = Measuring(
+            device, workload, self._profile, compute, shared=shared, generic=generic
+        )
         self._session = DeviceSession()
         self._frames = FrameInbox(self._session.asked_for)
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
@@ -101,12 +113,7 @@ class Agent:
 
     async def _keep_profile(self) -> None:
         """Measure what this device can do without a job, then keep its profile fresh."""
-        if self._generic_compute is not None:
-            loop = asyncio.get_running_loop()
-            generic = await loop.run_in_executor(self._compute, self._generic_compute)
-            if self._profile.compute is None:  # A job's network tells more.
-                self._profile.compute = generic
-                await self._profile.publish()
+        await self._measuring.without_job()
         await self._profile.keep_fresh()
 
     async def leave(self) -> None:
@@ -216,7 +223,7 @@ class Agent:
                 take = partial(self._workload.take_graphs, join, tensors)
                 self._errands.start(self._work(take, join.run))
             case SendReply(message):
-                self._errands.start_once(message, partial(self._reply, message))
+                self._errands.start_once(message, partial(self._voice.reply, message))
             case SendFrame(frame):
                 # A slow upload is asked for again before it is through: once is enough.
                 send = partial(self._send, frame)
@@ -230,7 +237,10 @@ class Agent:
             self._turn = TurnMeter()
             share_bps = join.up_share_bps
             self._pacer = Pacer(share_bps) if share_bps is not None else None
-            await self._work(partial(self._workload.open, join), join.run)
+            if self._measuring.is_found(join):
+                await self._work(lambda: PassOpened(join, (), ()), join.run)
+            else:
+                await self._work(partial(self._workload.open, join), join.run)
 
     async def _listen_to(self, topic: str) -> None:
         if topic == self._cluster_topic:
@@ -245,12 +255,14 @@ class Agent:
         about = run if run is not None else (join.run if join else 0)
         try:
             event = await asyncio.get_running_loop().run_in_executor(self._compute, do)
+            await self._measuring.before_answer(event)
         except EdgeError as error:
             event = WorkFailed(about, str(error))
         except Exception as error:  # The user's own network and data may raise anything.
             log.exception("%s failed at its work", self._device)
             event = WorkFailed(about, f"{type(error).__name__}: {error}")
         self._queue.put_nowait(event)
+        await self._measuring.after_answer(event)
 
     async def _send(self, frame: Frame) -> None:
         """Upload; the turn may be over before a slow upload is, and then another's has begun."""
@@ -269,14 +281,6 @@ class Agent:
         )
         await self._voice.tell_metrics(metrics)
         await self._profile.refresh()
-
-    async def _reply(self, reply: Message) -> None:
-        """Publish what was measured on the way to an answer, then answer."""
-        measured = self._workload.compute
-        if measured is not None and measured is not self._profile.compute:
-            self._profile.compute = measured
-            await self._profile.publish()
-        await self._voice.reply(reply)
 
 
 def _is_of(step: StepId, join: Join) -> bool:

@@ -3,9 +3,9 @@
 Device sides are timed as a job runs them, by the executors that will train: after a rest before
 each pass, since a training step waits for the network before its forward and before its backward.
 What a pass costs beyond its layers falls to the first layer, which every device side has.
+All of it goes step by step (`device_agent.measurement`), so that it can take turns with training.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,9 +15,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.measurement import Timing
 from profiles.units import Floats
-from runtime.message_types import LEAST_RATE, MAX_FLOP_PER_S
-from runtime.published import ComputeProfile, LayerTiming
 from runtime.tensors import TensorSpec
 
 COMPUTE_PROBE_S = 2.0
@@ -26,7 +25,6 @@ MIN_PASSES, MAX_PASSES = 3, 12
 WARM_UP_PASSES = 1
 REST_S = 0.03
 """Pause before a forward or a backward pass: caches and clock cool down as they do in training."""
-LEAST_S = 1e-9
 NUM_CUTS = 3
 """Device sides that are timed, beside that of the first layer that learns."""
 
@@ -60,65 +58,13 @@ class Pass:
     """The update included."""
 
 
-@dataclass(frozen=True)
-class ComputeTimings:
-    """What an engine measured: seconds of one sample in each layer, [layer]."""
-
-    layer_names: tuple[str, ...]
-    forward_s: Floats
-    backward_s: Floats
-    relative_deviation: float
-    forward_flop: float
-    """FLOPs of one sample through all layers."""
-    backward_flop: float
-
-    def slowed(self, factor: float) -> "ComputeTimings":
-        """The same on a device that takes so many times as long."""
-        return ComputeTimings(
-            self.layer_names,
-            self.forward_s * factor,
-            self.backward_s * factor,
-            self.relative_deviation,
-            self.forward_flop,
-            self.backward_flop,
-        )
-
-    def profile(self, *, network: str, batch_size: int, now_unix_s: float) -> ComputeProfile:
-        """Turn into what is published; an empty `network` leaves the layers out."""
-        layers = zip(self.layer_names, self.forward_s, self.backward_s, strict=True)
-        forward_s, backward_s = float(self.forward_s.sum()), float(self.backward_s.sum())
-        forward_flop_per_s = _rate(self.forward_flop, forward_s)
-        return ComputeProfile(
-            network=network,
-            batch_size=batch_size,
-            layers=tuple(
-                LayerTiming(name=name, forward_s=forward, backward_s=backward)
-                for name, forward, backward in layers
-            )
-            if network
-            else (),
-            forward_flop_per_s=forward_flop_per_s,
-            # Where nothing learns there is no backward pass to rate.
-            backward_flop_per_s=_rate(self.backward_flop, backward_s)
-            if self.backward_flop
-            else forward_flop_per_s,
-            relative_deviation=self.relative_deviation,
-            measured_at_unix_s=now_unix_s,
-        )
-
-
-def _rate(flop: float, seconds: float) -> float:
-    """FLOPs per second, as far as a profile may say; a clock can show next to nothing."""
-    return min(max(flop / max(seconds, LEAST_S), LEAST_RATE), MAX_FLOP_PER_S)
-
-
 def time_sides(
     sides: Sequence[DeviceSide],
     batch: NDArray[np.float32],
     *,
     budget_s: float,
     clock: Callable[[], float],
-) -> tuple[Pass, float]:
+) -> Timing[tuple[Pass, float]]:
     """Time training steps of several device sides, in turns, [side]; also the deviation.
 
     The deviation is relative, that of all sides together between repetitions. The weights stay
@@ -128,11 +74,13 @@ def time_sides(
     rest_s = min(REST_S, budget_s / num_rests)
     steps = [_Step(side, batch, clock, rest_s=rest_s) for side in sides]
 
-    def run_pass() -> Pass:
-        forward_s, backward_s = np.array([step.take() for step in steps]).T
+    def run_pass() -> Timing[Pass]:
+        forward_s, backward_s = np.zeros(len(steps)), np.zeros(len(steps))
+        for side, step in enumerate(steps):
+            forward_s[side], backward_s[side] = yield from step.take()
         return Pass(forward_s, backward_s)
 
-    return median_pass(repeat_passes(run_pass, budget_s=budget_s))
+    return median_pass((yield from repeat_passes(run_pass, budget_s=budget_s)))
 
 
 class _Step:
@@ -150,16 +98,16 @@ class _Step:
         self._clock, self._rest_s = clock, rest_s
         self._learns = bool(side.model_specs())
 
-    def take(self) -> tuple[float, float]:
+    def take(self) -> Timing[tuple[float, float]]:
         """Seconds of the forward pass, and of the backward pass with the update."""
-        time.sleep(self._rest_s)
+        yield self._rest_s
         start_s = self._clock()
         smashed = self._side.forward(self._batch, dropout_key=(0,))
         forward_s = self._clock() - start_s
         if not self._learns:
             return forward_s, 0.0
         gradient = np.full_like(smashed, 1e-6)
-        time.sleep(self._rest_s)
+        yield self._rest_s
         start_s = self._clock()
         self._side.backward(gradient, learning_rate=0.0)
         return forward_s, self._clock() - start_s
@@ -197,20 +145,20 @@ def divide_among_layers(side_s: Floats, cuts: Sequence[int], layer_cost: Floats)
 
 
 def repeat_passes(
-    run_pass: Callable[[], Pass],
+    run_pass: Callable[[], Timing[Pass]],
     *,
     budget_s: float,
     clock: Callable[[], float] = perf_counter,
-) -> list[Pass]:
+) -> Timing[list[Pass]]:
     """Run passes until the budget is spent: a warm-up, then at least a few that count."""
     start_s = clock()
     for _ in range(WARM_UP_PASSES):
-        run_pass()
+        yield from run_pass()
     passes: list[Pass] = []
     while len(passes) < MAX_PASSES:
         if len(passes) >= MIN_PASSES and clock() - start_s >= budget_s:
             break
-        passes.append(run_pass())
+        passes.append((yield from run_pass()))
     return passes
 
 

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.compute_probe import ComputeTimings
+from device_agent.compute_timings import ComputeTimings
 from device_agent.executor import DropoutKey, Engine, Executor
 from device_agent.graph_shelf import GraphShelf
+from device_agent.measurement import Found, Measurement
 from profiles.emulation import DeviceClass
 from runtime.messages import LayerWork
 from runtime.tensors import Tensor, TensorSpec
@@ -52,29 +54,41 @@ class EmulatedEngine:
         """Where the engine keeps its graphs, if it takes any."""
         return self._inner.graphs
 
-    def layer_timings(
+    def measure_layers(
         self,
         batch: NDArray[np.float32],
         *,
         budget_s: float,
         clock: Clock,  # noqa: ARG002
-    ) -> ComputeTimings | None:
-        """Measure each layer, as slow as this device is, by its own clock."""
-        timings = self._inner.layer_timings(batch, budget_s=budget_s, clock=self._cpu_clock)
-        return timings.slowed(self.slowdown()) if timings else None
+    ) -> Measurement[Any] | None:
+        """Time each layer by this thread's own clock; it comes to what it takes on this device."""
+        measurement = self._inner.measure_layers(batch, budget_s=budget_s, clock=self._cpu_clock)
+        return self._slowed(measurement) if measurement else None
 
-    def time_cut(
+    def measure_cut(
         self,
         cut: int,
         layers: Sequence[LayerWork],
         batch: NDArray[np.float32],
         *,
+        digest: str,
         budget_s: float,
         clock: Clock,  # noqa: ARG002
-    ) -> ComputeTimings | None:
-        """Measure the device side at one cut, as slow as this device is, by its own clock."""
-        timings = self._inner.time_cut(cut, layers, batch, budget_s=budget_s, clock=self._cpu_clock)
-        return timings.slowed(self.slowdown()) if timings else None
+    ) -> Measurement[Any]:
+        """Time the device side at one cut in the same way."""
+        measurement = self._inner.measure_cut(
+            cut, layers, batch, digest=digest, budget_s=budget_s, clock=self._cpu_clock
+        )
+        return self._slowed(measurement)
+
+    def _slowed(self, measurement: Measurement[Found]) -> Measurement[Found]:
+        """What this processor takes is found once for all classes: each makes its own of it."""
+
+        def read(found: Found) -> ComputeTimings | None:
+            timings = measurement.read(found)
+            return timings.slowed(self.slowdown()) if timings else None
+
+        return replace(measurement, read=read)
 
     def slowdown(self) -> float:
         """How many times as long this device takes now."""

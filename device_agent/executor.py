@@ -1,13 +1,13 @@
 """What an engine does: forward, backward and update of the device side of a network."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.compute_probe import ComputeTimings
 from device_agent.graph_shelf import GraphShelf
+from device_agent.measurement import Measurement
 from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 from runtime.messages import Assignment, LayerWork
@@ -75,26 +75,30 @@ class Engine(Protocol):
         """Cut the network after so many layers."""
         ...
 
-    def layer_timings(
+    def measure_layers(
         self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]
-    ) -> ComputeTimings | None:
-        """Measure each layer in training, on this thread; the network stays as it is.
+    ) -> Measurement[Any] | None:
+        """Time each layer in training; the network stays as it is.
 
         None from an engine that has nothing to time before it has graphs. The seconds are those
-        of `clock`: of the wall, or of this thread's processor time.
+        of `clock`: of the wall, or of the thread's processor time.
         """
         ...
 
-    def time_cut(
+    def measure_cut(
         self,
         cut: int,
         layers: Sequence[LayerWork],
         batch: NDArray[np.float32],
         *,
+        digest: str,
         budget_s: float,
         clock: Callable[[], float],
-    ) -> ComputeTimings | None:
-        """Measure the device side at one cut; what is known of all layers by all cuts so far."""
+    ) -> Measurement[Any]:
+        """Time the device side at one cut; it comes to all layers, by all cuts so far.
+
+        `digest` is that of its graphs, which have to be in use by the time it is taken.
+        """
         ...
 
 

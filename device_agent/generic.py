@@ -12,9 +12,11 @@ from time import perf_counter
 import numpy as np
 from pydantic import TypeAdapter
 
-from device_agent.compute_probe import COMPUTE_PROBE_S, ComputeTimings
+from device_agent.compute_probe import COMPUTE_PROBE_S
+from device_agent.compute_timings import ComputeTimings
 from device_agent.executor import open_engine
 from device_agent.graph_shelf import GraphShelf
+from device_agent.measurement import Measurement, Timing
 from runtime.device_graphs import (
     ENGINE,
     SHIPPED_BATCH_SIZE,
@@ -33,26 +35,39 @@ from runtime.published import ComputeProfile
 _LAYERS = TypeAdapter(tuple[LayerWork, ...])
 
 
-def measure_generic(engine: str, *, num_threads: int, slowdown: float) -> ComputeProfile:
+def generic_measurement(
+    engine: str, *, num_threads: int, slowdown: float
+) -> Measurement[ComputeTimings]:
     """Measure a device without a job; `slowdown` is that of an emulated one, else 1."""
     clock = perf_counter if slowdown == 1 else time.thread_time
-    timings = measure_built_in(
-        engine,
-        SHIPPED_NETWORK,
-        batch_size=SHIPPED_BATCH_SIZE,
-        num_threads=num_threads,
-        clock=clock,
+    return Measurement(
+        key=("generic", engine, num_threads, clock),
+        take=lambda: measure_built_in(
+            engine,
+            SHIPPED_NETWORK,
+            batch_size=SHIPPED_BATCH_SIZE,
+            num_threads=num_threads,
+            clock=clock,
+        ),
+        read=lambda found: found.slowed(slowdown),
     )
-    slowed = timings.slowed(slowdown)
-    return slowed.profile(network="", batch_size=SHIPPED_BATCH_SIZE, now_unix_s=time.time())
+
+
+def generic_profile(timings: ComputeTimings) -> ComputeProfile:
+    """Turn a generic measurement into what is published."""
+    return timings.profile(network="", batch_size=SHIPPED_BATCH_SIZE)
 
 
 def measure_built_in(
     engine: str, network: str, *, batch_size: int, num_threads: int, clock: Callable[[], float]
-) -> ComputeTimings:
+) -> Timing[ComputeTimings]:
     """Time a built-in network with plain stochastic gradient descent, on random numbers."""
     if engine == ENGINE:
-        return _measure_graphs(network, batch_size=batch_size, num_threads=num_threads, clock=clock)
+        return (
+            yield from _measure_graphs(
+                network, batch_size=batch_size, num_threads=num_threads, clock=clock
+            )
+        )
     if engine not in ENGINES:
         raise SettingsError(f"no engine named {engine!r}; there are {' and '.join(ENGINES)}")
     try:
@@ -62,12 +77,13 @@ def measure_built_in(
             f"the torch engine needs {error.name}: {install_hint('torch')}"
         ) from error
     built = built_in_engine(network, batch_size=batch_size)
-    return built.layer_timings(built.random_batch(), budget_s=COMPUTE_PROBE_S, clock=clock)
+    batch = built.random_batch()
+    return (yield from built.measure_layers(batch, budget_s=COMPUTE_PROBE_S, clock=clock).take())
 
 
 def _measure_graphs(
     network: str, *, batch_size: int, num_threads: int, clock: Callable[[], float]
-) -> ComputeTimings:
+) -> Timing[ComputeTimings]:
     if network != SHIPPED_NETWORK:
         raise SettingsError(
             f"without torch only {SHIPPED_NETWORK} can be timed here, not {network!r}: graphs of "
@@ -90,7 +106,10 @@ def _measure_graphs(
         shape = (batch_size, *_sample_shape(graphs))
         batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         budget_s = COMPUTE_PROBE_S / len(SHIPPED_CUTS)
-        timings = engine.time_cut(cut, layers, batch, budget_s=budget_s, clock=clock)
+        measurement = engine.measure_cut(
+            cut, layers, batch, digest=graphs.digest, budget_s=budget_s, clock=clock
+        )
+        timings = measurement.read((yield from measurement.take()))
     assert timings is not None
     return timings
 

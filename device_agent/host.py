@@ -14,13 +14,15 @@ from device_agent.emulated_bus import EmulatedBus
 from device_agent.emulated_engine import EmulatedEngine
 from device_agent.executor import Engine, open_engine
 from device_agent.facts import measure_profile
-from device_agent.generic import measure_generic
+from device_agent.generic import generic_measurement
 from device_agent.graph_shelf import GraphShelf
+from device_agent.measurement import SharedFindings
 from device_agent.settings import AgentSettings, count_labels, device_classes
 from device_agent.workload import Workload
 from profiles.emulation import DeviceClass
 from runtime.bus import Bus, Will
 from runtime.datasets.samples import Samples
+from runtime.descriptors import allow_many
 from runtime.distribution import own_version
 from runtime.errors import BusError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
@@ -37,14 +39,16 @@ log = logging.getLogger("cpsl-agent")
 
 async def serve_devices(settings: AgentSettings, samples: Sequence[Samples]) -> None:
     """Serve every device of this process until told to end by a signal or by standard input."""
+    allow_many()
     ended = asyncio.Event()
     call_on_signals((signal.SIGTERM, signal.SIGINT), ended.set)
     if settings.end_with_stdin:
         call_at_end_of_input(ended.set)
     with contextlib.ExitStack() as stack:
         pools = _compute_threads(settings, stack)
+        shared, process = SharedFindings(), new_session()
         hosted = [
-            HostedDevice(settings, device, own, pool, device_class)
+            HostedDevice(settings, device, own, pool, device_class, shared=shared, process=process)
             for device, own, pool, device_class in zip(
                 settings.devices, samples, pools, device_classes(settings), strict=True
             )
@@ -68,13 +72,20 @@ class HostedDevice:
         samples: Samples,
         compute: ThreadPoolExecutor,
         device_class: DeviceClass | None,
+        *,
+        shared: SharedFindings,
+        process: str,
     ) -> None:
-        """`device_class` is what it emulates; None for what this machine is."""
+        """`device_class` is what it emulates; None for what this machine is.
+
+        `shared` is what the devices of this process have measured, `process` its token.
+        """
         self.device = device
         self._settings = settings
         self._samples = samples
         self._compute = compute
         self._class = device_class
+        self._shared = shared
         self._graphs = GraphShelf()
         self._status = DeviceStatus(
             state="online",
@@ -82,6 +93,7 @@ class HostedDevice:
             since_unix_s=time.time(),
             engine=settings.engine,
             version=own_version(),
+            process=process,
         )
 
     async def serve(self) -> None:
@@ -123,8 +135,9 @@ class HostedDevice:
             workload=Workload(self.device, samples, self._build_engine),
             compute=self._compute,
             chunk_bytes=settings.chunk_bytes,
-            generic_compute=partial(
-                measure_generic,
+            shared=self._shared,
+            link_class=self._class,
+            generic=generic_measurement(
                 settings.engine,
                 num_threads=settings.num_threads,
                 slowdown=self._class.slowdown if self._class else 1.0,

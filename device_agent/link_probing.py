@@ -1,17 +1,28 @@
 """Answering the coordinator's wish to have the link measured: once, whatever is repeated."""
 
+from collections.abc import Hashable
+
 from device_agent.link_probe import LinkProbe
+from device_agent.measurement import SharedFindings
 from device_agent.voice import Voice
 from runtime.messages import LinkMeasured, MeasureLink
 from runtime.protocol.link_probe import LinkProbeError
+
+SHARED_FOR_S = 30.0
+"""So long a link's measurement holds for the other devices of the process."""
 
 
 class LinkProbing:
     """Measures, publishes what came of it, and keeps the answer for repeats."""
 
-    def __init__(self, probe: LinkProbe, voice: Voice) -> None:
+    def __init__(
+        self, probe: LinkProbe, voice: Voice, shared: SharedFindings, link_class: Hashable
+    ) -> None:
+        """`link_class` is equal for devices of this process whose links are alike."""
         self.probe = probe
         self._voice = voice
+        self._shared = shared
+        self._key = ("link", link_class)
         self._answer: LinkMeasured | None = None
 
     async def measure(self, request: MeasureLink) -> None:
@@ -22,7 +33,9 @@ class LinkProbing:
 
     async def _measured(self, request: MeasureLink) -> LinkMeasured:
         try:
-            figures, acknowledge_s = await self.probe.measure(request)
+            figures, acknowledge_s = await self._shared.once(
+                self._key, lambda: self.probe.measure(request), max_age_s=SHARED_FOR_S
+            )
         except LinkProbeError as error:
             return LinkMeasured(probe=request.probe, link=None, reason=str(error))
         profile = self._voice.profile

@@ -1,18 +1,31 @@
 """The device side of a job on ONNX Runtime: whatever graphs the coordinator sent for it."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.compute_probe import ComputeTimings, Pass, divide_among_layers, time_sides
+from device_agent.compute_probe import Pass, divide_among_layers, time_sides
+from device_agent.compute_timings import ComputeTimings
 from device_agent.empty_executor import EmptyExecutor
 from device_agent.executor import Executor
 from device_agent.graph_shelf import GraphShelf
+from device_agent.measurement import Measurement, Timing
 from device_agent.onnx_executor import OnnxExecutor
 from runtime.device_graphs import DeviceGraphs
 from runtime.errors import SettingsError
 from runtime.messages import Assignment, LayerWork
+
+
+@dataclass(frozen=True)
+class TimedSide:
+    """The device side at one cut: seconds of a mini-batch, and their deviation."""
+
+    seconds: Pass
+    relative_deviation: float
+    measured_at_unix_s: float
 
 
 class OnnxEngine:
@@ -31,35 +44,48 @@ class OnnxEngine:
         self._sample_shape = sample_shape
         self._num_threads = num_threads
         self._opened: tuple[DeviceGraphs, OnnxExecutor] | None = None
-        self._timed: dict[int, tuple[Pass, float]] = {}
-        """By cut: seconds of a mini-batch, and their deviation."""
+        self._timed: dict[int, TimedSide] = {}
+        """By cut."""
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Accept any samples for now: what fits is known when the graphs come."""
 
-    def layer_timings(
+    def measure_layers(
         self,
         batch: NDArray[np.float32],  # noqa: ARG002
         *,
         budget_s: float,  # noqa: ARG002
         clock: Callable[[], float],  # noqa: ARG002
-    ) -> ComputeTimings | None:
-        """Measure nothing: there are no graphs yet."""
+    ) -> Measurement[TimedSide] | None:
+        """Time nothing: there are no graphs yet."""
         return None
 
-    def time_cut(
+    def measure_cut(
         self,
         cut: int,
         layers: Sequence[LayerWork],
         batch: NDArray[np.float32],
         *,
+        digest: str,
         budget_s: float,
         clock: Callable[[], float],
-    ) -> ComputeTimings | None:
-        """Measure the graphs in use, which are those of this cut; layers between by their FLOPs."""
-        sides, deviation = time_sides([self.open(cut)], batch, budget_s=budget_s, clock=clock)
-        self._timed[cut] = (sides, deviation)
-        return _layers_of(self._timed, layers, num_samples=len(batch))
+    ) -> Measurement[TimedSide]:
+        """Time the graphs of a cut; the layers between two cuts share by their FLOPs."""
+
+        def take() -> Timing[TimedSide]:
+            # Not the executor that trains: it keeps what its next backward needs.
+            side = self._executor(self._fitting()) if cut else EmptyExecutor(self._sample_shape)
+            seconds, deviation = yield from time_sides(
+                [side], batch, budget_s=budget_s, clock=clock
+            )
+            return TimedSide(seconds, deviation, time.time())
+
+        def read(found: TimedSide) -> ComputeTimings | None:
+            self._timed[cut] = found
+            return _layers_of(self._timed, layers, num_samples=len(batch))
+
+        key = (self._assignment.encode(), digest, cut, batch.shape, self._num_threads, clock)
+        return Measurement(key, take, read)
 
     def open(self, cut: int) -> Executor:
         """Open the graphs in use, which are those of this cut; the same again, if it is the same.
@@ -68,6 +94,13 @@ class OnnxEngine:
         """
         if cut == 0:
             return EmptyExecutor(self._sample_shape)
+        graphs = self._fitting()
+        if self._opened is None or self._opened[0] is not graphs:
+            self._opened = (graphs, self._executor(graphs))
+        return self._opened[1]
+
+    def _fitting(self) -> DeviceGraphs:
+        """Give the graphs in use; SettingsError if they are for other samples than ours."""
         graphs = self.graphs.in_use
         wanted = graphs.manifest.samples.shape[1:]
         if wanted != self._sample_shape:
@@ -75,20 +108,20 @@ class OnnxEngine:
                 f"samples of shape {self._sample_shape} do not fit the network, which takes "
                 f"{wanted}; give this device other data"
             )
-        if self._opened is None or self._opened[0] is not graphs:
-            executor = OnnxExecutor(
-                graphs,
-                self._assignment.optimizer,
-                carry_state=self._assignment.carry_state,
-                loss=self._assignment.loss,
-                num_threads=self._num_threads,
-            )
-            self._opened = (graphs, executor)
-        return self._opened[1]
+        return graphs
+
+    def _executor(self, graphs: DeviceGraphs) -> OnnxExecutor:
+        return OnnxExecutor(
+            graphs,
+            self._assignment.optimizer,
+            carry_state=self._assignment.carry_state,
+            loss=self._assignment.loss,
+            num_threads=self._num_threads,
+        )
 
 
 def _layers_of(
-    timed: Mapping[int, tuple[Pass, float]], layers: Sequence[LayerWork], *, num_samples: int
+    timed: Mapping[int, TimedSide], layers: Sequence[LayerWork], *, num_samples: int
 ) -> ComputeTimings | None:
     """Divide the seconds of some device sides among the layers; None where layers are unknown."""
     cuts = sorted(cut for cut in timed if 0 < cut <= len(layers))
@@ -96,13 +129,14 @@ def _layers_of(
         return None
     forward_flop = np.array([layer.forward_flop for layer in layers])
     backward_flop = np.array([layer.backward_flop for layer in layers])
-    forward_s = np.array([timed[cut][0].forward_s[0] for cut in cuts])
-    backward_s = np.array([timed[cut][0].backward_s[0] for cut in cuts])
+    forward_s = np.array([timed[cut].seconds.forward_s[0] for cut in cuts])
+    backward_s = np.array([timed[cut].seconds.backward_s[0] for cut in cuts])
     return ComputeTimings(
         layer_names=tuple(layer.name for layer in layers),
         forward_s=divide_among_layers(forward_s, cuts, forward_flop) / num_samples,
         backward_s=divide_among_layers(backward_s, cuts, backward_flop) / num_samples,
-        relative_deviation=max(timed[cut][1] for cut in cuts),
+        relative_deviation=max(timed[cut].relative_deviation for cut in cuts),
         forward_flop=float(forward_flop.sum()),
         backward_flop=float(backward_flop.sum()),
+        measured_at_unix_s=max(timed[cut].measured_at_unix_s for cut in cuts),
     )

@@ -2,13 +2,13 @@
 
 import importlib.util
 import shutil
-import time
 from dataclasses import dataclass
 from time import perf_counter
 
 from device_agent.facts import measure_profile
 from device_agent.generic import measure_built_in
 from device_agent.link_loopback import LoopBack
+from device_agent.measurement import complete
 from device_agent.published_profile import link_profile_of
 from device_agent.show_profile import profile_text
 from profiles.link_estimate import LinkFigures
@@ -61,16 +61,14 @@ def measure_compute(settings: ProfileSettings) -> ComputeProfile:
         import torch  # noqa: PLC0415
 
         torch.set_num_threads(settings.num_threads)
-    timings = measure_built_in(
+    timing = measure_built_in(
         settings.engine,
         settings.model,
         batch_size=settings.batch_size,
         num_threads=settings.num_threads,
         clock=perf_counter,
     )
-    return timings.profile(
-        network=settings.model[:64], batch_size=settings.batch_size, now_unix_s=time.time()
-    )
+    return complete(timing).profile(network=settings.model[:64], batch_size=settings.batch_size)
 
 
 async def _measure_link(settings: ProfileSettings) -> tuple[LinkFigures | None, str]:

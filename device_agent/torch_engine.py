@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.compute_probe import ComputeTimings
+from device_agent.compute_timings import ComputeTimings
 from device_agent.generic import built_in_assignment
+from device_agent.measurement import Measurement
 from device_agent.torch_timing import time_network
 from runtime.messages import LayerWork
 from runtime.models.device_side import DeviceNetwork
@@ -19,30 +20,35 @@ class TorchEngine(DeviceNetwork):
 
     graphs = None
 
-    def layer_timings(
+    def measure_layers(
         self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]
-    ) -> ComputeTimings:
-        """Measure a copy of the network, at several cuts and layer by layer between them."""
-        return time_network(
-            copy.deepcopy(self.network),
-            self.cut_open,
-            self.assignment.optimizer,
-            batch,
-            budget_s=budget_s,
-            clock=clock,
+    ) -> Measurement[ComputeTimings]:
+        """Time a copy of the network, at several cuts and layer by layer between them."""
+        return Measurement(
+            key=("torch", self.assignment.encode(), batch.shape, clock),
+            take=lambda: time_network(
+                copy.deepcopy(self.network),
+                self.cut_open,
+                self.assignment.optimizer,
+                batch,
+                budget_s=budget_s,
+                clock=clock,
+            ),
+            read=lambda found: found,
         )
 
-    def time_cut(
+    def measure_cut(
         self,
         cut: int,  # noqa: ARG002
         layers: Sequence[LayerWork],  # noqa: ARG002
         batch: NDArray[np.float32],
         *,
+        digest: str,  # noqa: ARG002
         budget_s: float,
         clock: Callable[[], float],
-    ) -> ComputeTimings:
-        """Measure the whole network: it is here."""
-        return self.layer_timings(batch, budget_s=budget_s, clock=clock)
+    ) -> Measurement[ComputeTimings]:
+        """Time the whole network: it is here."""
+        return self.measure_layers(batch, budget_s=budget_s, clock=clock)
 
     def random_batch(self) -> NDArray[np.float32]:
         """Draw a mini-batch for a network that has no data."""

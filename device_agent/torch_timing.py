@@ -1,5 +1,6 @@
 """Timing a network on PyTorch: device sides as they are trained, and the layers between them."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from device_agent.compute_probe import (
-    ComputeTimings,
     DeviceSide,
     Pass,
     choose_cuts,
@@ -17,6 +17,8 @@ from device_agent.compute_probe import (
     repeat_passes,
     time_sides,
 )
+from device_agent.compute_timings import ComputeTimings
+from device_agent.measurement import Timing
 from runtime.messages import OptimizerSpec
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.dropout import set_dropout_keys
@@ -39,19 +41,43 @@ def time_network(
     *,
     budget_s: float,
     clock: Callable[[], float],
-) -> ComputeTimings:
-    """Measure a network as this thread computes it on a mini-batch; its buffers may change."""
+) -> Timing[ComputeTimings]:
+    """Measure a network as this thread computes it on a mini-batch; its buffers may change.
+
+    Torch's random generator is after each step as it was before: others may train in between.
+    """
+    timing = _time_network(network, open_side, optimizer, x, budget_s=budget_s, clock=clock)
+    while True:
+        with torch.random.fork_rng(devices=[]):
+            try:
+                rest_s = next(timing)
+            except StopIteration as finished:
+                found: ComputeTimings = finished.value
+                return found
+        yield rest_s
+
+
+def _time_network(
+    network: nn.Sequential,
+    open_side: OpenSide,
+    optimizer: OptimizerSpec,
+    x: NDArray[np.float32],
+    *,
+    budget_s: float,
+    clock: Callable[[], float],
+) -> Timing[ComputeTimings]:
     table = measure_cut_table(network, name="", input_shape=x.shape[1:])
-    with torch.random.fork_rng(devices=[]):
-        timer = LayerTimer(network, optimizer, torch.from_numpy(x), clock)
-        layers, _ = median_pass(repeat_passes(timer.time_layers, budget_s=budget_s * LAYERS_SHARE))
-        cuts = choose_cuts(layers.forward_s + layers.backward_s, first=_first_that_learns(network))
-        sides, relative_deviation = time_sides(
-            [open_side(network, cut) for cut in cuts],
-            x,
-            budget_s=budget_s * (1 - LAYERS_SHARE),
-            clock=clock,
-        )
+    timer = LayerTimer(network, optimizer, torch.from_numpy(x), clock)
+    layers, _ = median_pass(
+        (yield from repeat_passes(timer.time_layers, budget_s=budget_s * LAYERS_SHARE))
+    )
+    cuts = choose_cuts(layers.forward_s + layers.backward_s, first=_first_that_learns(network))
+    sides, relative_deviation = yield from time_sides(
+        [open_side(network, cut) for cut in cuts],
+        x,
+        budget_s=budget_s * (1 - LAYERS_SHARE),
+        clock=clock,
+    )
     return ComputeTimings(
         layer_names=tuple(layers_of(network)),
         forward_s=divide_among_layers(sides.forward_s, cuts, layers.forward_s) / len(x),
@@ -59,6 +85,7 @@ def time_network(
         relative_deviation=relative_deviation,
         forward_flop=float(table.device_forward_flop[-1]),
         backward_flop=float(table.device_backward_flop[-1]),
+        measured_at_unix_s=time.time(),
     )
 
 
@@ -78,8 +105,9 @@ class LayerTimer:
         self._layers = list(layers_of(network).values())
         self._sides = [_side(nn.Sequential(layer), optimizer) for layer in self._layers]
 
-    def time_layers(self) -> Pass:
-        """Forward, then backward and update, of one layer after another, [layer]."""
+    def time_layers(self) -> Timing[Pass]:
+        """Forward, then backward and update, of one layer after another, [layer]; one step."""
+        yield 0.0
         forward_s, backward_s = [], []
         batch = self._batch
         for layer, side in zip(self._layers, self._sides, strict=True):

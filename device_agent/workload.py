@@ -5,14 +5,17 @@ Everything here computes; the agent runs it in a thread, one piece at a time.
 
 import logging
 from collections.abc import Callable, Sequence
-from time import perf_counter, time
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.compute_probe import COMPUTE_PROBE_S, ComputeTimings
+from device_agent.compute_probe import COMPUTE_PROBE_S
+from device_agent.compute_timings import ComputeTimings
 from device_agent.executor import Engine, Executor
 from device_agent.graph_check import check_graphs
+from device_agent.measurement import Measurement
 from device_agent.numpy_losses import load_loss
 from runtime.datasets.samples import Samples
 from runtime.datasets.shard import Shard, make_shard
@@ -60,23 +63,16 @@ class Workload:
         self._samples = samples
         self._build_engine = build_engine
         self._probe_s = probe_s
-        self.compute: ComputeProfile | None = None
-        """How fast the job's network runs here, measured when it was prepared."""
         self.forward_s = 0.0
         self.backward_s = 0.0
 
     def prepare(self, assignment: Assignment) -> Prepared:
-        """Split the data, build the network of a job and time it."""
+        """Split the data and build the network of a job."""
         shape = self._samples.sample_shape
-        self._assignment = assignment
+        self.assignment = assignment
         self._shard: Shard = make_shard(self._device, assignment, self._samples)
         self._engine = self._build_engine(assignment, shape)
         self._engine.check(shape)
-        self.compute = self._published(
-            self._engine.layer_timings(
-                self._probe_batch(), budget_s=self._probe_s, clock=perf_counter
-            )
-        )
         label = spec_of(self._shard.packed)
         return Prepared(
             Ready.model_validate(
@@ -90,42 +86,45 @@ class Workload:
             )
         )
 
-    def _published(self, timings: ComputeTimings | None) -> ComputeProfile | None:
-        if timings is None:
-            return None
-        network = self._assignment.network[:64]
-        batch_size = len(self._probe_batch())
-        return timings.profile(network=network, batch_size=batch_size, now_unix_s=time())
+    def measurement(self, join: Join | None = None) -> Measurement[Any] | None:
+        """What to measure of the job's network: all of it, or what a turn asks to be measured.
+
+        None where nothing can be measured before there are graphs.
+        """
+        batch = self._probe_batch()
+        if join is None:
+            return self._engine.measure_layers(batch, budget_s=self._probe_s, clock=perf_counter)
+        return self._engine.measure_cut(
+            join.cut,
+            join.layers,
+            batch,
+            digest=join.graphs.digest if join.graphs else "",
+            budget_s=self._probe_s / MEASURED_CUTS,
+            clock=perf_counter,
+        )
+
+    def published(self, timings: ComputeTimings) -> ComputeProfile:
+        """Put what was measured of the job's network into what is published."""
+        network = self.assignment.network[:64]
+        return timings.profile(network=network, batch_size=len(self._probe_batch()))
 
     def _probe_batch(self) -> NDArray[np.float32]:
-        return self._shard.batch(self._assignment.batch_size)
+        return self._shard.batch(self.assignment.batch_size)
 
     def open(self, join: Join) -> PassOpened | GraphsMissing:
         """Cut the network for a cluster's turn, if all that it takes is here."""
         if not self._find_graphs(join):
             return GraphsMissing(join)
         if join.purpose == "measure":
-            return self._measure(join)
+            return PassOpened(join, (), ())
         self._join = join
         self._executor: Executor = self._engine.open(join.cut)
         self.forward_s = self.backward_s = 0.0
         model = self._executor.model_specs()
         has_gradient = bool(model) and join.purpose == "train"  # Else there is nothing to learn.
-        num_samples = min(self._assignment.batch_size, len(self._shard.kept))
+        num_samples = min(self.assignment.batch_size, len(self._shard.kept))
         gradient = (self._executor.smashed_spec(num_samples),) if has_gradient else ()
         return PassOpened(join, model, gradient)
-
-    def _measure(self, join: Join) -> PassOpened:
-        """Time the device side of a cut; nothing is trained."""
-        timings = self._engine.time_cut(
-            join.cut,
-            join.layers,
-            self._probe_batch(),
-            budget_s=self._probe_s / MEASURED_CUTS,
-            clock=perf_counter,
-        )
-        self.compute = self._published(timings) or self.compute
-        return PassOpened(join, (), ())
 
     def take_graphs(self, join: Join, tensors: Sequence[Tensor]) -> PassOpened | GraphsMissing:
         """Check what the coordinator sent before anything of it runs, keep it, and open."""
@@ -146,7 +145,7 @@ class Workload:
         if shelf is None or join.cut == 0:
             return True
         if join.purpose == "train_locally":
-            load_loss(self._assignment.loss)  # Better refused now than in the midst of a round.
+            load_loss(self.assignment.loss)  # Better refused now than in the midst of a round.
         if join.graphs is None:
             raise SettingsError(
                 "this device runs on onnxruntime, and the coordinator offers no graphs; it needs a "

@@ -4,16 +4,20 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge_coordinator.conversation import Conversation
 from edge_coordinator.inquiry import DeviceGoneError
 from edge_coordinator.job import Job
+from edge_coordinator.recut import some
 
 ASK_AGAIN_S = 15.0
 """How often those that did not answer are asked again."""
 OTHERS_S = 5.0
 """How long others that seem to be there are waited for once enough are ready."""
+
+SAY_EVERY_S = 1.0
+"""How often people are told who is there."""
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,7 @@ class Admission:
 
         A device may have died with a broker that keeps saying that it is there.
         """
-        clock, enough_at_s = asyncio.get_running_loop(), math.inf
+        clock, enough_at_s, say_at_s = asyncio.get_running_loop(), math.inf, 0.0
         while True:
             self._asked.clear()
             ready, asked = list(self._registry.ready), self._newcomers()
@@ -44,14 +48,25 @@ class Admission:
             if is_enough and (not asked or left_s <= 0):
                 return
             self._job.check_refusals(self._registry.refusals)
-            if len(ready) < num_devices:
-                names = f" ({', '.join(ready)})" if ready else ""
-                others = self._registry.barred | self._conversation.hearing.owing.reasons
-                reasons = "".join(f"; {device}: {why}" for device, why in others.items())
-                self._say(f"{len(ready)} of {num_devices} devices are ready{names}{reasons}")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left_s if is_enough else None):
-                    await self._asked.wait()
+            if is_enough:
+                await self._until_asked(left_s)
+            elif clock.time() < say_at_s:  # Many that come at once are one piece of news.
+                await self._until_asked(say_at_s - clock.time())
+            else:
+                self._say(self._who_is_there(ready, num_devices))
+                say_at_s = clock.time() + SAY_EVERY_S
+                await self._until_asked(None)
+
+    async def _until_asked(self, longest_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._asked.wait()
+
+    def _who_is_there(self, ready: Sequence[str], num_devices: int) -> str:
+        names = f" ({some(ready)})" if ready else ""
+        others = self._registry.barred | self._conversation.hearing.owing.reasons
+        reasons = "".join(f"; {device}: {why}" for device, why in others.items())
+        return f"{len(ready)} of {num_devices} devices are ready{names}{reasons}"
 
     async def keep_open(self) -> None:
         """Assign the job to whoever comes, until cancelled."""

@@ -27,6 +27,7 @@ from runtime.output import until_reader_leaves
 if TYPE_CHECKING:
     from edge_coordinator.comparison.training_runs import Effort
     from edge_coordinator.job import Job
+    from edge_coordinator.local_site import LocalSite
     from edge_coordinator.progress import Observer
     from edge_coordinator.record import Clock, RunDirectory
     from edge_coordinator.settings import JobSettings
@@ -36,30 +37,53 @@ if TYPE_CHECKING:
 
 def _local(flags: argparse.Namespace, console: Console) -> None:
     settings = _settings(flags, console)  # A mistake in them is said before PyTorch is imported.
+    from edge_coordinator.local_site import LocalSite
+    from edge_coordinator.run_folder import make_run_folder
+
+    path = flags.resume or make_run_folder(settings, now=datetime.now().astimezone())
+    with LocalSite(settings, base_dir=Path.cwd(), log_dir=path) as site:
+        _train_locally(site, settings, path, flags, console)
+
+
+def _train_locally(
+    site: "LocalSite",
+    settings: "JobSettings",
+    path: Path,
+    flags: argparse.Namespace,
+    console: Console,
+) -> None:
+    """Do what is heavy while the agents start."""
     from edge_coordinator.job import prepare_job
     from edge_coordinator.local import run_local, show_shards
     from edge_coordinator.local_agents import device_names
+    from edge_coordinator.record import RunDirectory
+    from edge_coordinator.run_folder import forget_run_folder
     from edge_coordinator.run_to_end import run_to_end
     from runtime.datasets.sources import load_source
 
-    data = load_source(settings.data.source, base_dir=Path.cwd())
-    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
-    job.check_devices(device_names(settings.devices.count))
-    show_shards(console, settings, data)
-    del data  # What is trained on, the agents read for themselves.
-    directory = _directory(flags, job, model)
+    try:
+        data = load_source(settings.data.source, base_dir=Path.cwd())
+        job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
+        job.check_devices(device_names(settings.devices.count))
+        show_shards(console, settings, data)
+        del data  # What is trained on, the agents read for themselves.
+    except BaseException:
+        if flags.resume is None:
+            forget_run_folder(path)
+        raise
+    rules = settings.evaluation
+    directory = (
+        RunDirectory.resume(path, model, rules=rules)
+        if flags.resume
+        else RunDirectory(path, rules=rules)
+    )
 
     def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
         return run_local(
-            job,
-            model,
-            console=console,
-            directory=directory,
-            observers=observers,
-            base_dir=Path.cwd(),
+            site, job, model, console=console, directory=directory, observers=observers
         )
 
-    run_to_end(console, job, model, directory, train)
+    run_to_end(console, job, model, directory, train, run=site.run)
 
 
 def _coordinator(flags: argparse.Namespace, console: Console) -> None:

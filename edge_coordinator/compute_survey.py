@@ -11,6 +11,7 @@ from edge_coordinator.device_states import MAX_NAME_LETTERS
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.inquiry import DeviceGoneError
+from edge_coordinator.machines import by_process
 from profiles.cuts import CutTable
 from runtime.errors import SettingsError
 from runtime.messages import MAX_LAYERS, Join, LayerWork
@@ -30,7 +31,7 @@ class ComputeSurvey:
     async def measure(
         self, table: CutTable, worker: EdgeWorker, *, round_: int, cuts: Sequence[int]
     ) -> None:
-        """Have every ready device that runs graphs time these cuts, if it has not; all at once.
+        """Have every ready device that runs graphs time these cuts, if it has not.
 
         A cut that cannot be exported is passed over: it is known from then on.
         """
@@ -49,7 +50,8 @@ class ComputeSurvey:
                 log.warning("%s", error)
                 continue
             join = self._join(table, round_, cut)
-            await asyncio.gather(*(self._measure_one(device, join) for device in new))
+            groups = by_process(self._conversation.registry, new)
+            await asyncio.gather(*(self._measure_machine(group, join) for group in groups))
 
     def _join(self, table: CutTable, round_: int, cut: int) -> Join:
         return Join(
@@ -69,6 +71,12 @@ class ComputeSurvey:
                 for layer in table.layers
             ),
         )
+
+    async def _measure_machine(self, devices: Sequence[str], join: Join) -> None:
+        """Have one device of a process measure, and then the others, who share what it found."""
+        first, *others = devices
+        await self._measure_one(first, join)
+        await asyncio.gather(*(self._measure_one(device, join) for device in others))
 
     async def _measure_one(self, device: str, join: Join) -> None:
         graphs = self._exports.offer(device, join.cut)

@@ -18,6 +18,7 @@ from edge_coordinator.inquiry import (
     Reply,
     Request,
     is_answer,
+    is_at_it,
     lacks_graphs,
 )
 from edge_coordinator.link_echo import LinkEcho
@@ -169,7 +170,7 @@ class Conversation:
         return number
 
     async def measure_link(self, device: str, request: MeasureLink) -> LinkMeasured:
-        """Have a device measure its link, with us as the echo; one device at a time.
+        """Have a device measure its link, with us as the echo.
 
         DeviceGoneError if it does not answer. The figures are in its profile too.
         """
@@ -235,7 +236,8 @@ class Conversation:
 
     async def _request(self, inquiry: Inquiry) -> Reply:
         device, message = inquiry.device, inquiry.request
-        self._pending.inquiries[device] = inquiry
+        inquiries = self._pending.inquiries_like(message)
+        inquiries[device] = inquiry
         num_sent = 0
         try:
             while True:
@@ -245,6 +247,8 @@ class Conversation:
                 elif is_answer(message, reply):
                     assert isinstance(reply, Reply)
                     return reply
+                elif isinstance(message, Assignment) and is_at_it(message, reply):
+                    inquiry.note_sign()
                 elif isinstance(reply, Refused) and reply.run == self.run:
                     self.registry.refusals[device] = reply.reason
                     raise DeviceGoneError(reply.reason)
@@ -259,8 +263,8 @@ class Conversation:
                 else:
                     self.dropped.note(device)
         finally:
-            if self._pending.inquiries.get(device) is inquiry:
-                del self._pending.inquiries[device]
+            if inquiries.get(device) is inquiry:
+                del inquiries[device]
 
     def _session(self, device: str) -> str:
         return self.registry.records[device].status.session

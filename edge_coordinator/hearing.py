@@ -99,7 +99,7 @@ class Hearing:
 
     def _reply(self, device: str, reply: AnyReply) -> None:
         """Hand a reply to whoever waits for it; some say what is worth knowing all the same."""
-        inquiry = self._pending.inquiries.get(device)
+        inquiry = self._pending.asked(device, reply)
         if inquiry is not None and inquiry.post(reply):
             return
         match reply:

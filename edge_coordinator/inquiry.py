@@ -14,6 +14,7 @@ from runtime.messages import (
     LinkMeasured,
     MeasureLink,
     NeedGraphs,
+    Preparing,
     Ready,
 )
 
@@ -76,6 +77,10 @@ class Inquiry:
         if self.vigil.note_return(self.device, now_s=time.monotonic()):
             self._ask_again()
 
+    def note_sign(self) -> None:
+        """Take note that the device is at it: its patience counts from now."""
+        self.vigil.note_part(self.device, now_s=time.monotonic())
+
     def allow_anew(self, allowance: Allowance) -> None:
         """Begin the clock anew: there is more to do than was known."""
         self.vigil.allow_anew(self.device, allowance, now_s=time.monotonic())
@@ -126,6 +131,11 @@ def is_answer(request: Request, reply: AnyReply) -> bool:
         case MeasureLink(), LinkMeasured():
             return reply.probe == request.probe
     return False
+
+
+def is_at_it(assignment: Assignment, reply: AnyReply) -> bool:
+    """Whether a device says that its answer will come."""
+    return isinstance(reply, Preparing) and reply.run == assignment.run
 
 
 def lacks_graphs(join: Join, reply: AnyReply) -> bool:

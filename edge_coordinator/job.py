@@ -209,6 +209,7 @@ def _assignment(
         num_classes=outputs[0] if classifies else None,
         optimizer=settings.training.device_spec(),
         carry_state=settings.training.carry_optimizer_state,
+        measure=settings.plan.mode == "auto",
     )
 
 

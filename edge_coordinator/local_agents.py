@@ -1,6 +1,7 @@
 """The agents of a local run: real processes, each hosting some of the devices."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -152,9 +153,9 @@ async def _start(
 
 
 async def _end(process: Process) -> None:
-    """Let an agent end as it would if this process died; make it, if it does not."""
-    if process.stdin is not None:
-        process.stdin.close()
+    """Let an agent end as a service manager would; make it, if it does not."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()  # It also ends one that imports still, and does not read its input.
     try:
         async with asyncio.timeout(_STOP_TIMEOUT_S):
             await process.wait()

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,10 +19,10 @@ from edge_coordinator.checkpoint import (
     save_checkpoint,
 )
 from edge_coordinator.curve import Curve, Point
-from edge_coordinator.job_file import dump_job
 from edge_coordinator.look import figure, line_look
 from edge_coordinator.model_files import write_file
 from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
+from edge_coordinator.run_folder import make_run_folder
 from edge_coordinator.settings import EvaluationSettings, JobSettings
 from edge_coordinator.standing import BEGINNING, Standing, is_evaluated
 from edge_coordinator.training.edge_model import EdgeModel
@@ -59,15 +58,7 @@ class RunDirectory:
     @classmethod
     def make(cls, settings: JobSettings, *, now: datetime, clock: Clock = "wall") -> "RunDirectory":
         """Make a new directory below the job's output folder; SettingsError if that cannot be."""
-        model = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.name)
-        name = f"{now:%Y%m%d-%H%M%S}-{settings.training.method}-{model}"
-        try:
-            path = make_unused(settings.output, name)
-            replace_file(path / "job.toml", dump_job(settings).encode())
-        except OSError as error:
-            raise SettingsError(
-                f"output {settings.output} cannot be written: {error.strerror}"
-            ) from error
+        path = make_run_folder(settings, now=now)
         return cls(path, clock=clock, rules=settings.evaluation)
 
     @classmethod
@@ -229,15 +220,3 @@ def _line(
 
 def _x(report: Point, unit: str) -> float:
     return report.round if unit == "round" else report.elapsed_s
-
-
-def make_unused(folder: Path, name: str) -> Path:
-    """Make a folder that was not there; OSError if it cannot be made."""
-    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
-        path = folder / f"{name}{suffix}"
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return path
-    raise SettingsError(f"{folder} has a thousand runs named {name}; move some away")

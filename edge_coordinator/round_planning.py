@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from math import inf
 
 from edge_coordinator.cluster import Late
 from edge_coordinator.compute_survey import ComputeSurvey, cuts_to_measure
@@ -13,6 +14,7 @@ from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.experience import TurnMeasured
 from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.job import Job
+from edge_coordinator.link_survey import LinkSurvey
 from edge_coordinator.metering import TurnTimes
 from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.planning.deadline import predicted_answers
@@ -28,9 +30,6 @@ from runtime.published import DeviceMetrics
 METRICS_PATIENCE_S = 1.0
 """How long a round waits for the last devices to say what it cost them."""
 
-MeasureLink = Callable[[str], Awaitable[None]]
-"""Measure a device's link, through the broker; its profile says what came of it."""
-
 
 class RoundPlanning:
     """Plans the rounds of a job: as given, or from what the devices measure of themselves."""
@@ -41,7 +40,7 @@ class RoundPlanning:
         model: EdgeModel,
         conversation: Conversation,
         exports: GraphExports,
-        measure_link: MeasureLink,
+        links: LinkSurvey,
         *,
         memory: PlannerMemory | None,
     ) -> None:
@@ -52,25 +51,25 @@ class RoundPlanning:
         self._exports = exports
         self._compute_survey = ComputeSurvey(conversation, exports)
         self._registry = conversation.registry
-        self._measure_link = measure_link
+        self._links = links
         self._task: PlanningTask | None = None
         self._planner: Planner | None = None
         self._memory = memory
-        self._surveyed: dict[str, str] = {}
-        """Device id to the session that was given the time to measure itself."""
+        self._first_round = inf
 
     async def plan(
         self, round_: int, worker: EdgeWorker, *, resting: Collection[str]
     ) -> PlannedRound | None:
         """Plan a round for the devices that are ready and do not rest; None if there are none."""
-        new = await self._measure_links()
         given = self._job.given_plans
         if given is not None:
+            self._survey_for_watchers(round_)
             ready = [device for device in self._registry.ready if device not in resting]
             plan = given.plan(round_, ready) if ready else None
             return PlannedRound.given(plan, is_exact=given.is_exact) if plan else None
         if not self._registry.ready:
             return None
+        new = self._links.survey()
         if self._planner is None or self._task is None:
             self._task = await worker.do(self._make_task)
             self._planner = Planner(self._task)
@@ -78,7 +77,7 @@ class RoundPlanning:
                 self._planner.recall(self._memory)
         first_cuts = cuts_to_measure(self._task.workload.cuts, self._task.candidate_cuts)
         await self._measure_compute(round_, worker, first_cuts)
-        await self._until_complete(new, self._task)
+        await self._until_complete(await self._links.until_measured(new), self._task)
         all_ready = self._ready_records()
         records = {device: all_ready[device] for device in all_ready if device not in resting}
         if not records:
@@ -146,19 +145,11 @@ class RoundPlanning:
     def _ready_records(self) -> Mapping[str, DeviceRecord]:
         return {device: self._registry.records[device] for device in self._registry.ready}
 
-    async def _measure_links(self) -> Sequence[str]:
-        """Have new devices measure their links, once a session; which they are."""
-        new = {
-            device: record.status.session
-            for device, record in self._ready_records().items()
-            if self._surveyed.get(device) != record.status.session
-        }
-        self._surveyed |= new
-        for device in new:  # One after another: they would measure each other.
-            profile = self._registry.records[device].profile
-            if profile is None or profile.link is None:
-                await self._measure_link(device)
-        return list(new)
+    def _survey_for_watchers(self, round_: int) -> None:
+        """Have links measured while a plan that needs none is trained, from its second round on."""
+        self._first_round = min(self._first_round, round_)
+        if round_ > self._first_round:
+            self._links.survey()
 
     async def _measure_compute(self, round_: int, worker: EdgeWorker, cuts: Sequence[int]) -> None:
         """Have devices that run graphs time these cuts; refuse them if none can be exported."""

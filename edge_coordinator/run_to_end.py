@@ -16,19 +16,26 @@ from runtime.allocator import prompt_collection
 from runtime.errors import SettingsError
 
 Train = Callable[[Sequence[Observer]], Coroutine[None, None, None]]
+Run = Callable[[Coroutine[None, None, None]], None]
 
 
 def run_to_end(
-    console: Console, job: Job, model: EdgeModel, directory: RunDirectory, train: Train
+    console: Console,
+    job: Job,
+    model: EdgeModel,
+    directory: RunDirectory,
+    train: Train,
+    *,
+    run: Run = asyncio.run,
 ) -> None:
-    """Train under the eyes of a person and of the run directory."""
+    """Train under the eyes of a person and of the run directory; `run` has the event loop."""
     if ended := _why_over(directory, job):
         console.print(f"{ended}; to train on, give a larger limit, as by --rounds")
         _finish(console, directory, job, model, ended=ended)
         return
     try:
         with RunView(console) as view, prompt_collection():
-            asyncio.run(until_terminated(train([view, directory])))
+            run(until_terminated(train([view, directory])))
     except BaseException:
         _finish_early(console, directory, job, model)
         raise

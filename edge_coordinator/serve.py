@@ -63,7 +63,9 @@ async def serve_on(
     events = bus.events()
     await presence.claim(events)
     conversation = _conversation(bus, topics, job, presence)
-    coordinator = _coordinator(job, model, conversation, [*observers, presence], progress)
+    links = LinkSurvey(job, conversation)
+    told = [*observers, presence]
+    coordinator = _coordinator(job, model, conversation, links, observers=told, progress=progress)
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -71,6 +73,7 @@ async def serve_on(
                     tasks.create_task(conversation.listen(events), name="listen"),
                     tasks.create_task(presence.publish(), name="publish"),
                     tasks.create_task(coordinator.admission.keep_open(), name="admit"),
+                    tasks.create_task(links.serve(), name="survey"),
                 ]
                 await conversation.open()
                 await coordinator.run(worker)
@@ -96,13 +99,14 @@ def _coordinator(
     job: Job,
     model: EdgeModel,
     conversation: Conversation,
+    links: LinkSurvey,
+    *,
     observers: Sequence[Observer],
     progress: SavedProgress,
 ) -> Coordinator:
     exports = GraphExports(job, model.network, conversation, partial(_tell_waiting, observers))
-    measure_link = LinkSurvey(job, conversation).measure
     memory = RunMemory.decode(progress.reached.memory)
-    planning = RoundPlanning(job, model, conversation, exports, measure_link, memory=memory.planner)
+    planning = RoundPlanning(job, model, conversation, exports, links, memory=memory.planner)
     return Coordinator(
         job,
         model,

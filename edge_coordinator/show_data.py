@@ -10,6 +10,7 @@ from rich.table import Table
 
 Counts = NDArray[np.int64]
 
+MAX_DEVICE_ROWS = 30
 NUM_NAMED_CLASSES = 4
 _FIRST_COLUMNS = ("device", "samples", "classes")
 
@@ -23,7 +24,8 @@ def data_table(
 ) -> Table:
     """Show samples per device and class in `width` columns; `counts` is [device, class].
 
-    Where a column for every class has no room, a row names the device's four largest classes.
+    Where a column for every class has no room, a row names the device's four largest classes. Of
+    many devices the first ones have rows.
     """
     names = class_names or [str(label) for label in range(counts.shape[1])]
     shown = Table(box=SIMPLE_HEAD, padding=0, show_edge=False, title=_title(counts))
@@ -31,18 +33,22 @@ def data_table(
     shown.add_column(first, overflow="fold")
     for other in others:
         shown.add_column(other, justify="right", no_wrap=True)
-    if _needed_width(counts, devices, names) > width:
+    listed, rest = counts[:MAX_DEVICE_ROWS], counts[MAX_DEVICE_ROWS:]
+    has_room = _needed_width(counts, devices, names) <= width
+    if has_room:
+        for name in names:
+            shown.add_column(name, justify="right", no_wrap=True)
+    else:
         shown.add_column("largest classes", overflow="fold")
-        for device, row in zip(devices, counts, strict=True):
-            shown.add_row(device, *_sums(row), _largest(row, names))
-        return shown
-    for name in names:
-        shown.add_column(name, justify="right", no_wrap=True)
-    for device, row in zip(devices, counts, strict=True):
-        shown.add_row(device, *_sums(row), *map(_count, row))
-    shown.add_section()
-    totals = counts.sum(axis=0)
-    shown.add_row("all", *_sums(totals), *map(_count, totals))
+    for device, row in zip(devices, listed, strict=False):
+        cells = map(_count, row) if has_room else [_largest(row, names)]
+        shown.add_row(device, *_sums(row), *cells)
+    if len(rest):
+        shown.add_row(f"{len(rest)} more", str(rest.sum()))
+    if has_room:
+        totals = counts.sum(axis=0)
+        shown.add_section()
+        shown.add_row("all", *_sums(totals), *map(_count, totals))
     return shown
 
 

@@ -66,6 +66,11 @@ class Assignment(Message):
     num_classes: Positive | None = Field(description="labels are integers below this, if given")
     optimizer: OptimizerSpec
     carry_state: bool = Field(description="optimiser state travels with the device-side model")
+    measure: bool = Field(
+        default=True,
+        description="the answer comes when its speed at this network is known and published; else "
+        "that is measured between the steps of training",
+    )
 
 
 def _bounded_graphs(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -149,6 +154,13 @@ class Ready(Message):
     label_shape: LabelShape = Field(description="of one sample")
 
 
+class Preparing(Message):
+    """Device to coordinator: it is at the assignment, or waits for others of its process."""
+
+    kind: Literal["preparing"] = "preparing"
+    run: RunId
+
+
 class Joined(Message):
     """Device to coordinator: the answer to a join."""
 
@@ -186,7 +198,7 @@ class Refused(Message):
 
 
 AnyCommand = Assignment | Join | Stop | Challenge | MeasureLink
-AnyReply = Ready | Joined | NeedGraphs | Refused | LinkMeasured
+AnyReply = Ready | Preparing | Joined | NeedGraphs | Refused | LinkMeasured
 
 _COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="kind")])
 _REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="kind")])

@@ -32,6 +32,9 @@ class DeviceStatus(Message):
     since_unix_s: float = Field(description="when this session began, seconds since 1970")
     engine: Token = ""
     version: Token = ""
+    process: Token = Field(
+        "", description="the same for devices of one process: they share what one of them measures"
+    )
 
 
 class CoordinatorStatus(Message):

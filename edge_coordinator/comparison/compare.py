@@ -30,7 +30,7 @@ from edge_coordinator.comparison.training_runs import (
     train_variants,
     with_seeds,
 )
-from edge_coordinator.record import make_unused
+from edge_coordinator.run_folder import make_unused
 from edge_coordinator.settings import JobSettings, Method
 from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.prepare import prepare_simulation

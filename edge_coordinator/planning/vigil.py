@@ -12,6 +12,8 @@ from edge_coordinator.planning.deadline import Allowance
 FIRST_REPEAT_S = 3.0
 """After what was expected, for a request that may have been lost; the pauses grow from there."""
 GROWTH = 1.5
+SIGN_FRACTION = 0.25
+"""Of its margin: who has shown that it is at its answer is asked again after that, at most."""
 RETURN_S = 15.0
 """How long devices may take to find a broker that is back: their longest pause, and some."""
 MAX_RETURNS = 3
@@ -69,6 +71,8 @@ class Vigil:
     def note_part(self, device: str, *, now_s: float) -> None:
         """Take note that part of an answer came; a request is not repeated meanwhile."""
         watch, allowance = self._watches[device], self._allowances[device]
+        if not allowance.is_learned:
+            watch.pause_s = min(watch.pause_s, SIGN_FRACTION * allowance.margin_s)
         watch.repeat_s = max(watch.repeat_s, now_s + watch.pause_s)
         if not allowance.is_learned:
             watch.deadline_s = max(watch.deadline_s, now_s + allowance.margin_s)

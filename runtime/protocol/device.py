@@ -4,7 +4,7 @@ from enum import Enum, auto
 
 from runtime.device_graphs import offered_specs
 from runtime.errors import UnexpectedEventError
-from runtime.messages import Assignment, Join, Joined, NeedGraphs, Ready, Refused, Stop
+from runtime.messages import Assignment, Join, Joined, NeedGraphs, Preparing, Ready, Refused, Stop
 from runtime.protocol.events import (
     CollectWeights,
     CommandArrived,
@@ -98,7 +98,7 @@ class DeviceSession:
     def _command_arrived(self, message: Assignment | Join | Stop) -> list[DeviceCommand]:
         match self.phase, message:
             case _, Assignment() if message == self._assignment:
-                return [SendReply(self._ready)] if self._ready else []
+                return [SendReply(self._ready or Preparing(run=message.run))]
             case _, Assignment():
                 self._forget(Phase.PREPARING, message)
                 return [Prepare(message)]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtime.messages import Assignment, Join, Joined, NeedGraphs, Ready, Refused, Stop
+from runtime.messages import Assignment, Join, Joined, NeedGraphs, Preparing, Ready, Refused, Stop
 from runtime.tensors import Frame, StepId, Tensor, TensorSpec
 
 # Events, in the past tense.
@@ -127,7 +127,7 @@ class TakeGraphs:
 class SendReply:
     """Send a control message to the coordinator."""
 
-    message: Ready | Joined | NeedGraphs | Refused
+    message: Ready | Preparing | Joined | NeedGraphs | Refused
 
 
 @dataclass(frozen=True)

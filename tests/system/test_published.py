@@ -75,8 +75,8 @@ async def test_live_messages_of_a_run_fit_the_shipped_schemas() -> None:
             validator.validate(message)
 
 
-async def test_a_device_of_a_run_has_measured_its_layers_its_link_and_its_phases() -> None:
-    seen = await _published(training__rounds=1, plan__clusters=1)
+async def test_a_device_of_a_planned_run_has_measured_its_layers_its_link_and_its_phases() -> None:
+    seen = await _published(training__rounds=1, plan__clusters=1, plan__mode="auto")
     last = {profile["device"]: profile for profile in seen["profile"]}
     assert last.keys() == {"d0", "d1", "d2"}
     for profile in last.values():

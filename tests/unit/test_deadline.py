@@ -132,6 +132,16 @@ def test_one_device_that_answers_in_parts_gives_no_other_more_time() -> None:
     assert vigil.late("ab", now_s=130.0) == ["a", "b"]
 
 
+def test_whoever_goes_on_saying_that_it_is_at_it_is_never_late_while_it_is_asked() -> None:
+    vigil, now_s = _vigil(is_learned=False), 100.0
+    for _ in range(20):
+        now_s = vigil.wake_s("a")
+        assert not vigil.late("a", now_s=now_s)
+        assert vigil.overdue("a", now_s=now_s) == ["a"]
+        vigil.note_part("a", now_s=now_s)
+    assert now_s > 100.0 + 3 * (2.0 + 15.0)
+
+
 def test_parts_of_an_answer_of_a_known_device_do_not_move_its_deadline() -> None:
     vigil = _vigil()
     vigil.note_part("a", now_s=116.0)

@@ -16,6 +16,7 @@ from device_agent.compute_probe import (
     repeat_passes,
 )
 from device_agent.facts import battery_fraction, cpu_hz, load_fraction, temperature_c
+from device_agent.measurement import Timing, complete
 from device_agent.published_profile import has_changed
 from device_agent.torch_engine import built_in_engine
 from device_agent.turn_meter import TurnMeter
@@ -28,11 +29,16 @@ def _pass(*seconds: float) -> Pass:
     return Pass(np.array(seconds), 2 * np.array(seconds))
 
 
+def _run_pass() -> Timing[Pass]:
+    yield 0.0
+    return _pass(1.0)
+
+
 def test_passes_stop_at_the_budget_but_not_before_a_few_and_never_go_on_for_ever() -> None:
     ticks = iter(range(1000))
-    slow = repeat_passes(lambda: _pass(1.0), budget_s=0.0, clock=lambda: float(next(ticks)))
+    slow = complete(repeat_passes(_run_pass, budget_s=0.0, clock=lambda: float(next(ticks))))
     assert len(slow) == MIN_PASSES
-    fast = repeat_passes(lambda: _pass(1.0), budget_s=1.0, clock=lambda: 0.0)
+    fast = complete(repeat_passes(_run_pass, budget_s=1.0, clock=lambda: 0.0))
     assert len(fast) == MAX_PASSES
     assert WARM_UP_PASSES > 0
 
@@ -69,16 +75,17 @@ def test_device_sides_are_timed_at_the_first_that_learns_at_even_costs_and_at_th
 def test_a_layer_with_most_of_the_work_takes_most_of_the_time() -> None:
     ticks = iter(range(100_000))
     engine = built_in_engine("lenet", batch_size=4)
-    counted = engine.layer_timings(
+    measurement = engine.measure_layers(
         engine.random_batch(), budget_s=0.0, clock=lambda: float(next(ticks))
     )
+    counted = complete(measurement.take())
     assert counted.layer_names[:3] == ("conv1", "relu1", "pool1")
     assert counted.forward_s.sum() == pytest.approx(1 / 4)  # One tick for the whole batch.
     assert (counted.backward_s >= 0).all()
-    profile = counted.profile(network="lenet", batch_size=4, now_unix_s=1.0)
+    profile = counted.profile(network="lenet", batch_size=4)
     assert profile.forward_flop_per_s == pytest.approx(counted.forward_flop * 4)
     assert len(profile.layers) == len(counted.layer_names)
-    slowed = counted.slowed(3).profile(network="", batch_size=4, now_unix_s=1.0)
+    slowed = counted.slowed(3).profile(network="", batch_size=4)
     assert slowed.forward_flop_per_s == pytest.approx(profile.forward_flop_per_s / 3)
     assert slowed.layers == ()
 

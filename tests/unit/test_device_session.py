@@ -7,7 +7,7 @@ import pytest
 
 from runtime.errors import UnexpectedEventError
 from runtime.message_types import MAX_WORDS
-from runtime.messages import Join, Joined, Refused, Stop
+from runtime.messages import Join, Joined, Preparing, Refused, Stop
 from runtime.protocol.device import DeviceSession, Phase
 from runtime.protocol.events import (
     CollectWeights,
@@ -140,10 +140,16 @@ def test_a_repeated_request_gets_the_same_answer(
     assert _state_of(session) == state
 
 
+def test_a_repeated_assignment_hears_that_the_device_is_at_it() -> None:
+    session = _after(TO_WEIGHTS[:1])
+    state = _state_of(session)
+    assert session.handle(ASSIGNED) == [SendReply(Preparing(run=RUN))]
+    assert _state_of(session) == state
+
+
 @pytest.mark.parametrize(
     ("before", "request_"),
     [
-        (TO_WEIGHTS[:1], ASSIGNED),
         (TO_WEIGHTS[:3], JOINING),
         (TO_WEIGHTS[:5], MODEL),
         (TO_WEIGHTS[:7], GRADIENTS[0]),

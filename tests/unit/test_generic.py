@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from device_agent.generic import load_shipped, measure_generic
+from device_agent.generic import generic_measurement, generic_profile, load_shipped
+from device_agent.measurement import complete
 from device_agent.onnx_executor import OnnxExecutor
 from edge_coordinator.export.__main__ import main as write_shipped
 from runtime.device_graphs import SHIPPED_BATCH_SIZE, SHIPPED_CUTS, SHIPPED_NETWORK
 from runtime.messages import OptimizerSpec
 from runtime.models.load import input_shape_of, load_network, split
+from runtime.published import ComputeProfile
 
 
 @pytest.mark.parametrize("cut", SHIPPED_CUTS)
@@ -29,10 +31,16 @@ def test_shipped_graphs_compute_what_torch_does(cut: int) -> None:
     np.testing.assert_allclose(executor.forward(x, dropout_key=(0,)), expected, atol=1e-5)
 
 
+def _rate(engine: str, slowdown: float) -> ComputeProfile:
+    measurement = generic_measurement(engine, num_threads=1, slowdown=slowdown)
+    timings = measurement.read(complete(measurement.take()))
+    assert timings is not None
+    return generic_profile(timings)
+
+
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
 def test_every_engine_can_be_rated_without_a_job(engine: str) -> None:
-    fast = measure_generic(engine, num_threads=1, slowdown=1.0)
-    slow = measure_generic(engine, num_threads=1, slowdown=1000.0)
+    fast, slow = (_rate(engine, slowdown) for slowdown in (1.0, 1000.0))
     assert fast.network == ""
     assert fast.layers == ()
     assert slow.forward_flop_per_s < fast.forward_flop_per_s / 10

@@ -1,0 +1,110 @@
+"""How fast a device computes, as it finds out and publishes: with a job and without."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor as ThreadPool
+from functools import partial
+from typing import Any
+
+from device_agent.compute_timings import ComputeTimings
+from device_agent.generic import generic_profile
+from device_agent.measurement import Measurement, SharedFindings, UnwantedError, take_between
+from device_agent.published_profile import PublishedProfile
+from device_agent.workload import Workload
+from runtime.messages import Join
+from runtime.protocol.events import DeviceEvent, PassOpened, Prepared
+from runtime.published import ComputeProfile
+
+GENERIC_AFTER_S = 3.0
+"""A job that comes before that leaves nothing to be measured without one."""
+
+log = logging.getLogger(__name__)
+
+
+class Measuring:
+    """One device's measurements of its compute, each shared with the devices of its process."""
+
+    def __init__(
+        self,
+        device: str,
+        workload: Workload,
+        profile: PublishedProfile,
+        compute: ThreadPool,
+        *,
+        shared: SharedFindings,
+        generic: Measurement[ComputeTimings] | None,
+    ) -> None:
+        """`generic` is what to measure before there is a job; None leaves that out."""
+        self._device = device
+        self._workload = workload
+        self._profile = profile
+        self._compute = compute
+        self._shared = shared
+        self._generic = generic
+        self._current: Measurement[Any] | None = None
+        """Of the whole network of the job that was prepared last."""
+
+    async def without_job(self) -> None:
+        """Measure what this device can do without a job, unless one comes that tells more."""
+        if self._generic is None:
+            return
+        await asyncio.sleep(GENERIC_AFTER_S)
+        try:
+            timings = await self._take(self._generic, is_wanted=self._knows_nothing)
+        except UnwantedError:
+            return
+        if timings is not None and self._profile.compute is None:
+            await self._publish(generic_profile(timings))
+
+    async def before_answer(self, event: DeviceEvent) -> None:
+        """Measure what has to be published before this is answered."""
+        match event:
+            case Prepared():
+                self._current = self._workload.measurement()
+                if self._workload.assignment.measure:
+                    await self._of_job(self._current)
+            case PassOpened(join) if join.purpose == "measure":
+                await self._of_job(self._workload.measurement(join))
+
+    async def after_answer(self, event: DeviceEvent) -> None:
+        """Measure the network of a job that did not wait for it, between the steps of training."""
+        if not isinstance(event, Prepared) or self._workload.assignment.measure:
+            return
+        try:
+            await self._of_job(self._current)
+        except Exception as error:  # The user's own network; training will say it too.
+            log.warning("%s could not measure its compute: %s", self._device, error)
+
+    def is_found(self, join: Join) -> bool:
+        """Whether this process has measured what a turn asks to be measured."""
+        if join.purpose != "measure":
+            return False
+        measurement = self._workload.measurement(join)
+        return measurement is not None and self._shared.has(measurement.key)
+
+    def _knows_nothing(self) -> bool:
+        return self._current is None and self._profile.compute is None
+
+    async def _of_job(self, measurement: Measurement[Any] | None) -> None:
+        if measurement is None:
+            return
+        assignment = self._workload.assignment
+        timings = await self._take(measurement, is_wanted=lambda: True)
+        if timings is not None and self._workload.assignment is assignment:
+            await self._publish(self._workload.published(timings))
+
+    async def _take(
+        self, measurement: Measurement[Any], *, is_wanted: Callable[[], bool]
+    ) -> ComputeTimings | None:
+        take = partial(self._in_turns, measurement, is_wanted)
+        return measurement.read(await self._shared.once(measurement.key, take))
+
+    async def _in_turns(
+        self, measurement: Measurement[Any], is_wanted: Callable[[], bool]
+    ) -> object:
+        return await take_between(measurement.take(), self._compute, is_wanted=is_wanted)
+
+    async def _publish(self, compute: ComputeProfile) -> None:
+        self._profile.compute = compute
+        await self._profile.publish()

@@ -1,0 +1,74 @@
+"""Whose links are measured when: one device of a process goes first, then the others at once."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from edge_coordinator.conversation import Conversation, Tolerance
+from edge_coordinator.link_survey import LinkSurvey
+from runtime.bus import Bus, Delivery
+from runtime.memory import MemoryBroker
+from runtime.messages import LinkMeasured, decode_command
+from runtime.messages import MeasureLink as Request
+from tests.builders import make_job, shards
+from tests.turn import CHUNK_BYTES, READY, RUN, STATUS, TOPICS
+
+PROCESSES = {"d0": "one", "d1": "one", "d2": "one", "d3": "two"}
+
+
+async def _asked(bus: Bus, device: str, order: list[str]) -> Request:
+    """Wait until a device is asked to measure."""
+    async for event in bus.events():
+        if isinstance(event, Delivery):
+            command = decode_command(event.payload)
+            assert isinstance(command, Request)
+            order.append(device)
+            return command
+    raise AssertionError
+
+
+async def _answer(bus: Bus, device: str, request: Request) -> None:
+    answer = LinkMeasured(probe=request.probe, link=None, reason="a test")
+    await bus.publish(TOPICS.up(device, "reply"), answer.encode(), retain=False)
+
+
+async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
+    broker, order = MemoryBroker(), list[str]()
+    job, _ = make_job(shards([4] * 4, (1, 28, 28)), {})
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(broker.connect("coordinator"))
+        conversation = Conversation(
+            bus,
+            TOPICS,
+            run=RUN,
+            tolerance=Tolerance(60, 15, max_unusable=10),
+            chunk_bytes=CHUNK_BYTES,
+            on_other=lambda _: None,
+            on_connected=lambda: None,
+        )
+        await conversation.open()
+        buses = {}
+        for device, process in PROCESSES.items():
+            buses[device] = await stack.enter_async_context(broker.connect(device))
+            await buses[device].subscribe(TOPICS.down(device, "command"))
+            status = STATUS.model_copy(update={"process": process})
+            conversation.registry.note_status(device, status)
+            conversation.registry.note_ready(device, READY)
+        survey = LinkSurvey(job, conversation)
+        serving = [
+            asyncio.create_task(conversation.listen(bus.events())),
+            asyncio.create_task(survey.serve()),
+        ]
+        assert survey.survey() == list(PROCESSES)
+        assert survey.survey() == []
+        waiting = asyncio.create_task(survey.until_measured(list(PROCESSES)))
+        for first in ("d0", "d3"):
+            await _answer(buses[first], first, await _asked(buses[first], first, order))
+        for other in ("d1", "d2"):  # Both are asked before either answers.
+            await _asked(buses[other], other, order)
+        assert order == ["d0", "d3", "d1", "d2"]
+        for other in ("d1", "d2"):
+            conversation.hearing._lose(other, "went offline")
+        assert await waiting == list(PROCESSES)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
