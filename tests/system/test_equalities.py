@@ -26,6 +26,8 @@ from tests.builders import (
     weights_of,
 )
 
+pytestmark = pytest.mark.numerics
+
 LENET, RESNET = (1, 28, 28), (3, 32, 32)
 RATE = 0.05
 

@@ -10,6 +10,8 @@ from runtime.errors import SettingsError
 from runtime.models.dropout import SeededDropout, dropout_layers, seed_dropout, set_dropout_keys
 from runtime.models.load import load_network, split
 
+pytestmark = pytest.mark.numerics
+
 KEYS = [((7, device, 3, 0), num_samples) for device, num_samples in ((0, 4), (1, 3), (2, 5))]
 
 

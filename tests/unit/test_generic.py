@@ -15,6 +15,8 @@ from runtime.messages import OptimizerSpec
 from runtime.models.load import input_shape_of, load_network, split
 from runtime.published import ComputeProfile
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("cut", SHIPPED_CUTS)
 def test_shipped_graphs_compute_what_torch_does(cut: int) -> None:

@@ -24,6 +24,8 @@ from tests.unit.engine_comparison import (
     torch_optimizer,
 )
 
+pytestmark = pytest.mark.numerics
+
 SPECS = [
     OptimizerSpec(),
     OptimizerSpec(weight_decay=0.01),

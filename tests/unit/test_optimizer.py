@@ -13,6 +13,8 @@ from runtime.messages import OptimizerSpec
 from runtime.models.side import Side, empty_state
 from tests.unit.engine_comparison import torch_optimizer
 
+pytestmark = pytest.mark.numerics
+
 SPECS: list[dict[str, Any]] = [
     {},
     {"weight_decay": 0.01},
