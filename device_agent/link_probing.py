@@ -1,6 +1,7 @@
 """Answering the coordinator's wish to have the link measured: once, whatever is repeated."""
 
 from device_agent.link_probe import LinkProbe
+from device_agent.published_profile import link_profile_of
 from device_agent.voice import Voice
 from runtime.messages import LinkMeasured, MeasureLink
 from runtime.protocol.link_probe import LinkProbeError
@@ -24,7 +25,8 @@ class LinkProbing:
         try:
             figures, acknowledge_s = await self.probe.measure(request)
         except LinkProbeError as error:
-            return LinkMeasured(probe=request.probe, link=None, reason=str(error))
+            at_best = link_profile_of(error.at_best) if error.at_best else None
+            return LinkMeasured(probe=request.probe, link=None, reason=str(error), at_best=at_best)
         profile = self._voice.profile
         profile.link = profile.link.after_probe(figures, acknowledge_s=acknowledge_s)
         await profile.publish()

@@ -8,7 +8,7 @@ from edge_coordinator.conversation import Conversation
 from edge_coordinator.inquiry import DeviceGoneError
 from edge_coordinator.job import Job
 from edge_coordinator.link_echo import probe_budget_bytes
-from runtime.messages import MeasureLink
+from runtime.messages import LinkMeasured, MeasureLink
 from runtime.protocol.link_probe import MAX_PROBE_S
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,11 @@ class LinkSurvey:
             reply = await self._conversation.measure_link(device, request)
         except DeviceGoneError as error:
             log.warning("the link of %s could not be measured: %s", device, error)
+            reply = LinkMeasured(probe=request.probe, link=None, reason=str(error))
         else:
             if reply.link is None:
                 log.warning("%s could not measure its link: %s", device, reply.reason)
+        self._conversation.registry.note_link(device, reply)
 
     def _budget_bytes(self) -> int:
         """Take a planned cut to be one of middling smashed data."""

@@ -54,7 +54,7 @@ class Corrections:
         )
 
     def modelled(self, predicted_s: Floats) -> Floats:
-        """Seconds of the model alone in a prediction that these corrections are part of, [phase]."""
+        """Seconds of the model alone, out of a prediction that has these corrections, [phase]."""
         modelled_s: Floats = np.maximum(predicted_s - self.added_s, 0.0) / self.scale
         return modelled_s
 

@@ -114,7 +114,7 @@ def turn_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats, overhead_s
 def round_s(
     seconds: PhaseSeconds, workload: Workload, *, members: Counts, shares: Floats
 ) -> Floats:
-    """Seconds of each round of clusters one after another, [...]; members are [..., cluster, pos.]."""
+    """Seconds of each round, [...], its clusters in turn; arrays are [..., cluster, position]."""
     overhead_s = workload.cluster_overhead_s
     turns_s = turn_s(seconds, members=members, shares=shares, overhead_s=overhead_s)
     rounds_s: Floats = turns_s.sum(axis=-1) + workload.round_overhead_s
