@@ -23,6 +23,8 @@ class Phase(IntEnum):
 COMPUTE_PHASES = (Phase.FORWARD, Phase.SERVER, Phase.BACKWARD)
 
 
+LEAST_MODELLED_S = 1e-100
+"""A phase that takes less by the model takes nothing: no factor makes seconds of that."""
 LEAST_SCALE, MOST_SCALE = 1e-12, 1e12
 MOST_ADDED_S = 1e6
 """Beyond these a correction is the accident of one measurement, and products would overflow."""
@@ -71,7 +73,7 @@ class Corrections:
         A transfer that took less than the model has it was carried faster: that is a factor too.
         """
         modelled_s = self.modelled(predicted_s)
-        known = np.isfinite(measured_s) & (modelled_s > 0)
+        known = np.isfinite(measured_s) & (modelled_s > LEAST_MODELLED_S)
         ratio = np.where(known, measured_s, 1.0) / np.where(known, modelled_s, 1.0)
         adds = known & (ratio > 1) & ~np.isin(np.arange(len(Phase)), COMPUTE_PHASES)
         error_s = np.where(adds, measured_s - modelled_s, 0.0)

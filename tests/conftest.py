@@ -4,7 +4,11 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
+"""What `--hypothesis-profile=long` asks for: an hour or so, for one property at a time."""
 
 
 @pytest.fixture
