@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = build_parser().parse_args(arguments)
     console = Console()
     handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%X")
+    handler.setLevel(logging.WARNING)  # Traces are for the file in a run's directory.
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     keep_freed_memory()
     try:

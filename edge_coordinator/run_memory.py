@@ -16,7 +16,8 @@ from edge_coordinator.figure import Figure
 from edge_coordinator.planning.attendance import Record
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.deadline import Answer, Usual
-from edge_coordinator.planning.plan import ClusterPlan, Plan
+from edge_coordinator.planning.plan import Plan
+from edge_coordinator.planning.unplanned import unpredicted
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
 from profiles.phases import Corrections, Phase
@@ -58,8 +59,7 @@ def _sound_plan(plan: Plan | None) -> Plan | None:
     """Keep the cut and the clusters of a plan whose predictions are impossible, not these."""
     if plan is None or _are_seconds(plan.predicted_s, *(c.predicted_s for c in plan.clusters)):
         return plan
-    clusters = tuple(ClusterPlan(cluster.devices, cluster.shares) for cluster in plan.clusters)
-    return Plan(plan.cut, clusters, plan.left_out, plan.reason)
+    return unpredicted(plan)
 
 
 def _sound_times(times: dict[str, dict[Answer, Usual]]) -> dict[str, dict[Answer, Usual]]:

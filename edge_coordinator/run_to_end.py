@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from rich.console import Console
 
 from edge_coordinator.console import RunView
+from edge_coordinator.faults import traces_in
 from edge_coordinator.job import Job
 from edge_coordinator.progress import Observer
 from edge_coordinator.record import RunDirectory
@@ -13,6 +14,9 @@ from edge_coordinator.termination import until_terminated
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.allocator import prompt_collection
 from runtime.errors import SettingsError
+
+TRACES = "faults.log"
+"""In the run's directory: where in the program something went wrong that the run went on from."""
 
 Train = Callable[[Sequence[Observer]], Coroutine[None, None, None]]
 
@@ -27,7 +31,7 @@ def run_to_end(
         _finish(console, directory, job, model, complete=True)
         return
     try:
-        with RunView(console) as view, prompt_collection():
+        with RunView(console) as view, prompt_collection(), traces_in(directory.path / TRACES):
             asyncio.run(until_terminated(train([view, directory])))
     except BaseException:
         _finish_early(console, directory, job, model)

@@ -27,7 +27,7 @@ from edge_coordinator.reports import measured_turns, plan_report, round_report
 from edge_coordinator.round_training import Trained
 from edge_coordinator.run_memory import RunMemory
 from profiles.device import ComputeState
-from profiles.link import IndependentLinks, SharedLink
+from profiles.link import IndependentLinks, Medium, SharedLink
 from runtime.message_types import LEAST_RATE, MAX_BPS, MAX_FLOP_PER_S, MAX_SECONDS
 from runtime.messages import LinkMeasured, Ready
 from runtime.models.cut_table import measure_cut_table
@@ -54,6 +54,7 @@ JOB, _ = make_job(
     shards((40, 40, 40), SHAPE), {"model.name": "mlp", "model.options": NETWORK, "plan.cut": 1}
 )
 METHODS = {method: load_job(None, {"training.method": method}) for method in ("cpsl", "sl", "fl")}
+MEDIA: tuple[Medium, ...] = (IndependentLinks(), SharedLink())
 DEVICES = ("a", "b", "c")
 T = TypeVar("T")
 
@@ -154,7 +155,7 @@ class Drawn:
             server=ComputeState.of_server(
                 CUTS, forward_flop_per_s=speed, backward_flop_per_s=speed
             ),
-            medium=self.one_of((IndependentLinks(), SharedLink())),
+            medium=self.one_of(MEDIA),
             loss_on_device=method == "fl",
             server_device_s=self.number(SECONDS),
         )
