@@ -4,6 +4,7 @@ from collections.abc import Hashable
 
 from device_agent.link_probe import LinkProbe
 from device_agent.measurement import SharedFindings
+from device_agent.published_profile import link_profile_of
 from device_agent.voice import Voice
 from runtime.messages import LinkMeasured, MeasureLink
 from runtime.protocol.link_probe import LinkProbeError
@@ -37,7 +38,8 @@ class LinkProbing:
                 self._key, lambda: self.probe.measure(request), max_age_s=SHARED_FOR_S
             )
         except LinkProbeError as error:
-            return LinkMeasured(probe=request.probe, link=None, reason=str(error))
+            at_best = link_profile_of(error.at_best) if error.at_best else None
+            return LinkMeasured(probe=request.probe, link=None, reason=str(error), at_best=at_best)
         profile = self._voice.profile
         profile.link = profile.link.after_probe(figures, acknowledge_s=acknowledge_s)
         await profile.publish()

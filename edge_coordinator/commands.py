@@ -312,6 +312,7 @@ def run_command(flags: argparse.Namespace) -> int:
 
     console = Console(markup=False, emoji=False)  # Paths and names may look like either.
     handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%X")
+    handler.setLevel(logging.WARNING)  # Traces are for the file in a run's directory.
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     keep_freed_memory()
     try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -12,11 +12,14 @@ from edge_coordinator.checkpoint import Reached
 from edge_coordinator.conversation import Conversation
 from edge_coordinator.device_evaluation import Evaluator
 from edge_coordinator.edge_worker import EdgeWorker
+from edge_coordinator.experience import TurnMeasured
+from edge_coordinator.faults import Faults
 from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.job import Job
 from edge_coordinator.planner import PlannedRound
 from edge_coordinator.planning.attendance import Attendance
 from edge_coordinator.planning.plan import Plan
+from edge_coordinator.planning.unplanned import unpredicted
 from edge_coordinator.progress import (
     Observer,
     Progress,
@@ -32,7 +35,7 @@ from edge_coordinator.standing import Standing
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.turns import Turns
 from runtime.errors import SettingsError
-from runtime.published import RoundReport
+from runtime.published import PlanReport, RoundReport
 
 
 class SavedProgress(Protocol):
@@ -62,6 +65,7 @@ class Coordinator:
         observers: Sequence[Observer],
         progress: SavedProgress,
         memory: RunMemory,
+        faults: Faults,
     ) -> None:
         """`memory` is what the run knew when it was interrupted."""
         self._job = job
@@ -72,6 +76,7 @@ class Coordinator:
         self._observers = observers
         self._progress = progress
         self._exports = exports
+        self._faults = faults
         self._turns = Turns(job, conversation, exports)
         self._training = RoundTraining(job, model, self._turns, self._tell)
         self._evaluator = Evaluator(job, model, conversation, self._turns, self._tell)
@@ -102,20 +107,25 @@ class Coordinator:
 
     def _tell(self, progress: Progress) -> None:
         for observer in self._observers:
-            observer.tell(progress)
+            with self._faults.gone_on_from("telling of the run", instead="it goes on untold"):
+                observer.tell(progress)
 
     def _save(self, report: RoundReport, memory: RunMemory, standing: Standing) -> None:
         """Write down that a round is done; nothing else changes the memory meanwhile."""
-        reached = Reached(report.round, report.elapsed_s, memory.encode(), standing)
-        self._progress.save(self._model, reached)
+        text = ""
+        with self._faults.gone_on_from("writing down what was learned", instead="it is left out"):
+            text = memory.encode()
+        self._progress.save(self._model, Reached(report.round, report.elapsed_s, text, standing))
 
     def _memory(self) -> RunMemory:
-        return RunMemory(
-            answer_times=self._conversation.answer_times.usual,
-            num_tries=self._attendance.num_tries,
-            attendance=self._attendance.records,
-            planner=self._planning.remember(),
-        )
+        with self._faults.gone_on_from("writing down what was learned", instead="it is left out"):
+            return RunMemory(
+                answer_times=self._conversation.answer_times.usual,
+                num_tries=self._attendance.num_tries,
+                attendance=self._attendance.records,
+                planner=self._planning.remember(),
+            )
+        return RunMemory()
 
     # One round
 
@@ -149,6 +159,7 @@ class Coordinator:
                 "up_bytes": up,
                 "down_bytes": down,
                 "dropped": self._conversation.dropped.since(dropped),
+                "faults": self._faults.new_ones(),
             }
         )
 
@@ -156,16 +167,20 @@ class Coordinator:
         self, round_: int, planned: PlannedRound, trained: Trained, *, round_s: float
     ) -> RoundReport:
         """Learn from a round, and say what came of its training."""
-        plan = planned.plan
-        turns = await self._planning.measured(round_, planned, trained.times)
-        self._planning.learn(turns, trained.times, round_s=round_s)
-        return round_report(self._job, round_, plan, trained, turns, round_s=round_s)
+        plan, turns = planned.plan, list[TurnMeasured]()
+        with self._faults.gone_on_from("learning from a round", instead="nothing is learned"):
+            turns = await self._planning.measured(round_, planned, trained.times)
+            self._planning.learn(turns, trained.times, round_s=round_s)
+        with self._faults.gone_on_from("reporting a round", instead="its seconds are left out"):
+            return round_report(self._job, round_, plan, trained, turns, round_s=round_s)
+        return round_report(self._job, round_, unpredicted(plan), trained, [], round_s=round_s)
 
     def _note_late(self, plan: Plan, trained: Trained) -> None:
         planned = {device for cluster in plan.clusters for device in cluster.devices}
         gone = trained.lost.keys() - trained.late.keys()  # They have shown nothing of their pace.
         self._attendance.note(present=planned - gone, late=trained.late)
-        self._planning.learn_late(plan, trained.late)
+        with self._faults.gone_on_from("learning from a round", instead="nothing is learned"):
+            self._planning.learn_late(plan, trained.late)
 
     async def _export(self, planned: PlannedRound, worker: EdgeWorker) -> bool:
         """Export the device side where somebody needs it; False if those had to be refused."""
@@ -199,10 +214,19 @@ class Coordinator:
             if not self._are_ready(planned.plan):
                 continue  # Somebody left while the plan was made.
             barred = self._registry.barred | resting | self._conversation.hearing.owing.reasons
-            report = plan_report(self._job, round_, planned, barred=barred)
+            planned, report = self._reported(round_, planned, barred)
             self._tell(RoundPlanned(report, self._job.num_rounds))
             if planned.plan.clusters:
                 return replace(planned, resting=tuple(resting))
             reasons = "; ".join(f"{device} {why}" for device, why in report.left_out.items())
             self._tell(Waiting(f"{planned.plan.reason}: {reasons}"))
             await self._conversation.learnt.wait()
+
+    def _reported(
+        self, round_: int, planned: PlannedRound, barred: Mapping[str, str]
+    ) -> tuple[PlannedRound, PlanReport]:
+        """Report a plan; what cannot be told of it counts for nothing in the round either."""
+        with self._faults.gone_on_from("reporting a plan", instead="its seconds are left out"):
+            return planned, plan_report(self._job, round_, planned, barred=barred)
+        planned = replace(planned, plan=unpredicted(planned.plan))
+        return planned, plan_report(self._job, round_, planned, barred=barred)

@@ -1,7 +1,8 @@
 """From what devices publish to what the planner takes: one state a device.
 
-Whatever a device has not measured is assumed, at the worst of what the others have, so that no
-device is kept out for want of a figure; every assumption comes with its reason.
+Whatever a device has not measured is assumed, so that no device is kept out for want of a figure:
+at the worst of what the others have, at what is slow anyway, and at no more than a measurement
+that failed has shown to be possible. Every assumption comes with its reason.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,13 +16,15 @@ from edge_coordinator.registry import DeviceRecord
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
+from runtime.message_types import MAX_FLOP_PER_S
 from runtime.published import ComputeProfile, DeviceProfile, LinkProfile
 
 MAX_NAME_LETTERS = 64
 """A profile cuts longer names off."""
 ASSUMED_FLOP_PER_S = 1e9
-ASSUMED_BPS = 10e6
+ASSUMED_BPS = 1e6
 ASSUMED_ROUND_TRIP_S = 0.01
+"""At best: what was not measured counts as slow, however fast the others are."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,36 @@ class Assumptions:
 
     @classmethod
     def of(cls, profiles: Iterable[DeviceProfile]) -> "Assumptions":
-        """Take the worst of what has been measured by others."""
+        """Take the worst of what has been measured by others, or what is slow anyway."""
         profiles = list(profiles)
         links = [each.link for each in profiles if each.link]
         speeds = [min(_speeds(each.compute)) for each in profiles if each.compute]
         return cls(
-            min(speeds, default=ASSUMED_FLOP_PER_S),
+            min([ASSUMED_FLOP_PER_S, *speeds]),
             LinkState(
-                up_bps=min((each.up_bps for each in links), default=ASSUMED_BPS),
-                down_bps=min((each.down_bps for each in links), default=ASSUMED_BPS),
-                round_trip_s=max((e.round_trip_s for e in links), default=ASSUMED_ROUND_TRIP_S),
+                up_bps=min([ASSUMED_BPS, *(each.up_bps for each in links)]),
+                down_bps=min([ASSUMED_BPS, *(each.down_bps for each in links)]),
+                round_trip_s=max([ASSUMED_ROUND_TRIP_S, *(each.round_trip_s for each in links)]),
                 message_s=max((each.message_s for each in links), default=0.0),
             ),
+        )
+
+    def link_of(self, record: DeviceRecord) -> tuple[LinkState, str]:
+        """The link of a device that has not measured it, and why it is taken to be that."""
+        failure, link = record.link_failure, self.link
+        if failure is None:
+            return link, f"its link carries {link.up_bps / 1e6:.3g} Mbit/s up: no measurement"
+        if failure.at_best is not None:
+            link = LinkState(
+                up_bps=min(link.up_bps, failure.at_best.up_bps),
+                down_bps=min(link.down_bps, failure.at_best.down_bps),
+                round_trip_s=max(link.round_trip_s, failure.at_best.round_trip_s),
+                message_s=link.message_s,
+            )
+        why = failure.reason or "no answer"
+        return (
+            link,
+            f"its link carries {link.up_bps / 1e6:.3g} Mbit/s up: it was not measured: {why}",
         )
 
 
@@ -101,15 +122,17 @@ def _known(
 ) -> KnownDevice:
     profile = record.profile
     compute = profile.compute if profile else None
-    link = profile.link if profile else None
+    measured = profile.link if profile else None
     assumed = []
     if compute is None:
         assumed.append(f"computes at {assumptions.flop_per_s / 1e6:.3g} MFLOP/s: no measurement")
     elif not is_of_network(compute, cuts):
         assumed.append(f"its speed at {compute.network or 'a generic network'} is that at this one")
-    if link is None:
-        rate = assumptions.link.up_bps / 1e6
-        assumed.append(f"its link carries {rate:.3g} Mbit/s up: no measurement")
+    if measured is not None:
+        link = _link_state(measured, shared_bps=shared_bps)
+    else:
+        link, why = assumptions.link_of(record)
+        assumed.append(why)
     if device in experience.slower:
         factor = experience.slower[device]
         assumed.append(f"takes {factor:.3g} times as long as predicted, or longer: it was late")
@@ -118,20 +141,24 @@ def _known(
         num_samples=record.ready.num_samples if record.ready else 0,
         free_memory_bytes=profile.free_memory_bytes if profile else np.inf,
         compute=_compute_state(compute, cuts, assumptions),
-        link=_link_state(link, shared_bps=shared_bps) if link else assumptions.link,
+        link=link,
         corrections=experience.of(device),
         label_counts=profile.label_counts if profile else None,
     )
-    return KnownDevice(state, "; ".join(assumed), _compute_figures(compute) | _link_figures(link))
+    figures = _compute_figures(compute) | _link_figures(measured)
+    return KnownDevice(state, "; ".join(assumed), figures)
 
 
 def _compute_state(
     compute: ComputeProfile | None, cuts: CutTable, assumptions: Assumptions
 ) -> ComputeState:
     if compute is not None and is_of_network(compute, cuts):
+        # A clock too coarse for a layer shows no time at all, and from none nothing is learned.
+        least_forward_s = [layer.forward_flop / MAX_FLOP_PER_S for layer in cuts.layers]
+        least_backward_s = [layer.backward_flop / MAX_FLOP_PER_S for layer in cuts.layers]
         return ComputeState.of_device_layers(
-            layer_forward_s=np.array([layer.forward_s for layer in compute.layers]),
-            layer_backward_s=np.array([layer.backward_s for layer in compute.layers]),
+            layer_forward_s=np.maximum([t.forward_s for t in compute.layers], least_forward_s),
+            layer_backward_s=np.maximum([t.backward_s for t in compute.layers], least_backward_s),
         )
     forward, backward = _speeds(compute) if compute else (assumptions.flop_per_s,) * 2
     return ComputeState.of_device(cuts, forward_flop_per_s=forward, backward_flop_per_s=backward)

@@ -2,7 +2,8 @@
 
 Waiting for the slowest of several devices that vary takes longer than the slowest takes on
 average, and between the phases of the model lie copying, averaging and joining. Both are learned
-as seconds a cluster and seconds a round, the same for every plan.
+as seconds a cluster and seconds a round, the same for every plan. What is kept is bounded, so that
+what was learned of one state of the devices cannot make less than nothing of another.
 """
 
 from collections import defaultdict, deque
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_coordinator.planning.measured import turn_seconds
+from edge_coordinator.planning.measured import least_turn_seconds, turn_seconds
 from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.run_memory import ExperienceMemory
-from profiles.phases import COMPUTE_PHASES, Corrections, Phase
+from profiles.phases import COMPUTE_PHASES, MOST_SCALE, Corrections, Phase
 from profiles.units import Floats
 
 NUM_REMEMBERED = 5
@@ -110,12 +111,15 @@ class Experience:
                 self._learn_device(device, predicted_s, turn.phases_s[device])
                 for device, predicted_s in predicted_phases(turn.plan).items()
             ]
-            modelled_s = turn_seconds(
-                np.array(corrected_s).T, local_epochs=local_epochs, loss_on_device=loss_on_device
+            phase_s, epochs = np.array(corrected_s).T, local_epochs
+            modelled_s = turn_seconds(phase_s, local_epochs=epochs, loss_on_device=loss_on_device)
+            least_s = least_turn_seconds(
+                phase_s, local_epochs=epochs, loss_on_device=loss_on_device
             )
-            self._cluster_s.add(np.array(turn.turn_s - modelled_s))
+            # A turn that was faster than its devices can be shows an error in their phases.
+            self._cluster_s.add(np.array(max(turn.turn_s, least_s) - modelled_s))
         if beyond_turns_s is not None:
-            self._round_s.add(np.array(beyond_turns_s))
+            self._round_s.add(np.array(max(beyond_turns_s, 0.0)))
 
     def learn_late(self, device: str, plan: ClusterPlan, *, answer_s: float, late_s: float) -> None:
         """Take in that an answer that was predicted at `answer_s` had not come after `late_s`.
@@ -123,7 +127,7 @@ class Experience:
         Nobody knows why, so the device counts as slower in all that it does. What it was measured
         at before was another device.
         """
-        factor = late_s / answer_s if answer_s > 0 else 1.0
+        factor = min(late_s / max(answer_s, LEAST_S), MOST_SCALE)
         if factor <= 1:
             return
         predicted_s, before = predicted_phases(plan)[device], self.of(device)
@@ -131,8 +135,9 @@ class Experience:
         scale = np.where(computes, factor * before.scale, before.scale)
         scale[Phase.SERVER] = before.scale[Phase.SERVER]
         added_s = before.added_s + np.where(computes, 0.0, (factor - 1) * predicted_s)
+        slower = Corrections.bounded(scale=scale, added_s=added_s)
         self._corrections[device] = Recent()
-        self._corrections[device].add(np.array([scale, added_s]))
+        self._corrections[device].add(np.array([slower.scale, slower.added_s]))
         self.slower[device] = factor
 
     def remember(self) -> ExperienceMemory:
@@ -163,16 +168,10 @@ class Experience:
     def _learn_device(self, device: str, predicted_s: Floats, measured_s: Floats) -> Floats:
         """Correct one device; what would have been predicted now, [phase]."""
         before = self.of(device)
-        implied = before.learn(
-            predicted_s=predicted_s, measured_s=np.maximum(measured_s, LEAST_S), weight=1.0
-        )
+        implied = before.learn(predicted_s=predicted_s, measured_s=np.maximum(measured_s, LEAST_S))
         self._corrections[device].add(np.array([implied.scale, implied.added_s]))
         self.slower.pop(device, None)
-        after = self.of(device)
-        computes = np.isin(np.arange(len(Phase)), COMPUTE_PHASES)
-        factor = np.where(computes, after.scale / before.scale, 1.0)
-        corrected_s: Floats = predicted_s * factor + after.added_s - before.added_s
-        return corrected_s
+        return self.of(device).corrected(before.modelled(predicted_s))
 
 
 def predicted_phases(plan: ClusterPlan) -> dict[str, Floats]:

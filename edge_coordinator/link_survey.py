@@ -11,7 +11,7 @@ from edge_coordinator.inquiry import DeviceGoneError
 from edge_coordinator.job import Job
 from edge_coordinator.link_echo import probe_budget_bytes
 from edge_coordinator.machines import by_process
-from runtime.messages import MeasureLink
+from runtime.messages import LinkMeasured, MeasureLink
 from runtime.protocol.link_probe import MAX_PROBE_S
 
 START_BUDGET_S = 10.0
@@ -89,6 +89,7 @@ class LinkSurvey:
         request = MeasureLink(
             probe=secrets.randbits(64), budget_bytes=self._budget_bytes(), budget_s=MAX_PROBE_S
         )
+        reply: LinkMeasured | None = None
         try:
             if device in self._registry.ready:
                 reply = await self._conversation.measure_link(device, request)
@@ -96,9 +97,12 @@ class LinkSurvey:
                     log.warning("%s could not measure its link: %s", device, reply.reason)
         except DeviceGoneError as error:
             log.warning("the link of %s could not be measured: %s", device, error)
+            reply = LinkMeasured(probe=request.probe, link=None, reason=str(error))
         finally:
             self._left.discard(device)
             self._progress.set()
+        if reply is not None:
+            self._registry.note_link(device, reply)
 
     def _is_known(self, device: str) -> bool:
         profile = self._registry.records[device].profile

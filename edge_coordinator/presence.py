@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncIterator
 
+from edge_coordinator.faults import Faults
 from edge_coordinator.progress import (
     ClusterStarted,
     Evaluating,
@@ -30,10 +31,11 @@ log = logging.getLogger(__name__)
 class Presence:
     """Owns the site and publishes the run's retained topics; an observer of the run."""
 
-    def __init__(self, bus: Bus, topics: Topics, status: CoordinatorStatus) -> None:
+    def __init__(self, bus: Bus, topics: Topics, status: CoordinatorStatus, faults: Faults) -> None:
         self._bus = bus
         self._topics = topics
         self._status = status
+        self._faults = faults
         self._claim = Claim(
             what=f"site {topics.site!r}",
             status_topic=topics.coordinator_status,
@@ -109,7 +111,8 @@ class Presence:
             if len(payload) >= self._refused_bytes.get(topic, math.inf):
                 continue
             try:
-                await self._bus.publish(topic, payload, retain=True)
+                with self._faults.gone_on_from("publishing", instead="it is left out"):
+                    await self._bus.publish(topic, payload, retain=True)
             except BusError as error:
                 if topic == self._topics.coordinator_status:
                     raise

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from edge_coordinator.readiness import why_unfit
-from runtime.messages import Assignment, Ready
+from runtime.messages import Assignment, LinkMeasured, Ready
 from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
 
 MAX_DEVICES = 20_000
@@ -22,6 +22,8 @@ class DeviceRecord:
     """Its answer to this run's assignment, by this session."""
     metrics: DeviceMetrics | None = None
     """What its last turn cost it."""
+    link_failure: LinkMeasured | None = None
+    """How a measurement of its link failed; None if none did."""
 
     @property
     def is_online(self) -> bool:
@@ -136,6 +138,12 @@ class Registry:
         """Take a profile of a device whose status is known."""
         if device in self.records:
             self.records[device] = replace(self.records[device], profile=profile)
+
+    def note_link(self, device: str, measured: LinkMeasured) -> None:
+        """Take what came of a measurement of the link of a device whose status is known."""
+        if device in self.records:
+            failure = None if measured.link else measured
+            self.records[device] = replace(self.records[device], link_failure=failure)
 
     def note_metrics(self, device: str, metrics: DeviceMetrics) -> None:
         """Take what a turn cost a device whose status is known."""

@@ -12,6 +12,8 @@ from edge_coordinator.conversation import Conversation
 from edge_coordinator.device_states import is_complete
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.experience import TurnMeasured
+from edge_coordinator.faults import Faults
+from edge_coordinator.given_plans import num_clusters
 from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.job import Job
 from edge_coordinator.link_survey import LinkSurvey
@@ -19,6 +21,7 @@ from edge_coordinator.metering import TurnTimes
 from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.planning.deadline import predicted_answers
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
+from edge_coordinator.planning.unplanned import as_before, dealt
 from edge_coordinator.planning_task import make_task
 from edge_coordinator.registry import DeviceRecord
 from edge_coordinator.reports import measured_turns
@@ -43,6 +46,7 @@ class RoundPlanning:
         links: LinkSurvey,
         *,
         memory: PlannerMemory | None,
+        faults: Faults,
     ) -> None:
         """`memory` is what the planner knew when the run was interrupted."""
         self._job = job
@@ -56,6 +60,9 @@ class RoundPlanning:
         self._planner: Planner | None = None
         self._memory = memory
         self._first_round = inf
+        self._faults = faults
+        self._last = memory.before if memory is not None else None
+        """The last plan that somebody could train by."""
 
     async def plan(
         self, round_: int, worker: EdgeWorker, *, resting: Collection[str]
@@ -69,7 +76,17 @@ class RoundPlanning:
             return PlannedRound.given(plan, is_exact=given.is_exact) if plan else None
         if not self._registry.ready:
             return None
-        new = self._links.survey()
+        with self._faults.gone_on_from("planning", instead="rounds go on without a new plan"):
+            planned = await self._planned(round_, worker, self._links.survey(), resting=resting)
+            if planned is not None and planned.plan.clusters:
+                self._last = planned.plan
+            return planned
+        return self._unplanned([each for each in self._registry.ready if each not in resting])
+
+    async def _planned(
+        self, round_: int, worker: EdgeWorker, new: Sequence[str], *, resting: Collection[str]
+    ) -> PlannedRound | None:
+        """Plan a round by what the devices measure of themselves."""
         if self._planner is None or self._task is None:
             self._task = await worker.do(self._make_task)
             self._planner = Planner(self._task)
@@ -89,10 +106,32 @@ class RoundPlanning:
         try:
             planned = await worker.do(partial(self._planner.plan, round_, records))
         except InfeasiblePlanError as error:
+            if self._last is not None:
+                raise  # Those who could train a round before may train the next as well.
             raise SettingsError(f"the devices cannot train this network: {error}") from error
         # What the next plan knows better; and the graphs are there when the round begins.
         await self._measure_compute(round_, worker, [planned.plan.cut])
         return planned
+
+    def _unplanned(self, devices: Sequence[str]) -> PlannedRound | None:
+        """Go on as in the round before, or by hand where that knows too little."""
+        if not devices:
+            return None
+        refused = self._exports.refused if self._exports.devices else {}
+        if self._last is not None and self._last.cut not in refused:
+            reason = "as in the round before: planning went wrong"
+            if (plan := as_before(self._last, devices, reason=reason)) is not None:
+                return PlannedRound.given(plan, is_exact=False)
+        given = self._job.cut if self._last is None else self._last.cut
+        inner = range(1, max(len(self._job.layer_names), 2))
+        cuts = [*inner] if given is None else [given, *inner]
+        plan = dealt(
+            devices,
+            cut=next((cut for cut in cuts if cut not in refused), cuts[0]),
+            num_clusters=num_clusters(self._job.settings, len(devices)),
+            reason="neighbours by id: planning went wrong",
+        )
+        return PlannedRound.given(plan, is_exact=False)
 
     async def measured(
         self, round_: int, planned: PlannedRound, times: Sequence[TurnTimes]
@@ -111,7 +150,7 @@ class RoundPlanning:
         whole = [
             turn
             for turn, time in zip(turns, times, strict=False)
-            if len(time.devices) == len(turn.plan.devices)
+            if turn.plan.phases and len(time.devices) == len(turn.plan.devices)
         ]
         if self._planner is None or not whole:
             return

@@ -1,19 +1,26 @@
-"""What a run has learned, as its checkpoint keeps it: so that a resumed run goes on knowing it."""
+"""What a run has learned, as its checkpoint keeps it: so that a resumed run goes on knowing it.
+
+A checkpoint may be of a version whose lessons had no bounds. What cannot be right in it is
+repaired or forgotten as it is read, since nobody else would: a wrong lesson outlives every restart.
+"""
 
 import logging
+import math
 from collections.abc import Mapping
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from edge_coordinator.figure import Figure
 from edge_coordinator.planning.attendance import Record
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.deadline import Answer, Usual
 from edge_coordinator.planning.plan import Plan
+from edge_coordinator.planning.unplanned import unpredicted
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
+from profiles.phases import Corrections, Phase
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +29,57 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
+def _bounded_corrections(values: list[list[list[float]]]) -> list[list[list[float]]]:
+    """Bound each value; one of another shape is of another set of phases."""
+    shape = (2, len(Phase))
+    known = [np.array(value) for value in values if tuple(map(len, value)) == (shape[1],) * 2]
+    bounded = [Corrections.bounded(scale=scale, added_s=added_s) for scale, added_s in known]
+    return [[each.scale.tolist(), each.added_s.tolist()] for each in bounded]
+
+
+def _finite(values: list[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
+
+
+def _not_negative(values: list[float]) -> list[float]:
+    return [max(value, 0.0) for value in _finite(values)]
+
+
+def _are_seconds(*values: float | None) -> bool:
+    return all(value is None or (math.isfinite(value) and value >= 0) for value in values)
+
+
+def _sound_choice(choice: CutChoice | None) -> CutChoice | None:
+    """Forget a choice that rests on impossible prices: the cut is chosen anew."""
+    prices = choice.prices if choice else ()
+    return choice if _are_seconds(*(price.expected_s for price in prices)) else None
+
+
+def _sound_plan(plan: Plan | None) -> Plan | None:
+    """Keep the cut and the clusters of a plan whose predictions are impossible, not these."""
+    if plan is None or _are_seconds(plan.predicted_s, *(c.predicted_s for c in plan.clusters)):
+        return plan
+    return unpredicted(plan)
+
+
+def _sound_times(times: dict[str, dict[Answer, Usual]]) -> dict[str, dict[Answer, Usual]]:
+    """Forget answers that took no possible time; then the device is waited for patiently."""
+    return {
+        device: {
+            answer: usual
+            for answer, usual in answers.items()
+            if _are_seconds(usual.seconds, usual.deviation_s)
+        }
+        for device, answers in times.items()
+    }
+
+
 class ExperienceMemory(_Part):
     """What finished rounds taught; [value, scale or added, phase] of each device."""
 
-    corrections: dict[str, list[list[list[float]]]]
-    cluster_s: list[float]
-    round_s: list[float]
+    corrections: dict[str, Annotated[list[list[list[float]]], AfterValidator(_bounded_corrections)]]
+    cluster_s: Annotated[list[float], AfterValidator(_finite)]
+    round_s: Annotated[list[float], AfterValidator(_not_negative)]
     num_rounds: int
     slower: dict[str, float]
 
@@ -70,7 +122,7 @@ class PastState(_Part):
 class CutMemory(_Part):
     """Which cut holds, since when, and the states it rests on."""
 
-    choice: CutChoice | None
+    choice: Annotated[CutChoice | None, AfterValidator(_sound_choice)]
     chosen_in: int
     lessons: int
     figures: dict[str, dict[str, Figure]]
@@ -83,7 +135,7 @@ class PlannerMemory(_Part):
     experience: ExperienceMemory
     cut: CutMemory
     figures: dict[str, dict[str, Figure]]
-    before: Plan | None
+    before: Annotated[Plan | None, AfterValidator(_sound_plan)]
 
 
 class SimulatedMemory(_Part):
@@ -97,7 +149,7 @@ class SimulatedMemory(_Part):
 class RunMemory(_Part):
     """All that a run has learned of its devices."""
 
-    answer_times: dict[str, dict[Answer, Usual]] = {}
+    answer_times: Annotated[dict[str, dict[Answer, Usual]], AfterValidator(_sound_times)] = {}
     num_tries: int = 0
     attendance: dict[str, Record] = {}
     planner: PlannerMemory | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from rich.console import Console
 
 from edge_coordinator.console import RunView
+from edge_coordinator.faults import traces_in
 from edge_coordinator.job import Job
 from edge_coordinator.outcome import write_outcome
 from edge_coordinator.progress import Observer
@@ -14,6 +15,9 @@ from edge_coordinator.termination import until_terminated
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.allocator import prompt_collection
 from runtime.errors import SettingsError
+
+TRACES = "faults.log"
+"""In the run's directory: where in the program something went wrong that the run went on from."""
 
 Train = Callable[[Sequence[Observer]], Coroutine[None, None, None]]
 Run = Callable[[Coroutine[None, None, None]], None]
@@ -34,7 +38,7 @@ def run_to_end(
         _finish(console, directory, job, model, ended=ended)
         return
     try:
-        with RunView(console) as view, prompt_collection():
+        with RunView(console) as view, prompt_collection(), traces_in(directory.path / TRACES):
             run(until_terminated(train([view, directory])))
     except BaseException:
         _finish_early(console, directory, job, model)

@@ -8,6 +8,7 @@ from functools import partial
 from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.coordinator import Coordinator, SavedProgress
 from edge_coordinator.edge_worker import EdgeWorker
+from edge_coordinator.faults import Faults
 from edge_coordinator.graph_exports import GraphExports
 from edge_coordinator.job import Job
 from edge_coordinator.link_survey import LinkSurvey
@@ -59,13 +60,16 @@ async def serve_on(
 ) -> None:
     """Train a job over a bus that stands."""
     topics = Topics(job.settings.site)
-    presence = Presence(bus, topics, status)
+    faults = Faults()
+    presence = Presence(bus, topics, status, faults)
     events = bus.events()
     await presence.claim(events)
     conversation = _conversation(bus, topics, job, presence)
     links = LinkSurvey(job, conversation)
     told = [*observers, presence]
-    coordinator = _coordinator(job, model, conversation, links, observers=told, progress=progress)
+    coordinator = _coordinator(
+        job, model, conversation, links, observers=told, progress=progress, faults=faults
+    )
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -103,10 +107,13 @@ def _coordinator(
     *,
     observers: Sequence[Observer],
     progress: SavedProgress,
+    faults: Faults,
 ) -> Coordinator:
     exports = GraphExports(job, model.network, conversation, partial(_tell_waiting, observers))
     memory = RunMemory.decode(progress.reached.memory)
-    planning = RoundPlanning(job, model, conversation, exports, links, memory=memory.planner)
+    planning = RoundPlanning(
+        job, model, conversation, exports, links, memory=memory.planner, faults=faults
+    )
     return Coordinator(
         job,
         model,
@@ -116,6 +123,7 @@ def _coordinator(
         observers=observers,
         progress=progress,
         memory=memory,
+        faults=faults,
     )
 
 

@@ -177,6 +177,9 @@ class LinkMeasured(Message):
     probe: RunId
     link: LinkProfile | None
     reason: Words = Field("", description="why there is none")
+    at_best: LinkProfile | None = Field(
+        None, description="what a measurement that failed has shown to be possible, if anything"
+    )
 
 
 class NeedGraphs(Message):

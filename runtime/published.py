@@ -223,6 +223,10 @@ class RoundReport(Message):
         default={},
         description="device id to how many of its messages were late, repeated or unusable",
     )
+    faults: dict[str, int] = Field(
+        default={},
+        description="what went wrong beside the training to how often it did; the run went on",
+    )
     predicted_round_s: float | None = Field(None, ge=0, description="of round_s, by the plan")
     relative_error: float | None = Field(
         None, description="of the prediction; above 0 it was too long"

@@ -88,14 +88,16 @@ async def run_job(
     engines: Sequence[str] = ("torch",),
     observer: Observer | None = None,
     own_threads: bool = False,
+    reached: Reached = START,
 ) -> tuple[EdgeModel, list[RoundReport]]:
     """Run a whole job over a memory bus: the model at the end, and the reports.
 
     `progress` also writes the run down; `prepared` is a job to go on with; the devices take
     `engines` in turn, and compute in one thread, as in one process, unless they have `own_threads`.
+    `reached` is where a run without a directory goes on from.
     """
     job, model = prepared or make_job(own, overrides)
-    reports = Reports()
+    reports = Reports(reached=reached)
     observers: list[Observer] = [each for each in (reports, progress, observer) if each]
     with ExitStack() as threads:
         shared = _thread(threads)

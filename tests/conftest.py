@@ -2,9 +2,14 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
+"""What `--hypothesis-profile=long` asks for: an hour or so, for one property at a time."""
 
 
 @pytest.fixture
@@ -20,3 +25,16 @@ async def no_task_left_behind() -> AsyncIterator[None]:
 def _watch_tasks(request: pytest.FixtureRequest) -> None:
     if inspect.iscoroutinefunction(request.function):
         request.getfixturevalue("no_task_left_behind")
+
+
+@pytest.fixture(autouse=True)
+def _watch_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in which a run went on from a fault that the test did not mean."""
+    told: list[str] = []
+    watching = logging.Handler(logging.WARNING)
+    watching.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("edge_coordinator.faults")
+    log.addHandler(watching)
+    yield
+    log.removeHandler(watching)
+    assert not told or request.node.get_closest_marker("faults"), told

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_coordinator.planning.clustering import GibbsSchedule, gibbs_clusters, sorted_clusters
 from edge_coordinator.planning.fleet import Fleet, Workload
-from edge_coordinator.planning.latency import phase_seconds
+from edge_coordinator.planning.latency import phase_seconds, round_s
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.units import BITS_PER_BYTE, Counts, Floats
@@ -142,5 +142,5 @@ def _round_s(
         schedule=schedule,
         generator=np.random.default_rng(seed),
     )
-    latency_s = pricer.latency_s(members, max_exchanges=THOROUGH_EXCHANGES).sum()
-    return float(latency_s) + workload.overhead_s(len(sizes))
+    shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
+    return float(round_s(seconds, workload, members=members, shares=shares))

@@ -35,17 +35,13 @@ class Workload:
     server_device_s: float = 0.0
     """What a step of the server takes for each device in it, at every cut that has one."""
     cluster_overhead_s: float = 0.0
-    """What a cluster's turn takes beyond its phases, as learned."""
+    """What a cluster's turn takes beyond its phases, as learned; below zero where it takes less."""
     round_overhead_s: float = 0.0
     """What a round takes beyond its clusters' turns, as learned."""
     known_bytes: Mapping[int, float] = field(default_factory=dict)
     """Memory that training takes on a device, by cut, where an engine has said."""
     refused_cuts: Mapping[int, str] = field(default_factory=dict)
     """Cuts that some device cannot run, and why."""
-
-    def overhead_s(self, num_clusters: int) -> float:
-        """Seconds of a round beyond the phases of its clusters."""
-        return num_clusters * self.cluster_overhead_s + self.round_overhead_s
 
     @classmethod
     def of_scenario(cls, scenario: Scenario, *, loss_on_device: bool) -> "Workload":
@@ -138,8 +134,12 @@ def _measured(state: DeviceState) -> tuple[ComputeState, LinkState]:
 
 def _label_mix(states: Sequence[DeviceState]) -> Floats | None:
     counts = [state.label_counts for state in states]
-    if not counts or any(count is None or sum(count) == 0 for count in counts):
+    known = [count for count in counts if count is not None and sum(count) > 0]
+    if not known or len(known) < len(counts):
         return None
-    table: Floats = np.array(counts, dtype=np.float64)
+    num_classes = max(len(count) for count in known)  # A device may not know of the last ones.
+    table = np.zeros((len(known), num_classes))
+    for row, count in zip(table, known, strict=True):
+        row[: len(count)] = count
     mix: Floats = table / table.sum(axis=1, keepdims=True)
     return mix

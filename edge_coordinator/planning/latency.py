@@ -77,8 +77,7 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds
     happens = (fixed_s + link_s) > 0
     link_s *= fleet.scale
     return PhaseSeconds(
-        # What was learned at a slower rate may not make a phase end before it begins.
-        fixed_s=np.maximum(fleet.scale * fixed_s + happens * fleet.added_s, -0.99 * link_s),
+        fixed_s=fleet.scale * fixed_s + happens * fleet.added_s,
         link_s=link_s,
         local_epochs=workload.local_epochs,
         loss_on_device=workload.loss_on_device,
@@ -96,6 +95,30 @@ def cluster_latency_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats)
     waited_s = seconds.waits.of(members).total_s(shares)
     latency_s: Floats = distribute_s + seconds.local_epochs * server_s + waited_s
     return latency_s
+
+
+def turn_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats, overhead_s: float) -> Floats:
+    """Seconds of each cluster's turn: its latency, and what was learned of turns besides, [...].
+
+    Waiting for several costs more than their means say, or less where each is the slowest in
+    another phase; but no turn ends before any of its devices could have ended it alone.
+    """
+    latency_s = cluster_latency_s(seconds, members=members, shares=shares)
+    server_s = seconds.local_epochs * seconds.server_s[members].sum(axis=-1)
+    waits = seconds.waits.of(members)
+    own_s = seconds.distribute_s[members] + np.tensordot(waits.counts, waits.at(shares), axes=1)
+    turns_s: Floats = np.maximum(latency_s + overhead_s, own_s.max(axis=-1) + server_s)
+    return turns_s
+
+
+def round_s(
+    seconds: PhaseSeconds, workload: Workload, *, members: Counts, shares: Floats
+) -> Floats:
+    """Seconds of each round, [...], its clusters in turn; arrays are [..., cluster, position]."""
+    overhead_s = workload.cluster_overhead_s
+    turns_s = turn_s(seconds, members=members, shares=shares, overhead_s=overhead_s)
+    rounds_s: Floats = turns_s.sum(axis=-1) + workload.round_overhead_s
+    return rounds_s
 
 
 def device_phase_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats) -> Floats:

@@ -94,3 +94,11 @@ def turn_seconds(phase_s: Floats, *, local_epochs: int, loss_on_device: bool) ->
     waits_s = local_epochs * forward_s.max() + (local_epochs - 1) * backward_s.max()
     server_s = local_epochs * phase_s[Phase.SERVER].sum()
     return float(start_s + waits_s + server_s + (backward_s + model_s).max())
+
+
+def least_turn_seconds(phase_s: Floats, *, local_epochs: int, loss_on_device: bool) -> float:
+    """Seconds below which no turn of these devices ends: of the slowest alone, [phase, device]."""
+    epoch_s = phase_s[[Phase.FORWARD, Phase.UPLOAD, Phase.DOWNLOAD, Phase.BACKWARD]].sum(axis=0)
+    own_s = phase_s[Phase.DISTRIBUTE] + local_epochs * epoch_s + phase_s[Phase.MODEL_UPLOAD]
+    server_s = 0.0 if loss_on_device else local_epochs * phase_s[Phase.SERVER].sum()
+    return float(own_s.max() + server_s)

@@ -18,12 +18,12 @@ from edge_coordinator.planning.clustering import (
 from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_memory_bytes
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes
 from edge_coordinator.planning.form import Form
-from edge_coordinator.planning.latency import cluster_latency_s, device_phase_s, phase_seconds
+from edge_coordinator.planning.latency import device_phase_s, phase_seconds, round_s, turn_s
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, PredictedPhases
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
 from profiles.device import DeviceState
-from profiles.units import Counts
+from profiles.units import Counts, Floats
 
 Method = Literal["cpsl", "sl", "fl", "cl"]
 
@@ -164,10 +164,7 @@ def _plan(
         fleet.num_devices, num_clusters=len(start), medium=workload.medium
     )
     members = _formed(pricer, grouping.form, start=start, schedule=schedule, generator=generator)
-    overhead_s = workload.overhead_s(len(start))
-    alternatives = _alternatives(
-        pricer, choice, start=start, overhead_s=overhead_s, generator=generator
-    )
+    alternatives = _alternatives(pricer, workload, choice, start=start, generator=generator)
     clusters = tuple(
         _cluster_plan(fleet, pricer, row[row >= 0], workload, equal=grouping.equal_shares)
         for row in members
@@ -207,10 +204,10 @@ def _formed(
 
 def _alternatives(
     pricer: Pricer,
+    workload: Workload,
     choice: CutChoice,
     *,
     start: Counts,
-    overhead_s: float,
     generator: np.random.Generator,
 ) -> Alternatives:
     """Price what the round could have been instead."""
@@ -218,14 +215,14 @@ def _alternatives(
     draws = np.stack(
         [random_clusters(sizes=sizes, generator=generator) for _ in range(NUM_RANDOM_DRAWS)]
     )
-    equal = equal_shares(present=draws >= 0, medium=pricer.medium)
-    equal_s = cluster_latency_s(pricer.seconds, members=draws, shares=equal)
-    random_s = pricer.latency_s(draws, max_exchanges=THOROUGH_EXCHANGES)
-    sorted_s = pricer.latency_s(start, max_exchanges=THOROUGH_EXCHANGES)
+
+    def mean_s(members: Counts, shares: Floats) -> float:
+        return float(round_s(pricer.seconds, workload, members=members, shares=shares).mean())
+
     return Alternatives(
-        sorted_clusters_s=float(sorted_s.sum()) + overhead_s,
-        random_clusters_s=float(random_s.sum(axis=-1).mean()) + overhead_s,
-        random_equal_shares_s=float(equal_s.sum(axis=-1).mean()) + overhead_s,
+        sorted_clusters_s=mean_s(start, pricer.shares(start, max_exchanges=THOROUGH_EXCHANGES)),
+        random_clusters_s=mean_s(draws, pricer.shares(draws, max_exchanges=THOROUGH_EXCHANGES)),
+        random_equal_shares_s=mean_s(draws, equal_shares(present=draws >= 0, medium=pricer.medium)),
         cuts=choice.prices,
         next_best_cut=choice.next_best,
     )
@@ -253,11 +250,12 @@ def _cluster_plan(
         shares = equal_shares(present=members >= 0, medium=pricer.medium)
     else:
         shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-    latency_s = cluster_latency_s(pricer.seconds, members=members, shares=shares)
+    overhead_s = workload.cluster_overhead_s
+    predicted_s = turn_s(pricer.seconds, members=members, shares=shares, overhead_s=overhead_s)
     phase_s = device_phase_s(pricer.seconds, members=members, shares=shares)
     return ClusterPlan(
         devices=tuple(fleet.devices[member] for member in members),
         shares=tuple(float(share) for share in shares),
-        predicted_s=float(latency_s) + workload.cluster_overhead_s,
+        predicted_s=float(predicted_s),
         phases=tuple(PredictedPhases(*map(float, column)) for column in phase_s.T),
     )

@@ -5,11 +5,17 @@ bytes and the coordinator, when it has them all, answers with as many as it was 
 ones give the round trip. A direction's rate is the difference in bytes between two sizes over the
 difference in seconds, so whatever every exchange costs (latency, the first bytes that a full
 bucket lets through) falls out.
+
+Whoever is far away has time for few exchanges: the empty ones end after a part of the seconds, and
+no transfer begins that the rest would not suffice for. A direction in which nothing arrived makes
+the measurement fail, and what failed has shown something too: fewer bytes than so many arrived
+within so many seconds.
 """
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import inf
 from statistics import median
 
 import numpy as np
@@ -27,7 +33,11 @@ MESSAGES_IN_FLIGHT = 4
 
 _FIRST_BYTES = 4_000
 _NUM_EMPTY = 8
+_EMPTY_FRACTION = 0.2
+"""Part of the seconds after which no more empty exchanges begin."""
 _NUM_SPLIT = 3
+_SPLIT_FRACTION = 0.1
+"""The same for split ones; and where one alone would take longer, a message is taken for free."""
 _PATIENCE_S = 1.0
 _MAX_GROWTH = 8.0
 _NORMAL_DEVIATION = 1.4826
@@ -35,7 +45,11 @@ _NORMAL_DEVIATION = 1.4826
 
 
 class LinkProbeError(EdgeError):
-    """A link that could not be measured; says why."""
+    """A link that could not be measured; says why, and what the link is at best."""
+
+    def __init__(self, message: str, at_best: LinkFigures | None = None) -> None:
+        super().__init__(message)
+        self.at_best = at_best
 
 
 @dataclass(frozen=True)
@@ -81,24 +95,25 @@ def probe_specs(num_bytes: int) -> tuple[TensorSpec, ...]:
 
 def survey_link(*, budget_bytes: int, budget_s: float) -> Survey:
     """Measure both directions within so many bytes and seconds; LinkProbeError if nothing works."""
-    round_trips_s = yield from _repeat(Transfer(), _NUM_EMPTY)
+    round_trips_s = yield from _repeat(Transfer(), _NUM_EMPTY, most_s=_EMPTY_FRACTION * budget_s)
     if not round_trips_s:
-        raise LinkProbeError(f"no answer to {_NUM_EMPTY} empty messages")
+        raise LinkProbeError("no answer to empty messages", _at_best(_PATIENCE_S, inf, inf))
     round_trip_s = median(round_trips_s)
-    split = Transfer(num_messages=MESSAGES_IN_FLIGHT)
-    split_s = yield from _repeat(split, _NUM_SPLIT)
+    split_s = yield from _split(round_trip_s, most_s=_SPLIT_FRACTION * budget_s)
     extra_s = median(split_s) - round_trip_s if split_s else 0.0
     left_s = budget_s - sum(round_trips_s) - sum(split_s)
     up = yield from _survey_direction(
         Transfer(up_bytes=1), round_trip_s, budget_bytes=budget_bytes // 2, budget_s=left_s / 2
     )
-    left_s -= sum(sample.seconds for sample in up)
+    left_s -= sum(sample.seconds for sample in up) if up else left_s / 2
     down = yield from _survey_direction(
         Transfer(down_bytes=1), round_trip_s, budget_bytes=budget_bytes // 2, budget_s=left_s
     )
     empty = [Sample(0, seconds) for seconds in round_trips_s]
-    up_bps, up_deviation_bps = estimate_rate(up, empty, what="up")
-    down_bps, down_deviation_bps = estimate_rate(down, empty, what="down")
+    if not up or not down:
+        raise _failure(up, down, empty, lost_bytes=_first_bytes(budget_bytes // 2))
+    up_bps, up_deviation_bps = estimate_rate(up, empty)
+    down_bps, down_deviation_bps = estimate_rate(down, empty)
     return LinkFigures(
         up_bps=up_bps,
         up_deviation_bps=up_deviation_bps,
@@ -111,9 +126,26 @@ def survey_link(*, budget_bytes: int, budget_s: float) -> Survey:
     )
 
 
-def estimate_rate(
-    samples: Sequence[Sample], empty: Sequence[Sample], *, what: str
-) -> tuple[float, float]:
+def _failure(
+    up: Sequence[Sample], down: Sequence[Sample], empty: Sequence[Sample], *, lost_bytes: int
+) -> LinkProbeError:
+    """Say which direction let nothing through, and what the link is at best."""
+    lost_bps = lost_bytes * BITS_PER_BYTE / _PATIENCE_S
+    up_bps, down_bps = (
+        estimate_rate(samples, empty)[0] if samples else lost_bps for samples in (up, down)
+    )
+    what = "down" if up else "up"
+    round_trip_s = median(sample.seconds for sample in empty)
+    return LinkProbeError(
+        f"no transfer {what} was answered", _at_best(round_trip_s, up_bps, down_bps)
+    )
+
+
+def _at_best(round_trip_s: float, up_bps: float, down_bps: float) -> LinkFigures:
+    return LinkFigures(up_bps, 0.0, down_bps, 0.0, round_trip_s, 0.0, 0.0, 0)
+
+
+def estimate_rate(samples: Sequence[Sample], empty: Sequence[Sample]) -> tuple[float, float]:
     """Bits per second and their deviation, from exchanges of several sizes.
 
     The fastest of the largest is compared with the fastest a quarter as large, since whatever
@@ -121,8 +153,6 @@ def estimate_rate(
     than the first bytes of a bucket, and they are compared with the empty ones. Where they drown
     in noise, they give a lower bound.
     """
-    if not samples:
-        raise LinkProbeError(f"no transfer {what} was answered")
     most = max(sample.num_bytes for sample in samples)
     large = [sample for sample in samples if sample.num_bytes == most]
     quarter = [sample for sample in samples if most <= 5 * sample.num_bytes <= 3 * most]
@@ -147,17 +177,27 @@ def _s_per_bit(large: Sample, small: Sample) -> float:
     return (large.seconds - small.seconds) / num_bits
 
 
-def _repeat(transfer: Transfer, times: int) -> Generator[Transfer, float | None, list[float]]:
-    """Make the same exchange several times; give up at the second that is lost."""
+def _repeat(
+    transfer: Transfer, times: int, *, most_s: float
+) -> Generator[Transfer, float | None, list[float]]:
+    """Make the same exchange again for so many times or seconds; give up at the second lost."""
     taken_s: list[float] = []
     num_lost = 0
-    while len(taken_s) < times and num_lost < 2:
+    while len(taken_s) < times and sum(taken_s) < most_s and num_lost < 2:
         seconds = yield transfer
         if seconds is None:
             num_lost += 1
         else:
             taken_s.append(seconds)
     return taken_s
+
+
+def _split(round_trip_s: float, *, most_s: float) -> Generator[Transfer, float | None, list[float]]:
+    """Make empty exchanges of several messages, if there is the time for one."""
+    if round_trip_s > most_s:
+        return []
+    split = Transfer(num_messages=MESSAGES_IN_FLIGHT)
+    return (yield from _repeat(split, _NUM_SPLIT, most_s=most_s))
 
 
 def _survey_direction(
@@ -168,7 +208,7 @@ def _survey_direction(
     Long ones take turns with a quarter of their size; short ones need every repetition there is.
     """
     samples: list[Sample] = []
-    size = max(2, min(_FIRST_BYTES, budget_bytes // 24))
+    size = _first_bytes(budget_bytes)
     patience_s = max(_PATIENCE_S, budget_s)
     while size:
         seconds = yield _sized(unit, size, patience_s=patience_s)
@@ -177,11 +217,12 @@ def _survey_direction(
         samples.append(Sample(size, seconds))
         size = _next_size(samples, round_trip_s, budget_bytes=budget_bytes, budget_s=budget_s)
     most = samples[-1]
-    is_short = most.seconds - round_trip_s < TELLING_S / 2
+    bits_s = max(most.seconds - round_trip_s, 0.0)
+    is_short = bits_s < TELLING_S / 2
     for fraction in (1.0,) * 4 if is_short else (0.25, 1.0) * 3:
         size = max(1, int(most.num_bytes * fraction))
         spent_bytes = sum(sample.num_bytes for sample in samples) + size
-        spent_s = sum(sample.seconds for sample in samples) + most.seconds * fraction
+        spent_s = sum(sample.seconds for sample in samples) + round_trip_s + bits_s * fraction
         if spent_bytes > budget_bytes or spent_s > budget_s:
             break
         seconds = yield _sized(unit, size, patience_s=patience_s)
@@ -191,15 +232,22 @@ def _survey_direction(
     return samples
 
 
+def _first_bytes(budget_bytes: int) -> int:
+    return max(2, min(_FIRST_BYTES, budget_bytes // 24))
+
+
 def _next_size(
     samples: Sequence[Sample], round_trip_s: float, *, budget_bytes: int, budget_s: float
 ) -> int:
-    """Bytes of a larger transfer, leaving room for two more of its size; 0 if there is none."""
+    """Bytes of a larger transfer; 0 if there is none.
+
+    It leaves room for two more of its size, except where the round trip takes most of the time.
+    """
     last = samples[-1]
     bits_s = max(last.seconds - round_trip_s, last.seconds / 10)
     left_bytes = budget_bytes - sum(sample.num_bytes for sample in samples)
     left_s = budget_s - sum(sample.seconds for sample in samples)
-    telling_s = min(TELLING_S, left_s / 3)
+    telling_s = min(TELLING_S, left_s / 3, left_s - round_trip_s)
     growth = min(_MAX_GROWTH, telling_s / bits_s)
     size = min(int(last.num_bytes * growth), left_bytes // 3)
     return size if 2 * size >= 3 * last.num_bytes else 0

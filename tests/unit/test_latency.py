@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.fleet import Fleet
-from edge_coordinator.planning.latency import PhaseSeconds, cluster_latency_s, phase_seconds
+from edge_coordinator.planning.latency import PhaseSeconds, cluster_latency_s, phase_seconds, turn_s
 from profiles.device import ComputeState, DeviceState
 from profiles.link import IndependentLinks, LinkState
 from profiles.phases import Corrections, Phase
@@ -106,15 +106,34 @@ def test_what_was_learned_applies_to_phases_that_happen() -> None:
     assert not learned_s[~happens].any()
 
 
-def test_corrections_converge_to_what_is_measured() -> None:
+def test_corrections_predict_what_was_measured_be_it_more_or_less() -> None:
     modelled_s = np.array([0.0, 1.0, 2.0, 0.1, 2.0, 3.0, 0.0])
-    real_s = np.array([np.nan, 1.5, 2.2, 0.3, 2.1, 2.7, np.nan])
     learned = Corrections.none()
-    for _ in range(20):
-        predicted_s = learned.scale * modelled_s + (modelled_s > 0) * learned.added_s
-        learned = learned.learn(predicted_s=predicted_s, measured_s=real_s, weight=0.5)
-    predicted_s = learned.scale * modelled_s + (modelled_s > 0) * learned.added_s
-    assert predicted_s[1:-1] == pytest.approx(real_s[1:-1], rel=1e-3)
+    for factor in (1.1, 7.0, 0.9, 0.01):
+        real_s = np.where(modelled_s > 0, factor * modelled_s, np.nan)
+        predicted_s = learned.corrected(modelled_s)
+        learned = learned.learn(predicted_s=predicted_s, measured_s=real_s)
+        assert learned.corrected(modelled_s)[1:-1] == pytest.approx(real_s[1:-1])
+
+
+def test_no_phase_takes_less_than_nothing_at_a_rate_that_nothing_was_learned_at() -> None:
+    slow_s, fast_s = np.full(len(Phase), 10.0), np.full(len(Phase), 0.01)
+    carried_faster = Corrections.none().learn(predicted_s=slow_s, measured_s=0.1 * slow_s)
+    assert carried_faster.corrected(fast_s) == pytest.approx(0.1 * fast_s)
+
+
+def test_a_turn_ends_no_sooner_than_its_slowest_device_alone_whatever_was_learned() -> None:
+    states = random_devices(np.random.default_rng(3), 4)
+    seconds = phase_seconds(Fleet.of(states), workload(IndependentLinks(), local_epochs=2), cut=2)
+    alone_s = [
+        turn_s(seconds, members=np.array([k]), shares=np.ones(1), overhead_s=0.0) for k in range(4)
+    ]
+    least_s = max(alone_s) + 2 * 3 * seconds.server_s[0]  # of the other three
+    members, shares = np.arange(4), np.ones(4)
+    for overhead_s in (-1e3, -1e300, 5.0):
+        together_s = turn_s(seconds, members=members, shares=shares, overhead_s=overhead_s)
+        latency_s = cluster_s(seconds, [1.0] * 4)
+        assert together_s == pytest.approx(max(least_s, latency_s + overhead_s))
 
 
 def test_layer_timings_and_speeds_give_the_same_seconds_at_every_cut() -> None:

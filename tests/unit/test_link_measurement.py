@@ -79,11 +79,38 @@ def test_a_lost_exchange_is_made_up_for_and_a_dead_link_is_an_error() -> None:
     assert figures.up_bps == pytest.approx(1e6, rel=0.02)
     with pytest.raises(LinkProbeError, match="no answer"):
         _run(survey_link(budget_bytes=400_000, budget_s=3.0), lambda _: None)
-    with pytest.raises(LinkProbeError, match="no transfer up"):
-        _run(
-            survey_link(budget_bytes=400_000, budget_s=3.0),
-            lambda t: None if t.up_bytes else good(t),
-        )
+
+
+@pytest.mark.parametrize(("lost", "up_bps", "down_bps"), [("up", 32e3, 1e6), ("down", 1e6, 32e3)])
+def test_a_measurement_that_failed_tells_what_the_link_is_at_best(
+    lost: str, up_bps: float, down_bps: float
+) -> None:
+    good = _link(up_bps=1e6, down_bps=1e6, rtt_s=0.01)
+
+    def one_way(transfer: Transfer) -> float | None:
+        return None if getattr(transfer, f"{lost}_bytes") else good(transfer)
+
+    with pytest.raises(LinkProbeError, match=f"no transfer {lost}") as failed:
+        _run(survey_link(budget_bytes=400_000, budget_s=3.0), one_way)
+    at_best = failed.value.at_best
+    assert at_best is not None
+    assert at_best.up_bps == pytest.approx(up_bps, rel=0.1)
+    assert at_best.down_bps == pytest.approx(down_bps, rel=0.1)
+    assert at_best.round_trip_s == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("rtt_s", [0.3, 0.6])
+@pytest.mark.parametrize("up_bps", [1e5, 1e6, 1e8])
+@pytest.mark.parametrize("down_bps", [1e6, 1e8])
+def test_whoever_is_far_away_is_measured_in_the_seconds_that_a_probe_has(
+    rtt_s: float, up_bps: float, down_bps: float
+) -> None:
+    link = _link(up_bps=up_bps, down_bps=down_bps, rtt_s=rtt_s)
+    figures, made = _run(survey_link(budget_bytes=400_000, budget_s=3.0), link)
+    assert sum(link(transfer) or 0.0 for transfer in made) <= 3.0
+    assert figures.up_bps == pytest.approx(up_bps, rel=0.01)
+    assert figures.down_bps == pytest.approx(down_bps, rel=0.01)
+    assert figures.round_trip_s == pytest.approx(rtt_s)
 
 
 def _known(up_bps: float) -> LinkEstimate:

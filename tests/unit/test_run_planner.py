@@ -1,11 +1,13 @@
 """The planner of a run: plans follow the profiles, and say why."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from device_agent.published_profile import link_profile_of
 from edge_coordinator.experience import TurnMeasured, predicted_phases
 from edge_coordinator.job_file import load_job
 from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
@@ -16,7 +18,9 @@ from edge_coordinator.reports import plan_report
 from edge_coordinator.run_memory import RunMemory
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
-from runtime.messages import Ready
+from profiles.link_estimate import LinkFigures
+from profiles.phases import Phase
+from runtime.messages import LinkMeasured, Ready
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
 from runtime.published import DeviceStatus, PlanReport
@@ -49,6 +53,19 @@ def _records(stated: Mapping[str, Stated | None]) -> dict[str, DeviceRecord]:
         )
         for device, each in stated.items()
     }
+
+
+def _told(planned: PlannedRound) -> PlanReport:
+    """The plan as it is published; what it predicts is possible."""
+    job, _ = make_job(shards((40, 30, 30), (1, 28, 28)), {})
+    report = plan_report(job, 1, planned, barred={})
+    assert PlanReport.decode(report.encode()) == report
+    assert report.predicted_s is not None
+    assert report.alternatives is not None
+    other = report.alternatives
+    seconds = [other.random_clusters_s, other.random_equal_shares_s, other.sorted_clusters_s]
+    assert min([*seconds, *(cut.round_s or 0.0 for cut in other.cuts)]) >= 0
+    return report
 
 
 def _clusters(planned: PlannedRound) -> set[tuple[str, ...]]:
@@ -101,9 +118,61 @@ def test_what_was_not_measured_is_assumed_to_be_the_worst_and_said() -> None:
     planned = _planner(mode="auto").plan(1, _records({"a": FAST, "b": SLOW, "new": None}))
     assert {d for cluster in planned.plan.clusters for d in cluster.devices} == {"a", "b", "new"}
     assert planned.assumed.keys() == {"new"}
-    assert "its link carries 10 Mbit/s up: no measurement" in planned.assumed["new"]
+    assert "its link carries 1 Mbit/s up: no measurement" in planned.assumed["new"]
     other = _planner(mode="auto").plan(1, _records({"a": Stated(network="mlp"), "b": FAST}))
     assert other.assumed == {"a": "its speed at mlp is that at this one"}
+
+
+def test_a_link_whose_measurement_failed_counts_as_slow_among_fast_ones() -> None:
+    fast = Stated(bps=787e6)
+    records = _records({"a": fast, "b": fast, "far": None})
+    at_best = link_profile_of(LinkFigures(32e3, 0.0, 5e5, 0.0, 0.6, 0.0, 0.0, 0))
+    failure = LinkMeasured(probe=1, link=None, reason="no transfer up was answered")
+    for proved, rate_bps in ((None, 1e6), (at_best, 32e3)):
+        told = failure.model_copy(update={"at_best": proved})
+        records["far"] = replace(records["far"], link_failure=told)
+        planned = _planner(mode="by_hand", cut="conv1").plan(1, records)
+        said = f"carries {rate_bps / 1e6:.3g} Mbit/s up: it was not measured: no transfer up was"
+        assert said in planned.assumed["far"]
+        upload_s = {
+            device: phases.upload_s
+            for cluster in planned.plan.clusters
+            for device, phases in zip(cluster.devices, cluster.phases, strict=True)
+        }
+        assert upload_s["far"] >= 16 * CUTS.smashed_bits[planned.plan.cut] / rate_bps
+
+
+def test_what_a_checkpoint_holds_that_cannot_be_is_repaired_as_it_is_read() -> None:
+    devices: dict[str, Stated | None] = {"a": FAST, "b": SLOW}
+    planner = _planner(mode="auto")
+    planner.plan(1, _records(devices))
+    tree = json.loads(RunMemory(planner=planner.remember()).encode())
+    experience, cut, nan = tree["planner"]["experience"], tree["planner"]["cut"], float("nan")
+    ones = [1.0] * len(Phase)
+    experience["corrections"] = {"a": [[[nan, -1.0, *ones[2:]], [-30.0, *ones[1:]]], [[1.0]]]}
+    experience |= {"cluster_s": [-30.0, nan], "round_s": [-7.0], "num_rounds": 3}
+    cut["choice"]["prices"][0]["expected_s"] = -4.0
+    tree["planner"]["before"]["predicted_s"] = -4.0
+    tree["answer_times"] = {"a": {"first": {"seconds": -1.0, "deviation_s": 0.0}}}
+    memory = RunMemory.decode(json.dumps(tree))
+    assert memory.answer_times == {"a": {}}
+    assert memory.planner is not None
+    assert memory.planner.before is not None
+    assert memory.planner.before.predicted_s is None
+    resumed = _planner(mode="auto")
+    resumed.recall(memory.planner)
+    planned = resumed.plan(2, _records(devices))
+    _told(planned)
+
+
+def test_devices_that_count_other_numbers_of_classes_are_planned_together() -> None:
+    records = _records({"a": FAST, "b": FAST})
+    for device, counts in (("a", (3, 4)), ("b", (1, 2, 3))):
+        profile = records[device].profile
+        assert profile is not None
+        profile = profile.model_copy(update={"label_counts": counts})
+        records[device] = replace(records[device], profile=profile)
+    assert _clusters(_planner(mode="auto").plan(1, records))
 
 
 def test_a_device_without_the_memory_is_left_out_with_the_reason() -> None:
@@ -145,10 +214,7 @@ def test_the_least_and_the_most_that_a_profile_may_say_can_be_planned_and_told(
     stated: Stated,
 ) -> None:
     planned = _planner(mode="auto").plan(1, _records({"a": FAST, "b": stated, "c": SLOW}))
-    job, _ = make_job(shards((40, 30, 30), (1, 28, 28)), {})
-    report = plan_report(job, 1, planned, barred={})
-    assert PlanReport.decode(report.encode()) == report
-    assert set(report.predicted) == {"a", "b", "c"}
+    assert set(_told(planned).predicted) == {"a", "b", "c"}
 
 
 def test_the_next_plan_knows_of_a_device_that_was_late_until_it_is_measured_again() -> None:

@@ -1,0 +1,34 @@
+"""Rounds for which there is no plan: trained as in the round before, or dealt out by hand."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from edge_coordinator.planning.by_hand import plan_by_hand
+from edge_coordinator.planning.plan import ClusterPlan, Plan
+
+
+def as_before(last: Plan, devices: Collection[str], *, reason: str) -> Plan | None:
+    """Restrict the last plan to the devices that are there; None if it does not know of all."""
+    known = {device for cluster in last.clusters for device in cluster.devices}
+    present = set(devices) - set(last.left_out)
+    if not present or not present <= known:
+        return None
+    groups = [
+        tuple(device for device in cluster.devices if device in present)
+        for cluster in last.clusters
+    ]
+    clusters = tuple(ClusterPlan(group, (1.0,) * len(group)) for group in groups if group)
+    left_out = {device: why for device, why in last.left_out.items() if device in devices}
+    return Plan(last.cut, clusters, left_out, reason)
+
+
+def dealt(devices: Sequence[str], *, cut: int, num_clusters: int, reason: str) -> Plan:
+    """Deal the devices into clusters of neighbours."""
+    count = min(num_clusters, len(devices))
+    return replace(plan_by_hand(devices, cut=cut, num_clusters=count), reason=reason)
+
+
+def unpredicted(plan: Plan) -> Plan:
+    """Take all seconds out of a plan; what is left is what the round does."""
+    clusters = tuple(ClusterPlan(cluster.devices, cluster.shares) for cluster in plan.clusters)
+    return Plan(plan.cut, clusters, plan.left_out, plan.reason)
