@@ -26,6 +26,8 @@ SETTINGS: dict[str, object] = {
     "training.rounds": 3,
     "training.local_epochs": 2,
     "training.server_optimizer.name": "adamw",
+    "training.schedule.name": "constant",  # So that a run of fewer rounds is the first of more.
+    "training.schedule.warm_up": 0.0,
 }
 
 
