@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from edge_coordinator.job import Job
     from edge_coordinator.local_site import LocalSite
     from edge_coordinator.progress import Observer
-    from edge_coordinator.record import Clock, RunDirectory
+    from edge_coordinator.record import RunDirectory
+    from edge_coordinator.run_folder import Clock
     from edge_coordinator.settings import JobSettings
     from edge_coordinator.training.edge_model import EdgeModel
     from profiles.scenario import Scenario
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 def _local(flags: argparse.Namespace, console: Console) -> None:
     settings = _settings(flags, console)  # A mistake in them is said before PyTorch is imported.
     from edge_coordinator.local_site import LocalSite
-    from edge_coordinator.run_folder import make_run_folder
+    from edge_coordinator.run_folder import check_clock, clock_of, make_run_folder
 
+    if flags.resume:
+        check_clock(flags.resume, clock_of(flags.resume), own="wall")
     path = flags.resume or make_run_folder(settings, now=datetime.now().astimezone())
     with LocalSite(settings, base_dir=Path.cwd(), log_dir=path) as site:
         _train_locally(site, settings, path, flags, console)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from edge_coordinator.best_weights import best_round, keep_checkpoint
 from edge_coordinator.checkpoint import (
@@ -22,7 +22,7 @@ from edge_coordinator.curve import Curve, Point
 from edge_coordinator.look import figure, line_look
 from edge_coordinator.model_files import write_file
 from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
-from edge_coordinator.run_folder import make_run_folder
+from edge_coordinator.run_folder import Clock, check_clock, make_run_folder
 from edge_coordinator.settings import EvaluationSettings, JobSettings
 from edge_coordinator.standing import BEGINNING, Standing, is_evaluated
 from edge_coordinator.training.edge_model import EdgeModel
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TEST, _TRAIN = line_look(0), line_look(1)
-
-Clock = Literal["wall", "virtual"]
-"""Whose seconds a run tells: those that passed, or those of simulated devices."""
 
 
 class RunDirectory:
@@ -144,7 +141,7 @@ class RunDirectory:
                     continue
                 kept.append(line)
                 tree.pop("plan")
-                self._check_clock(tree.pop("clock", "wall"))
+                check_clock(self.path, tree.pop("clock", "wall"), own=self.clock)
                 report = RoundReport.model_validate(tree)
                 self.reports.add(report)
                 standing = standing.after(report, least_gain=self.rules.least_gain)
@@ -152,11 +149,6 @@ class RunDirectory:
         except (OSError, ValueError, KeyError) as error:
             raise SettingsError(f"{path} cannot be read as the rounds of a run: {error}") from error
         return standing
-
-    def _check_clock(self, clock: Clock) -> None:
-        if clock != self.clock:
-            command = "simulate" if clock == "virtual" else "local or coordinator"
-            raise SettingsError(f"{self.path} is a run of cpsl {command}; go on with that command")
 
     def discard_if_empty(self) -> bool:
         """Remove the directory of a run that never began, which holds its settings alone."""

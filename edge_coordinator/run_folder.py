@@ -1,12 +1,34 @@
 """Where a run is written down: a new folder with its settings."""
 
+import json
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from edge_coordinator.job_file import dump_job
 from edge_coordinator.settings import JobSettings
 from runtime.errors import SettingsError
+
+Clock = Literal["wall", "virtual"]
+"""Whose seconds a run tells: those that passed, or those of simulated devices."""
+
+
+def check_clock(path: Path, clock: Clock, *, own: Clock) -> None:
+    """SettingsError for a run whose seconds another command tells."""
+    if clock != own:
+        command = "simulate" if clock == "virtual" else "local or coordinator"
+        raise SettingsError(f"{path} is a run of cpsl {command}; go on with that command")
+
+
+def clock_of(path: Path) -> Clock:
+    """Whose seconds a run tells, by its first round; before that nobody can say."""
+    try:
+        with (path / "rounds.jsonl").open(encoding="utf-8") as file:
+            first = file.readline()
+        return "virtual" if json.loads(first).get("clock") == "virtual" else "wall"
+    except (OSError, ValueError):
+        return "wall"
 
 
 def make_run_folder(settings: JobSettings, *, now: datetime) -> Path:

@@ -25,6 +25,7 @@ SETTINGS: dict[str, object] = {
     "plan.profile_patience_s": 0.0,
     "training.rounds": 3,
     "training.local_epochs": 1,
+    "training.schedule.name": "constant",  # So that fewer rounds are the beginning of more.
 }
 
 
