@@ -91,7 +91,7 @@ class TrainingSettings(Section):
     method: Method = Field(
         "cpsl", description="cpsl, sl (one by one), fl (federated), cl (central)"
     )
-    rounds: int = Field(60, ge=1, le=1_000_000)
+    rounds: int = Field(80, ge=1, le=1_000_000)
     local_epochs: int = Field(3, ge=1, le=10_000, description="mini-batches in a cluster's turn")
     batch_size: int = Field(16, ge=1, le=65_536, description="samples in a device's mini-batch")
     loss: str = Field("cross_entropy", description="cross_entropy, mse or package.module:function")
