@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from edge_coordinator.plan_settings import DEFAULT_CLUSTERS
 from edge_coordinator.settings import JobSettings
-from runtime.broker_url import without_password
 from runtime.errors import SettingsError
+from runtime.url_credentials import without_password
 
 
 def load_job(

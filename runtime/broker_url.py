@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runtime.errors import SettingsError
+from runtime.url_credentials import credentials_of, without_password
 
 _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _RIGHT = "write mqtt://host, mqtt://user:password@host:1883 or mqtts://host:8883"
@@ -37,7 +38,7 @@ class BrokerUrl:
 
 def parse_broker_url(text: str) -> BrokerUrl:
     """Read `mqtt://[user:password@]host[:1883]` or `mqtts://…[:8883]`; else SettingsError."""
-    if set("/?#") & set(_credentials(text)):
+    if set("/?#") & set(credentials_of(text)):
         raise SettingsError(
             f"{_shown(text)} is not a broker's URL: in a user's name or password, write / as %2F, "
             "? as %3F and # as %23"
@@ -78,22 +79,6 @@ def make_tls_context(url: BrokerUrl, files: TlsFiles) -> ssl.SSLContext | None:
         )
         raise SettingsError(f"cannot use {named}: {error}") from error
     return context
-
-
-def without_password(text: str, *, instead: str = "") -> str:
-    """Return what may be a broker's URL with `instead` for the colon and any password in it."""
-    credentials = _credentials(text)
-    user, colon, _ = credentials.partition(":")
-    if not colon:
-        return text
-    before, _, after = text.rpartition(f"{credentials}@")
-    return f"{before}{user}{instead}@{after}"
-
-
-def _credentials(text: str) -> str:
-    """Return what stands between the scheme and the last @, whatever characters it has."""
-    _, scheme_end, rest = text.partition("://")
-    return (rest if scheme_end else text).rpartition("@")[0]
 
 
 def _shown(text: str) -> str:
