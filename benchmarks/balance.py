@@ -19,7 +19,7 @@ from edge_coordinator.settings import JobSettings
 from edge_coordinator.simulation.prepare import prepare_simulation, settings_for
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.sources import load_source
-from runtime.published import RoundReport
+from runtime.wire.published import RoundReport
 
 WEIGHTS = (0.0, 0.3, 1.0, 3.0)
 LAST_ROUNDS = 5

@@ -20,10 +20,10 @@ from benchmarks.programs import (
     run_directory,
     weights_sha256,
 )
-from runtime.bus import Delivery
+from runtime.bus.bus import Delivery
+from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import MalformedMessageError
-from runtime.mqtt import MqttBus
-from runtime.tensors import Chunk, FrameKind, decode_chunk
+from runtime.wire.frames import Chunk, FrameKind, decode_chunk
 
 PHASES = (
     "distribution", "forward", "upload", "server", "download", "backward", "model upload",

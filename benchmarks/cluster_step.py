@@ -29,11 +29,11 @@ from benchmarks.step_session import BusSide, BusTurn, PlainTurn, Session, bus_si
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.local_agents import AgentProcess, local_agents
 from edge_coordinator.local_broker import local_broker
-from runtime.allocator import keep_freed_memory
 from runtime.datasets.sources import load_source
-from runtime.drive import FrameInbox, leaf_of
 from runtime.models.load import input_shape_of, layer_shapes, load_network
-from runtime.tensors import Frame, FrameKind, StepId, TensorSpec, encode_chunks, specs_of
+from runtime.process import keep_freed_memory
+from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec, encode_chunks, specs_of
+from runtime.wire.transfer import FrameInbox, leaf_of
 
 MAX_OVERHEAD = 0.01
 OVERHEAD_COUNTS_FROM_BYTES = 10_000

@@ -19,11 +19,11 @@ from benchmarks.programs import (
     run_directory,
     start_agent,
 )
-from runtime.bus import Delivery
+from runtime.bus.bus import Delivery
+from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import MalformedMessageError
-from runtime.mqtt import MqttBus
-from runtime.published import DeviceStatus, RoundReport
-from runtime.tensors import FrameKind, decode_chunk
+from runtime.wire.frames import FrameKind, decode_chunk
+from runtime.wire.published import DeviceStatus, RoundReport
 
 TARGET = 0.9
 ROUNDS = 60

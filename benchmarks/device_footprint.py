@@ -23,11 +23,11 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from edge_coordinator.local_broker import local_broker
-from runtime.bus import Delivery
+from runtime.bus.bus import Delivery
+from runtime.bus.mqtt_bus import MqttBus
 from runtime.datasets.sources import load_source
 from runtime.distribution import DISTRIBUTION
-from runtime.mqtt import MqttBus
-from runtime.topics import Topics
+from runtime.wire.topics import Topics
 from tests.device_environment import (
     LARGE,
     ROOT,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.device_graphs import DeviceGraphs, DeviceManifest
+from runtime.wire.device_graphs import DeviceGraphs, DeviceManifest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -134,7 +134,7 @@ def torch_step(module: "nn.Sequential", x: Floats, gradient: Floats) -> Step:
 def onnx_step(graphs: DeviceGraphs, state: list[Floats], x: Floats, gradient: Floats) -> Step:
     """A step of the executor on ONNX Runtime."""
     from device_agent.onnx_executor import OnnxExecutor  # noqa: PLC0415
-    from runtime.messages import OptimizerSpec  # noqa: PLC0415
+    from runtime.wire.commands import OptimizerSpec  # noqa: PLC0415
 
     optimizer = OptimizerSpec(momentum=MOMENTUM)
     executor = OnnxExecutor(graphs, optimizer, carry_state=False, loss="mse", num_threads=1)

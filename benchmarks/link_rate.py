@@ -22,12 +22,12 @@ from device_agent.link_probe import LinkProbe
 from edge_coordinator.link_echo import LinkEcho
 from edge_coordinator.local_broker import find_mosquitto
 from profiles.link_estimate import LinkFigures
-from runtime.bus import Delivery
-from runtime.messages import MeasureLink
-from runtime.mqtt import MqttBus
+from runtime.bus.bus import Delivery
+from runtime.bus.mqtt_bus import MqttBus
 from runtime.offered import DEFAULT_CHUNK_BYTES
 from runtime.protocol.link_probe import MAX_PROBE_S
-from runtime.topics import Topics
+from runtime.wire.commands import MeasureLink
+from runtime.wire.topics import Topics
 
 RATES_MBIT = ((1, 1), (1, 10), (5, 5), (20, 20), (20, 100), (100, 20), (100, 100))
 """Up and down."""

@@ -32,10 +32,9 @@ from edge_coordinator.job_file import load_job
 from edge_coordinator.local_agents import AgentProcess, device_names
 from edge_coordinator.training.algorithm import Collected, Smashed, train_cluster
 from edge_coordinator.training.edge_model import EdgeModel
+from runtime.bus.mqtt_bus import MqttBus
 from runtime.datasets.partition import partition
 from runtime.datasets.samples import DataSet
-from runtime.messages import Assignment, Join
-from runtime.mqtt import MqttBus
 from runtime.protocol.events import (
     CollectWeights,
     ForwardDone,
@@ -45,8 +44,9 @@ from runtime.protocol.events import (
     WeightsCollected,
     Work,
 )
-from runtime.tensors import StepId, Tensor
-from runtime.topics import Topics
+from runtime.wire.commands import Assignment, Join
+from runtime.wire.frames import StepId, Tensor
+from runtime.wire.topics import Topics
 
 
 class InProcessCluster:

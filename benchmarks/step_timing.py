@@ -10,12 +10,12 @@ from typing import Protocol, TypeVar
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
-from runtime.bus import Bus, BusEvent, Delivery
-from runtime.drive import leaf_of
+from runtime.bus.bus import Bus, BusEvent, Delivery
 from runtime.errors import MalformedMessageError
-from runtime.published import DeviceMetrics
-from runtime.tensors import CHUNK_HEADER, FrameKind, Tensor
-from runtime.topics import Topics
+from runtime.wire.frames import CHUNK_HEADER, FrameKind, Tensor
+from runtime.wire.published import DeviceMetrics
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import leaf_of
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,7 @@ class TimedEdge:
 
 
 class TimedBus:
-    """A bus that notes when frames leave and arrive; keeps `runtime.bus.Bus`."""
+    """A bus that notes when frames leave and arrive; keeps `runtime.bus.bus.Bus`."""
 
     def __init__(self, bus: Bus, topics: Topics) -> None:
         self._bus = bus

@@ -19,12 +19,9 @@ from device_agent.turn_meter import TurnMeter
 from device_agent.uploads import SendError, Uploads
 from device_agent.voice import Voice
 from device_agent.workload import Workload
-from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
-from runtime.drive import FrameInbox, leaf_of
+from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
+from runtime.bus.pacing import Pacer
 from runtime.errors import EdgeError, ProtocolError
-from runtime.messages import Challenge, Join, MeasureLink, decode_command
-from runtime.ownership import Claim, Verdict, judge
-from runtime.pacing import Pacer
 from runtime.protocol.device import DeviceSession, Phase
 from runtime.protocol.events import (
     CommandArrived,
@@ -40,9 +37,12 @@ from runtime.protocol.events import (
     Work,
     WorkFailed,
 )
-from runtime.published import DeviceProfile, DeviceStatus
-from runtime.tensors import Frame, FrameKind, StepId
-from runtime.topics import Topics
+from runtime.wire.commands import Challenge, Join, MeasureLink, decode_command
+from runtime.wire.frames import Frame, FrameKind, StepId
+from runtime.wire.ownership import Claim, Verdict, judge
+from runtime.wire.published import DeviceProfile, DeviceStatus
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import FrameInbox, leaf_of
 
 log = logging.getLogger(__name__)
 

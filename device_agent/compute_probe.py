@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from device_agent.measurement import Timing
 from profiles.units import Floats
-from runtime.tensors import TensorSpec
+from runtime.wire.frames import TensorSpec
 
 COMPUTE_PROBE_S = 2.0
 """The longest that a measurement may take, its last pass excepted."""

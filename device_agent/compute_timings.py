@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 from profiles.units import Floats
-from runtime.message_types import LEAST_RATE, MAX_FLOP_PER_S
-from runtime.published import ComputeProfile, LayerTiming
+from runtime.wire.fields import LEAST_RATE, MAX_FLOP_PER_S
+from runtime.wire.published import ComputeProfile, LayerTiming
 
 LEAST_S = 1e-9
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from device_agent.executor import DropoutKey
 from runtime.errors import SettingsError
-from runtime.tensors import Tensor, TensorSpec
+from runtime.wire.frames import Tensor, TensorSpec
 
 Floats = NDArray[np.float32]
 

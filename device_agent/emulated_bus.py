@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from profiles.emulation import DeviceClass, Line
-from runtime.bus import Bus, BusEvent, ClosedAtTheEnd, Delivery
+from runtime.bus.bus import Bus, BusEvent, ClosedAtTheEnd, Delivery
 from runtime.errors import BusError
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -23,7 +23,7 @@ class ClosableBus(Bus, Protocol):
 
 
 class EmulatedBus(ClosedAtTheEnd):
-    """A bus behind a link of a device's class; keeps the contract of `runtime.bus.Bus`.
+    """A bus behind a link of a device's class; keeps the contract of `runtime.bus.bus.Bus`.
 
     Payloads go through one after another at the link's rate and arrive its delay later, in the
     order in which they were sent. Every device has a link of its own. Closes the bus it wraps.

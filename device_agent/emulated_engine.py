@@ -13,8 +13,8 @@ from device_agent.executor import DropoutKey, Engine, Executor
 from device_agent.graph_shelf import GraphShelf
 from device_agent.measurement import Found, Measurement
 from profiles.emulation import DeviceClass
-from runtime.messages import LayerWork
-from runtime.tensors import Tensor, TensorSpec
+from runtime.wire.commands import LayerWork
+from runtime.wire.frames import Tensor, TensorSpec
 
 Clock = Callable[[], float]
 Result = TypeVar("Result")

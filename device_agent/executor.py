@@ -10,9 +10,9 @@ from device_agent.graph_shelf import GraphShelf
 from device_agent.measurement import Measurement
 from runtime.distribution import install_hint
 from runtime.errors import SettingsError
-from runtime.messages import Assignment, LayerWork
 from runtime.offered import ONNX_ENGINE
-from runtime.tensors import Tensor, TensorSpec
+from runtime.wire.commands import Assignment, LayerWork
+from runtime.wire.frames import Tensor, TensorSpec
 
 DropoutKey = tuple[int, ...]
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from device_agent.memory import resident_bytes
-from runtime.published import DeviceProfile
+from runtime.wire.published import DeviceProfile
 
 _PROCESSOR_WORDS = ("cpu", "core", "k10", "soc")
 

@@ -17,7 +17,11 @@ from device_agent.compute_timings import ComputeTimings
 from device_agent.executor import open_engine
 from device_agent.graph_shelf import GraphShelf
 from device_agent.measurement import Measurement, Timing
-from runtime.device_graphs import (
+from runtime.distribution import install_hint
+from runtime.errors import SettingsError
+from runtime.offered import ENGINES
+from runtime.wire.commands import Assignment, LayerWork, OptimizerSpec
+from runtime.wire.device_graphs import (
     ENGINE,
     SHIPPED_BATCH_SIZE,
     SHIPPED_CUTS,
@@ -26,11 +30,7 @@ from runtime.device_graphs import (
     DeviceManifest,
     shipped_folder,
 )
-from runtime.distribution import install_hint
-from runtime.errors import SettingsError
-from runtime.messages import Assignment, LayerWork, OptimizerSpec
-from runtime.offered import ENGINES
-from runtime.published import ComputeProfile
+from runtime.wire.published import ComputeProfile
 
 _LAYERS = TypeAdapter(tuple[LayerWork, ...])
 

@@ -7,9 +7,9 @@ from google.protobuf.message import Message
 
 from device_agent.manifest_check import check_manifest
 from device_agent.onnx_reader import read_model
-from runtime.device_graphs import DeviceGraphs, GraphSpec, GraphValue
 from runtime.errors import MalformedMessageError
-from runtime.messages import MAX_GRAPHS_BYTES
+from runtime.wire.commands import MAX_GRAPHS_BYTES
+from runtime.wire.device_graphs import DeviceGraphs, GraphSpec, GraphValue
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")

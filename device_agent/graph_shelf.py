@@ -2,8 +2,8 @@
 
 from collections import OrderedDict
 
-from runtime.device_graphs import DeviceGraphs
 from runtime.errors import SettingsError
+from runtime.wire.device_graphs import DeviceGraphs
 
 MAX_KEPT = 8
 """Graphs of so many cuts stay; they are small, and cuts change slowly."""

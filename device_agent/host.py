@@ -20,17 +20,17 @@ from device_agent.measurement import SharedFindings
 from device_agent.settings import AgentSettings, count_labels, device_classes
 from device_agent.workload import Workload
 from profiles.emulation import DeviceClass
-from runtime.bus import Bus, Will
+from runtime.bus.bus import Bus, Will
+from runtime.bus.mqtt_bus import MqttBus
 from runtime.datasets.samples import Samples
 from runtime.descriptors import allow_many
 from runtime.distribution import own_version
 from runtime.errors import BusError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
-from runtime.messages import Assignment
-from runtime.mqtt import MqttBus
-from runtime.ownership import new_session
-from runtime.published import DeviceStatus
-from runtime.topics import Topics
+from runtime.wire.commands import Assignment
+from runtime.wire.ownership import new_session
+from runtime.wire.published import DeviceStatus
+from runtime.wire.topics import Topics
 
 _GOODBYE_S = 2.0
 

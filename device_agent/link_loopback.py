@@ -9,11 +9,11 @@ from time import perf_counter
 
 from device_agent.link_probe import drive_survey
 from profiles.link_estimate import LinkFigures
-from runtime.bus import Bus, Delivery
-from runtime.drive import send_frame
+from runtime.bus.bus import Bus, Delivery
 from runtime.protocol.link_probe import MAX_PROBE_S, Transfer, probe_frame, probe_specs, survey_link
-from runtime.tensors import StepId, body_bytes
-from runtime.topics import Topics
+from runtime.wire.frames import StepId, body_bytes
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import send_frame
 
 BUDGET_BYTES = 24_000_000
 LONGEST_S = 12.0

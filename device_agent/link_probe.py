@@ -7,9 +7,7 @@ from statistics import median
 from time import perf_counter
 
 from profiles.link_estimate import LinkFigures
-from runtime.bus import Bus
-from runtime.drive import FrameInbox, send_frame
-from runtime.messages import MeasureLink
+from runtime.bus.bus import Bus
 from runtime.protocol.link_probe import (
     MAX_PROBE_S,
     Survey,
@@ -18,8 +16,10 @@ from runtime.protocol.link_probe import (
     probe_specs,
     survey_link,
 )
-from runtime.tensors import FrameKind, StepId, TensorSpec, body_bytes
-from runtime.topics import Topics
+from runtime.wire.commands import MeasureLink
+from runtime.wire.frames import FrameKind, StepId, TensorSpec, body_bytes
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import FrameInbox, send_frame
 
 Exchange = Callable[[Transfer], Awaitable[float]]
 """Makes one exchange; the seconds until all of it had arrived."""

@@ -6,8 +6,8 @@ from device_agent.link_probe import LinkProbe
 from device_agent.measurement import SharedFindings
 from device_agent.published_profile import link_profile_of
 from device_agent.voice import Voice
-from runtime.messages import LinkMeasured, MeasureLink
 from runtime.protocol.link_probe import LinkProbeError
+from runtime.wire.commands import LinkMeasured, MeasureLink
 
 SHARED_FOR_S = 30.0
 """So long a link's measurement holds for the other devices of the process."""

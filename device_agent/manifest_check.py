@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from runtime.device_graphs import (
+from runtime.errors import MalformedMessageError
+from runtime.wire.device_graphs import (
     GRADIENT,
     SAMPLES,
     SMASHED,
@@ -14,7 +15,6 @@ from runtime.device_graphs import (
     mask_value,
     updated_value,
 )
-from runtime.errors import MalformedMessageError
 
 _SAVED_PREFIX = "<saved>"
 

@@ -12,9 +12,9 @@ from device_agent.generic import generic_profile
 from device_agent.measurement import Measurement, SharedFindings, UnwantedError, take_between
 from device_agent.published_profile import PublishedProfile
 from device_agent.workload import Workload
-from runtime.messages import Join
 from runtime.protocol.events import DeviceEvent, PassOpened, Prepared
-from runtime.published import ComputeProfile
+from runtime.wire.commands import Join
+from runtime.wire.published import ComputeProfile
 
 GENERIC_AFTER_S = 3.0
 """A job that comes before that leaves nothing to be measured without one."""

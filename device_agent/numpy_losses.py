@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import SettingsError
 from runtime.target_shape import target_shape
-from runtime.tensors import Tensor
+from runtime.wire.frames import Tensor
 
 Floats = NDArray[np.float32]
 LossAndGradient = Callable[[Floats, Tensor], tuple[float, Floats]]

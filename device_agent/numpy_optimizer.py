@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.messages import OptimizerSpec
+from runtime.wire.commands import OptimizerSpec
 
 Array = NDArray[np.float32]
 Slots = dict[str, Array]

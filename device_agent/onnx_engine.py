@@ -14,9 +14,9 @@ from device_agent.executor import Executor
 from device_agent.graph_shelf import GraphShelf
 from device_agent.measurement import Measurement, Timing
 from device_agent.onnx_executor import OnnxExecutor
-from runtime.device_graphs import DeviceGraphs
 from runtime.errors import SettingsError
-from runtime.messages import Assignment, LayerWork
+from runtime.wire.commands import Assignment, LayerWork
+from runtime.wire.device_graphs import DeviceGraphs
 
 
 @dataclass(frozen=True)

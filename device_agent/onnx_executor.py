@@ -15,7 +15,10 @@ from device_agent.graph_check import check_graphs
 from device_agent.numpy_losses import load_loss
 from device_agent.onnx_session import Session, Values, to_value
 from device_agent.onnx_weights import OnnxWeights
-from runtime.device_graphs import (
+from runtime.dropout_masks import dropout_mask
+from runtime.errors import SettingsError
+from runtime.wire.commands import OptimizerSpec
+from runtime.wire.device_graphs import (
     GRADIENT,
     SAMPLES,
     SMASHED,
@@ -25,10 +28,7 @@ from runtime.device_graphs import (
     mask_value,
     updated_value,
 )
-from runtime.dropout_masks import dropout_mask
-from runtime.errors import SettingsError
-from runtime.messages import OptimizerSpec
-from runtime.tensors import Tensor, TensorSpec
+from runtime.wire.frames import Tensor, TensorSpec
 
 Floats = NDArray[np.float32]
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime.device_graphs import GraphSpec
 from runtime.errors import MalformedMessageError
+from runtime.wire.device_graphs import GraphSpec
 
 Values = dict[str, ort.OrtValue]
 

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from device_agent.numpy_optimizer import Slots, empty_slots, update
 from device_agent.onnx_session import Values, to_value
-from runtime.device_graphs import DeviceManifest
-from runtime.messages import OptimizerSpec
-from runtime.tensors import Tensor, TensorSpec, specs_of
+from runtime.wire.commands import OptimizerSpec
+from runtime.wire.device_graphs import DeviceManifest
+from runtime.wire.frames import Tensor, TensorSpec, specs_of
 
 
 class OnnxWeights:

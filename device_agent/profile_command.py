@@ -1,4 +1,4 @@
-"""`cpsl-agent profile`: measure this device once, and show what its profile would say."""
+"""`cpsl-agent profile`: measure this device once, and show its profile as a table."""
 
 import importlib.util
 import shutil
@@ -12,13 +12,13 @@ from device_agent.measurement import complete
 from device_agent.published_profile import link_profile_of
 from device_agent.show_profile import profile_text
 from profiles.link_estimate import LinkFigures
-from runtime.broker_url import TlsFiles
+from runtime.bus.broker_url import TlsFiles
+from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import BusError
-from runtime.mqtt import MqttBus
-from runtime.ownership import new_session
 from runtime.protocol.link_probe import LinkProbeError
-from runtime.published import ComputeProfile
-from runtime.topics import Topics
+from runtime.wire.ownership import new_session
+from runtime.wire.published import ComputeProfile
+from runtime.wire.topics import Topics
 
 _HOW = "frames to a topic of its own, retained ones back: to the broker alone, no coordinator"
 

@@ -9,12 +9,11 @@ from collections.abc import Callable
 
 from device_agent.memory import memory_sentence
 from device_agent.settings import AgentSettings, parse_shard
-from runtime.allocator import keep_freed_memory
-from runtime.broker_url import TlsFiles
+from runtime.bus.broker_url import TlsFiles
 from runtime.errors import EdgeError, root_cause
 from runtime.offered import ONNX_ENGINE
-from runtime.output import until_reader_leaves
-from runtime.topics import check_name
+from runtime.process import keep_freed_memory, until_reader_leaves
+from runtime.wire.topics import check_name
 
 log = logging.getLogger("cpsl-agent")
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 
 from profiles.link_estimate import LinkEstimate, LinkFigures
-from runtime.message_types import LEAST_RATE, MAX_BPS
-from runtime.published import ComputeProfile, DeviceProfile, LinkProfile
+from runtime.wire.fields import LEAST_RATE, MAX_BPS
+from runtime.wire.published import ComputeProfile, DeviceProfile, LinkProfile
 
 CHANGED_FRACTION = 0.10
 """A figure that has moved by more than this part of itself is worth publishing."""

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from profiles.emulation import DeviceClass, EmulationError, load_emulation
-from runtime.broker_url import TlsFiles
+from profiles.emulation import DeviceClass, EmulationError
+from runtime.bus.broker_url import TlsFiles
 from runtime.datasets.partition import partition
 from runtime.datasets.samples import Samples
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
-from runtime.topics import check_name
+from runtime.scenario_files import load_emulation
+from runtime.wire.topics import check_name
 
 
 @dataclass(frozen=True)

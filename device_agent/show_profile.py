@@ -4,7 +4,7 @@ from itertools import zip_longest
 from textwrap import wrap
 
 from profiles.link_estimate import LinkFigures
-from runtime.published import ComputeProfile, DeviceProfile
+from runtime.wire.published import ComputeProfile, DeviceProfile
 
 Row = tuple[str, str, str]
 """What, how much, how measured."""

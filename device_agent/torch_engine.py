@@ -10,9 +10,9 @@ from device_agent.compute_timings import ComputeTimings
 from device_agent.generic import built_in_assignment
 from device_agent.measurement import Measurement
 from device_agent.torch_timing import time_network
-from runtime.messages import LayerWork
 from runtime.models.device_side import DeviceNetwork
 from runtime.models.load import input_shape_of, load_network
+from runtime.wire.commands import LayerWork
 
 
 class TorchEngine(DeviceNetwork):

@@ -19,12 +19,12 @@ from device_agent.compute_probe import (
 )
 from device_agent.compute_timings import ComputeTimings
 from device_agent.measurement import Timing
-from runtime.messages import OptimizerSpec
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.given_gradient import with_gradient
 from runtime.models.sequence import layers_of
 from runtime.models.side import Side, empty_state
+from runtime.wire.commands import OptimizerSpec
 
 LAYERS_SHARE = 0.25
 """Part of the budget for layers one by one; the device sides get the rest."""

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from time import perf_counter
 
 from profiles.link_estimate import LinkEstimate
-from runtime.messages import Join
-from runtime.published import DeviceMetrics, PhaseSeconds
-from runtime.tensors import FrameKind
+from runtime.wire.commands import Join
+from runtime.wire.frames import FrameKind
+from runtime.wire.published import DeviceMetrics, PhaseSeconds
 
 
 class TurnMeter:

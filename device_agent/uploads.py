@@ -5,12 +5,12 @@ from time import perf_counter
 
 from device_agent.published_profile import PublishedProfile
 from device_agent.turn_meter import TurnMeter
-from runtime.bus import Bus
-from runtime.drive import leaf_of, send_frame
+from runtime.bus.bus import Bus
+from runtime.bus.pacing import Pacer
 from runtime.errors import BusError, EdgeError, MessageSizeError
-from runtime.pacing import Pacer
-from runtime.tensors import Frame
-from runtime.topics import Topics
+from runtime.wire.frames import Frame
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import leaf_of, send_frame
 
 log = logging.getLogger(__name__)
 

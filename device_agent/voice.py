@@ -4,10 +4,10 @@ from collections.abc import Callable
 from time import perf_counter
 
 from device_agent.published_profile import PublishedProfile
-from runtime.bus import Bus
-from runtime.message_types import Message
-from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
-from runtime.topics import Topics
+from runtime.bus.bus import Bus
+from runtime.wire.fields import Message
+from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
+from runtime.wire.topics import Topics
 
 
 class Voice:

@@ -19,10 +19,8 @@ from device_agent.measurement import Measurement
 from device_agent.numpy_losses import load_loss
 from runtime.datasets.samples import Samples
 from runtime.datasets.shard import Shard, make_shard
-from runtime.device_graphs import read_graphs
-from runtime.device_steps import check_finite, train_locally
 from runtime.errors import SettingsError
-from runtime.messages import Assignment, Join, Ready
+from runtime.local_training import check_finite, train_locally
 from runtime.protocol.events import (
     CollectWeights,
     ForwardDone,
@@ -37,8 +35,10 @@ from runtime.protocol.events import (
     WeightsCollected,
     Work,
 )
-from runtime.published import ComputeProfile
-from runtime.tensors import StepId, Tensor, spec_of
+from runtime.wire.commands import Assignment, Join, Ready
+from runtime.wire.device_graphs import read_graphs
+from runtime.wire.frames import StepId, Tensor, spec_of
+from runtime.wire.published import ComputeProfile
 
 log = logging.getLogger(__name__)
 

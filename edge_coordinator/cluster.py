@@ -12,10 +12,10 @@ from edge_coordinator.exchange import Exchange
 from edge_coordinator.inquiry import DeviceGoneError, LateError
 from edge_coordinator.planning.deadline import Answer, Question
 from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
-from runtime.messages import Join, Ready
 from runtime.protocol.events import Gathered
 from runtime.protocol.gathering import Gathering
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
+from runtime.wire.commands import Join, Ready
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
 
 _LOSS = TensorSpec("<f4", ())
 _FIRST_ANSWER = {

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from edge_coordinator.command_line import JOB_FLAGS, SIMULATION_FLAGS
-from runtime.allocator import keep_freed_memory
-from runtime.broker_url import TlsFiles, parse_broker_url
+from runtime.bus.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import EdgeError, SettingsError, root_cause
-from runtime.output import until_reader_leaves
+from runtime.process import keep_freed_memory, until_reader_leaves
 
 if TYPE_CHECKING:
     from edge_coordinator.comparison.training_runs import Effort
@@ -273,7 +272,7 @@ def _print_line(line: str) -> None:
 
 
 def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG001
-    from runtime.schema import PUBLISHED, dump_schema, generate_schema, write_schemas
+    from runtime.wire.schema import PUBLISHED, dump_schema, generate_schema, write_schemas
 
     if flags.write is not None:
         write_schemas(flags.write, PUBLISHED if flags.name is None else [flags.name])

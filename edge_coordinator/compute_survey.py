@@ -14,7 +14,7 @@ from edge_coordinator.inquiry import DeviceGoneError
 from edge_coordinator.machines import by_process
 from profiles.cuts import CutTable
 from runtime.errors import SettingsError
-from runtime.messages import MAX_LAYERS, Join, LayerWork
+from runtime.wire.commands import MAX_LAYERS, Join, LayerWork
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from edge_coordinator import progress as told
 from edge_coordinator.amounts import amount
 from edge_coordinator.plan_lines import plan_lines
 from edge_coordinator.show_seconds import seconds_table
-from runtime.published import PlanReport, RoundReport
+from runtime.wire.published import PlanReport, RoundReport
 
 _ROUNDS_SHOWN = 6
 

@@ -26,14 +26,14 @@ from edge_coordinator.pending import Pending
 from edge_coordinator.planning.deadline import Allowance, Answer, AnswerTimes, Question
 from edge_coordinator.planning.vigil import Vigil
 from edge_coordinator.settings import DeviceSettings
-from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
-from runtime.drive import leaf_of, send_frame
+from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.errors import EdgeError
-from runtime.messages import Assignment, Join, LinkMeasured, MeasureLink, Ready, Refused, Stop
 from runtime.protocol.events import DeviceLost
 from runtime.protocol.gathering import Gathering
-from runtime.tensors import Frame, FrameKind, StepId, Tensor
-from runtime.topics import Topics
+from runtime.wire.commands import Assignment, Join, LinkMeasured, MeasureLink, Ready, Refused, Stop
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import leaf_of, send_frame
 
 MAX_GRAPHS_SENT = 3
 """How often graphs are sent for one request, to a device that says it lacks them still."""

@@ -20,13 +20,7 @@ from edge_coordinator.planner import PlannedRound
 from edge_coordinator.planning.attendance import Attendance
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.unplanned import unpredicted
-from edge_coordinator.progress import (
-    Observer,
-    Progress,
-    RoundDone,
-    RoundPlanned,
-    Waiting,
-)
+from edge_coordinator.progress import Observer, Progress, RoundDone, RoundPlanned, Waiting
 from edge_coordinator.reports import plan_report, round_report
 from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.round_training import RoundTraining, Trained
@@ -35,7 +29,7 @@ from edge_coordinator.standing import Standing
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.turns import Turns
 from runtime.errors import SettingsError
-from runtime.published import PlanReport, RoundReport
+from runtime.wire.published import PlanReport, RoundReport
 
 
 class SavedProgress(Protocol):

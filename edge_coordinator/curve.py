@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtime.published import RoundReport
+from runtime.wire.published import RoundReport
 
 MAX_POINTS = 10_000
 

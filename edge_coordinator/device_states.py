@@ -16,8 +16,8 @@ from edge_coordinator.registry import DeviceRecord
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
-from runtime.message_types import MAX_FLOP_PER_S
-from runtime.published import ComputeProfile, DeviceProfile, LinkProfile
+from runtime.wire.fields import MAX_FLOP_PER_S
+from runtime.wire.published import ComputeProfile, DeviceProfile, LinkProfile
 
 MAX_NAME_LETTERS = 64
 """A profile cuts longer names off."""

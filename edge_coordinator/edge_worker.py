@@ -10,7 +10,7 @@ import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
-from runtime.tensors import Tensor
+from runtime.wire.frames import Tensor
 
 Result = TypeVar("Result")
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.errors import EdgeError, root_cause
-from runtime.message_types import as_words
+from runtime.wire.fields import as_words
 
 log = logging.getLogger(__name__)
 

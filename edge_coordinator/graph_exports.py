@@ -7,10 +7,10 @@ from torch import nn
 from edge_coordinator.conversation import Conversation
 from edge_coordinator.edge_worker import EdgeWorker
 from edge_coordinator.job import Job
-from runtime.device_graphs import ENGINE, DeviceGraphs, DeviceManifest
 from runtime.errors import SettingsError
-from runtime.messages import MAX_GRAPHS_BYTES, GraphsOffer
 from runtime.models.load import split
+from runtime.wire.commands import MAX_GRAPHS_BYTES, GraphsOffer
+from runtime.wire.device_graphs import ENGINE, DeviceGraphs, DeviceManifest
 
 
 class GraphExports:

@@ -9,14 +9,14 @@ from edge_coordinator.owing import Owing
 from edge_coordinator.pending import Pending
 from edge_coordinator.planning.vigil import RETURN_S
 from edge_coordinator.registry import Change, Registry
-from runtime.bus import Delivery
-from runtime.drive import FrameInbox
+from runtime.bus.bus import Delivery
 from runtime.errors import ProtocolError
-from runtime.messages import AnyReply, Ready, Refused, decode_reply
 from runtime.protocol.events import FrameArrived
-from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
-from runtime.tensors import FrameKind, StepId, TensorSpec, decode_chunk
-from runtime.topics import DeviceTopic, Topics
+from runtime.wire.commands import AnyReply, Ready, Refused, decode_reply
+from runtime.wire.frames import FrameKind, StepId, TensorSpec, decode_chunk
+from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
+from runtime.wire.topics import DeviceTopic, Topics
+from runtime.wire.transfer import FrameInbox
 
 GRACE_S = 3.0
 """How long a device whose connection broke may take to come back before it counts as lost."""

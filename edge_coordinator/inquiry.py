@@ -6,7 +6,7 @@ import time
 from edge_coordinator.planning.deadline import Allowance
 from edge_coordinator.planning.vigil import Vigil
 from runtime.errors import EdgeError
-from runtime.messages import (
+from runtime.wire.commands import (
     AnyReply,
     Assignment,
     Join,

@@ -19,7 +19,6 @@ from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import DataSet, Samples, check_labels
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
-from runtime.messages import Assignment
 from runtime.models.load import (
     check_sample_shape,
     cut_index,
@@ -30,7 +29,8 @@ from runtime.models.load import (
 )
 from runtime.models.losses import load_loss
 from runtime.models.sequence import Network, layers_of
-from runtime.published import RoundReport
+from runtime.wire.commands import Assignment
+from runtime.wire.published import RoundReport
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from runtime.bus import Bus
-from runtime.drive import FrameInbox, send_frame
-from runtime.messages import MeasureLink
+from runtime.bus.bus import Bus
 from runtime.protocol.link_probe import probe_frame, probe_specs
-from runtime.tensors import Frame, FrameKind, StepId, TensorSpec
-from runtime.topics import Topics
+from runtime.wire.commands import MeasureLink
+from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import FrameInbox, send_frame
 
 MAX_FRACTION_OF_ROUND = 0.05
 """A measurement moves at most this part of the bytes of a round."""

@@ -11,8 +11,8 @@ from edge_coordinator.inquiry import DeviceGoneError
 from edge_coordinator.job import Job
 from edge_coordinator.link_echo import probe_budget_bytes
 from edge_coordinator.machines import by_process
-from runtime.messages import LinkMeasured, MeasureLink
 from runtime.protocol.link_probe import MAX_PROBE_S
+from runtime.wire.commands import LinkMeasured, MeasureLink
 
 START_BUDGET_S = 10.0
 """So long the first plan of new devices waits for their links; the rest is measured later on."""

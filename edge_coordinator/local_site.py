@@ -15,9 +15,10 @@ from typing import Self
 from edge_coordinator.local_agents import AgentProcess, device_names, local_agents
 from edge_coordinator.local_broker import LocalBroker, local_broker
 from edge_coordinator.settings import JobSettings
-from profiles.emulation import EmulationError, load_emulation
+from profiles.emulation import EmulationError
 from runtime.descriptors import allow_many
 from runtime.errors import SettingsError
+from runtime.scenario_files import load_emulation
 
 MAX_NAMED = 12
 """Devices whose classes are named one by one; of more, they are counted."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from edge_coordinator.cluster import RemoteCluster
 from edge_coordinator.edge_worker import OffLoopEdge
 from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
-from runtime.tensors import Tensor
+from runtime.wire.frames import Tensor
 
 
 @dataclass

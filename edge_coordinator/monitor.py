@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable
 
 from edge_coordinator.site_state import SiteState
 from edge_coordinator.site_view import SiteView
-from runtime.broker_url import TlsFiles
-from runtime.bus import Bus, BusEvent, Connected, Delivery, Disconnected
+from runtime.bus.broker_url import TlsFiles
+from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
+from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import SettingsError
-from runtime.mqtt import MqttBus
-from runtime.ownership import new_session
-from runtime.topics import Topics
+from runtime.wire.ownership import new_session
+from runtime.wire.topics import Topics
 
 Show = Callable[[SiteState], None]
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runtime.tensors import Chunk, FrameKind, StepId
+from runtime.wire.frames import Chunk, FrameKind, StepId
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from edge_coordinator.exchange import Exchange
 from edge_coordinator.inquiry import Inquiry, Request
 from edge_coordinator.link_echo import LinkEcho
-from runtime.messages import AnyReply, LinkMeasured, MeasureLink
 from runtime.protocol.events import DeviceLost
+from runtime.wire.commands import AnyReply, LinkMeasured, MeasureLink
 
 
 class Pending:

@@ -3,8 +3,8 @@
 from rich.text import Text
 
 from edge_coordinator.amounts import short_seconds
-from runtime.message_types import as_words
-from runtime.published import ClusterReport, PlanReport
+from runtime.wire.fields import as_words
+from runtime.wire.published import ClusterReport, PlanReport
 
 _MOST_NAMED = 12
 """Of more devices than this, clusters are told by their sizes."""

@@ -16,10 +16,10 @@ from profiles.cuts import CutTable
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, SharedLink
 from profiles.units import BITS_PER_BYTE
-from runtime.messages import Ready
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.sequence import layers_of
-from runtime.tensors import TensorSpec
+from runtime.wire.commands import Ready
+from runtime.wire.frames import TensorSpec
 
 MAX_TIMED_SAMPLES = 512
 

@@ -15,13 +15,13 @@ from edge_coordinator.progress import (
     RoundPlanned,
     Waiting,
 )
-from runtime.bus import Bus, BusEvent, Delivery
+from runtime.bus.bus import Bus, BusEvent, Delivery
 from runtime.errors import BusError, MalformedMessageError
-from runtime.message_types import as_words
-from runtime.messages import Challenge
-from runtime.ownership import Claim, Verdict, judge
-from runtime.published import CoordinatorStatus
-from runtime.topics import Topics
+from runtime.wire.commands import Challenge
+from runtime.wire.fields import as_words
+from runtime.wire.ownership import Claim, Verdict, judge
+from runtime.wire.published import CoordinatorStatus
+from runtime.wire.topics import Topics
 
 _GOODBYE_S = 2.0
 

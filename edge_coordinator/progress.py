@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.published import PlanReport, RoundReport
+from runtime.wire.published import PlanReport, RoundReport
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from runtime.messages import Assignment, Ready
+from runtime.wire.commands import Assignment, Ready
 
 
 def why_unfit(ready: Ready, assignment: Assignment, others: Iterable[Ready]) -> str:

@@ -27,7 +27,7 @@ from edge_coordinator.settings import EvaluationSettings, JobSettings
 from edge_coordinator.standing import BEGINNING, Standing, is_evaluated
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
-from runtime.published import PlanReport, RoundReport
+from runtime.wire.published import PlanReport, RoundReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from edge_coordinator.readiness import why_unfit
-from runtime.messages import Assignment, LinkMeasured, Ready
-from runtime.published import DeviceMetrics, DeviceProfile, DeviceStatus
+from runtime.wire.commands import Assignment, LinkMeasured, Ready
+from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
 
 MAX_DEVICES = 20_000
 """More are not taken note of: twice as many as a job can have."""

@@ -13,7 +13,7 @@ from edge_coordinator.planning.plan import Alternatives, ClusterPlan, CutPrice, 
 from edge_coordinator.round_training import Trained
 from profiles.phases import Phase
 from profiles.units import Floats
-from runtime.published import (
+from runtime.wire.published import (
     ClusterReport,
     DeviceMetrics,
     OtherCut,

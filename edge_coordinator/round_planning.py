@@ -28,7 +28,7 @@ from edge_coordinator.reports import measured_turns
 from edge_coordinator.run_memory import PlannerMemory
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
-from runtime.published import DeviceMetrics
+from runtime.wire.published import DeviceMetrics
 
 METRICS_PATIENCE_S = 1.0
 """How long a round waits for the last devices to say what it cost them."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 
 from edge_coordinator.site_state import Activity
-from runtime.published import DeviceMetrics, PlanReport, RoundReport
+from runtime.wire.published import DeviceMetrics, PlanReport, RoundReport
 
 
 def activities(

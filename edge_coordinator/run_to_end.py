@@ -13,8 +13,8 @@ from edge_coordinator.progress import Observer
 from edge_coordinator.record import RunDirectory
 from edge_coordinator.termination import until_terminated
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.allocator import prompt_collection
 from runtime.errors import SettingsError
+from runtime.process import prompt_collection
 
 TRACES = "faults.log"
 """In the run's directory: where in the program something went wrong that the run went on from."""

@@ -17,12 +17,12 @@ from edge_coordinator.progress import Observer, Waiting
 from edge_coordinator.round_planning import RoundPlanning
 from edge_coordinator.run_memory import RunMemory
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.broker_url import TlsFiles
-from runtime.bus import Bus, Will
-from runtime.mqtt import MqttBus
-from runtime.ownership import new_session
-from runtime.published import CoordinatorStatus
-from runtime.topics import Topics
+from runtime.bus.broker_url import TlsFiles
+from runtime.bus.bus import Bus, Will
+from runtime.bus.mqtt_bus import MqttBus
+from runtime.wire.ownership import new_session
+from runtime.wire.published import CoordinatorStatus
+from runtime.wire.topics import Topics
 
 
 async def serve_job(

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 from edge_coordinator.plan_settings import PlanSettings, Section
 from edge_coordinator.standing import Keep
 from edge_coordinator.training.schedule import ScheduleName
-from runtime.message_types import Scalar
-from runtime.messages import OptimizerSpec
 from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
+from runtime.wire.commands import OptimizerSpec
+from runtime.wire.fields import Scalar
 
 Method = Literal["cpsl", "sl", "fl", "cl"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

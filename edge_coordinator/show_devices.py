@@ -12,8 +12,8 @@ from rich.text import Text
 
 from edge_coordinator.amounts import amount, duration, short_seconds
 from edge_coordinator.site_state import Activity, DeviceView, Presence
-from runtime.message_types import as_words
-from runtime.published import ComputeProfile, LinkProfile, PhaseSeconds
+from runtime.wire.fields import as_words
+from runtime.wire.published import ComputeProfile, LinkProfile, PhaseSeconds
 
 _WIDE = 110
 _ENGINE_WIDTH = 6

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from edge_coordinator.amounts import short_seconds
 from edge_coordinator.site_state import DeviceView
-from runtime.published import PhaseSeconds
+from runtime.wire.published import PhaseSeconds
 
 _HEADERS = {
     "distribute_s": "model down",

@@ -10,8 +10,8 @@ from edge_coordinator.amounts import amount, duration
 from edge_coordinator.show_devices import DeviceTable, more_devices
 from edge_coordinator.show_seconds import seconds_of_devices
 from edge_coordinator.site_state import DeviceView, Presence, SiteState
-from runtime.message_types import as_words
-from runtime.published import CoordinatorStatus, PlanReport, RoundReport
+from runtime.wire.fields import as_words
+from runtime.wire.published import CoordinatorStatus, PlanReport, RoundReport
 
 _MIN_ROWS = 3
 _MOST_REASONS = 3

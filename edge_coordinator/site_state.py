@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from runtime.published import (
+from runtime.wire.published import (
     CoordinatorStatus,
     DeviceMetrics,
     DeviceProfile,

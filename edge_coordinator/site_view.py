@@ -9,9 +9,9 @@ from edge_coordinator.round_position import activities
 from edge_coordinator.site_state import Activity, DeviceView, Presence, SiteState
 from edge_coordinator.watched_device import LEAVES, WatchedDevice
 from runtime.errors import MalformedMessageError
-from runtime.message_types import as_words
-from runtime.published import CoordinatorStatus, PhaseSeconds, PlanReport, RoundReport
-from runtime.topics import Topics
+from runtime.wire.fields import as_words
+from runtime.wire.published import CoordinatorStatus, PhaseSeconds, PlanReport, RoundReport
+from runtime.wire.topics import Topics
 
 STALE_AFTER_S = 180.0
 """A device publishes its profile at least every minute; three missed ones are no accident."""

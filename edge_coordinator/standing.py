@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge_coordinator.curve import Point
-from runtime.published import RoundReport
+from runtime.wire.published import RoundReport
 
 Keep = Literal["best", "last"]
 """Which round's weights are a run's result."""

@@ -9,7 +9,7 @@ from edge_coordinator.job import Job
 from edge_coordinator.planner import PlannedRound
 from edge_coordinator.planning.deadline import Answer, predicted_answers
 from edge_coordinator.planning.plan import ClusterPlan
-from runtime.messages import Join, Ready
+from runtime.wire.commands import Join, Ready
 
 EVALUATION_CLUSTER = 0xFFFF
 """The cluster number of a round's evaluation on the devices, after all that train."""

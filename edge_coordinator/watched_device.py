@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from edge_coordinator.site_state import Ages
 from runtime.errors import MalformedMessageError
-from runtime.published import (
+from runtime.wire.published import (
     ComputeProfile,
     DeviceMetrics,
     DeviceProfile,

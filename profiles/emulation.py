@@ -1,18 +1,14 @@
 """Emulated devices: how much slower than this machine each computes, and what its link carries."""
 
-import json
 import math
-import tomllib
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from profiles.units import BITS_PER_BYTE
 
-SHIPPED = ("uniform", "mixed", "one-straggler", "fading")
+EMULATED = ("uniform", "mixed", "one-straggler", "fading")
 """Scenarios that come with the package."""
 MESSAGE_OVERHEAD_BYTES = 60
 """What a message costs beside its payload: TCP/IP and MQTT headers."""
@@ -98,34 +94,3 @@ class Line:
         start_s = max(now_s, self._free_at_s)
         self._free_at_s = start_s + (num_bytes + MESSAGE_OVERHEAD_BYTES) * BITS_PER_BYTE / bps
         return self._free_at_s
-
-
-def load_emulation(reference: str, *, base_dir: Path) -> EmulationScenario:
-    """Read a scenario by its shipped name, or a .toml or .json file of one's own."""
-    if reference in SHIPPED:
-        name = f"emulation-{reference}.toml"
-        text = files("profiles").joinpath("data", name).read_text(encoding="utf-8")
-        return _parse(tomllib.loads(text), reference)
-    path = base_dir / reference
-    if path.suffix not in (".toml", ".json"):
-        raise EmulationError(
-            f"scenario {reference!r} is neither a .toml or .json file nor one of "
-            f"{', '.join(SHIPPED)}"
-        )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise EmulationError(f"scenario {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise EmulationError(f"scenario {path} is not {path.suffix[1:]}: {error}") from error
-    return _parse(tree, str(path))
-
-
-def _parse(tree: Any, where: str) -> EmulationScenario:  # noqa: ANN401 - not checked yet
-    try:
-        return EmulationScenario.model_validate(tree)
-    except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in found["loc"]) or "the file"
-        raise EmulationError(f"scenario {where}: {place}: {found['msg']}") from error

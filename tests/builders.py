@@ -24,13 +24,13 @@ from edge_coordinator.progress import Observer, Progress, RoundDone
 from edge_coordinator.record import RunDirectory
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.bus import Will
+from runtime.bus.bus import Will
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import DataSet, Samples
-from runtime.memory import MemoryBroker
-from runtime.ownership import new_session
-from runtime.published import DeviceStatus, RoundReport
-from runtime.tensors import Tensor
-from runtime.topics import Topics
+from runtime.wire.frames import Tensor
+from runtime.wire.ownership import new_session
+from runtime.wire.published import DeviceStatus, RoundReport
+from runtime.wire.topics import Topics
 
 Shape = tuple[int, ...]
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from runtime.message_types import MAX_PROFILE_BYTES
-from runtime.tensors import CHUNK_HEADER
+from runtime.wire.fields import MAX_PROFILE_BYTES
+from runtime.wire.frames import CHUNK_HEADER
 from tests.turn import Original
 
 _MAGIC, _VERSION, _KIND, _RUN, _ROUND, _CLUSTER, _EPOCH, _INDEX, _NUM_CHUNKS, _LENGTH = range(10)

@@ -2,8 +2,8 @@
 
 from edge_coordinator.site_state import DeviceView, SiteState
 from edge_coordinator.site_view import SiteView
-from runtime.message_types import Message
-from runtime.published import (
+from runtime.wire.fields import Message
+from runtime.wire.published import (
     ClusterReport,
     ComputeProfile,
     CoordinatorStatus,
@@ -15,7 +15,7 @@ from runtime.published import (
     PlanReport,
     RoundReport,
 )
-from runtime.topics import Topics
+from runtime.wire.topics import Topics
 
 NOW_S = 1_800_000_000.0
 TOPICS = Topics("default")

@@ -3,10 +3,16 @@
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from runtime.bus import Bus, BusEvent, Delivery
-from runtime.memory import MemoryBus
-from runtime.published import ComputeProfile, DeviceProfile, LayerTiming, LinkProfile, RoundReport
-from runtime.topics import Topics
+from runtime.bus.bus import Bus, BusEvent, Delivery
+from runtime.bus.memory_bus import MemoryBus
+from runtime.wire.published import (
+    ComputeProfile,
+    DeviceProfile,
+    LayerTiming,
+    LinkProfile,
+    RoundReport,
+)
+from runtime.wire.topics import Topics
 
 LENET = (
     "conv1", "relu1", "pool1", "conv2", "relu2", "pool2",

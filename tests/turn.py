@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_agent.executor import open_engine
-from runtime.bus import Delivery
-from runtime.drive import FrameInbox
-from runtime.memory import MemoryBus
-from runtime.message_types import Message
-from runtime.messages import Assignment, Join, Joined, OptimizerSpec, Ready, decode_reply
-from runtime.published import DeviceProfile, DeviceStatus
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, encode_chunks, specs_of
-from runtime.topics import Topics
+from runtime.bus.bus import Delivery
+from runtime.bus.memory_bus import MemoryBus
+from runtime.wire.commands import Assignment, Join, Joined, OptimizerSpec, Ready, decode_reply
+from runtime.wire.fields import Message
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, encode_chunks, specs_of
+from runtime.wire.published import DeviceProfile, DeviceStatus
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import FrameInbox
 
 RUN, ROUND, CLUSTER, CUT, BATCH = 7, 3, 1, 3, 16
 CHUNK_BYTES = 1000

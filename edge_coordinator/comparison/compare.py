@@ -12,11 +12,7 @@ from rich.console import Console
 
 from edge_coordinator.comparison.csv_files import write_rounds
 from edge_coordinator.comparison.one_run import RunSpec, check_runs
-from edge_coordinator.comparison.report import (
-    cuts_part,
-    groupings_part,
-    training_part,
-)
+from edge_coordinator.comparison.report import cuts_part, groupings_part, training_part
 from edge_coordinator.comparison.show import shown_methods
 from edge_coordinator.comparison.studies import (
     grouping_of_settings,

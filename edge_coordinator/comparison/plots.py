@@ -8,12 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from edge_coordinator.comparison.latencies import EXHAUSTIVE
-from edge_coordinator.comparison.results import (
-    TrainedRun,
-    evaluated,
-    mean_phase_s,
-    smoothed,
-)
+from edge_coordinator.comparison.results import TrainedRun, evaluated, mean_phase_s, smoothed
 from edge_coordinator.look import COLOURS, HATCHES, LAST_COLOUR, MARKERS, figure, line_look
 from profiles.phases import Phase
 from profiles.units import Floats

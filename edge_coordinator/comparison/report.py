@@ -8,14 +8,7 @@ from edge_coordinator.comparison.bounds import Observed, exactly, mean, over_see
 from edge_coordinator.comparison.csv_files import write_runs, write_table
 from edge_coordinator.comparison.cuts import CutCost
 from edge_coordinator.comparison.groupings import SPREADS, GroupingStudies
-from edge_coordinator.comparison.markdown import (
-    gigaflop,
-    megabytes,
-    percent,
-    seconds,
-    table,
-    whole,
-)
+from edge_coordinator.comparison.markdown import gigaflop, megabytes, percent, seconds, table, whole
 from edge_coordinator.comparison.plots import (
     plot_accuracy,
     plot_bars,

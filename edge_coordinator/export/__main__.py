@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_coordinator.export import export_device_side
-from runtime.device_graphs import (
+from runtime.models.cut_table import measure_cut_table
+from runtime.models.load import input_shape_of, load_network, split
+from runtime.wire.device_graphs import (
     SHIPPED_BATCH_SIZE,
     SHIPPED_CUTS,
     SHIPPED_NETWORK,
     shipped_folder,
 )
-from runtime.models.cut_table import measure_cut_table
-from runtime.models.load import input_shape_of, load_network, split
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

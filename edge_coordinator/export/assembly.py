@@ -13,7 +13,7 @@ from edge_coordinator.export.onnx_translation import translate
 from edge_coordinator.export.partition import Cut, cut, extract
 from edge_coordinator.export.signature import graph_value
 from edge_coordinator.export.subject import Traceable
-from runtime.device_graphs import (
+from runtime.wire.device_graphs import (
     GRADIENT,
     SAMPLES,
     SMASHED,

@@ -16,7 +16,7 @@ from edge_coordinator.export.refusal import (
 )
 from edge_coordinator.export.signature import graph_spec, graph_value, saved_bytes, state_specs
 from edge_coordinator.export.subject import prepare
-from runtime.device_graphs import (
+from runtime.wire.device_graphs import (
     SAMPLES,
     SMASHED,
     DeviceGraphs,

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.device_graphs import MaskSpec
 from runtime.models.dropout import SeededDropout, dropout_layers, seed_dropout
+from runtime.wire.device_graphs import MaskSpec
 
 
 class DropoutInputs:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor, fx
 
-from runtime.device_graphs import OPSET
+from runtime.wire.device_graphs import OPSET
 
 # What every ONNX Runtime since 1.15 reads.
 IR_VERSION = 8

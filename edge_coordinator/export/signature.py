@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
-from runtime.device_graphs import DType, GraphSpec, GraphValue, StateSpec
+from runtime.wire.device_graphs import DType, GraphSpec, GraphValue, StateSpec
 
 _DTYPES: dict[torch.dtype, DType] = {
     torch.float32: "float32",

@@ -21,7 +21,7 @@ from onnx_ir.passes.common import (
 from onnxscript.optimizer import fold_constants
 from torch import Tensor, fx
 
-from runtime.device_graphs import OPSET
+from runtime.wire.device_graphs import OPSET
 
 # A constant of one repeated value, from this size on, is written as an operator that fills.
 _FILL_FROM_ITEMS = 256

@@ -1,4 +1,4 @@
-"""A cluster whose devices are in this process; keeps the contract of `algorithm.Cluster`."""
+"""A cluster whose devices are in this process, and the bytes it would send over a bus."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
 from runtime.datasets.shard import Shard
-from runtime.device_steps import check_finite, train_locally
 from runtime.errors import SettingsError
+from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
-from runtime.tensors import StepId, Tensor
+from runtime.wire.frames import StepId, Tensor
 
 
 @dataclass(frozen=True)

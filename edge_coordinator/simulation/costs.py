@@ -1,4 +1,4 @@
-"""What time passes by: the costs of a scenario's layers, or of the network that is trained."""
+"""What time passes by: the costs of layers, and what a planned round costs by them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

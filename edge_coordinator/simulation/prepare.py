@@ -14,10 +14,10 @@ from edge_coordinator.simulation.world import deal_samples
 from edge_coordinator.training.edge_model import EdgeModel
 from profiles.emulation import EmulationError
 from profiles.scenario import Scenario
-from profiles.scenario_files import ScenarioError, load_scenario
 from profiles.variation import Spread
 from runtime.datasets.samples import DataSet
 from runtime.errors import SettingsError
+from runtime.scenario_files import ScenarioError, load_scenario
 
 SCENARIO_WITHOUT_JOB = "paper"
 SCENARIO_OF_JOB = "uniform"

@@ -34,8 +34,8 @@ from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE
 from runtime.errors import SettingsError
 from runtime.models.device_side import DeviceNetwork
-from runtime.published import RoundReport
-from runtime.tensors import StepId, spec_of
+from runtime.wire.frames import StepId, spec_of
+from runtime.wire.published import RoundReport
 
 
 class SavedProgress(Protocol):

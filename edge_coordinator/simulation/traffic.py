@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from runtime.tensors import CHUNK_HEADER, Tensor, body_bytes, specs_of
+from runtime.wire.frames import CHUNK_HEADER, Tensor, body_bytes, specs_of
 
 
 class Traffic:

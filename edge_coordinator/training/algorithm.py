@@ -12,7 +12,7 @@ from typing import Protocol
 
 from edge_coordinator.training.averaging import average
 from runtime.errors import EdgeError
-from runtime.tensors import Tensor
+from runtime.wire.frames import Tensor
 
 
 class ClusterLostError(EdgeError):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from runtime.tensors import Tensor
+from runtime.wire.frames import Tensor
 
 
 def average(

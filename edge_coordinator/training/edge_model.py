@@ -17,14 +17,14 @@ import torch
 from edge_coordinator.training.algorithm import ServerStep, Smashed, StepFailedError
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
-from runtime.messages import OptimizerSpec
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import split
 from runtime.models.losses import Loss
 from runtime.models.sequence import Network, layers_of
 from runtime.models.side import Side, empty_state
 from runtime.seeding import Purpose, step_key, torch_seed
-from runtime.tensors import Tensor, TensorSpec, specs_of
+from runtime.wire.commands import OptimizerSpec
+from runtime.wire.frames import Tensor, TensorSpec, specs_of
 
 WEIGHTS = "weights/"
 """What the names of weights and buffers begin with in a snapshot."""

@@ -14,7 +14,7 @@ from profiles.device import ComputeState
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.given_gradient import with_gradient
 from runtime.models.sequence import layers_of
-from runtime.tensors import Tensor
+from runtime.wire.frames import Tensor
 
 REPETITIONS = 4
 """The first of them warms up and does not count."""

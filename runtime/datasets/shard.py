@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from runtime.datasets.samples import Indices, Samples
 from runtime.errors import SettingsError
-from runtime.messages import Assignment
 from runtime.seeding import Key, Purpose, draw_batch, step_key
-from runtime.tensors import StepId, Tensor
+from runtime.wire.commands import Assignment
+from runtime.wire.frames import StepId, Tensor
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from runtime.datasets.folder import load_image_folder
 from runtime.datasets.idx import load_idx_folder
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.errors import SettingsError
-from runtime.factories import call_factory, import_factory
+from runtime.plugins import call_factory, import_factory
 
 KNOWN_SOURCES = "digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
 

@@ -7,14 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from runtime.messages import Assignment
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.given_gradient import with_gradient
 from runtime.models.load import check_sample_shape, load_network, split
 from runtime.models.losses import Loss, load_loss
 from runtime.models.side import Side, empty_state
 from runtime.seeding import Key, torch_seed
-from runtime.tensors import Tensor, TensorSpec
+from runtime.wire.commands import Assignment
+from runtime.wire.frames import Tensor, TensorSpec
 
 
 class DeviceNetwork:

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from runtime.errors import SettingsError
-from runtime.factories import call_factory, import_factory, option_names
 from runtime.models.sequence import Network, Shape, as_network, layers_of
 from runtime.models.zoo import BUILT_IN
+from runtime.plugins import call_factory, import_factory, option_names
 
 NOTHING_ON_THE_DEVICE = ("input", "none")
 """Other names for cut 0, where no layer has one of these."""

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from runtime.errors import SettingsError
-from runtime.factories import import_factory
+from runtime.plugins import import_factory
 from runtime.target_shape import target_shape
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
-from runtime.messages import OptimizerSpec
+from runtime.wire.commands import OptimizerSpec
 
 Slots = dict[str, torch.Tensor]
 """Slot name to tensor, as torch's optimisers keep it; empty before the first step."""

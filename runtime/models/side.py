@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from runtime.messages import OptimizerSpec
 from runtime.models.optimizer import Slots, step
-from runtime.tensors import Tensor, TensorSpec, specs_of
+from runtime.wire.commands import OptimizerSpec
+from runtime.wire.frames import Tensor, TensorSpec, specs_of
 
 OptimizerState = defaultdict[nn.Parameter, Slots]
 """What each parameter's optimiser keeps."""

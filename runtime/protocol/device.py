@@ -2,9 +2,7 @@
 
 from enum import Enum, auto
 
-from runtime.device_graphs import offered_specs
 from runtime.errors import UnexpectedEventError
-from runtime.messages import Assignment, Join, Joined, NeedGraphs, Preparing, Ready, Refused, Stop
 from runtime.protocol.events import (
     CollectWeights,
     CommandArrived,
@@ -28,7 +26,18 @@ from runtime.protocol.events import (
     WeightsCollected,
     WorkFailed,
 )
-from runtime.tensors import Frame, FrameKind, StepId, TensorSpec
+from runtime.wire.commands import (
+    Assignment,
+    Join,
+    Joined,
+    NeedGraphs,
+    Preparing,
+    Ready,
+    Refused,
+    Stop,
+)
+from runtime.wire.device_graphs import offered_specs
+from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 
 
 class Phase(Enum):

@@ -2,8 +2,17 @@
 
 from dataclasses import dataclass
 
-from runtime.messages import Assignment, Join, Joined, NeedGraphs, Preparing, Ready, Refused, Stop
-from runtime.tensors import Frame, StepId, Tensor, TensorSpec
+from runtime.wire.commands import (
+    Assignment,
+    Join,
+    Joined,
+    NeedGraphs,
+    Preparing,
+    Ready,
+    Refused,
+    Stop,
+)
+from runtime.wire.frames import Frame, StepId, Tensor, TensorSpec
 
 # Events, in the past tense.
 

@@ -12,7 +12,7 @@ from runtime.protocol.events import (
     GatheringEvent,
     Overdue,
 )
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
 
 
 class Gathering:

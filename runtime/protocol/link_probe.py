@@ -23,7 +23,7 @@ import numpy as np
 from profiles.link_estimate import LinkFigures
 from profiles.units import BITS_PER_BYTE
 from runtime.errors import EdgeError
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, TensorSpec
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
 
 MAX_PROBE_S = 3.0
 """The longest that a probe may take."""

@@ -12,9 +12,9 @@ import pytest_asyncio
 from device_agent.emulated_bus import EmulatedBus
 from edge_coordinator.local_broker import find_mosquitto, local_broker
 from profiles.emulation import DeviceClass
-from runtime.bus import Bus, Will
-from runtime.memory import MemoryBroker, MemoryBus
-from runtime.mqtt import MqttBus
+from runtime.bus.bus import Bus, Will
+from runtime.bus.memory_bus import MemoryBroker, MemoryBus
+from runtime.bus.mqtt_bus import MqttBus
 
 EMULATED = "emulated"
 

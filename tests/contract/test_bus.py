@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runtime.bus import Bus, Connected, Delivery, Disconnected, Will
+from runtime.bus.bus import Bus, Connected, Delivery, Disconnected, Will
 from runtime.errors import BusError, SettingsError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from edge_coordinator.local_broker import local_broker
-from runtime.bus import Delivery
-from runtime.mqtt import MqttBus
+from runtime.bus.bus import Delivery
+from runtime.bus.mqtt_bus import MqttBus
 
 
 class BareLoop(asyncio.SelectorEventLoop):

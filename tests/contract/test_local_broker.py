@@ -8,9 +8,9 @@ import psutil
 import pytest
 
 from edge_coordinator.local_broker import BrokerKind, find_mosquitto, local_broker
-from runtime.bus import Connected, Disconnected
+from runtime.bus.bus import Connected, Disconnected
+from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import BusError, SettingsError
-from runtime.mqtt import MqttBus
 
 _STARTER = """
 import asyncio

@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from runtime.bus import BusEvent, Connected, Delivery, Disconnected
+from runtime.bus.bus import BusEvent, Connected, Delivery, Disconnected
+from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import BusError
-from runtime.memory import MemoryBroker, MemoryBus
 
 
 async def _drain(bus: MemoryBus) -> list[BusEvent]:

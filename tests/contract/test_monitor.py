@@ -8,10 +8,10 @@ import pytest
 
 from edge_coordinator.monitor import watch
 from edge_coordinator.site_state import SiteState
-from runtime.bus import Bus
+from runtime.bus.bus import Bus
 from runtime.errors import SettingsError
-from runtime.published import CoordinatorStatus, DeviceStatus
-from runtime.topics import Topics
+from runtime.wire.published import CoordinatorStatus, DeviceStatus
+from runtime.wire.topics import Topics
 from tests.contract.conftest import Wire
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from edge_coordinator.local_broker import find_mosquitto, local_broker
-from runtime.allocator import keep_freed_memory
-from runtime.broker_url import TlsFiles, parse_broker_url
-from runtime.bus import Bus, Connected, Delivery, Disconnected
+from runtime.bus.broker_url import TlsFiles, parse_broker_url
+from runtime.bus.bus import Bus, Connected, Delivery, Disconnected
+from runtime.bus.mqtt_bus import MqttBus
+from runtime.bus.paho_client import FastClient, client_class
 from runtime.errors import BusError, SettingsError
-from runtime.fast_paho import FastClient, client_class
-from runtime.mqtt import MqttBus
+from runtime.process import keep_freed_memory
 
 _CONNACK5 = b"\x20\x03\x00\x00\x00"
 _NOT_AUTHORIZED5 = b"\x20\x03\x00\x87\x00"

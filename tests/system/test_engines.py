@@ -8,10 +8,10 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError, root_cause
-from runtime.memory import MemoryBroker
-from runtime.published import RoundReport
-from runtime.tensors import CHUNK_HEADER, FrameKind, Tensor, decode_chunk
+from runtime.wire.frames import CHUNK_HEADER, FrameKind, Tensor, decode_chunk
+from runtime.wire.published import RoundReport
 from tests.builders import largest_difference, run_job, same_bits, shards, weights_of
 from tests.rounding import ALLOWED, nudged
 

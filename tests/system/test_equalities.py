@@ -10,21 +10,14 @@ from torch.nn import functional
 
 from edge_coordinator.settings import ScheduleSettings
 from edge_coordinator.training.schedule import Schedule
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import Samples
-from runtime.memory import MemoryBroker
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import load_network, split
 from runtime.models.sequence import layers_of
 from runtime.seeding import Purpose, draw_batch, step_key
-from runtime.tensors import Tensor
-from tests.builders import (
-    as_torch,
-    largest_difference,
-    run_job,
-    same_bits,
-    shards,
-    weights_of,
-)
+from runtime.wire.frames import Tensor
+from tests.builders import as_torch, largest_difference, run_job, same_bits, shards, weights_of
 
 pytestmark = pytest.mark.numerics
 

@@ -12,10 +12,10 @@ from sys import executable
 import pytest
 
 from edge_coordinator.local_broker import find_mosquitto
-from runtime.bus import Delivery
-from runtime.mqtt import MqttBus
-from runtime.published import DeviceStatus
-from runtime.topics import Topics
+from runtime.bus.bus import Delivery
+from runtime.bus.mqtt_bus import MqttBus
+from runtime.wire.published import DeviceStatus
+from runtime.wire.topics import Topics
 
 MOSQUITTO = find_mosquitto()
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed here")

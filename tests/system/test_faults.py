@@ -19,9 +19,9 @@ from edge_coordinator.run_memory import (
     RunMemory,
 )
 from profiles.link import LinkState
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
-from runtime.memory import MemoryBroker
-from runtime.published import PlanReport, RoundReport
+from runtime.wire.published import PlanReport, RoundReport
 from tests.builders import run_job, shards
 
 OWN = shards((40, 30, 30), (1, 28, 28))

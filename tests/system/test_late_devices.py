@@ -12,12 +12,12 @@ import pytest
 from device_agent.workload import Workload
 from edge_coordinator import hearing
 from edge_coordinator.progress import ClusterStarted, Progress, RoundPlanned
-from runtime.memory import MemoryBroker
-from runtime.messages import Assignment
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.protocol.events import Prepared
-from runtime.published import DeviceStatus, PlanReport
-from runtime.tensors import StepId, Tensor
-from runtime.topics import Topics
+from runtime.wire.commands import Assignment
+from runtime.wire.frames import StepId, Tensor
+from runtime.wire.published import DeviceStatus, PlanReport
+from runtime.wire.topics import Topics
 from tests.builders import run_job, same_bits, serve_agent, shards, weights_of
 
 SETTINGS: dict[str, object] = {

@@ -13,8 +13,8 @@ import torch
 from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.memory import MemoryBroker
-from runtime.published import PlanReport, RoundReport
+from runtime.bus.memory_bus import MemoryBroker
+from runtime.wire.published import PlanReport, RoundReport
 from tests.builders import Reports, make_job, same_bits, serve_agent, shards, weights_of
 from tests.stated_profiles import Stated, StatedProfiles
 

@@ -9,10 +9,10 @@ import torch
 
 from edge_coordinator.progress import Progress, RoundDone
 from edge_coordinator.serve import new_status, serve_on
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError, root_cause
-from runtime.memory import MemoryBroker
-from runtime.published import CoordinatorStatus
-from runtime.topics import Topics
+from runtime.wire.published import CoordinatorStatus
+from runtime.wire.topics import Topics
 from tests.builders import Reports, make_job, serve_agent, shards
 
 STATUS = Topics("default").coordinator_status

@@ -9,10 +9,10 @@ import jsonschema
 import pytest
 
 from edge_coordinator.__main__ import main
-from runtime.bus import Delivery
+from runtime.bus.bus import Delivery
+from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import SettingsError
-from runtime.memory import MemoryBroker, MemoryBus
-from runtime.schema import PUBLISHED, dump_schema, generate_schema, shipped_schema
+from runtime.wire.schema import PUBLISHED, dump_schema, generate_schema, shipped_schema
 from tests.builders import run_job, shards
 
 _LEAVES = {"status": "status", "profile": "profile", "metrics": "metrics"}

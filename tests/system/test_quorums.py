@@ -12,10 +12,10 @@ from edge_coordinator.checkpoint import Reached
 from edge_coordinator.progress import ClusterStarted, Progress, RoundPlanned
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.memory import MemoryBroker
-from runtime.messages import Ready, decode_reply
-from runtime.published import DeviceStatus, RoundReport
-from runtime.topics import Topics
+from runtime.bus.memory_bus import MemoryBroker
+from runtime.wire.commands import Ready, decode_reply
+from runtime.wire.published import DeviceStatus, RoundReport
+from runtime.wire.topics import Topics
 from tests.builders import Reports, make_job, same_bits, serve_agent, shards, weights_of
 
 SHAPE = (1, 28, 28)

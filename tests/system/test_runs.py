@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edge_coordinator.training.averaging import average
-from runtime.memory import MemoryBroker
-from runtime.tensors import Frame, Tensor
+from runtime.bus.memory_bus import MemoryBroker
+from runtime.wire.frames import Frame, Tensor
 from tests.builders import make_job, run_job, same_bits, shards, weights_of
 
 SHAPE = (1, 28, 28)

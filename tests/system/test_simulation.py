@@ -7,10 +7,10 @@ import pytest
 from edge_coordinator.simulation.simulation import SimulatedRound, Simulation
 from edge_coordinator.training.edge_model import EdgeModel
 from profiles.phases import Phase
-from profiles.scenario_files import load_scenario
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
-from runtime.memory import MemoryBroker
+from runtime.scenario_files import load_scenario
 from tests.builders import Reports, make_job, run_job, same_bits, shards, weights_of
 
 SHAPE = (1, 28, 28)

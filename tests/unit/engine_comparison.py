@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from device_agent.onnx_executor import OnnxExecutor
-from runtime.device_graphs import DeviceGraphs
-from runtime.messages import OptimizerSpec
 from runtime.models.dropout import seed_dropout, set_dropout_keys
-from runtime.tensors import Tensor
+from runtime.wire.commands import OptimizerSpec
+from runtime.wire.device_graphs import DeviceGraphs
+from runtime.wire.frames import Tensor
 
 LEARNING_RATE = 0.1
 KEY = (7, 1, 2, 3)

@@ -28,11 +28,11 @@ from edge_coordinator.round_training import Trained
 from edge_coordinator.run_memory import RunMemory
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
-from runtime.message_types import LEAST_RATE, MAX_BPS, MAX_FLOP_PER_S, MAX_SECONDS
-from runtime.messages import LinkMeasured, Ready
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
-from runtime.published import (
+from runtime.wire.commands import LinkMeasured, Ready
+from runtime.wire.fields import LEAST_RATE, MAX_BPS, MAX_FLOP_PER_S, MAX_SECONDS
+from runtime.wire.published import (
     ComputeProfile,
     DeviceMetrics,
     DeviceProfile,

@@ -8,8 +8,8 @@ import pytest
 from edge_coordinator.checkpoint import START, Reached, load_checkpoint, save_checkpoint
 from edge_coordinator.record import RunDirectory
 from edge_coordinator.training.edge_model import EdgeModel
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
-from runtime.memory import MemoryBroker
 from tests.builders import make_job, run_job, same_bits, shards, weights_of
 from tests.sites import make_round
 

@@ -26,19 +26,13 @@ from edge_coordinator.comparison.latencies import (
 )
 from edge_coordinator.comparison.markdown import seconds
 from edge_coordinator.comparison.report import cuts_part, groupings_part
-from edge_coordinator.comparison.results import (
-    Reached,
-    RoundRow,
-    TrainedRun,
-    converged,
-    reached,
-)
+from edge_coordinator.comparison.results import Reached, RoundRow, TrainedRun, converged, reached
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.latency import cluster_latency_s
 from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.planning.planner import Method
 from profiles.link import IndependentLinks, SharedLink, Subcarriers
-from profiles.scenario_files import load_scenario
+from runtime.scenario_files import load_scenario
 from tests.unit.fleets import best_of_all_s, random_pricer
 
 PAPER = load_scenario("paper")

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from edge_coordinator.console import RunView
 from edge_coordinator.progress import ClusterStarted, RoundDone, RoundPlanned
-from runtime.published import ClusterReport
+from runtime.wire.published import ClusterReport
 from tests.sites import EPOCH, make_plan, make_round
 
 DEVICES = tuple(f"device-{index}" for index in range(6))

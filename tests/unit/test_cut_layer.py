@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.clustering import GibbsSchedule
-from edge_coordinator.planning.cut_layer import (
-    CutChoice,
-    choose_cut,
-    device_memory_bytes,
-)
+from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_memory_bytes
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import cluster_latency_s, phase_seconds
 from edge_coordinator.planning.plan import InfeasiblePlanError

@@ -21,8 +21,8 @@ from device_agent.published_profile import has_changed
 from device_agent.torch_engine import built_in_engine
 from device_agent.turn_meter import TurnMeter
 from profiles.link_estimate import LinkEstimate
-from runtime.messages import Join
-from runtime.tensors import FrameKind
+from runtime.wire.commands import Join
+from runtime.wire.frames import FrameKind
 
 
 def _pass(*seconds: float) -> Pass:

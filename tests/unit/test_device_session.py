@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from runtime.errors import UnexpectedEventError
-from runtime.message_types import MAX_WORDS
-from runtime.messages import Join, Joined, Preparing, Refused, Stop
 from runtime.protocol.device import DeviceSession, Phase
 from runtime.protocol.events import (
     CollectWeights,
@@ -31,7 +29,9 @@ from runtime.protocol.events import (
     WeightsCollected,
     WorkFailed,
 )
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, spec_of
+from runtime.wire.commands import Join, Joined, Preparing, Refused, Stop
+from runtime.wire.fields import MAX_WORDS
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
 
 W: Tensor = np.arange(4, dtype=np.float32)

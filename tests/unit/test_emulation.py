@@ -10,17 +10,17 @@ from device_agent.emulated_engine import EmulatedEngine
 from device_agent.executor import open_engine
 from edge_coordinator.local_agents import device_names
 from profiles.emulation import (
+    EMULATED,
     MESSAGE_OVERHEAD_BYTES,
-    SHIPPED,
     DeviceClass,
     EmulationError,
     Line,
     TracePoint,
-    load_emulation,
 )
-from runtime.bus import Delivery
-from runtime.memory import MemoryBroker
-from runtime.messages import Assignment, OptimizerSpec
+from runtime.bus.bus import Delivery
+from runtime.bus.memory_bus import MemoryBroker
+from runtime.scenario_files import load_emulation
+from runtime.wire.commands import Assignment, OptimizerSpec
 
 
 class Time:
@@ -55,7 +55,7 @@ def test_a_trace_is_in_force_from_its_moment_and_repeats() -> None:
     assert factors == [1, 1, 0.1, 0.1, 1, 1, 0.1, 1]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", EMULATED)
 def test_the_shipped_scenarios_deal_classes_to_all_devices(name: str) -> None:
     scenario = load_emulation(name, base_dir=Path())
     classes = [scenario.class_of(index).name for index, _ in enumerate(device_names(12))]

@@ -12,7 +12,15 @@ from edge_coordinator.planning.deadline import Allowance
 from edge_coordinator.planning.vigil import Vigil
 from runtime.protocol.events import FrameArrived
 from runtime.protocol.gathering import Gathering
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, decode_chunk, encode_chunks, specs_of
+from runtime.wire.frames import (
+    Frame,
+    FrameKind,
+    StepId,
+    Tensor,
+    decode_chunk,
+    encode_chunks,
+    specs_of,
+)
 from tests.turn import JOIN, JOINED
 
 STEP = StepId(run=7, round=3, cluster=0, epoch=0)

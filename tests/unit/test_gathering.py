@@ -8,7 +8,7 @@ import pytest
 from runtime.errors import UnexpectedEventError
 from runtime.protocol.events import AskAgain, DeviceLost, FrameArrived, Gathered, Overdue
 from runtime.protocol.gathering import Gathering
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, spec_of
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
 from tests.turn import step_at
 
 W: Tensor = np.arange(4, dtype=np.float32)

@@ -10,10 +10,10 @@ from device_agent.generic import generic_measurement, generic_profile, load_ship
 from device_agent.measurement import complete
 from device_agent.onnx_executor import OnnxExecutor
 from edge_coordinator.export.__main__ import main as write_shipped
-from runtime.device_graphs import SHIPPED_BATCH_SIZE, SHIPPED_CUTS, SHIPPED_NETWORK
-from runtime.messages import OptimizerSpec
 from runtime.models.load import input_shape_of, load_network, split
-from runtime.published import ComputeProfile
+from runtime.wire.commands import OptimizerSpec
+from runtime.wire.device_graphs import SHIPPED_BATCH_SIZE, SHIPPED_CUTS, SHIPPED_NETWORK
+from runtime.wire.published import ComputeProfile
 
 pytestmark = pytest.mark.numerics
 

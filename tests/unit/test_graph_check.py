@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from device_agent.graph_check import check_graph, check_graphs
 from device_agent.onnx_session import Session
-from runtime.device_graphs import (
+from runtime.errors import MalformedMessageError
+from runtime.wire.device_graphs import (
     SAMPLES,
     SMASHED,
     DeviceGraphs,
@@ -23,7 +24,6 @@ from runtime.device_graphs import (
     MaskSpec,
     StateSpec,
 )
-from runtime.errors import MalformedMessageError
 
 SAMPLES_VALUE = GraphValue(name=SAMPLES, shape=(None, 3), dtype="float32")
 SMASHED_VALUE = GraphValue(name=SMASHED, shape=(None, 3), dtype="float32")

@@ -10,9 +10,7 @@ from torch import nn
 
 from device_agent.graph_shelf import MAX_KEPT, GraphShelf
 from edge_coordinator.export import export_device_side
-from runtime.device_graphs import DeviceGraphs, offered_specs, read_graphs
 from runtime.errors import MalformedMessageError, SettingsError
-from runtime.messages import MAX_GRAPHS_BYTES, GraphsOffer, Join, NeedGraphs
 from runtime.protocol.device import DeviceSession, Phase
 from runtime.protocol.events import (
     CommandArrived,
@@ -25,7 +23,9 @@ from runtime.protocol.events import (
     SendReply,
     TakeGraphs,
 )
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, specs_of
+from runtime.wire.commands import MAX_GRAPHS_BYTES, GraphsOffer, Join, NeedGraphs
+from runtime.wire.device_graphs import DeviceGraphs, offered_specs, read_graphs
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, specs_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
 
 OFFER = GraphsOffer(digest="ab" * 32, num_bytes=(3, 2, 2))

@@ -2,22 +2,12 @@
 
 from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.planning.deadline import Answer, Question
-from runtime.bus import Delivery
-from runtime.memory import MemoryBroker
-from runtime.message_types import Message
+from runtime.bus.bus import Delivery
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.protocol.gathering import Gathering
-from runtime.tensors import Frame, FrameKind
-from tests.turn import (
-    CHUNK_BYTES,
-    READY,
-    RUN,
-    SPECS,
-    STATUS,
-    TOPICS,
-    sent,
-    smashed_data,
-    step_at,
-)
+from runtime.wire.fields import Message
+from runtime.wire.frames import Frame, FrameKind
+from tests.turn import CHUNK_BYTES, READY, RUN, SPECS, STATUS, TOPICS, sent, smashed_data, step_at
 
 
 def _tell(conversation: Conversation, topic: str, what: Message | Frame, *, half: bool) -> None:

@@ -17,10 +17,12 @@ from device_agent.facts import measure_profile
 from device_agent.workload import Workload
 from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.planning.deadline import Answer, Question
-from runtime.bus import Delivery
+from runtime.bus.bus import Delivery
+from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import MalformedMessageError
-from runtime.memory import MemoryBroker, MemoryBus
-from runtime.messages import (
+from runtime.protocol.events import Gathered
+from runtime.protocol.gathering import Gathering
+from runtime.wire.commands import (
     Assignment,
     Challenge,
     LinkMeasured,
@@ -31,10 +33,8 @@ from runtime.messages import (
     decode_command,
     decode_reply,
 )
-from runtime.protocol.events import Gathered
-from runtime.protocol.gathering import Gathering
-from runtime.published import DeviceProfile, DeviceStatus
-from runtime.tensors import Frame, FrameKind, StepId, Tensor, body_bytes, specs_of
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, body_bytes, specs_of
+from runtime.wire.published import DeviceProfile, DeviceStatus
 from tests.builders import random_samples
 from tests.mutants import Mutant, Mutator
 from tests.turn import (

@@ -8,8 +8,8 @@ import pytest
 from device_agent.published_profile import link_profile_of
 from profiles.link_estimate import LinkEstimate, LinkFigures
 from profiles.running_mean import RunningMean
-from runtime.message_types import LEAST_RATE, MAX_BPS
 from runtime.protocol.link_probe import LinkProbeError, Survey, Transfer, survey_link
+from runtime.wire.fields import LEAST_RATE, MAX_BPS
 
 Link = Callable[[Transfer], float | None]
 

@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack
 
 from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.link_survey import LinkSurvey
-from runtime.bus import Bus, Delivery
-from runtime.memory import MemoryBroker
-from runtime.messages import LinkMeasured, decode_command
-from runtime.messages import MeasureLink as Request
+from runtime.bus.bus import Bus, Delivery
+from runtime.bus.memory_bus import MemoryBroker
+from runtime.wire.commands import LinkMeasured, decode_command
+from runtime.wire.commands import MeasureLink as Request
 from tests.builders import make_job, shards
 from tests.turn import CHUNK_BYTES, READY, RUN, STATUS, TOPICS
 

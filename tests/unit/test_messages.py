@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import MalformedMessageError
-from runtime.message_types import MAX_MESSAGE_BYTES, MAX_OPTIONS, MAX_WORDS, Message
-from runtime.messages import Join, Ready, Refused, decode_command, decode_reply
-from runtime.published import CoordinatorStatus, DeviceMetrics, DeviceProfile, DeviceStatus
-from runtime.topics import Topics
+from runtime.wire.commands import Join, Ready, Refused, decode_command, decode_reply
+from runtime.wire.fields import MAX_MESSAGE_BYTES, MAX_OPTIONS, MAX_WORDS, Message
+from runtime.wire.published import CoordinatorStatus, DeviceMetrics, DeviceProfile, DeviceStatus
+from runtime.wire.topics import Topics
 from tests.sites import EPOCH
 from tests.stated_profiles import Stated, stated_profile
 from tests.turn import ASSIGNMENT, JOIN, JOINED, PROFILE, READY, STATUS

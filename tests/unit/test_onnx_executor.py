@@ -14,9 +14,9 @@ from device_agent.numpy_losses import load_loss
 from device_agent.numpy_optimizer import empty_slots, update
 from device_agent.onnx_executor import OnnxExecutor
 from edge_coordinator.export import export_device_side
-from runtime.device_graphs import DeviceGraphs
 from runtime.errors import SettingsError
-from runtime.messages import OptimizerSpec
+from runtime.wire.commands import OptimizerSpec
+from runtime.wire.device_graphs import DeviceGraphs
 from tests.unit.engine_comparison import (
     draw_samples,
     open_executor,

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from edge_coordinator.export import export_device_side
-from runtime.device_graphs import DeviceGraphs
 from runtime.errors import SettingsError
 from runtime.models.dropout import seed_dropout
 from runtime.models.load import input_shape_of, load_network, split
 from runtime.models.sequence import Network
+from runtime.wire.device_graphs import DeviceGraphs
 from tests.unit.engine_comparison import assert_same_step, draw_samples
 from tests.unit.example_networks import EXAMPLES, InvertMatrices, ScaleByNoise
 

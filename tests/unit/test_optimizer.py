@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from runtime.messages import OptimizerSpec
 from runtime.models.side import Side, empty_state
+from runtime.wire.commands import OptimizerSpec
 from tests.unit.engine_comparison import torch_optimizer
 
 pytestmark = pytest.mark.numerics
@@ -53,7 +53,7 @@ def test_steps_are_those_of_torch_bit_for_bit(options: dict[str, Any]) -> None:
 def test_training_and_counting_flop_import_neither_torchs_compiler_nor_its_algebra() -> None:
     program = (
         "import sys, torch\n"
-        "from runtime.messages import OptimizerSpec\n"
+        "from runtime.wire.commands import OptimizerSpec\n"
         "from runtime.models.cut_table import measure_cut_table\n"
         "from runtime.models.given_gradient import with_gradient\n"
         "from runtime.models.load import load_network\n"

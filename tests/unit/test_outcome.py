@@ -19,7 +19,7 @@ from edge_coordinator.progress import Observer, RoundDone
 from edge_coordinator.record import RunDirectory
 from edge_coordinator.run_to_end import run_to_end
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.tensors import Tensor
+from runtime.wire.frames import Tensor
 from tests.builders import make_job, same_bits, shards, weights_of
 from tests.sites import make_round
 

@@ -5,10 +5,10 @@ import asyncio
 import numpy as np
 import pytest
 
-from runtime.drive import send_frame
-from runtime.memory import MemoryBroker
-from runtime.pacing import MIN_CHUNK_BYTES, Pacer
-from runtime.tensors import Frame, FrameKind, StepId
+from runtime.bus.memory_bus import MemoryBroker
+from runtime.bus.pacing import MIN_CHUNK_BYTES, Pacer
+from runtime.wire.frames import Frame, FrameKind, StepId
+from runtime.wire.transfer import send_frame
 
 
 class FakeTime:

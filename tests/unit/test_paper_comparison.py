@@ -15,7 +15,7 @@ from edge_coordinator.comparison.results import RoundRow, TrainedRun
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Method
 from edge_coordinator.settings import JobSettings
-from profiles.scenario_files import load_scenario
+from runtime.scenario_files import load_scenario
 
 PAPER = load_scenario("paper")
 WORK = Workload.of_scenario(PAPER, loss_on_device=False)

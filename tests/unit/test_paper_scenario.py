@@ -5,7 +5,7 @@ import pytest
 
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Grouping, Method, plan_round
-from profiles.scenario_files import load_scenario
+from runtime.scenario_files import load_scenario
 
 PAPER = load_scenario("paper")
 

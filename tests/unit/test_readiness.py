@@ -4,7 +4,7 @@ import pytest
 
 from edge_coordinator.readiness import why_unfit
 from edge_coordinator.registry import Registry
-from runtime.messages import Ready
+from runtime.wire.commands import Ready
 from tests.turn import ASSIGNMENT, READY, STATUS
 
 ANY_LABELS = ASSIGNMENT.model_copy(update={"num_classes": None})

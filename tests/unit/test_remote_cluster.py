@@ -11,12 +11,12 @@ from edge_coordinator.cluster import Member, RemoteCluster
 from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.metering import MeteredCluster
 from edge_coordinator.registry import DeviceRecord
-from runtime.bus import Delivery
-from runtime.drive import FrameInbox
-from runtime.memory import MemoryBroker, MemoryBus
-from runtime.message_types import Message
-from runtime.messages import Refused
-from runtime.tensors import Frame, FrameKind, Tensor, specs_of
+from runtime.bus.bus import Delivery
+from runtime.bus.memory_bus import MemoryBroker, MemoryBus
+from runtime.wire.commands import Refused
+from runtime.wire.fields import Message
+from runtime.wire.frames import Frame, FrameKind, Tensor, specs_of
+from runtime.wire.transfer import FrameInbox
 from tests.turn import (
     BATCH,
     CHUNK_BYTES,

@@ -12,10 +12,10 @@ from edge_coordinator.job_file import dump_job
 from edge_coordinator.progress import Progress, RoundPlanned, Waiting
 from edge_coordinator.record import RunDirectory
 from edge_coordinator.training.edge_model import EdgeModel
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
-from runtime.memory import MemoryBroker
-from runtime.published import PlanReport, RoundReport
-from runtime.topics import Topics
+from runtime.wire.published import PlanReport, RoundReport
+from runtime.wire.topics import Topics
 from tests.builders import make_job, run_job, same_bits, shards, weights_of
 from tests.sites import make_plan, make_round
 

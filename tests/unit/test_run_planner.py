@@ -20,10 +20,10 @@ from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
 from profiles.link_estimate import LinkFigures
 from profiles.phases import Phase
-from runtime.messages import LinkMeasured, Ready
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
-from runtime.published import DeviceStatus, PlanReport
+from runtime.wire.commands import LinkMeasured, Ready
+from runtime.wire.published import DeviceStatus, PlanReport
 from tests.builders import make_job, shards
 from tests.stated_profiles import Stated, stated_profile
 

@@ -8,8 +8,8 @@ import pytest
 from edge_coordinator.job_file import dump_job, load_job
 from edge_coordinator.simulation.costs import job_defaults
 from edge_coordinator.simulation.prepare import settings_for
-from profiles.scenario_files import SHIPPED, ScenarioError, load_scenario
 from profiles.variation import Spread, between_devices, between_rounds
+from runtime.scenario_files import SHIPPED, ScenarioError, load_scenario
 
 DEVICE = "[[devices]]\nflop_per_s = 1e9\nup_bps = 1e6\ndown_bps = 2e6\n"
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from edge_coordinator.show_site import site_screen
 from edge_coordinator.site_line import SiteLines, site_line
 from edge_coordinator.site_state import SiteState
-from runtime.published import ClusterReport, DeviceStatus
+from runtime.wire.published import ClusterReport, DeviceStatus
 from tests.sites import EPOCH, NOW_S, TOPICS, Site, make_plan, make_round
 
 

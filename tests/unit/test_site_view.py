@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from edge_coordinator.site_view import SiteView
-from runtime.message_types import Message
-from runtime.published import CoordinatorStatus, DeviceStatus
+from runtime.wire.fields import Message
+from runtime.wire.published import CoordinatorStatus, DeviceStatus
 from tests.sites import NOW_S, TOPICS, Site, make_plan, make_profile, make_round
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "watching.md"

@@ -3,7 +3,7 @@
 import pytest
 
 from edge_coordinator.standing import BEGINNING, Standing
-from runtime.published import RoundReport
+from runtime.wire.published import RoundReport
 from tests.builders import make_job, shards
 from tests.sites import make_round
 

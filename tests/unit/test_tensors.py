@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.drive import FrameInbox
 from runtime.errors import MalformedMessageError, ProtocolError
 from runtime.offered import DEFAULT_CHUNK_BYTES
-from runtime.tensors import (
+from runtime.wire.frames import (
     CHUNK_HEADER,
     Frame,
     FrameKind,
@@ -26,6 +25,7 @@ from runtime.tensors import (
     spec_of,
     specs_of,
 )
+from runtime.wire.transfer import FrameInbox
 
 STEP = StepId(run=7, round=3, cluster=1, epoch=0)
 

@@ -15,12 +15,12 @@ from device_agent.agent import Agent
 from device_agent.executor import open_engine
 from device_agent.facts import measure_profile
 from device_agent.workload import Workload
-from runtime.bus import BusEvent, Delivery
+from runtime.bus.bus import BusEvent, Delivery
+from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import BusError
-from runtime.memory import MemoryBroker, MemoryBus
-from runtime.messages import Join, Refused
-from runtime.published import DeviceMetrics
-from runtime.tensors import Frame, FrameKind, body_bytes
+from runtime.wire.commands import Join, Refused
+from runtime.wire.frames import Frame, FrameKind, body_bytes
+from runtime.wire.published import DeviceMetrics
 from tests.builders import random_samples
 from tests.turn import (
     ASSIGNMENT,

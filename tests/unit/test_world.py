@@ -12,10 +12,10 @@ from edge_coordinator.job_file import load_job
 from edge_coordinator.local_agents import device_names
 from edge_coordinator.simulation.prepare import Prepared, prepare_simulation, settings_for
 from edge_coordinator.simulation.world import drawn_states
-from profiles.scenario_files import load_scenario
 from profiles.variation import Spread, between_devices
 from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import SettingsError
+from runtime.scenario_files import load_scenario
 from tests.builders import random_samples
 
 

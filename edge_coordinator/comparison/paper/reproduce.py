@@ -9,12 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_coordinator.comparison.compare import (
-    files_part,
-    new_folder,
-    step_batches,
-    with_rate,
-)
+from edge_coordinator.comparison.compare import files_part, new_folder, step_batches, with_rate
 from edge_coordinator.comparison.csv_files import write_rounds
 from edge_coordinator.comparison.latencies import Latency, Setting, method_latency
 from edge_coordinator.comparison.one_run import RunSpec

@@ -6,8 +6,11 @@ replacements were written for, and gives the stock client where they are not.
 """
 
 import inspect
+import socket
+import ssl
 import struct
 import time
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -16,12 +19,21 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from runtime.bus.broker_url import BrokerUrl
+from runtime.bus.bus import Will
 
 _RECEIVE_BYTES = 256 * 1024
 _make_properties: Any = Properties  # paho leaves it without types
 _NO_PROPERTIES: Any = _make_properties(PacketTypes.PUBLISH)  # dear to make, and nobody's to change
 _PROTOCOLS = (MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5)
 _TOPIC, _PAYLOAD = b"self/check", b"0123456789"
+
+MqttVersion = MQTTProtocolVersion
+MQTT5, MQTT311 = MqttVersion.MQTTv5, MqttVersion.MQTTv311
+
+_CONNECT_TIMEOUT_S = 5.0
 
 
 class FastClient(paho.Client):
@@ -157,3 +169,56 @@ def _publish_packet(protocol: MQTTProtocolVersion) -> bytes:
     no_properties = b"\x00" if protocol == MQTTProtocolVersion.MQTTv5 else b""
     body = struct.pack("!H", len(_TOPIC)) + _TOPIC + b"\x00\x01" + no_properties + _PAYLOAD
     return bytes([0x32, len(body)]) + body
+
+
+@dataclass(frozen=True)
+class LinkSettings:
+    """What every connection of one client has in common."""
+
+    url: BrokerUrl
+    tls: ssl.SSLContext | None
+    client_id: str
+    will: Will | None
+    keepalive_s: int
+    max_unacknowledged: int
+
+
+def make_client(settings: LinkSettings, protocol: MqttVersion) -> paho.Client:
+    """Make a client that connects as its owner says, and never by itself."""
+    client = client_class()(
+        CallbackAPIVersion.VERSION2,
+        settings.client_id,
+        protocol=protocol,
+        reconnect_on_failure=False,
+    )
+    client.connect_timeout = _CONNECT_TIMEOUT_S
+    client.max_inflight_messages = 0  # MqttLink keeps the limit
+    if settings.url.username is not None:
+        client.username_pw_set(settings.url.username, settings.url.password)
+    if settings.will is not None:
+        client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)
+    if settings.tls is not None:
+        client.tls_set_context(settings.tls)
+    return client
+
+
+def reason_words(reason: ReasonCode) -> str:
+    """Return what a reason code says, as part of a sentence."""
+    words = str(reason).lower()
+    return "connection lost" if words == "unspecified error" else words
+
+
+def failure_words(error: OSError | ValueError) -> str:
+    """Return why a connection could not be opened, as part of a sentence."""
+    match error:
+        case TimeoutError():
+            return f"no answer within {_CONNECT_TIMEOUT_S:g} s"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted ({error.verify_message})"
+        case ssl.SSLError():
+            return f"TLS failed ({error.reason or error})"
+        case socket.gaierror():
+            return "no such host name"
+        case OSError(strerror=str(words)):
+            return words.lower()
+    return str(error)

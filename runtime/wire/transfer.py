@@ -5,11 +5,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from runtime.bus import Bus
+from runtime.bus.bus import Bus
+from runtime.bus.pacing import Pacer
 from runtime.errors import BusError, MalformedMessageError, root_cause
-from runtime.pacing import Pacer
-from runtime.protocol.reassembly import Reassembly
-from runtime.tensors import (
+from runtime.wire.frames import (
     CHUNK_HEADER,
     Frame,
     FrameKind,
@@ -19,6 +18,7 @@ from runtime.tensors import (
     decode_chunk,
     encode_chunks,
 )
+from runtime.wire.reassembly import Reassembly
 
 MAX_UNACKNOWLEDGED_CHUNKS = 4
 

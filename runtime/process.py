@@ -1,7 +1,8 @@
-"""How a program that runs for days keeps and frees its memory."""
+"""A program as a process: its memory over days, and whoever reads what it prints."""
 
 import ctypes
 import gc
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -49,3 +50,13 @@ def prompt_collection() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+@contextmanager
+def until_reader_leaves() -> Iterator[None]:
+    """End the block in silence when whoever reads our output has had enough, as `head` has."""
+    try:
+        yield
+        sys.stdout.flush()
+    except* BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from profiles.emulation import SHIPPED as EMULATED
-from profiles.emulation import EmulationScenario, TracePoint, load_emulation
+from profiles.emulation import EMULATED, EmulationError, EmulationScenario, TracePoint
 from profiles.scenario import Scenario, ScenarioDevices, ScenarioLayer
 from profiles.variation import Spread
 
@@ -19,6 +18,37 @@ SHIPPED = (*STATED, *EMULATED)
 REFERENCE_FLOP_PER_S = 10e9
 """What an emulation's slowdown of 1 is taken to be, and its server: a laptop's core at LeNet. Our
 assumption: a simulation may not depend on the machine that it runs on."""
+
+
+def load_emulation(reference: str, *, base_dir: Path) -> EmulationScenario:
+    """Read a scenario by its shipped name, or a .toml or .json file of one's own."""
+    if reference in EMULATED:
+        name = f"emulation-{reference}.toml"
+        text = files("profiles").joinpath("data", name).read_text(encoding="utf-8")
+        return _parse_emulation(tomllib.loads(text), reference)
+    path = base_dir / reference
+    if path.suffix not in (".toml", ".json"):
+        raise EmulationError(
+            f"scenario {reference!r} is neither a .toml or .json file nor one of "
+            f"{', '.join(EMULATED)}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise EmulationError(f"scenario {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise EmulationError(f"scenario {path} is not {path.suffix[1:]}: {error}") from error
+    return _parse_emulation(tree, str(path))
+
+
+def _parse_emulation(tree: Any, where: str) -> EmulationScenario:  # noqa: ANN401 - not checked yet
+    try:
+        return EmulationScenario.model_validate(tree)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in found["loc"]) or "the file"
+        raise EmulationError(f"scenario {where}: {place}: {found['msg']}") from error
 
 
 class ScenarioError(ValueError):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Generic, Protocol, TypeVar
 
-from runtime.bus import Bus, BusEvent, Connected, Delivery
+from runtime.bus.bus import Bus, BusEvent, Connected, Delivery
 from runtime.errors import MalformedMessageError, SettingsError
-from runtime.messages import Challenge
+from runtime.wire.commands import Challenge
 
 ECHO_S = 5.0
 """How long our own challenge may take to come back from the broker."""

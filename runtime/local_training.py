@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from runtime.datasets.shard import Shard
 from runtime.errors import SettingsError
 from runtime.seeding import Key
-from runtime.tensors import StepId, Tensor
+from runtime.wire.frames import StepId, Tensor
 
 
 class WholeNetwork(Protocol):

@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from runtime.bus import BusEvent, ClosedAtTheEnd, Connected, Delivery, Disconnected, Will
+from runtime.bus.bus import BusEvent, ClosedAtTheEnd, Connected, Delivery, Disconnected, Inbox, Will
+from runtime.bus.topic_filter import matches, require_topic_filter
 from runtime.errors import BusError
-from runtime.inbox import Inbox
-from runtime.topic_filter import matches, require_topic_filter
 
 _MAX_PAYLOAD_BYTES = 268_000_000
 
@@ -94,7 +93,7 @@ class MemoryBroker:
 
 
 class MemoryBus(ClosedAtTheEnd):
-    """One client of a `MemoryBroker`; keeps the contract of `runtime.bus.Bus`."""
+    """One client of a `MemoryBroker`; keeps the contract of `runtime.bus.bus.Bus`."""
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from runtime.message_types import (
+from runtime.wire.fields import (
     MAX_BPS,
     MAX_PROFILE_BYTES,
     MAX_REPORT_BYTES,

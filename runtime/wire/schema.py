@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import SettingsError
-from runtime.message_types import Message
-from runtime.published import (
+from runtime.wire.fields import Message
+from runtime.wire.published import (
     CoordinatorStatus,
     DeviceMetrics,
     DeviceProfile,

@@ -1,7 +1,7 @@
 """Control messages: what the coordinator asks of a device, and what the device answers.
 
 Validated once, where they enter. Tensors are never here: they travel as frames
-(`runtime.tensors`).
+(`runtime.wire.frames`).
 """
 
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from runtime.errors import MalformedMessageError
-from runtime.message_types import (
+from runtime.wire.fields import (
     Count,
     LabelShape,
     Message,
@@ -23,7 +23,7 @@ from runtime.message_types import (
     checked_size,
     first_fault,
 )
-from runtime.published import LinkProfile
+from runtime.wire.published import LinkProfile
 
 MAX_GRAPHS_BYTES = 16_000_000
 """All graphs of a device side and their manifest: without weights they have some kB."""

@@ -10,24 +10,26 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from paho.mqtt import MQTTException
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
-from runtime.broker_url import BrokerUrl
-from runtime.bus import Delivery, Will
+from runtime.bus.bus import Delivery
+from runtime.bus.paho_client import (
+    MQTT5,
+    MQTT311,
+    LinkSettings,
+    MqttVersion,
+    failure_words,
+    make_client,
+    reason_words,
+)
 from runtime.event_loop import Readiness, socket_watcher
-from runtime.fast_paho import client_class
 
-MqttVersion = MQTTProtocolVersion
-MQTT5, MQTT311 = MqttVersion.MQTTv5, MqttVersion.MQTTv311
-
-_CONNECT_TIMEOUT_S = 5.0
 _CONNACK_TIMEOUT_S = 10.0
 _DISCONNECT_TIMEOUT_S = 1.0
 _MAX_PACKET_BYTES = 268_000_000
@@ -49,18 +51,6 @@ class VersionError(LinkError):
     """The broker may not speak the version of MQTT that was asked for."""
 
 
-@dataclass(frozen=True)
-class LinkSettings:
-    """What every connection of one client has in common."""
-
-    url: BrokerUrl
-    tls: ssl.SSLContext | None
-    client_id: str
-    will: Will | None
-    keepalive_s: int
-    max_unacknowledged: int
-
-
 class MqttLink:
     """One connection; it is never opened again, a new one is made instead."""
 
@@ -75,7 +65,7 @@ class MqttLink:
         self._watcher = socket_watcher()
         self._settings = settings
         self._deliver = deliver
-        self._client = _make_client(settings, protocol)
+        self._client = make_client(settings, protocol)
         self._protocol = protocol
         self._connack: asyncio.Future[tuple[ReasonCode, object]] = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
@@ -92,7 +82,7 @@ class MqttLink:
             await asyncio.to_thread(self._connect)
         except (OSError, ValueError) as error:  # ValueError: a name that is none (IDNA)
             permanent = isinstance(error, ssl.SSLCertVerificationError)
-            sentence = f"cannot reach the broker at {url}: {_reason_of(error)}"
+            sentence = f"cannot reach the broker at {url}: {failure_words(error)}"
             raise LinkError(sentence, permanent=permanent) from error
         self._attach()
         first: set[asyncio.Future[Any]] = {self._connack, self.lost}
@@ -163,7 +153,7 @@ class MqttLink:
         client.on_connect = lambda _c, _u, _flags, reason, properties: _settle(
             self._connack, (reason, properties)
         )
-        client.on_disconnect = lambda _c, _u, _flags, reason, _p: self._end(_words(reason))
+        client.on_disconnect = lambda _c, _u, _flags, reason, _p: self._end(reason_words(reason))
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._on_answer(mid, reasons)
@@ -179,7 +169,7 @@ class MqttLink:
     def _read_connack(self, reason: ReasonCode, properties: object) -> None:
         url = self._settings.url
         if reason.is_failure:
-            sentence = f"the broker at {url} refused us: {_words(reason)}"
+            sentence = f"the broker at {url} refused us: {reason_words(reason)}"
             if reason.value == _UNSUPPORTED_VERSION:
                 raise VersionError(sentence, permanent=self._protocol == MQTT311)
             raise LinkError(sentence, permanent=reason.value in _PERMANENT_REFUSALS)
@@ -284,46 +274,6 @@ class MqttLink:
         self._window.release()  # whoever waits there finds out, and wakes the next
 
 
-def _make_client(settings: LinkSettings, protocol: MqttVersion) -> paho.Client:
-    client = client_class()(
-        CallbackAPIVersion.VERSION2,
-        settings.client_id,
-        protocol=protocol,
-        reconnect_on_failure=False,
-    )
-    client.connect_timeout = _CONNECT_TIMEOUT_S
-    client.max_inflight_messages = 0  # MqttLink keeps the limit
-    if settings.url.username is not None:
-        client.username_pw_set(settings.url.username, settings.url.password)
-    if settings.will is not None:
-        client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)
-    if settings.tls is not None:
-        client.tls_set_context(settings.tls)
-    return client
-
-
 def _settle(future: asyncio.Future[Any], result: object) -> None:
     if not future.done():
         future.set_result(result)
-
-
-def _words(reason: ReasonCode) -> str:
-    """Return what a reason code says, as part of a sentence."""
-    words = str(reason).lower()
-    return "connection lost" if words == "unspecified error" else words
-
-
-def _reason_of(error: OSError | ValueError) -> str:
-    """Return why a connection could not be opened, as part of a sentence."""
-    match error:
-        case TimeoutError():
-            return f"no answer within {_CONNECT_TIMEOUT_S:g} s"
-        case ssl.SSLCertVerificationError():
-            return f"its certificate is not trusted ({error.verify_message})"
-        case ssl.SSLError():
-            return f"TLS failed ({error.reason or error})"
-        case socket.gaierror():
-            return "no such host name"
-        case OSError(strerror=str(words)):
-            return words.lower()
-    return str(error)

@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import Field
 
 from runtime.errors import MalformedMessageError
-from runtime.message_types import Message
-from runtime.messages import GraphsOffer
 from runtime.offered import ONNX_ENGINE
-from runtime.tensors import Tensor, TensorSpec
+from runtime.wire.commands import GraphsOffer
+from runtime.wire.fields import Message
+from runtime.wire.frames import Tensor, TensorSpec
 
 ENGINE = ONNX_ENGINE
 """The engine that runs these graphs, as a device's status names it."""

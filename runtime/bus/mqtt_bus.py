@@ -6,20 +6,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Self
 
-from runtime.broker_url import TlsFiles, make_tls_context, parse_broker_url
-from runtime.bus import BusEvent, ClosedAtTheEnd, Connected, Delivery, Disconnected, Will
+from runtime.bus.broker_url import TlsFiles, make_tls_context, parse_broker_url
+from runtime.bus.bus import BusEvent, ClosedAtTheEnd, Connected, Delivery, Disconnected, Inbox, Will
+from runtime.bus.mqtt_connection import LinkError, MqttLink, VersionError
+from runtime.bus.paho_client import MQTT5, MQTT311, LinkSettings, MqttVersion
+from runtime.bus.topic_filter import matches, require_topic_filter
 from runtime.errors import BusError, MessageSizeError
-from runtime.inbox import Inbox
-from runtime.mqtt_link import (
-    MQTT5,
-    MQTT311,
-    LinkError,
-    LinkSettings,
-    MqttLink,
-    MqttVersion,
-    VersionError,
-)
-from runtime.topic_filter import matches, require_topic_filter
 
 _KEEPALIVE_S = 12
 _MAX_UNACKNOWLEDGED = 20
@@ -31,7 +23,7 @@ _STABLE_S = 10.0
 
 
 class MqttBus(ClosedAtTheEnd):
-    """A client of an MQTT broker that connects again by itself; keeps `runtime.bus.Bus`.
+    """A client of an MQTT broker that connects again by itself; keeps `runtime.bus.bus.Bus`.
 
     Made by `MqttBus.connect`. While the connection is down, calls wait; what was sent but not
     acknowledged is sent again. If the broker refuses us for good (its passwords changed, say),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from runtime.errors import MalformedMessageError
-from runtime.tensors import Chunk, Frame, TensorSpec, body_bytes, decode_body
+from runtime.wire.frames import Chunk, Frame, TensorSpec, body_bytes, decode_body
 
 
 class Reassembly:

@@ -1,0 +1,1 @@
+"""The message bus: its contract, and what keeps it in memory and over MQTT."""

@@ -1,0 +1,1 @@
+"""What travels: topics, messages, and tensors in frames."""
