@@ -133,7 +133,7 @@ def torch_step(module: "nn.Sequential", x: Floats, gradient: Floats) -> Step:
 
 def onnx_step(graphs: DeviceGraphs, state: list[Floats], x: Floats, gradient: Floats) -> Step:
     """A step of the executor on ONNX Runtime."""
-    from device_agent.onnx_executor import OnnxExecutor  # noqa: PLC0415
+    from device_agent.engines.onnx_executor import OnnxExecutor  # noqa: PLC0415
     from runtime.wire.commands import OptimizerSpec  # noqa: PLC0415
 
     optimizer = OptimizerSpec(momentum=MOMENTUM)
@@ -199,7 +199,7 @@ def start_onnxruntime(
     folder: Path, manifest: DeviceManifest, x: Floats, gradient: Floats
 ) -> tuple[float, Step]:
     """Prepare to train as an agent without torch does."""
-    import device_agent.onnx_executor  # noqa: F401, PLC0415
+    import device_agent.engines.onnx_executor  # noqa: F401, PLC0415
 
     imported_at_s = time.time()
     payloads = {name: (folder / name).read_bytes() for name in manifest.graph_specs()}

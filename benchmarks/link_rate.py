@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from device_agent.link_probe import LinkProbe
+from device_agent.profiling.link import LinkProbe
 from edge_coordinator.link_echo import LinkEcho
 from edge_coordinator.local_broker import find_mosquitto
 from profiles.link_estimate import LinkFigures

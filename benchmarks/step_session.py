@@ -22,8 +22,9 @@ from benchmarks.step_timing import (
     do_here,
     read_core_times,
 )
-from device_agent.executor import Engine, open_engine
-from device_agent.workload import Workload
+from device_agent.agent.trainer import Workload
+from device_agent.engines.engine import Engine
+from device_agent.engines.open import open_engine
 from edge_coordinator.cluster import Member, RemoteCluster
 from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.edge_worker import EdgeWorker

@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from device_agent.agent import Agent
-from device_agent.emulated_bus import EmulatedBus
-from device_agent.emulated_engine import EmulatedEngine
-from device_agent.executor import Engine, open_engine
-from device_agent.facts import measure_profile
-from device_agent.generic import generic_measurement
-from device_agent.graph_shelf import GraphShelf
-from device_agent.measurement import SharedFindings
+from device_agent.agent.agent import Agent
+from device_agent.agent.trainer import Workload
+from device_agent.emulation.bus import EmulatedBus
+from device_agent.emulation.engine import EmulatedEngine
+from device_agent.engines.engine import Engine
+from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.measurement import SharedFindings
+from device_agent.engines.open import open_engine
+from device_agent.profiling.machine import measure_profile
+from device_agent.profiling.reference_network import generic_measurement
 from device_agent.settings import AgentSettings, count_labels, device_classes
-from device_agent.workload import Workload
 from profiles.emulation import DeviceClass
 from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from device_agent.memory import memory_sentence
+from device_agent.profiling.machine import memory_sentence
 from device_agent.settings import AgentSettings, parse_shard
 from runtime.bus.broker_url import TlsFiles
 from runtime.errors import EdgeError, root_cause

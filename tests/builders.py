@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from device_agent.agent import Agent
-from device_agent.executor import open_engine
-from device_agent.facts import measure_profile
-from device_agent.workload import Workload
+from device_agent.agent.agent import Agent
+from device_agent.agent.trainer import Workload
+from device_agent.engines.open import open_engine
+from device_agent.profiling.machine import measure_profile
 from edge_coordinator.checkpoint import START, Reached
 from edge_coordinator.job import Job, prepare_job
 from edge_coordinator.job_file import load_job

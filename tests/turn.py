@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_agent.executor import open_engine
+from device_agent.engines.open import open_engine
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBus
 from runtime.wire.commands import Assignment, Join, Joined, OptimizerSpec, Ready, decode_reply

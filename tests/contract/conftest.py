@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 import pytest_asyncio
 
-from device_agent.emulated_bus import EmulatedBus
+from device_agent.emulation.bus import EmulatedBus
 from edge_coordinator.local_broker import find_mosquitto, local_broker
 from profiles.emulation import DeviceClass
 from runtime.bus.bus import Bus, Will

@@ -36,7 +36,7 @@ async def test_the_device_dependencies_alone_are_small_and_train(tmp_path: Path)
     assert sum(installed.values()) <= MAX_INSTALLED_BYTES
     assert sum(installed.values()) - large <= MAX_BEYOND_BYTES
     assert not lacks(
-        python, "device_agent.onnx_engine, device_agent.host"
+        python, "device_agent.engines.onnx_engine, device_agent.host"
     )  # Compiles, which would count as memory.
     data = load_source("digits", base_dir=tmp_path).train
     np.savez(tmp_path / "own.npz", x=data.x[:300], y=data.y[:300])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from device_agent.workload import Workload
+from device_agent.agent.trainer import Workload
 from edge_coordinator import hearing
 from edge_coordinator.progress import ClusterStarted, Progress, RoundPlanned
 from runtime.bus.memory_bus import MemoryBroker

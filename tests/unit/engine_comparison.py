@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from device_agent.onnx_executor import OnnxExecutor
+from device_agent.engines.onnx_executor import OnnxExecutor
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.wire.commands import OptimizerSpec
 from runtime.wire.device_graphs import DeviceGraphs

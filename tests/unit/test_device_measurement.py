@@ -5,7 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from device_agent.compute_probe import (
+from device_agent.agent.publisher import has_changed
+from device_agent.agent.uploads import TurnMeter
+from device_agent.engines.measurement import Timing, complete
+from device_agent.engines.timing import (
     MAX_PASSES,
     MIN_PASSES,
     WARM_UP_PASSES,
@@ -15,11 +18,8 @@ from device_agent.compute_probe import (
     median_pass,
     repeat_passes,
 )
-from device_agent.facts import battery_fraction, cpu_hz, load_fraction, temperature_c
-from device_agent.measurement import Timing, complete
-from device_agent.published_profile import has_changed
-from device_agent.torch_engine import built_in_engine
-from device_agent.turn_meter import TurnMeter
+from device_agent.profiling.machine import battery_fraction, cpu_hz, load_fraction, temperature_c
+from device_agent.profiling.reference_network import built_in_engine
 from profiles.link_estimate import LinkEstimate
 from runtime.wire.commands import Join
 from runtime.wire.frames import FrameKind

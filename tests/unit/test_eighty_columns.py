@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from device_agent.show_profile import profile_text
+from device_agent.profile_command import profile_text
 from edge_coordinator.comparison.results import RoundRow, TrainedRun
 from edge_coordinator.comparison.show import shown_methods, shown_table
 from edge_coordinator.show_data import data_table

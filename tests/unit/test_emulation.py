@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.emulated_bus import EmulatedBus
-from device_agent.emulated_engine import EmulatedEngine
-from device_agent.executor import open_engine
+from device_agent.emulation.bus import EmulatedBus
+from device_agent.emulation.engine import EmulatedEngine
+from device_agent.engines.open import open_engine
 from edge_coordinator.local_agents import device_names
 from profiles.emulation import (
     EMULATED,

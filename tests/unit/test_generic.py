@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from device_agent.generic import generic_measurement, generic_profile, load_shipped
-from device_agent.measurement import complete
-from device_agent.onnx_executor import OnnxExecutor
+from device_agent.engines.measurement import complete
+from device_agent.engines.onnx_executor import OnnxExecutor
+from device_agent.profiling.reference_network import (
+    generic_measurement,
+    generic_profile,
+    load_shipped,
+)
 from edge_coordinator.export.__main__ import main as write_shipped
 from runtime.models.load import input_shape_of, load_network, split
 from runtime.wire.commands import OptimizerSpec

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from device_agent.graph_check import check_graph, check_graphs
-from device_agent.onnx_session import Session
+from device_agent.engines.graph_check import check_graph, check_graphs
+from device_agent.engines.onnx_session import Session
 from runtime.errors import MalformedMessageError
 from runtime.wire.device_graphs import (
     SAMPLES,

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from device_agent.graph_shelf import MAX_KEPT, GraphShelf
+from device_agent.engines.graph_store import MAX_KEPT, GraphShelf
 from edge_coordinator.export import export_device_side
 from runtime.errors import MalformedMessageError, SettingsError
 from runtime.protocol.device import DeviceSession, Phase

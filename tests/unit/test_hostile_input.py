@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from device_agent.agent import Agent
-from device_agent.executor import open_engine
-from device_agent.facts import measure_profile
-from device_agent.workload import Workload
+from device_agent.agent.agent import Agent
+from device_agent.agent.trainer import Workload
+from device_agent.engines.open import open_engine
+from device_agent.profiling.machine import measure_profile
 from edge_coordinator.conversation import Conversation, Tolerance
 from edge_coordinator.planning.deadline import Answer, Question
 from runtime.bus.bus import Delivery

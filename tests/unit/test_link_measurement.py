@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from device_agent.published_profile import link_profile_of
+from device_agent.agent.publisher import link_profile_of
 from profiles.link_estimate import LinkEstimate, LinkFigures
 from profiles.running_mean import RunningMean
 from runtime.protocol.link_probe import LinkProbeError, Survey, Transfer, survey_link

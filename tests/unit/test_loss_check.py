@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from device_agent.numpy_losses import mean_squared_error
+from device_agent.engines.numpy_training import mean_squared_error
 from edge_coordinator.loss_check import check_loss
 from edge_coordinator.training.edge_model import evaluate_layers
 from runtime.datasets.samples import make_samples

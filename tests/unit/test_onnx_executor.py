@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from device_agent.numpy_losses import load_loss
-from device_agent.numpy_optimizer import empty_slots, update
-from device_agent.onnx_executor import OnnxExecutor
+from device_agent.engines.numpy_training import empty_slots, load_loss, update
+from device_agent.engines.onnx_executor import OnnxExecutor
 from edge_coordinator.export import export_device_side
 from runtime.errors import SettingsError
 from runtime.wire.commands import OptimizerSpec
@@ -182,7 +181,7 @@ def test_graphs_of_a_fixed_batch_size_evaluate_any_number_and_train_only_theirs(
 def test_the_device_imports_neither_torch_nor_onnx() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['onnx'] = None; "
-        "import device_agent.onnx_executor"
+        "import device_agent.engines.onnx_executor"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.published_profile import link_profile_of
+from device_agent.agent.publisher import link_profile_of
 from edge_coordinator.experience import TurnMeasured, predicted_phases
 from edge_coordinator.job_file import load_job
 from edge_coordinator.planner import PlannedRound, Planner, PlanningTask

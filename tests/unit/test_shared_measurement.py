@@ -7,10 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from device_agent.compute_timings import ComputeTimings
-from device_agent.emulated_engine import EmulatedEngine
-from device_agent.measurement import SharedFindings, Timing, UnwantedError, complete, take_between
-from device_agent.torch_engine import built_in_engine
+from device_agent.emulation.engine import EmulatedEngine
+from device_agent.engines.compute_timings import ComputeTimings
+from device_agent.engines.measurement import (
+    SharedFindings,
+    Timing,
+    UnwantedError,
+    complete,
+    take_between,
+)
+from device_agent.profiling.reference_network import built_in_engine
 from profiles.emulation import DeviceClass
 
 

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import pytest
 
-from device_agent.agent import Agent
-from device_agent.executor import open_engine
-from device_agent.facts import measure_profile
-from device_agent.workload import Workload
+from device_agent.agent.agent import Agent
+from device_agent.agent.trainer import Workload
+from device_agent.engines.open import open_engine
+from device_agent.profiling.machine import measure_profile
 from runtime.bus.bus import BusEvent, Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import BusError

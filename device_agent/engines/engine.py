@@ -6,15 +6,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.graph_shelf import GraphShelf
-from device_agent.measurement import Measurement
-from runtime.distribution import install_hint
+from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.measurement import Measurement
 from runtime.errors import SettingsError
-from runtime.offered import ONNX_ENGINE
-from runtime.wire.commands import Assignment, LayerWork
+from runtime.wire.commands import LayerWork
 from runtime.wire.frames import Tensor, TensorSpec
 
 DropoutKey = tuple[int, ...]
+
+Floats = NDArray[np.float32]
 
 
 class Executor(Protocol):
@@ -102,32 +102,45 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(
-    name: str,
-    assignment: Assignment,
-    *,
-    sample_shape: tuple[int, ...],
-    graphs: GraphShelf | None = None,
-    num_threads: int = 1,
-) -> Engine:
-    """Make the network of a job with the named engine.
+class EmptyExecutor:
+    """Nothing to compute and nothing to train; see `device_agent.engines.engine.Executor`."""
 
-    `graphs` and `num_threads` are for onnxruntime: the graphs of earlier jobs, and the threads
-    of a session. Torch has its threads from its own setting.
-    """
-    if name == ONNX_ENGINE:
-        from device_agent.onnx_engine import OnnxEngine  # noqa: PLC0415
+    def __init__(self, sample_shape: tuple[int, ...]) -> None:
+        self._sample_shape = sample_shape
 
-        shelf = GraphShelf() if graphs is None else graphs
-        return OnnxEngine(
-            assignment, sample_shape=sample_shape, graphs=shelf, num_threads=num_threads
-        )
-    if name == "torch":
-        try:
-            from device_agent.torch_engine import TorchEngine  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            raise SettingsError(
-                f"the torch engine needs {error.name}: {install_hint('torch')}"
-            ) from error
-        return TorchEngine(assignment, sample_shape=sample_shape)
-    raise SettingsError(f"no engine named {name!r}; there are torch and {ONNX_ENGINE}")
+    def model_specs(self) -> tuple[TensorSpec, ...]:
+        """No tensors."""
+        return ()
+
+    def smashed_spec(self, num_samples: int) -> TensorSpec:
+        """The samples' own shape."""
+        return TensorSpec("<f4", (num_samples, *self._sample_shape))
+
+    def load(self, tensors: Sequence[Tensor]) -> None:
+        """Take over a device-side model of no tensors."""
+
+    def tensors(self) -> list[Tensor]:
+        """No tensors."""
+        return []
+
+    def forward(self, x: Floats, *, dropout_key: DropoutKey) -> Floats:  # noqa: ARG002
+        """The samples."""
+        return x
+
+    def backward(self, gradient: Floats, *, learning_rate: float) -> None:
+        """Nothing to update."""
+
+    def train(
+        self,
+        x: Floats,  # noqa: ARG002
+        y: Tensor,  # noqa: ARG002
+        *,
+        dropout_key: DropoutKey,  # noqa: ARG002
+        learning_rate: float,  # noqa: ARG002
+    ) -> float:
+        """Refused: without layers there is nothing to train."""
+        raise SettingsError("there are no layers on the device to train; cut later")
+
+    def predict(self, x: Floats) -> Floats:
+        """The samples."""
+        return x

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Generic, TypeVar
 
-from device_agent.compute_timings import ComputeTimings
+from device_agent.engines.compute_timings import ComputeTimings
 
 MAX_KEPT = 64
 """Findings of so many measurements stay."""

@@ -7,11 +7,16 @@ from concurrent.futures import Executor as ThreadPool
 from functools import partial
 from typing import Any
 
-from device_agent.compute_timings import ComputeTimings
-from device_agent.generic import generic_profile
-from device_agent.measurement import Measurement, SharedFindings, UnwantedError, take_between
-from device_agent.published_profile import PublishedProfile
-from device_agent.workload import Workload
+from device_agent.agent.publisher import PublishedProfile
+from device_agent.agent.trainer import Workload
+from device_agent.engines.compute_timings import ComputeTimings
+from device_agent.engines.measurement import (
+    Measurement,
+    SharedFindings,
+    UnwantedError,
+    take_between,
+)
+from device_agent.profiling.reference_network import generic_profile
 from runtime.protocol.events import DeviceEvent, PassOpened, Prepared
 from runtime.wire.commands import Join
 from runtime.wire.published import ComputeProfile

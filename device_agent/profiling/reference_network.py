@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable
 from importlib.resources import files
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from device_agent.compute_probe import COMPUTE_PROBE_S
-from device_agent.compute_timings import ComputeTimings
-from device_agent.executor import open_engine
-from device_agent.graph_shelf import GraphShelf
-from device_agent.measurement import Measurement, Timing
+from device_agent.engines.compute_timings import ComputeTimings
+from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.measurement import Measurement, Timing
+from device_agent.engines.open import open_engine
+from device_agent.engines.timing import COMPUTE_PROBE_S
 from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 from runtime.offered import ENGINES
@@ -32,7 +33,25 @@ from runtime.wire.device_graphs import (
 )
 from runtime.wire.published import ComputeProfile
 
+if TYPE_CHECKING:  # There may be no torch on the device.
+    from device_agent.engines.torch_engine import TorchEngine
+
+
 _LAYERS = TypeAdapter(tuple[LayerWork, ...])
+
+
+def built_in_engine(name: str, *, batch_size: int) -> "TorchEngine":
+    """A built-in network with plain stochastic gradient descent, for a device without a job."""
+    try:
+        from device_agent.engines.torch_engine import TorchEngine  # noqa: PLC0415
+        from runtime.models.load import input_shape_of, load_network  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"the torch engine needs {error.name}: {install_hint('torch')}"
+        ) from error
+    sample_shape = input_shape_of(load_network(name, {}, seed=0))
+    assignment = built_in_assignment(name, batch_size=batch_size)
+    return TorchEngine(assignment, sample_shape=sample_shape)
 
 
 def generic_measurement(
@@ -70,12 +89,6 @@ def measure_built_in(
         )
     if engine not in ENGINES:
         raise SettingsError(f"no engine named {engine!r}; there are {' and '.join(ENGINES)}")
-    try:
-        from device_agent.torch_engine import built_in_engine  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"the torch engine needs {error.name}: {install_hint('torch')}"
-        ) from error
     built = built_in_engine(network, batch_size=batch_size)
     batch = built.random_batch()
     return (yield from built.measure_layers(batch, budget_s=COMPUTE_PROBE_S, clock=clock).take())

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.compute_probe import COMPUTE_PROBE_S
-from device_agent.compute_timings import ComputeTimings
-from device_agent.executor import Engine, Executor
-from device_agent.graph_check import check_graphs
-from device_agent.measurement import Measurement
-from device_agent.numpy_losses import load_loss
+from device_agent.engines.compute_timings import ComputeTimings
+from device_agent.engines.engine import Engine, Executor
+from device_agent.engines.graph_check import check_graphs
+from device_agent.engines.measurement import Measurement
+from device_agent.engines.numpy_training import load_loss
+from device_agent.engines.timing import COMPUTE_PROBE_S
 from runtime.datasets.samples import Samples
 from runtime.datasets.shard import Shard, make_shard
 from runtime.errors import SettingsError

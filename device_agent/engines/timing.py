@@ -3,7 +3,8 @@
 Device sides are timed as a job runs them, by the executors that will train: after a rest before
 each pass, since a training step waits for the network before its forward and before its backward.
 What a pass costs beyond its layers falls to the first layer, which every device side has.
-All of it goes step by step (`device_agent.measurement`), so that it can take turns with training.
+All of it goes step by step (`device_agent.engines.measurement`), so that it can take turns with
+training.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.measurement import Timing
+from device_agent.engines.measurement import Timing
 from profiles.units import Floats
 from runtime.wire.frames import TensorSpec
 
@@ -32,7 +33,7 @@ _NORMAL_DEVIATION = 1.4826
 
 
 class DeviceSide(Protocol):
-    """What is timed; `device_agent.executor.Executor` is one."""
+    """What is timed; `device_agent.engines.engine.Executor` is one."""
 
     def model_specs(self) -> tuple[TensorSpec, ...]:
         """Tensors of the device-side model."""

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.compute_timings import ComputeTimings
-from device_agent.executor import DropoutKey, Engine, Executor
-from device_agent.graph_shelf import GraphShelf
-from device_agent.measurement import Found, Measurement
+from device_agent.engines.compute_timings import ComputeTimings
+from device_agent.engines.engine import DropoutKey, Engine, Executor
+from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.measurement import Found, Measurement
 from profiles.emulation import DeviceClass
 from runtime.wire.commands import LayerWork
 from runtime.wire.frames import Tensor, TensorSpec
@@ -108,7 +108,7 @@ class EmulatedEngine:
 
 
 class EmulatedExecutor:
-    """The device side on an emulated device; see `device_agent.executor.Executor`."""
+    """The device side on an emulated device; see `device_agent.engines.engine.Executor`."""
 
     def __init__(self, inner: Executor, engine: EmulatedEngine) -> None:
         self._inner = inner

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.compute_probe import Pass, divide_among_layers, time_sides
-from device_agent.compute_timings import ComputeTimings
-from device_agent.empty_executor import EmptyExecutor
-from device_agent.executor import Executor
-from device_agent.graph_shelf import GraphShelf
-from device_agent.measurement import Measurement, Timing
-from device_agent.onnx_executor import OnnxExecutor
+from device_agent.engines.compute_timings import ComputeTimings
+from device_agent.engines.engine import EmptyExecutor, Executor
+from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.measurement import Measurement, Timing
+from device_agent.engines.onnx_executor import OnnxExecutor
+from device_agent.engines.timing import Pass, divide_among_layers, time_sides
 from runtime.errors import SettingsError
 from runtime.wire.commands import Assignment, LayerWork
 from runtime.wire.device_graphs import DeviceGraphs
@@ -29,7 +28,7 @@ class TimedSide:
 
 
 class OnnxEngine:
-    """A job's network without its code; see `device_agent.executor.Engine`."""
+    """A job's network without its code; see `device_agent.engines.engine.Engine`."""
 
     def __init__(
         self,

@@ -2,10 +2,9 @@
 
 from collections.abc import Hashable
 
-from device_agent.link_probe import LinkProbe
-from device_agent.measurement import SharedFindings
-from device_agent.published_profile import link_profile_of
-from device_agent.voice import Voice
+from device_agent.agent.publisher import Voice, link_profile_of
+from device_agent.engines.measurement import SharedFindings
+from device_agent.profiling.link import LinkProbe
 from runtime.protocol.link_probe import LinkProbeError
 from runtime.wire.commands import LinkMeasured, MeasureLink
 

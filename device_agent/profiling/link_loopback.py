@@ -7,7 +7,7 @@ Down: a retained message, timed from the subscription that asks for it; it is cl
 from collections.abc import Callable
 from time import perf_counter
 
-from device_agent.link_probe import drive_survey
+from device_agent.profiling.link import drive_survey
 from profiles.link_estimate import LinkFigures
 from runtime.bus.bus import Bus, Delivery
 from runtime.protocol.link_probe import MAX_PROBE_S, Transfer, probe_frame, probe_specs, survey_link

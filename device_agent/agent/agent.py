@@ -7,18 +7,16 @@ from concurrent.futures import Executor as ThreadPool
 from functools import partial
 from itertools import groupby
 
-from device_agent.complaints import Complaints
-from device_agent.compute_timings import ComputeTimings
-from device_agent.errands import Errands
-from device_agent.link_probe import LinkProbe
-from device_agent.link_probing import LinkProbing
-from device_agent.measurement import Measurement, SharedFindings
-from device_agent.measuring import Measuring
-from device_agent.memory import memory_sentence
-from device_agent.turn_meter import TurnMeter
-from device_agent.uploads import SendError, Uploads
-from device_agent.voice import Voice
-from device_agent.workload import Workload
+from device_agent.agent.background import Complaints, Errands
+from device_agent.agent.link_answers import LinkProbing
+from device_agent.agent.measuring import Measuring
+from device_agent.agent.publisher import Voice
+from device_agent.agent.trainer import Workload
+from device_agent.agent.uploads import SendError, TurnMeter, Uploads
+from device_agent.engines.compute_timings import ComputeTimings
+from device_agent.engines.measurement import Measurement, SharedFindings
+from device_agent.profiling.link import LinkProbe
+from device_agent.profiling.machine import memory_sentence
 from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.bus.pacing import Pacer
 from runtime.errors import EdgeError, ProtocolError

@@ -1,14 +1,17 @@
-"""Timing a network on PyTorch: device sides as they are trained, and the layers between them."""
+"""The device side on PyTorch, as an engine that can be timed, layer by layer and as it trains."""
 
+import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from device_agent.compute_probe import (
+from device_agent.engines.compute_timings import ComputeTimings
+from device_agent.engines.measurement import Measurement, Timing
+from device_agent.engines.timing import (
     DeviceSide,
     Pass,
     choose_cuts,
@@ -17,14 +20,13 @@ from device_agent.compute_probe import (
     repeat_passes,
     time_sides,
 )
-from device_agent.compute_timings import ComputeTimings
-from device_agent.measurement import Timing
 from runtime.models.cut_table import measure_cut_table
+from runtime.models.device_side import DeviceNetwork
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.given_gradient import with_gradient
 from runtime.models.sequence import layers_of
 from runtime.models.side import Side, empty_state
-from runtime.wire.commands import OptimizerSpec
+from runtime.wire.commands import LayerWork, OptimizerSpec
 
 LAYERS_SHARE = 0.25
 """Part of the budget for layers one by one; the device sides get the rest."""
@@ -139,3 +141,44 @@ def _first_that_learns(network: nn.Sequential) -> int:
 
 def _side(layers: nn.Sequential, optimizer: OptimizerSpec) -> Side:
     return Side(layers, optimizer, carry_state=True, state=empty_state())
+
+
+class TorchEngine(DeviceNetwork):
+    """A job's network, built on the device from its name."""
+
+    graphs = None
+
+    def measure_layers(
+        self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]
+    ) -> Measurement[ComputeTimings]:
+        """Time a copy of the network, at several cuts and layer by layer between them."""
+        return Measurement(
+            key=("torch", self.assignment.encode(), batch.shape, clock),
+            take=lambda: time_network(
+                copy.deepcopy(self.network),
+                self.cut_open,
+                self.assignment.optimizer,
+                batch,
+                budget_s=budget_s,
+                clock=clock,
+            ),
+            read=lambda found: found,
+        )
+
+    def measure_cut(
+        self,
+        cut: int,  # noqa: ARG002
+        layers: Sequence[LayerWork],  # noqa: ARG002
+        batch: NDArray[np.float32],
+        *,
+        digest: str,  # noqa: ARG002
+        budget_s: float,
+        clock: Callable[[], float],
+    ) -> Measurement[ComputeTimings]:
+        """Time the whole network: it is here."""
+        return self.measure_layers(batch, budget_s=budget_s, clock=clock)
+
+    def random_batch(self) -> NDArray[np.float32]:
+        """Draw a mini-batch for a network that has no data."""
+        shape = (self.assignment.batch_size, *self.sample_shape)
+        return np.random.default_rng(0).standard_normal(shape).astype(np.float32)

@@ -10,11 +10,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from device_agent.executor import DropoutKey
-from device_agent.graph_check import check_graphs
-from device_agent.numpy_losses import load_loss
-from device_agent.onnx_session import Session, Values, to_value
-from device_agent.onnx_weights import OnnxWeights
+from device_agent.engines.engine import DropoutKey
+from device_agent.engines.graph_check import check_graphs
+from device_agent.engines.numpy_training import load_loss
+from device_agent.engines.onnx_session import OnnxWeights, Session, Values, to_value
 from runtime.dropout_masks import dropout_mask
 from runtime.errors import SettingsError
 from runtime.wire.commands import OptimizerSpec
@@ -34,7 +33,7 @@ Floats = NDArray[np.float32]
 
 
 class OnnxExecutor:
-    """The device side at one cut; see `device_agent.executor.Executor`.
+    """The device side at one cut; see `device_agent.engines.engine.Executor`.
 
     With `carry_state` the optimiser's slots travel with the weights; without, they are forgotten
     whenever weights are loaded. Raises MalformedMessageError for graphs that are not to be run.

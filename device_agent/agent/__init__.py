@@ -1,0 +1,1 @@
+"""One device's agent: it listens, trains, answers and publishes."""

@@ -1,0 +1,1 @@
+"""A device made slower than this machine: its compute and its link."""

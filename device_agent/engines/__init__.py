@@ -1,0 +1,1 @@
+"""What computes the device side: PyTorch, or ONNX Runtime without it."""

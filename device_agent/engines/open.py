@@ -1,0 +1,39 @@
+"""Opening the engine that a device is to train with."""
+
+from device_agent.engines.engine import Engine
+from device_agent.engines.graph_store import GraphShelf
+from runtime.distribution import install_hint
+from runtime.errors import SettingsError
+from runtime.offered import ONNX_ENGINE
+from runtime.wire.commands import Assignment
+
+
+def open_engine(
+    name: str,
+    assignment: Assignment,
+    *,
+    sample_shape: tuple[int, ...],
+    graphs: GraphShelf | None = None,
+    num_threads: int = 1,
+) -> Engine:
+    """Make the network of a job with the named engine.
+
+    `graphs` and `num_threads` are for onnxruntime: the graphs of earlier jobs, and the threads
+    of a session. Torch has its threads from its own setting.
+    """
+    if name == ONNX_ENGINE:
+        from device_agent.engines.onnx_engine import OnnxEngine  # noqa: PLC0415
+
+        shelf = GraphShelf() if graphs is None else graphs
+        return OnnxEngine(
+            assignment, sample_shape=sample_shape, graphs=shelf, num_threads=num_threads
+        )
+    if name == "torch":
+        try:
+            from device_agent.engines.torch_engine import TorchEngine  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"the torch engine needs {error.name}: {install_hint('torch')}"
+            ) from error
+        return TorchEngine(assignment, sample_shape=sample_shape)
+    raise SettingsError(f"no engine named {name!r}; there are torch and {ONNX_ENGINE}")

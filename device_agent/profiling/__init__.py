@@ -1,0 +1,1 @@
+"""What a device measures of itself: machine, compute and link."""
