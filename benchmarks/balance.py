@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from edge_coordinator.checkpoint import START, Reached
-from edge_coordinator.job_file import load_job
-from edge_coordinator.settings import JobSettings
+from edge_coordinator.job.file import load_job
+from edge_coordinator.job.settings import JobSettings
+from edge_coordinator.run.checkpoint import START, Reached
 from edge_coordinator.simulation.prepare import prepare_simulation, settings_for
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.sources import load_source

@@ -26,9 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.step_session import BusSide, BusTurn, PlainTurn, Session, bus_side, make_session
-from edge_coordinator.edge_worker import EdgeWorker
-from edge_coordinator.local_agents import AgentProcess, local_agents
-from edge_coordinator.local_broker import local_broker
+from edge_coordinator.local.agents import AgentProcess, local_agents
+from edge_coordinator.local.broker import local_broker
+from edge_coordinator.rounds.server_thread import EdgeWorker
 from runtime.datasets.sources import load_source
 from runtime.models.load import input_shape_of, layer_shapes, load_network
 from runtime.process import keep_freed_memory

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from packaging.requirements import Requirement
 
-from edge_coordinator.local_broker import local_broker
+from edge_coordinator.local.broker import local_broker
 from runtime.bus.bus import Delivery
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.datasets.sources import load_source

@@ -98,7 +98,7 @@ def export(model: str, cut: str, *, batch_size: int) -> "tuple[nn.Sequential, De
     # Imported here because the child without torch reads this file too.
     import torch  # noqa: PLC0415
 
-    from edge_coordinator.export import export_device_side  # noqa: PLC0415
+    from edge_coordinator.onnx_export import export_device_side  # noqa: PLC0415
     from runtime.models.load import input_shape_of, load_network, split  # noqa: PLC0415
 
     torch.set_num_threads(1)

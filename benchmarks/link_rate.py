@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from device_agent.profiling.link import LinkProbe
-from edge_coordinator.link_echo import LinkEcho
-from edge_coordinator.local_broker import find_mosquitto
+from edge_coordinator.devices.link_measurement import LinkEcho
+from edge_coordinator.local.broker import find_mosquitto
 from profiles.link_estimate import LinkFigures
 from runtime.bus.bus import Delivery
 from runtime.bus.mqtt_bus import MqttBus

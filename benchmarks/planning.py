@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from edge_coordinator.comparison.exhaustive import best_round_s
+from edge_coordinator.experiments.exhaustive import best_round_s
 from edge_coordinator.planning.clustering import (
     default_schedule,
     gibbs_clusters,

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from edge_coordinator.local_broker import find_mosquitto
+from edge_coordinator.local.broker import find_mosquitto
 
 CPSL = (sys.executable, "-m", "edge_coordinator")
 AGENT = (sys.executable, "-m", "device_agent")

@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from edge_coordinator.checkpoint import START, Reached
-from edge_coordinator.job_file import load_job, parse_assignment
-from edge_coordinator.settings import JobSettings
+from edge_coordinator.job.file import load_job, parse_assignment
+from edge_coordinator.job.settings import JobSettings
+from edge_coordinator.run.checkpoint import START, Reached
 from edge_coordinator.simulation.prepare import prepare_simulation, settings_for
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.sources import load_source

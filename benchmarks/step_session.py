@@ -25,12 +25,13 @@ from benchmarks.step_timing import (
 from device_agent.agent.trainer import Workload
 from device_agent.engines.engine import Engine
 from device_agent.engines.open import open_engine
-from edge_coordinator.cluster import Member, RemoteCluster
-from edge_coordinator.conversation import Conversation, Tolerance
-from edge_coordinator.edge_worker import EdgeWorker
-from edge_coordinator.job import Job, prepare_job
-from edge_coordinator.job_file import load_job
-from edge_coordinator.local_agents import AgentProcess, device_names
+from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.job.file import load_job
+from edge_coordinator.job.job import Job, prepare_job
+from edge_coordinator.job.settings import device_names
+from edge_coordinator.local.agents import AgentProcess
+from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
+from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.training.algorithm import Collected, Smashed, train_cluster
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.mqtt_bus import MqttBus

@@ -5,44 +5,30 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
-from edge_coordinator.admission import Admission
-from edge_coordinator.checkpoint import Reached
-from edge_coordinator.conversation import Conversation
-from edge_coordinator.device_evaluation import Evaluator
-from edge_coordinator.edge_worker import EdgeWorker
-from edge_coordinator.experience import TurnMeasured
-from edge_coordinator.faults import Faults
-from edge_coordinator.graph_exports import GraphExports
-from edge_coordinator.job import Job
-from edge_coordinator.planner import PlannedRound
-from edge_coordinator.planning.attendance import Attendance
+from edge_coordinator.devices.admission import Admission
+from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.stragglers import Attendance
+from edge_coordinator.job.job import Job
+from edge_coordinator.job.standing import Standing
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.unplanned import unpredicted
-from edge_coordinator.progress import Observer, Progress, RoundDone, RoundPlanned, Waiting
-from edge_coordinator.reports import plan_report, round_report
-from edge_coordinator.round_planning import RoundPlanning
-from edge_coordinator.round_training import RoundTraining, Trained
-from edge_coordinator.run_memory import RunMemory
-from edge_coordinator.standing import Standing
+from edge_coordinator.replanning.corrections import TurnMeasured
+from edge_coordinator.replanning.memory import RunMemory
+from edge_coordinator.replanning.planner import PlannedRound
+from edge_coordinator.replanning.report import plan_report
+from edge_coordinator.rounds.device_graphs import GraphExports
+from edge_coordinator.rounds.evaluation import Evaluator
+from edge_coordinator.rounds.planning import RoundPlanning
+from edge_coordinator.rounds.report import round_report
+from edge_coordinator.rounds.server_thread import EdgeWorker
+from edge_coordinator.rounds.training import RoundTraining, Trained, Turns
+from edge_coordinator.run.checkpoint import Reached, SavedProgress
+from edge_coordinator.run.events import Observer, Progress, RoundDone, RoundPlanned, Waiting
+from edge_coordinator.run.faults import Faults
 from edge_coordinator.training.edge_model import EdgeModel
-from edge_coordinator.turns import Turns
 from runtime.errors import SettingsError
 from runtime.wire.published import PlanReport, RoundReport
-
-
-class SavedProgress(Protocol):
-    """Where a run began or goes on, and where it is written down how far it has come."""
-
-    @property
-    def reached(self) -> Reached:
-        """The last round that is done."""
-        ...
-
-    def save(self, model: EdgeModel, reached: Reached) -> None:
-        """Write down that a round is done."""
-        ...
 
 
 class Coordinator:

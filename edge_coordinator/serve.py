@@ -5,17 +5,18 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edge_coordinator.conversation import Conversation, Tolerance
-from edge_coordinator.coordinator import Coordinator, SavedProgress
-from edge_coordinator.edge_worker import EdgeWorker
-from edge_coordinator.faults import Faults
-from edge_coordinator.graph_exports import GraphExports
-from edge_coordinator.job import Job
-from edge_coordinator.link_survey import LinkSurvey
-from edge_coordinator.presence import Presence
-from edge_coordinator.progress import Observer, Waiting
-from edge_coordinator.round_planning import RoundPlanning
-from edge_coordinator.run_memory import RunMemory
+from edge_coordinator.coordinator import Coordinator
+from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.link_survey import LinkSurvey
+from edge_coordinator.job.job import Job
+from edge_coordinator.replanning.memory import RunMemory
+from edge_coordinator.rounds.device_graphs import GraphExports
+from edge_coordinator.rounds.planning import RoundPlanning
+from edge_coordinator.rounds.server_thread import EdgeWorker
+from edge_coordinator.run.checkpoint import SavedProgress
+from edge_coordinator.run.events import Observer, Waiting
+from edge_coordinator.run.faults import Faults
+from edge_coordinator.site_publisher import Presence
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.broker_url import TlsFiles
 from runtime.bus.bus import Bus, Will

@@ -12,7 +12,7 @@ import numpy as np
 
 from profiles.units import BITS_PER_BYTE, Floats
 
-__all__ = ["BITS_PER_BYTE", "CutTable", "Floats", "LayerCost"]
+__all__ = ["BITS_PER_BYTE", "CutTable", "Floats", "LayerCost", "device_round_bytes"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,18 @@ class CutTable:
 
 def _sums_before(values: list[float] | list[int]) -> Floats:
     return np.concatenate([[0.0], np.cumsum(np.array(values, dtype=np.float64))])
+
+
+def device_round_bytes(table: CutTable, *, batch_size: int, local_epochs: int) -> Floats:
+    """Bytes that a device exchanges in a round, [cut].
+
+    Smashed data up and gradients down in each local epoch, and the device-side model down and up
+    once. Nothing comes back for raw data (cut 0), and there are no smashed data at the last cut,
+    where the loss is taken to be on the device too. Labels and message headers are left out.
+    """
+    exchanges = local_epochs * batch_size
+    smashed_bytes = table.smashed_bits / BITS_PER_BYTE * exchanges
+    both_ways = 2 * smashed_bytes
+    both_ways[0] = smashed_bytes[0]
+    both_ways[-1] = 0
+    return both_ways + 2 * table.device_model_bits / BITS_PER_BYTE

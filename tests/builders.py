@@ -17,11 +17,11 @@ from device_agent.agent.agent import Agent
 from device_agent.agent.trainer import Workload
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
-from edge_coordinator.checkpoint import START, Reached
-from edge_coordinator.job import Job, prepare_job
-from edge_coordinator.job_file import load_job
-from edge_coordinator.progress import Observer, Progress, RoundDone
-from edge_coordinator.record import RunDirectory
+from edge_coordinator.job.file import load_job
+from edge_coordinator.job.job import Job, prepare_job
+from edge_coordinator.run.checkpoint import START, Reached
+from edge_coordinator.run.directory import RunDirectory
+from edge_coordinator.run.events import Observer, Progress, RoundDone
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.bus import Will

@@ -33,7 +33,7 @@ def _watch_faults(request: pytest.FixtureRequest) -> Iterator[None]:
     told: list[str] = []
     watching = logging.Handler(logging.WARNING)
     watching.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
-    log = logging.getLogger("edge_coordinator.faults")
+    log = logging.getLogger("edge_coordinator.run.faults")
     log.addHandler(watching)
     yield
     log.removeHandler(watching)

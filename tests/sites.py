@@ -1,7 +1,7 @@
 """Sites to watch, told message by message."""
 
-from edge_coordinator.site_state import DeviceView, SiteState
-from edge_coordinator.site_view import SiteView
+from edge_coordinator.monitor.state import DeviceView, SiteState
+from edge_coordinator.monitor.view import SiteView
 from runtime.wire.fields import Message
 from runtime.wire.published import (
     ClusterReport,

@@ -1,7 +1,7 @@
 """How fast a device is that has no job yet: a small network of common layers, by its own engine.
 
 An engine that runs graphs is measured with graphs that ship with the package, written by
-`python -m edge_coordinator.export`.
+`python -m edge_coordinator.onnx_export`.
 """
 
 import time

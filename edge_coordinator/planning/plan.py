@@ -1,6 +1,6 @@
 """A plan of one round: who trains with whom, where the network is cut, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -78,3 +78,23 @@ class Plan:
     predicted_s: float | None = None
     """Seconds of the whole round: the sum over its clusters."""
     alternatives: Alternatives | None = None
+
+
+def plan_by_hand(devices: Sequence[str], *, cut: int, num_clusters: int) -> Plan:
+    """Deal the devices, in id order, into clusters whose sizes differ by at most one."""
+    if num_clusters > len(devices):
+        raise InfeasiblePlanError(f"{num_clusters} clusters are more than {len(devices)} devices")
+    ordered = sorted(devices)
+    size, extra = divmod(len(ordered), num_clusters)
+    clusters, start = [], 0
+    for index in range(num_clusters):
+        end = start + size + (index < extra)
+        members = tuple(ordered[start:end])
+        clusters.append(ClusterPlan(members, (1.0,) * len(members)))
+        start = end
+    return Plan(cut, tuple(clusters), reason="cut and clusters were given by hand")
+
+
+def clusters_of_size(num_devices: int, cluster_size: int) -> int:
+    """How many clusters of about this size there are; at least one."""
+    return max(1, round(num_devices / cluster_size))

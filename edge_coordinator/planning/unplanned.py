@@ -3,8 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from edge_coordinator.planning.by_hand import plan_by_hand
-from edge_coordinator.planning.plan import ClusterPlan, Plan
+from edge_coordinator.planning.plan import ClusterPlan, Plan, plan_by_hand
 
 
 def as_before(last: Plan, devices: Collection[str], *, reason: str) -> Plan | None:

@@ -1,5 +1,6 @@
 """A cluster whose devices are in this process, and the bytes it would send over a bus."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,14 +8,38 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
 from runtime.datasets.shard import Shard
 from runtime.errors import SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
-from runtime.wire.frames import StepId, Tensor
+from runtime.wire.frames import CHUNK_HEADER, StepId, Tensor, body_bytes, specs_of
+
+
+class Traffic:
+    """Bytes of frames with all their headers, counted as the coordinator of a real run counts.
+
+    A device-side model that a cluster is given is one message, however many devices hear it.
+    """
+
+    def __init__(self, *, chunk_bytes: int) -> None:
+        self._chunk_bytes = chunk_bytes
+        self.up_bytes = 0
+        self.down_bytes = 0
+
+    def send_up(self, tensors: Sequence[Tensor]) -> None:
+        """Count a frame from a device."""
+        self.up_bytes += self._frame_bytes(tensors)
+
+    def send_down(self, tensors: Sequence[Tensor]) -> None:
+        """Count a frame from the coordinator."""
+        self.down_bytes += self._frame_bytes(tensors)
+
+    def _frame_bytes(self, tensors: Sequence[Tensor]) -> int:
+        body = body_bytes(specs_of(tensors))
+        num_chunks = max(1, math.ceil(body / self._chunk_bytes))
+        return body + num_chunks * CHUNK_HEADER.size
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_coordinator.device_states import KnownDevice
-from edge_coordinator.given_plans import GivenPlans, num_clusters
-from edge_coordinator.job import Job
+from edge_coordinator.formatting import some
+from edge_coordinator.job.given_plans import GivenPlans, num_clusters
+from edge_coordinator.job.job import Job
+from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round, price_plan
-from edge_coordinator.recut import CutChooser, Recut, some
-from edge_coordinator.run_memory import SimulatedMemory
-from edge_coordinator.settings import JobSettings
+from edge_coordinator.replanning.cut_schedule import CutChooser, Recut
+from edge_coordinator.replanning.device_states import KnownDevice
+from edge_coordinator.replanning.memory import SimulatedMemory
 from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.world import World
 from profiles.device import DeviceState

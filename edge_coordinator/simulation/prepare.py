@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_coordinator.job import Job, prepare_job
-from edge_coordinator.job_file import value_of
-from edge_coordinator.local_agents import device_names
-from edge_coordinator.settings import JobSettings
+from edge_coordinator.job.file import value_of
+from edge_coordinator.job.job import Job, prepare_job
+from edge_coordinator.job.settings import JobSettings, device_names
 from edge_coordinator.simulation.costs import job_defaults
 from edge_coordinator.simulation.simulation import Simulation
 from edge_coordinator.simulation.world import deal_samples

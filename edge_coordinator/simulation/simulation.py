@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 
-from edge_coordinator.checkpoint import Reached
-from edge_coordinator.job import Job
-from edge_coordinator.planner import PlannedRound
+from edge_coordinator.job.job import Job
 from edge_coordinator.planning.plan import ClusterPlan, Plan
-from edge_coordinator.progress import (
+from edge_coordinator.replanning.memory import RunMemory
+from edge_coordinator.replanning.planner import PlannedRound
+from edge_coordinator.replanning.report import plan_report
+from edge_coordinator.run.checkpoint import Reached, SavedProgress
+from edge_coordinator.run.events import (
     ClusterStarted,
     Evaluating,
     Observer,
@@ -20,13 +21,15 @@ from edge_coordinator.progress import (
     RoundDone,
     RoundPlanned,
 )
-from edge_coordinator.reports import plan_report
-from edge_coordinator.run_memory import RunMemory
-from edge_coordinator.simulation.accounts import RoundCosts, round_costs
-from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, TurnTask
-from edge_coordinator.simulation.costs import Costs, costs_of, counted_costs
+from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, Traffic, TurnTask
+from edge_coordinator.simulation.costs import (
+    Costs,
+    RoundCosts,
+    costs_of,
+    counted_costs,
+    round_costs,
+)
 from edge_coordinator.simulation.planning import SimulatedPlan, make_workload, plan_source
-from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel, Evaluation
@@ -36,19 +39,6 @@ from runtime.errors import SettingsError
 from runtime.models.device_side import DeviceNetwork
 from runtime.wire.frames import StepId, spec_of
 from runtime.wire.published import RoundReport
-
-
-class SavedProgress(Protocol):
-    """Where a run began or goes on, and where it is written down how far it has come."""
-
-    @property
-    def reached(self) -> Reached:
-        """The last round that is done."""
-        ...
-
-    def save(self, model: EdgeModel, reached: Reached) -> None:
-        """Write down that a round is done."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from edge_coordinator.job import Job
-from edge_coordinator.local_agents import device_names
+from edge_coordinator.job.job import Job
+from edge_coordinator.job.settings import device_names
 from profiles.cuts import CutTable
 from profiles.device import DeviceState
 from profiles.scenario import Scenario

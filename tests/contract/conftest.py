@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from device_agent.emulation.bus import EmulatedBus
-from edge_coordinator.local_broker import find_mosquitto, local_broker
+from edge_coordinator.local.broker import find_mosquitto, local_broker
 from profiles.emulation import DeviceClass
 from runtime.bus.bus import Bus, Will
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus

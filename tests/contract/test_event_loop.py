@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_coordinator.local_broker import local_broker
+from edge_coordinator.local.broker import local_broker
 from runtime.bus.bus import Delivery
 from runtime.bus.mqtt_bus import MqttBus
 

@@ -7,14 +7,14 @@ import sys
 import psutil
 import pytest
 
-from edge_coordinator.local_broker import BrokerKind, find_mosquitto, local_broker
+from edge_coordinator.local.broker import BrokerKind, find_mosquitto, local_broker
 from runtime.bus.bus import Connected, Disconnected
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import BusError, SettingsError
 
 _STARTER = """
 import asyncio
-from edge_coordinator.local_broker import local_broker
+from edge_coordinator.local.broker import local_broker
 
 async def main():
     async with local_broker({kind!r}, None) as broker:

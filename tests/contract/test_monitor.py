@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from edge_coordinator.monitor import watch
-from edge_coordinator.site_state import SiteState
+from edge_coordinator.monitor.client import watch
+from edge_coordinator.monitor.state import SiteState
 from runtime.bus.bus import Bus
 from runtime.errors import SettingsError
 from runtime.wire.published import CoordinatorStatus, DeviceStatus

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_coordinator.comparison.one_run import RunSpec, train_one
-from edge_coordinator.comparison.results import TrainedRun
-from edge_coordinator.job_file import load_job
+from edge_coordinator.experiments.results import TrainedRun
+from edge_coordinator.experiments.runs import RunSpec, train_one
+from edge_coordinator.job.file import load_job
 from edge_coordinator.simulation.prepare import settings_for
 from tests.builders import random_samples
 

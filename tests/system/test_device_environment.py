@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_coordinator.local_broker import local_broker
+from edge_coordinator.local.broker import local_broker
 from runtime.datasets.sources import load_source
 from tests.device_environment import (
     LARGE,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edge_coordinator.settings import ScheduleSettings
+from edge_coordinator.job.settings import ScheduleSettings
 from edge_coordinator.training.schedule import Schedule
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import Samples

@@ -11,7 +11,7 @@ from sys import executable
 
 import pytest
 
-from edge_coordinator.local_broker import find_mosquitto
+from edge_coordinator.local.broker import find_mosquitto
 from runtime.bus.bus import Delivery
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.wire.published import DeviceStatus

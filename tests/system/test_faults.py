@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from edge_coordinator.checkpoint import Reached
-from edge_coordinator.faults import Faults, traces_in
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.unplanned import as_before
-from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
-from edge_coordinator.run_memory import (
+from edge_coordinator.replanning.memory import (
     CutMemory,
     ExperienceMemory,
     PastState,
     PlannerMemory,
     RunMemory,
 )
+from edge_coordinator.run.checkpoint import Reached
+from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
+from edge_coordinator.run.faults import Faults, traces_in
 from profiles.link import LinkState
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError

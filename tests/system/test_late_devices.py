@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from device_agent.agent.trainer import Workload
-from edge_coordinator import hearing
-from edge_coordinator.progress import ClusterStarted, Progress, RoundPlanned
+from edge_coordinator.devices import inbound
+from edge_coordinator.run.events import ClusterStarted, Progress, RoundPlanned
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.protocol.events import Prepared
 from runtime.wire.commands import Assignment
@@ -82,7 +82,7 @@ async def test_a_broker_that_publishes_the_wills_when_it_stops_costs_no_device(
 ) -> None:
     settings, broker = SETTINGS | {"training.rounds": 3}, MemoryBroker()
     calm, _ = await run_job(OWN, settings, broker=MemoryBroker())
-    monkeypatch.setattr(hearing, "GRACE_S", 0.1)
+    monkeypatch.setattr(inbound, "GRACE_S", 0.1)
 
     async def stop_and_start() -> None:
         for device in ("d0", "d2"):

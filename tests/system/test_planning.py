@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edge_coordinator.progress import Progress, RoundDone, RoundPlanned
+from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from edge_coordinator.progress import Progress, RoundDone
+from edge_coordinator.run.events import Progress, RoundDone
 from edge_coordinator.serve import new_status, serve_on
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError, root_cause

@@ -17,9 +17,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from edge_coordinator.__main__ import main
-from edge_coordinator.job_file import load_job
-from edge_coordinator.local_agents import host_groups
-from edge_coordinator.local_broker import find_mosquitto, local_broker
+from edge_coordinator.job.file import load_job
+from edge_coordinator.local.agents import host_groups
+from edge_coordinator.local.broker import find_mosquitto, local_broker
 from runtime.datasets.sources import load_source
 
 CPSL = (sys.executable, "-m", "edge_coordinator")

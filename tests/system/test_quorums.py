@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import torch
 
-from edge_coordinator.checkpoint import Reached
-from edge_coordinator.progress import ClusterStarted, Progress, RoundPlanned
+from edge_coordinator.run.checkpoint import Reached
+from edge_coordinator.run.events import ClusterStarted, Progress, RoundPlanned
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker

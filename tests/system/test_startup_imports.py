@@ -54,7 +54,7 @@ def test_nothing_of_weight_is_imported_before_it_is_needed(
 
 def test_a_run_begins_without_what_only_its_end_needs() -> None:
     program = (
-        "import json, sys, edge_coordinator.local, edge_coordinator.run_to_end\n"
+        "import json, sys, edge_coordinator.local.run, edge_coordinator.cli.run_to_end\n"
         "print(json.dumps(sorted(sys.modules)))\n"
     )
     done = subprocess.run(

@@ -15,17 +15,18 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_coordinator.job_file import load_job
-from edge_coordinator.metering import TurnTimes
-from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
-from edge_coordinator.planning.deadline import Answer, AnswerTimes, Question, predicted_answers
+from edge_coordinator.devices.deadlines import Answer, AnswerTimes, Question, predicted_answers
+from edge_coordinator.devices.registry import DeviceRecord
+from edge_coordinator.job.file import load_job
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.planning.planner import Grouping, Method
-from edge_coordinator.registry import DeviceRecord
-from edge_coordinator.reports import measured_turns, plan_report, round_report
-from edge_coordinator.round_training import Trained
-from edge_coordinator.run_memory import RunMemory
+from edge_coordinator.replanning.memory import RunMemory
+from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask
+from edge_coordinator.replanning.report import plan_report
+from edge_coordinator.rounds.report import measured_turns, round_report
+from edge_coordinator.rounds.timing import TurnTimes
+from edge_coordinator.rounds.training import Trained
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
 from runtime.models.cut_table import measure_cut_table

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_coordinator.checkpoint import START, Reached, load_checkpoint, save_checkpoint
-from edge_coordinator.record import RunDirectory
+from edge_coordinator.run.checkpoint import START, Reached, load_checkpoint, save_checkpoint
+from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError

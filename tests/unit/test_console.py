@@ -6,8 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from edge_coordinator.console import RunView
-from edge_coordinator.progress import ClusterStarted, RoundDone, RoundPlanned
+from edge_coordinator.cli.run_view import RunView
+from edge_coordinator.run.events import ClusterStarted, RoundDone, RoundPlanned
 from runtime.wire.published import ClusterReport
 from tests.sites import EPOCH, make_plan, make_round
 

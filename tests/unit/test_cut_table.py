@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from edge_coordinator.amounts import amount
-from edge_coordinator.command_line import build_parser
-from edge_coordinator.show_model import device_round_bytes
-from profiles.cuts import CutTable
+from edge_coordinator.cli.flags import build_parser
+from edge_coordinator.formatting import amount
+from profiles.cuts import CutTable, device_round_bytes
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
 from runtime.models.zoo import BUILT_IN

@@ -10,11 +10,10 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from device_agent.profile_command import profile_text
-from edge_coordinator.comparison.results import RoundRow, TrainedRun
-from edge_coordinator.comparison.show import shown_methods, shown_table
-from edge_coordinator.show_data import data_table
-from edge_coordinator.show_model import model_tables
-from edge_coordinator.show_site import site_screen
+from edge_coordinator.cli.tables import data_table, model_tables
+from edge_coordinator.experiments.results import RoundRow, TrainedRun
+from edge_coordinator.experiments.show import shown_methods, shown_table
+from edge_coordinator.monitor.screen import site_screen
 from profiles.cuts import CutTable, LayerCost
 from profiles.link_estimate import LinkFigures
 from runtime.models.cut_table import measure_cut_table

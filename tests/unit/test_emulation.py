@@ -8,7 +8,7 @@ import pytest
 from device_agent.emulation.bus import EmulatedBus
 from device_agent.emulation.engine import EmulatedEngine
 from device_agent.engines.open import open_engine
-from edge_coordinator.local_agents import device_names
+from edge_coordinator.job.settings import device_names
 from profiles.emulation import (
     EMULATED,
     MESSAGE_OVERHEAD_BYTES,

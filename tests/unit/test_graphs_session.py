@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from device_agent.engines.graph_store import MAX_KEPT, GraphShelf
-from edge_coordinator.export import export_device_side
+from edge_coordinator.onnx_export import export_device_side
 from runtime.errors import MalformedMessageError, SettingsError
 from runtime.protocol.device import DeviceSession, Phase
 from runtime.protocol.events import (

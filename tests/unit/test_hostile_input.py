@@ -15,8 +15,8 @@ from device_agent.agent.agent import Agent
 from device_agent.agent.trainer import Workload
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
-from edge_coordinator.conversation import Conversation, Tolerance
-from edge_coordinator.planning.deadline import Answer, Question
+from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.deadlines import Answer, Question
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import MalformedMessageError

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_coordinator.job import Job, prepare_job
-from edge_coordinator.job_file import load_job
-from edge_coordinator.planning_task import make_task
+from edge_coordinator.job.file import load_job
+from edge_coordinator.job.job import Job, prepare_job
+from edge_coordinator.replanning.task import make_task
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import SettingsError

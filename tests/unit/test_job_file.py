@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_coordinator.job_file import dump_job, load_job, parse_assignment
-from edge_coordinator.settings import JobSettings
+from edge_coordinator.job.file import dump_job, load_job, parse_assignment
+from edge_coordinator.job.settings import JobSettings
 from runtime.errors import SettingsError
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "job.toml"

@@ -3,8 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from edge_coordinator.conversation import Conversation, Tolerance
-from edge_coordinator.link_survey import LinkSurvey
+from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.link_survey import LinkSurvey
 from runtime.bus.bus import Bus, Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.commands import LinkMeasured, decode_command

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from device_agent.engines.numpy_training import mean_squared_error
-from edge_coordinator.loss_check import check_loss
+from edge_coordinator.job.loss_check import check_loss
 from edge_coordinator.training.edge_model import evaluate_layers
 from runtime.datasets.samples import make_samples
 from runtime.errors import SettingsError

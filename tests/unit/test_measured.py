@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 
-from edge_coordinator.experience import Experience, Recent, TurnMeasured, predicted_phases
 from edge_coordinator.planning.measured import DeviceTurn, measured_phases, turn_seconds
 from edge_coordinator.planning.plan import ClusterPlan, PredictedPhases
+from edge_coordinator.replanning.corrections import (
+    Experience,
+    Recent,
+    TurnMeasured,
+    predicted_phases,
+)
 from profiles.phases import Phase
 
 PREDICTED = np.array([0.1, 0.2, 0.3, 0.05, 0.3, 0.4, 0.1])

@@ -12,7 +12,7 @@ from torch import nn
 
 from device_agent.engines.numpy_training import empty_slots, load_loss, update
 from device_agent.engines.onnx_executor import OnnxExecutor
-from edge_coordinator.export import export_device_side
+from edge_coordinator.onnx_export import export_device_side
 from runtime.errors import SettingsError
 from runtime.wire.commands import OptimizerSpec
 from runtime.wire.device_graphs import DeviceGraphs
@@ -163,7 +163,7 @@ def test_a_whole_network_learns(graphs: DeviceGraphs) -> None:
 
 
 def test_graphs_of_a_fixed_batch_size_evaluate_any_number_and_train_only_theirs() -> None:
-    from edge_coordinator.export import device_side  # noqa: PLC0415
+    from edge_coordinator.onnx_export import device_side  # noqa: PLC0415
 
     module = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4))
     fixed = device_side._export_fixed(module, torch.zeros(4, 5))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edge_coordinator.export import export_device_side
+from edge_coordinator.onnx_export import export_device_side
 from runtime.errors import SettingsError
 from runtime.models.dropout import seed_dropout
 from runtime.models.load import input_shape_of, load_network, split

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from edge_coordinator.comparison.latencies import Latency, Setting, method_latency
-from edge_coordinator.comparison.one_run import RunSpec
-from edge_coordinator.comparison.paper.claims import claims_part
-from edge_coordinator.comparison.paper.readings import readings
-from edge_coordinator.comparison.paper.report import figures_table
-from edge_coordinator.comparison.paper.results import PaperResults
-from edge_coordinator.comparison.paper.tuning import best, candidates_of, specs_of
-from edge_coordinator.comparison.results import RoundRow, TrainedRun
+from edge_coordinator.experiments.latencies import Latency, Setting, method_latency
+from edge_coordinator.experiments.paper.claims import claims_part
+from edge_coordinator.experiments.paper.readings import readings
+from edge_coordinator.experiments.paper.report import figures_table
+from edge_coordinator.experiments.paper.results import PaperResults
+from edge_coordinator.experiments.paper.tuning import best, candidates_of, specs_of
+from edge_coordinator.experiments.results import RoundRow, TrainedRun
+from edge_coordinator.experiments.runs import RunSpec
+from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Method
-from edge_coordinator.settings import JobSettings
 from runtime.scenario_files import load_scenario
 
 PAPER = load_scenario("paper")

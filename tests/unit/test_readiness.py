@@ -2,8 +2,7 @@
 
 import pytest
 
-from edge_coordinator.readiness import why_unfit
-from edge_coordinator.registry import Registry
+from edge_coordinator.devices.registry import Registry, why_unfit
 from runtime.wire.commands import Ready
 from tests.turn import ASSIGNMENT, READY, STATUS
 

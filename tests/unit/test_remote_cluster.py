@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edge_coordinator.cluster import Member, RemoteCluster
-from edge_coordinator.conversation import Conversation, Tolerance
-from edge_coordinator.metering import MeteredCluster
-from edge_coordinator.registry import DeviceRecord
+from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.registry import DeviceRecord
+from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
+from edge_coordinator.rounds.timing import MeteredCluster
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.wire.commands import Refused

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_coordinator.job_file import dump_job
-from edge_coordinator.progress import Progress, RoundPlanned, Waiting
-from edge_coordinator.record import RunDirectory
+from edge_coordinator.job.file import dump_job
+from edge_coordinator.run.directory import RunDirectory
+from edge_coordinator.run.events import Progress, RoundPlanned, Waiting
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from device_agent.agent.publisher import link_profile_of
-from edge_coordinator.experience import TurnMeasured, predicted_phases
-from edge_coordinator.job_file import load_job
-from edge_coordinator.planner import PlannedRound, Planner, PlanningTask
+from edge_coordinator.devices.registry import DeviceRecord
+from edge_coordinator.job.file import load_job
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Grouping
-from edge_coordinator.registry import DeviceRecord
-from edge_coordinator.reports import plan_report
-from edge_coordinator.run_memory import RunMemory
+from edge_coordinator.replanning.corrections import TurnMeasured, predicted_phases
+from edge_coordinator.replanning.memory import RunMemory
+from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask
+from edge_coordinator.replanning.report import plan_report
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
 from profiles.link_estimate import LinkFigures

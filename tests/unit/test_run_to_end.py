@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from edge_coordinator.checkpoint import Reached
-from edge_coordinator.job import Job
-from edge_coordinator.progress import Observer, RoundDone
-from edge_coordinator.record import RunDirectory
-from edge_coordinator.run_to_end import run_to_end
+from edge_coordinator.cli.run_to_end import run_to_end
+from edge_coordinator.job.job import Job
+from edge_coordinator.run.checkpoint import Reached
+from edge_coordinator.run.directory import RunDirectory
+from edge_coordinator.run.events import Observer, RoundDone
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.wire.frames import Tensor

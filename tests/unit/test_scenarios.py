@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_coordinator.job_file import dump_job, load_job
+from edge_coordinator.job.file import dump_job, load_job
 from edge_coordinator.simulation.costs import job_defaults
 from edge_coordinator.simulation.prepare import settings_for
 from profiles.variation import Spread, between_devices, between_rounds

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_coordinator.job_file import load_job
+from edge_coordinator.job.file import load_job
 from edge_coordinator.training.schedule import Schedule
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_coordinator.site_view import SiteView
+from edge_coordinator.monitor.view import SiteView
 from runtime.wire.fields import Message
 from runtime.wire.published import CoordinatorStatus, DeviceStatus
 from tests.sites import NOW_S, TOPICS, Site, make_plan, make_profile, make_round

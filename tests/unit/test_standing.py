@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_coordinator.standing import BEGINNING, Standing
+from edge_coordinator.job.standing import BEGINNING, Standing
 from runtime.wire.published import RoundReport
 from tests.builders import make_job, shards
 from tests.sites import make_round

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_coordinator.comparison.cuts import at_costs, cut_costs
-from edge_coordinator.comparison.studies import every_cut, setting_of
-from edge_coordinator.job_file import load_job
-from edge_coordinator.local_agents import device_names
+from edge_coordinator.experiments.cuts import at_costs, cut_costs
+from edge_coordinator.experiments.studies import every_cut, setting_of
+from edge_coordinator.job.file import load_job
+from edge_coordinator.job.settings import device_names
 from edge_coordinator.simulation.prepare import Prepared, prepare_simulation, settings_for
 from edge_coordinator.simulation.world import drawn_states
 from profiles.variation import Spread, between_devices

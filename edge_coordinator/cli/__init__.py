@@ -1,0 +1,1 @@
+"""The commands of `cpsl`, their flags, and what they print."""

@@ -1,0 +1,334 @@
+"""The commands of `cpsl`: flags in, work done.
+
+PyTorch takes seconds to import, and watching should start at once: so each command imports what it
+needs when it runs.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import secrets
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from edge_coordinator.cli.flags import JOB_FLAGS, SIMULATION_FLAGS
+from runtime.bus.broker_url import TlsFiles, parse_broker_url
+from runtime.errors import EdgeError, SettingsError, root_cause
+from runtime.process import keep_freed_memory, until_reader_leaves
+
+if TYPE_CHECKING:
+    from edge_coordinator.experiments.workers import Effort
+    from edge_coordinator.job.job import Job
+    from edge_coordinator.job.settings import JobSettings
+    from edge_coordinator.local.site import LocalSite
+    from edge_coordinator.run.directory import RunDirectory
+    from edge_coordinator.run.events import Observer
+    from edge_coordinator.run.folder import Clock
+    from edge_coordinator.training.edge_model import EdgeModel
+    from profiles.scenario import Scenario
+
+
+def _local(flags: argparse.Namespace, console: Console) -> None:
+    settings = _settings(flags, console)  # A mistake in them is said before PyTorch is imported.
+    from edge_coordinator.local.site import LocalSite
+    from edge_coordinator.run.folder import check_clock, clock_of, make_run_folder
+
+    if flags.resume:
+        check_clock(flags.resume, clock_of(flags.resume), own="wall")
+    path = flags.resume or make_run_folder(settings, now=datetime.now().astimezone())
+    with LocalSite(settings, base_dir=Path.cwd(), log_dir=path) as site:
+        _train_locally(site, settings, path, flags, console)
+
+
+def _train_locally(
+    site: "LocalSite",
+    settings: "JobSettings",
+    path: Path,
+    flags: argparse.Namespace,
+    console: Console,
+) -> None:
+    """Do what is heavy while the agents start."""
+    from edge_coordinator.cli.run_to_end import run_to_end
+    from edge_coordinator.cli.tables import show_shards
+    from edge_coordinator.job.job import prepare_job
+    from edge_coordinator.job.settings import device_names
+    from edge_coordinator.local.run import run_local
+    from edge_coordinator.run.directory import RunDirectory
+    from edge_coordinator.run.folder import forget_run_folder
+    from runtime.datasets.sources import load_source
+
+    try:
+        data = load_source(settings.data.source, base_dir=Path.cwd())
+        job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
+        job.check_devices(device_names(settings.devices.count))
+        show_shards(console, settings, data)
+        del data  # What is trained on, the agents read for themselves.
+    except BaseException:
+        if flags.resume is None:
+            forget_run_folder(path)
+        raise
+    rules = settings.evaluation
+    directory = (
+        RunDirectory.resume(path, model, rules=rules)
+        if flags.resume
+        else RunDirectory(path, rules=rules)
+    )
+
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
+        return run_local(
+            site, job, model, console=console, directory=directory, observers=observers
+        )
+
+    run_to_end(console, job, model, directory, train, run=site.run)
+
+
+def _coordinator(flags: argparse.Namespace, console: Console) -> None:
+    settings = _settings(flags, console)
+    url = settings.broker.url
+    if url is None:
+        raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
+    from edge_coordinator.cli.run_to_end import run_to_end
+    from edge_coordinator.job.job import prepare_job
+    from edge_coordinator.serve import serve_job
+
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
+    directory = _directory(flags, job, model)
+
+    def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
+        return serve_job(
+            job,
+            model,
+            url=url,
+            observers=observers,
+            progress=directory,
+            on_waiting=console.print if flags.wait else None,
+        )
+
+    run_to_end(console, job, model, directory, train)
+
+
+def _simulate(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.cli.run_to_end import run_to_end
+    from edge_coordinator.simulation.prepare import prepare_simulation
+    from runtime.datasets.sources import load_source
+
+    settings, scenario = _simulated_settings(flags, console)
+    data = load_source(settings.data.source, base_dir=Path.cwd())
+    prepared = prepare_simulation(
+        settings, scenario, data, run=secrets.randbits(64), base_dir=Path.cwd()
+    )
+    job, model = prepared.job, prepared.model
+    directory = _directory(flags, job, model, clock="virtual")
+    console.print(
+        f"simulating scenario {scenario.name}: {prepared.simulation.num_devices} devices; "
+        "the training is real, the seconds are simulated"
+    )
+
+    async def train(observers: "Sequence[Observer]") -> None:
+        await prepared.simulation.run(observers=observers, progress=directory)
+
+    run_to_end(console, job, model, directory, train)
+
+
+def _compare(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.experiments.compare import ComparisonTask, compare
+
+    settings, scenario = _simulated_settings(flags, console)
+    task = ComparisonTask(
+        methods=flags.methods,
+        settings=settings,
+        scenario=scenario,
+        effort=_effort(flags),
+        rates=flags.rates,
+        base_dir=Path.cwd(),
+    )
+    _say_where(console, compare(task, console))
+
+
+def _reproduce(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.experiments.paper.reproduce import PaperTask, reproduce_paper
+
+    task = PaperTask(
+        data=flags.data,
+        rounds=flags.rounds,
+        effort=_effort(flags),
+        learning_rate=flags.learning_rate,
+        target=flags.target_accuracy,
+        output=flags.output,
+        base_dir=Path.cwd(),
+    )
+    _say_where(console, reproduce_paper(task, console))
+
+
+def _effort(flags: argparse.Namespace) -> "Effort":
+    from edge_coordinator.experiments.workers import Effort
+
+    return Effort(num_seeds=flags.seeds, workers=flags.workers, draws=flags.draws)
+
+
+def _say_where(console: Console, folder: Path) -> None:
+    console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
+
+
+def _settings(flags: argparse.Namespace, console: Console) -> "JobSettings":
+    from edge_coordinator.job.file import load_job
+
+    path = _job_path(flags, console)
+    return load_job(path, _overrides(flags))
+
+
+def _simulated_settings(
+    flags: argparse.Namespace, console: Console
+) -> "tuple[JobSettings, Scenario]":
+    from edge_coordinator.job.file import load_job
+    from edge_coordinator.simulation.prepare import settings_for
+
+    path = _job_path(flags, console)
+    settings, scenario = settings_for(
+        lambda defaults: load_job(path, _overrides(flags), defaults=defaults),
+        base_dir=Path.cwd(),
+        from_file=path is not None,
+        say=partial(console.print, soft_wrap=True),
+    )
+    if settings.devices.engine != "torch":
+        console.print(
+            f"its devices compute with torch; a run with {settings.devices.engine} differs by "
+            "rounding",
+            soft_wrap=True,
+        )
+    return settings, scenario
+
+
+def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:
+    """Find the file that the job is in: the one given, that of a run to go on with or to replay."""
+    from edge_coordinator.job.plan_settings import REPLAY
+
+    if getattr(flags, "resume", None) is not None:
+        if flags.config is not None:
+            raise SettingsError("--resume goes on with the job of its run; leave --config out")
+        return Path(flags.resume) / "job.toml"
+    mode = str(_overrides(flags).get("plan.mode"))
+    run = mode.removeprefix(REPLAY)
+    if flags.config is not None or run in ("", mode):
+        return Path(flags.config) if flags.config is not None else None
+    path = Path(run).expanduser() / "job.toml"
+    if not path.is_file():
+        raise SettingsError(f"plan.mode = {mode!r}: {run} is not the directory of a run")
+    console.print(f"the job and its plans are those of {run}", soft_wrap=True)
+    return path
+
+
+def _directory(
+    flags: argparse.Namespace, job: "Job", model: "EdgeModel", *, clock: "Clock" = "wall"
+) -> "RunDirectory":
+    from edge_coordinator.run.directory import RunDirectory
+
+    if flags.resume is None:
+        return RunDirectory.make(job.settings, now=datetime.now().astimezone(), clock=clock)
+    rules = job.settings.evaluation
+    return RunDirectory.resume(flags.resume, model, clock=clock, rules=rules)
+
+
+def _model(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.cli.tables import model_tables
+    from edge_coordinator.job.file import parse_assignment
+    from runtime.models.cut_table import measure_cut_table
+    from runtime.models.load import input_shape_of, load_network
+
+    options = dict(parse_assignment(text) for text in flags.option)
+    network = load_network(flags.name, options, seed=0)
+    table = measure_cut_table(network, name=flags.name, input_shape=input_shape_of(network))
+    console.print(model_tables(table, batch_size=flags.batch_size, local_epochs=flags.local_epochs))
+
+
+def _monitor(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.monitor.client import monitor
+    from edge_coordinator.monitor.json_lines import SiteLines
+    from edge_coordinator.monitor.screen import LiveSite
+
+    if not (flags.once or flags.json or console.is_terminal):
+        raise SettingsError("the live view needs a terminal; without one, take --once or --json")
+    broker = str(parse_broker_url(flags.broker))
+    tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
+    site, lines = LiveSite(console, broker=broker), SiteLines(_print_line, broker=broker)
+    show = lines.show if flags.json else site.print if flags.once else site.show
+    watching = monitor(flags.broker, flags.site, tls=tls, show=show, once=flags.once)
+    try:
+        asyncio.run(watching)
+    except* KeyboardInterrupt:
+        pass  # That is how one stops watching.
+    finally:
+        site.close()
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG001
+    from runtime.wire.schema import PUBLISHED, dump_schema, generate_schema, write_schemas
+
+    if flags.write is not None:
+        write_schemas(flags.write, PUBLISHED if flags.name is None else [flags.name])
+    elif flags.name is not None:
+        print(dump_schema(flags.name), end="")
+    else:
+        print(json.dumps({name: generate_schema(name) for name in PUBLISHED}, indent=2))
+
+
+def _overrides(flags: argparse.Namespace) -> dict[str, object]:
+    """Flags that were given, as keys of the job file; --set goes over them."""
+    from edge_coordinator.job.file import parse_assignment
+
+    given = {
+        key: parse_assignment(f"value={value}")[1]
+        for flag, key, _ in JOB_FLAGS + SIMULATION_FLAGS
+        if (value := getattr(flags, flag.replace("-", "_"), None)) is not None
+    }
+    if getattr(flags, "broker", None) is not None:
+        given[flags.broker_key] = flags.broker
+    return given | dict(parse_assignment(text) for text in flags.set)
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
+    "local": _local,
+    "coordinator": _coordinator,
+    "simulate": _simulate,
+    "compare": _compare,
+    "reproduce": _reproduce,
+    "model": _model,
+    "monitor": _monitor,
+    "schema": _schema,
+}
+
+
+def run_command(flags: argparse.Namespace) -> int:
+    """Do what a command line says; the program's exit code."""
+    from rich.logging import RichHandler
+
+    console = Console(markup=False, emoji=False)  # Paths and names may look like either.
+    handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%X")
+    handler.setLevel(logging.WARNING)  # Traces are for the file in a run's directory.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    keep_freed_memory()
+    try:
+        with until_reader_leaves():
+            COMMANDS[flags.command](flags, console)
+    except KeyboardInterrupt:
+        return 130
+    except asyncio.CancelledError:
+        return 143  # Terminated, as a shell says it.
+    except (EdgeError, BaseExceptionGroup) as error:
+        cause = root_cause(error)
+        if not isinstance(cause, EdgeError):
+            raise
+        print(f"cpsl {flags.command}: {cause}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,98 @@
+"""Train until the end or until told to end, then write down what there is to write."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+
+from rich.console import Console
+
+from edge_coordinator.cli.run_view import RunView
+from edge_coordinator.job.job import Job
+from edge_coordinator.run.directory import RunDirectory
+from edge_coordinator.run.events import Observer
+from edge_coordinator.run.faults import traces_in
+from edge_coordinator.run.outcome import write_outcome
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.errors import SettingsError
+from runtime.event_loop import call_on_signals
+from runtime.process import prompt_collection
+
+TRACES = "faults.log"
+"""In the run's directory: where in the program something went wrong that the run went on from."""
+
+Train = Callable[[Sequence[Observer]], Coroutine[None, None, None]]
+Run = Callable[[Coroutine[None, None, None]], None]
+
+
+async def until_terminated(training: Coroutine[None, None, None]) -> None:
+    """Train until done; CancelledError if told to end meanwhile."""
+    task = asyncio.current_task()
+    assert task is not None
+    call_on_signals([signal.SIGTERM], task.cancel)
+    await training
+
+
+def run_to_end(
+    console: Console,
+    job: Job,
+    model: EdgeModel,
+    directory: RunDirectory,
+    train: Train,
+    *,
+    run: Run = asyncio.run,
+) -> None:
+    """Train under the eyes of a person and of the run directory; `run` has the event loop."""
+    if ended := _why_over(directory, job):
+        console.print(f"{ended}; to train on, give a larger limit, as by --rounds")
+        _finish(console, directory, job, model, ended=ended)
+        return
+    try:
+        with RunView(console) as view, prompt_collection(), traces_in(directory.path / TRACES):
+            run(until_terminated(train([view, directory])))
+    except BaseException:
+        _finish_early(console, directory, job, model)
+        raise
+    _finish(console, directory, job, model, ended=_why_over(directory, job))
+
+
+def _why_over(directory: RunDirectory, job: Job) -> str:
+    if not directory.reports:
+        return ""
+    return job.why_over(directory.reports[-1], directory.reached.standing)
+
+
+def _finish_early(console: Console, directory: RunDirectory, job: Job, model: EdgeModel) -> None:
+    """Write down what the last round left; if that fails too, the first reason stays the reason."""
+    try:
+        directory.go_back(model)
+        _finish(console, directory, job, model, ended="")
+    except (SettingsError, OSError) as error:
+        console.print(str(error), soft_wrap=True, markup=False)
+
+
+def _finish(
+    console: Console, directory: RunDirectory, job: Job, model: EdgeModel, *, ended: str
+) -> None:
+    """Write the model and the curves, and say where they are; `ended` is empty if it may go on."""
+    if not directory.reports:
+        if not directory.discard_if_empty():
+            console.print(f"no round was finished; the settings and logs are in {directory.path}")
+        return
+    with console.status("writing the model and the curves"):
+        lines = write_outcome(
+            directory, job, model, ended=ended or "interrupted", complete=bool(ended)
+        )
+        directory.save_curves()
+    last = directory.reports[-1]
+    state = "trained" if ended else "stopped after"
+    simulated = "simulated " if directory.clock == "virtual" else ""
+    early = f", {ended}" if ended and last.round < job.num_rounds else ""
+    console.print(
+        f"{state} {last.round} rounds in {last.elapsed_s:.1f} {simulated}s{early}: "
+        f"results in {directory.path}",
+        soft_wrap=True,
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+    if not ended:
+        console.print(f"to go on, give --resume {directory.path}", soft_wrap=True)

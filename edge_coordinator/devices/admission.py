@@ -1,0 +1,105 @@
+"""Letting devices in: each that comes gets the job, and is asked again while it is silent."""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.requests import DeviceGoneError
+from edge_coordinator.formatting import some
+from edge_coordinator.job.job import Job
+
+ASK_AGAIN_S = 15.0
+"""How often those that did not answer are asked again."""
+OTHERS_S = 5.0
+"""How long others that seem to be there are waited for once enough are ready."""
+
+SAY_EVERY_S = 1.0
+"""How often people are told who is there."""
+
+log = logging.getLogger(__name__)
+
+
+class Admission:
+    """Assigns the job to whoever comes, at the beginning and while the run goes on."""
+
+    def __init__(self, job: Job, conversation: Conversation, say: Callable[[str], None]) -> None:
+        """`say` tells people what is waited for."""
+        self._job = job
+        self._conversation = conversation
+        self._registry = conversation.registry
+        self._say = say
+        self._asked = asyncio.Event()
+
+    async def until_there(self, num_devices: int, *, others_s: float = OTHERS_S) -> None:
+        """Wait until so many are ready, and some seconds at most for others that are there.
+
+        A device may have died with a broker that keeps saying that it is there.
+        """
+        clock, enough_at_s, say_at_s = asyncio.get_running_loop(), math.inf, 0.0
+        while True:
+            self._asked.clear()
+            ready, asked = list(self._registry.ready), self._newcomers()
+            is_enough = len(ready) >= num_devices
+            enough_at_s = min(enough_at_s, clock.time()) if is_enough else math.inf
+            left_s = enough_at_s + others_s - clock.time()
+            if is_enough and (not asked or left_s <= 0):
+                return
+            self._job.check_refusals(self._registry.refusals)
+            if is_enough:
+                await self._until_asked(left_s)
+            elif clock.time() < say_at_s:  # Many that come at once are one piece of news.
+                await self._until_asked(say_at_s - clock.time())
+            else:
+                self._say(self._who_is_there(ready, num_devices))
+                say_at_s = clock.time() + SAY_EVERY_S
+                await self._until_asked(None)
+
+    async def _until_asked(self, longest_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._asked.wait()
+
+    def _who_is_there(self, ready: Sequence[str], num_devices: int) -> str:
+        names = f" ({some(ready)})" if ready else ""
+        others = self._registry.barred | self._conversation.hearing.owing.reasons
+        reasons = "".join(f"; {device}: {why}" for device, why in others.items())
+        return f"{len(ready)} of {num_devices} devices are ready{names}{reasons}"
+
+    async def keep_open(self) -> None:
+        """Assign the job to whoever comes, until cancelled."""
+        under_way: dict[str, asyncio.Task[None]] = {}
+        clock = asyncio.get_running_loop()
+        ask_again_at_s = clock.time() + ASK_AGAIN_S
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._conversation.changed.clear()
+                under_way = {d: task for d, task in under_way.items() if not task.done()}
+                for device in self._newcomers():
+                    if device not in under_way:
+                        under_way[device] = tasks.create_task(
+                            self._assign(device), name=f"assign {device}"
+                        )
+                self._asked.set()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(ask_again_at_s):
+                        await self._conversation.changed.wait()
+                if clock.time() >= ask_again_at_s:  # One that was silent may answer now.
+                    self._registry.silent.clear()
+                    ask_again_at_s = clock.time() + ASK_AGAIN_S
+
+    def _newcomers(self) -> list[str]:
+        excluded = self._job.settings.devices.exclude
+        return [device for device in self._registry.unassigned if device not in excluded]
+
+    async def _assign(self, device: str) -> None:
+        session = self._registry.records[device].status.session
+        try:
+            await self._conversation.assign(device, self._job.assignment)
+        except DeviceGoneError as error:
+            log.warning("%s does not take part: %s", device, error)
+            if self._registry.records[device].status.session == session:
+                self._registry.silent.add(device)
+        self._conversation.changed.set()

@@ -1,0 +1,203 @@
+"""The devices that the coordinator knows, and whether they can be part of this job."""
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+
+import numpy as np
+
+from runtime.wire.commands import Assignment, LinkMeasured, Ready
+from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
+
+MAX_DEVICES = 20_000
+"""More are not taken note of: twice as many as a job can have."""
+
+
+def why_unfit(ready: Ready, assignment: Assignment, others: Iterable[Ready]) -> str:
+    """Say why a device cannot take part with labels like these; nothing if it can.
+
+    Batches of one cluster are joined to one, and what a device announces is what room is made
+    for: so an answer is not taken at its word. `others` are ready already, the first counts.
+    """
+    most = assignment.max_evaluation_samples
+    if ready.num_held_out > most:
+        return (
+            f"it holds out {ready.num_held_out} samples to evaluate on; the job's "
+            f"data.max_evaluation_samples is {most}"
+        )
+    if assignment.num_classes is not None:
+        return _why_no_class_labels(ready)
+    first = next(iter(others), ready)
+    if _labels_of(ready) != _labels_of(first):
+        return (
+            f"its labels are {_in_words(ready)}, those of the devices before it "
+            f"{_in_words(first)}; they have to be alike"
+        )
+    return ""
+
+
+def _why_no_class_labels(ready: Ready) -> str:
+    if not ready.label_shape and ready.label_dtype != "<f4":
+        return ""
+    return f"its labels are {_in_words(ready)}; the job's are one whole number a sample"
+
+
+def _labels_of(ready: Ready) -> tuple[str, tuple[int, ...]]:
+    return ready.label_dtype, ready.label_shape
+
+
+def _in_words(ready: Ready) -> str:
+    name = np.dtype(ready.label_dtype).name
+    return f"{name} of shape {ready.label_shape}" if ready.label_shape else f"{name} numbers"
+
+
+@dataclass(frozen=True)
+class DeviceRecord:
+    """What is known of one device."""
+
+    status: DeviceStatus
+    profile: DeviceProfile | None = None
+    ready: Ready | None = None
+    """Its answer to this run's assignment, by this session."""
+    metrics: DeviceMetrics | None = None
+    """What its last turn cost it."""
+    link_failure: LinkMeasured | None = None
+    """How a measurement of its link failed; None if none did."""
+
+    @property
+    def is_online(self) -> bool:
+        """Whether its status says so."""
+        return self.status.state == "online"
+
+
+class Change(Enum):
+    """What a status message means."""
+
+    NOTHING = auto()
+    ARRIVED = auto()
+    """A new session: whatever was in flight to an older one is lost."""
+    RETURNED = auto()
+    """The same session as before: its connection had broken."""
+    WENT = auto()
+
+
+@dataclass
+class Registry:
+    """All devices of the site, by id.
+
+    A round asks for them all a few times, and a message asks of its own sender: `is_…` look at
+    one device, or a site of a thousand would be sorted a thousand times a round.
+    """
+
+    assignment: Assignment | None = None
+    """What devices were asked to be ready for; None before anybody was asked."""
+    records: dict[str, DeviceRecord] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    """Ids of devices that gave no answer to the assignment, until they show up anew."""
+    refusals: dict[str, str] = field(default_factory=dict)
+    """Device id to why it cannot take part in this run, in its own words."""
+    excluded: dict[str, str] = field(default_factory=dict)
+    """Device id to why it may not, until it is started again."""
+    busy: Container[str] = ()
+    """Ids of devices that are at something else, and can train later."""
+
+    @property
+    def online(self) -> list[str]:
+        """Ids of the devices that are there, in order."""
+        return sorted(device for device, record in self.records.items() if record.is_online)
+
+    @property
+    def available(self) -> list[str]:
+        """Ids of the devices that are there, have not refused the job, and may take part."""
+        barred = self.barred
+        return [device for device in self.online if device not in barred]
+
+    @property
+    def barred(self) -> dict[str, str]:
+        """Device id to why it takes no part, whoever decided it."""
+        return self.refusals | self.excluded
+
+    @property
+    def unassigned(self) -> list[str]:
+        """Ids of available devices that have not said they are ready."""
+        return [device for device in self.unready if device not in self.silent]
+
+    @property
+    def unready(self) -> list[str]:
+        """Ids of available devices that have not said they are ready, silent ones included."""
+        return [device for device in self.available if self.records[device].ready is None]
+
+    @property
+    def assigned(self) -> dict[str, Ready]:
+        """What the devices that have the job have said of themselves, in id order."""
+        answers = {device: self.records[device].ready for device in self.available}
+        return {device: ready for device, ready in answers.items() if ready is not None}
+
+    @property
+    def ready(self) -> dict[str, Ready]:
+        """What the devices that can train now have said of themselves, in id order."""
+        return {d: ready for d, ready in self.assigned.items() if d not in self.busy}
+
+    def is_unready(self, device: str) -> bool:
+        """Whether this device is available and has not said it is ready."""
+        return self._is_available(device) and self.records[device].ready is None
+
+    def is_assigned(self, device: str) -> bool:
+        """Whether this device is available and has the job."""
+        return self._is_available(device) and self.records[device].ready is not None
+
+    def is_ready(self, device: str) -> bool:
+        """Whether this device can train now."""
+        return self.is_assigned(device) and device not in self.busy
+
+    def _is_available(self, device: str) -> bool:
+        record = self.records.get(device)
+        is_barred = device in self.refusals or device in self.excluded
+        return record is not None and record.is_online and not is_barred
+
+    def note_status(self, device: str, status: DeviceStatus) -> Change:
+        """Take a status; an `offline` of a session that is not the present one is ignored."""
+        before = self.records.get(device)
+        same_session = before is not None and before.status.session == status.session
+        if before is None and len(self.records) >= MAX_DEVICES:
+            return Change.NOTHING  # Names cost nothing to whoever makes them up.
+        if before is None or (not same_session and status.state == "online"):
+            self.records[device] = DeviceRecord(status)
+            self.silent.discard(device)
+            self.refusals.pop(device, None)
+            self.excluded.pop(device, None)
+            return Change.ARRIVED
+        if not same_session or before.status.state == status.state:
+            return Change.NOTHING
+        self.records[device] = replace(before, status=status)
+        self.silent.discard(device)
+        return Change.RETURNED if status.state == "online" else Change.WENT
+
+    def note_profile(self, device: str, profile: DeviceProfile) -> None:
+        """Take a profile of a device whose status is known."""
+        if device in self.records:
+            self.records[device] = replace(self.records[device], profile=profile)
+
+    def note_link(self, device: str, measured: LinkMeasured) -> None:
+        """Take what came of a measurement of the link of a device whose status is known."""
+        if device in self.records:
+            failure = None if measured.link else measured
+            self.records[device] = replace(self.records[device], link_failure=failure)
+
+    def note_metrics(self, device: str, metrics: DeviceMetrics) -> None:
+        """Take what a turn cost a device whose status is known."""
+        if device in self.records:
+            self.records[device] = replace(self.records[device], metrics=metrics)
+
+    def note_ready(self, device: str, ready: Ready) -> str:
+        """Take a device's answer to the assignment; why it is barred, if the job has no use for it.
+
+        Those that were let in before are alike, whether they are there now or not.
+        """
+        others = (record.ready for record in self.records.values() if record.ready is not None)
+        unfit = why_unfit(ready, self.assignment, others) if self.assignment else ""
+        if unfit:
+            self.refusals[device] = unfit
+        else:
+            self.records[device] = replace(self.records[device], ready=ready)
+        return unfit

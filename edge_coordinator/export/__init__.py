@@ -1,5 +1,0 @@
-"""The device side of a network as ONNX graphs, for devices without torch."""
-
-from edge_coordinator.export.device_side import export_device_side
-
-__all__ = ["export_device_side"]

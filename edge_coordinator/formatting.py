@@ -1,0 +1,37 @@
+"""Numbers as a person reads them, in few characters."""
+
+from collections.abc import Sequence
+
+
+def amount(value: float) -> str:
+    """Write an amount with three digits and a decimal prefix, as `1.23M`."""
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * factor:
+            scaled = value / factor
+            digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{scaled:.{digits}f}{prefix}"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds in at most three characters, as `99s`, `3m`, `50h`."""
+    whole = max(0, int(seconds))
+    for unit, size in (("s", 1), ("m", 60), ("h", 3600)):
+        if whole < 100 * size:
+            return f"{whole // size}{unit}"
+    return f"{whole // 86_400}d"
+
+
+def short_seconds(seconds: float) -> str:
+    """Write seconds in at most five characters, as `0.7ms`, `12ms`, `3.4s`."""
+    if seconds < 0.00995:
+        return f"{1e3 * seconds:.1f}ms"
+    if seconds < 0.9995:
+        return f"{1e3 * seconds:.0f}ms"
+    return f"{seconds:.3g}s" if seconds < 999.5 else duration(seconds)
+
+
+def some(sentences: Sequence[str], most: int = 5) -> str:
+    """Join a few sentences, and count the rest."""
+    more = f"; and {len(sentences) - most} more" if len(sentences) > most else ""
+    return "; ".join(sentences[:most]) + more

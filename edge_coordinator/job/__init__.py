@@ -1,0 +1,1 @@
+"""A job: its file, its settings, and all that they name looked up."""

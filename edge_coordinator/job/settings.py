@@ -1,0 +1,229 @@
+"""The job file: one TOML file says all about a run, and every key has a sensible default."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edge_coordinator.job.plan_settings import PlanSettings, Section
+from edge_coordinator.job.standing import Keep
+from edge_coordinator.planning.planner import Method
+from edge_coordinator.training.schedule import ScheduleName
+from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
+from runtime.wire.commands import OptimizerSpec
+from runtime.wire.fields import Scalar
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class ModelSettings(Section):
+    """The network."""
+
+    name: str = Field("lenet", description="built-in name, or package.module:factory")
+    options: dict[str, Scalar | list[int]] = Field({}, description="arguments of the factory")
+
+
+class DataSettings(Section):
+    """The samples, of the local devices and of the coordinator's test set."""
+
+    source: str = Field(
+        "digits", description="digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
+    )
+    partition: str = Field("classes:3", description="iid, classes:K or dirichlet:ALPHA; local mode")
+    test: str = Field(
+        "source",
+        description="test set: source (that of the source, if it has one), devices (they evaluate "
+        "on their held-out part), or another source",
+    )
+    held_out: float = Field(
+        0.2, ge=0, lt=1, description="fraction each device keeps, where the devices evaluate"
+    )
+    max_evaluation_samples: int = Field(
+        512, ge=1, description="at most so many held-out samples of a device"
+    )
+
+
+class OptimizerSettings(OptimizerSpec):
+    """An optimiser and its learning rate."""
+
+    learning_rate: float = Field(0.03, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+
+    def spec(self) -> OptimizerSpec:
+        """Give it without the learning rate, as devices get it."""
+        fields = self.model_dump(exclude={"learning_rate"})
+        return OptimizerSpec.model_validate(fields)
+
+
+class DeviceOptimizerSettings(OptimizerSpec):
+    """The devices' optimiser; without a learning rate, |K_m| times the server's."""
+
+    learning_rate: float | None = Field(None, gt=0)
+
+
+class ScheduleSettings(Section):
+    """How the learning rates of both sides change over the rounds."""
+
+    name: ScheduleName = "cosine"
+    every: int = Field(10, ge=1, description="rounds, of step and exponential")
+    factor: float = Field(
+        0.02, ge=0, le=1, description="of step and exponential (0.5); of cosine what it ends at"
+    )
+    warm_up: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="fraction of the rounds, the first, in which the rates rise in equal steps",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_by_name(cls, given: object) -> object:
+        """Halve the rates at each step, if no other factor is given."""
+        if isinstance(given, dict) and given.get("name") in ("step", "exponential"):
+            return {"factor": 0.5, **given}
+        return given
+
+
+class TrainingSettings(Section):
+    """The algorithm's own numbers."""
+
+    method: Method = Field(
+        "cpsl", description="cpsl, sl (one by one), fl (federated), cl (central)"
+    )
+    rounds: int = Field(80, ge=1, le=1_000_000)
+    local_epochs: int = Field(3, ge=1, le=10_000, description="mini-batches in a cluster's turn")
+    batch_size: int = Field(16, ge=1, le=65_536, description="samples in a device's mini-batch")
+    loss: str = Field("cross_entropy", description="cross_entropy, mse or package.module:function")
+    server_optimizer: OptimizerSettings = OptimizerSettings()
+    device_optimizer: DeviceOptimizerSettings | None = Field(
+        None, description="the server's kind, at |K_m| times its rate, if left out"
+    )
+    carry_optimizer_state: bool = Field(
+        default=True,
+        description="the device side's momentum travels with its weights and is averaged",
+    )
+    schedule: ScheduleSettings = ScheduleSettings()
+
+    def device_spec(self) -> OptimizerSpec:
+        """The devices' optimiser without its learning rate."""
+        if self.device_optimizer is None:
+            return self.server_optimizer.spec()
+        fields = self.device_optimizer.model_dump(exclude={"learning_rate"})
+        return OptimizerSpec.model_validate(fields)
+
+
+class DeviceSettings(Section):
+    """Which devices take part."""
+
+    count: int = Field(6, ge=1, le=10_000, description="local devices, or devices to wait for")
+    exclude: tuple[Name, ...] = Field((), description="device ids that never take part")
+    patience_s: float = Field(
+        60.0,
+        gt=0,
+        description="margin of an answer that a device has never given before, and the silence "
+        "after which it is given up",
+    )
+    margin_s: float = Field(
+        15.0, gt=0, description="least seconds beyond those expected before a device is late"
+    )
+    cluster_quorum: float = Field(
+        0.5, ge=0, le=1, description="fraction of a cluster without which its turn is undone"
+    )
+    round_quorum: float = Field(
+        0.5, ge=0, le=1, description="fraction of a round's devices without which it is tried again"
+    )
+    max_unusable: int = Field(
+        100, ge=1, description="messages that can never be right before a device is excluded"
+    )
+    engine: Literal["torch", "onnxruntime", "mixed"] = Field(
+        "torch", description="local mode: what computes on the devices; mixed: they alternate"
+    )
+    processes: int | None = Field(
+        None,
+        ge=1,
+        description="local mode: processes of the devices; one a core if left out",
+    )
+    scenario: str | None = Field(
+        None,
+        description="local mode: emulated devices and links: uniform, mixed, one-straggler, "
+        "fading or a file; simulations also: paper, heterogeneous; none if left out",
+    )
+    spread: float | None = Field(
+        None,
+        ge=0,
+        le=3,
+        description="simulations: deviation of speeds and rates between rounds; the scenario's own "
+        "if left out",
+    )
+
+
+class EvaluationSettings(Section):
+    """When the joint network is evaluated."""
+
+    every: int = Field(1, ge=1, description="rounds between evaluations; the last is always one")
+    max_samples: int | None = Field(
+        None, ge=1, description="at most so many of the test set, evenly spaced; all if left out"
+    )
+    target_accuracy: float | None = Field(
+        None, gt=0, le=1, description="stop once the test accuracy is this high; never if left out"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a gain; never if left out"
+    )
+    least_gain: float = Field(
+        0.0, ge=0, description="a gain is more than this, of accuracy (a fraction) or of test loss"
+    )
+    keep: Keep = Field(
+        "best", description="which round the run's model is of: the best evaluated, or the last"
+    )
+
+    @property
+    def may_stop_early(self) -> bool:
+        """Whether a run may end before its last round."""
+        return self.target_accuracy is not None or self.patience is not None
+
+
+class BrokerSettings(Section):
+    """The MQTT broker."""
+
+    url: str | None = Field(None, description="mqtt://[user:password@]host[:port] or mqtts://…")
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    local: Literal["auto", "mosquitto", "amqtt"] = Field(
+        "auto", description="local mode: the broker to start"
+    )
+    port: int | None = Field(
+        None, ge=1, le=65_535, description="local mode: the port of that broker; a free one"
+    )
+    chunk_bytes: int = Field(
+        DEFAULT_CHUNK_BYTES,
+        ge=LEAST_CHUNK_BYTES,
+        le=MOST_CHUNK_BYTES,
+        description="tensors travel in chunks of this",
+    )
+
+
+class JobSettings(Section):
+    """A whole job."""
+
+    site: Name = Field(
+        "default", description="part of every topic; jobs of one broker differ in it"
+    )
+    seed: int = Field(0, ge=0, lt=2**32)
+    server_threads: int = Field(1, ge=1, description="threads of the server side in training")
+    output: Path = Field(Path("runs"), description="folder in which the run directory is made")
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    training: TrainingSettings = TrainingSettings()
+    plan: PlanSettings = PlanSettings()
+    devices: DeviceSettings = DeviceSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    broker: BrokerSettings = BrokerSettings()
+
+
+def device_names(count: int) -> list[str]:
+    """Ids of local devices, in an order that is also their numbers' order."""
+    width = len(str(count - 1))
+    return [f"dev-{index:0{width}}" for index in range(count)]

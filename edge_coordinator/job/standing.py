@@ -1,0 +1,81 @@
+"""What the evaluations of a run say so far: its best round, and how long nothing was gained.
+
+It follows from the rounds as they are written down, one after another, and so is the same in a run
+that was resumed. Of two rounds the better is the one of higher accuracy, at equal accuracy that of
+lower test loss, and of two equals the earlier. Where labels are no classes the test loss alone
+says.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from runtime.wire.published import RoundReport
+
+Keep = Literal["best", "last"]
+"""Which round's weights are a run's result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One round of a run."""
+
+    round: int
+    elapsed_s: float
+    train_loss: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+
+    @classmethod
+    def of(cls, report: RoundReport) -> "Point":
+        """Take what is drawn of a report."""
+        return cls(
+            report.round,
+            report.elapsed_s,
+            report.train_loss,
+            report.test_loss,
+            report.test_accuracy,
+        )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands after some rounds."""
+
+    best: Point | None = None
+    """None before the first evaluation."""
+    mark: Point | None = None
+    """The last evaluation that gained, by more than the least gain, on the one that did before."""
+    num_without_gain: int = 0
+    """Evaluations since `mark`."""
+
+    def after(self, report: RoundReport | Point, *, least_gain: float) -> "Standing":
+        """Take the next round into account; one without an evaluation changes nothing."""
+        point = report if isinstance(report, Point) else Point.of(report)
+        if not is_evaluated(point):
+            return self
+        better = self.best is None or _score(point) > _score(self.best)
+        standing = replace(self, best=point) if better else self
+        if self.mark is None or _gain(self.mark, point) > least_gain:
+            return replace(standing, mark=point, num_without_gain=0)
+        return replace(standing, num_without_gain=self.num_without_gain + 1)
+
+
+BEGINNING = Standing()
+"""Before the first round."""
+
+
+def is_evaluated(point: Point) -> bool:
+    """Whether a round ended with an evaluation."""
+    return point.test_accuracy is not None or point.test_loss is not None
+
+
+def _score(point: Point) -> tuple[float, float]:
+    accuracy, loss = point.test_accuracy, point.test_loss
+    return (-1.0 if accuracy is None else accuracy, -math.inf if loss is None else -loss)
+
+
+def _gain(before: Point, now: Point) -> float:
+    """Of accuracy, a fraction; where there is none, of the test loss."""
+    (accuracy_before, loss_before), (accuracy, loss) = _score(before), _score(now)
+    return accuracy - accuracy_before if now.test_accuracy is not None else loss - loss_before

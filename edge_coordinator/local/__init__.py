@@ -1,0 +1,1 @@
+"""A whole run on one machine: a broker, the agents and the coordinator."""

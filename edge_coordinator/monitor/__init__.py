@@ -1,0 +1,1 @@
+"""Watching a site by what is published there."""

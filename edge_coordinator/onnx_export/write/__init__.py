@@ -1,0 +1,1 @@
+"""From a flat graph of ATen operators to an ONNX model."""

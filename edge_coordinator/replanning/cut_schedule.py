@@ -1,0 +1,171 @@
+"""When to choose the cut again, and over which states: the slower timescale of planning."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import hypot
+
+import numpy as np
+
+from edge_coordinator.formatting import some
+from edge_coordinator.planning.cut_layer import CutChoice, choose_cut
+from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping, leave_out
+from edge_coordinator.replanning.device_states import KnownDevice
+from edge_coordinator.replanning.figure import Figure
+from edge_coordinator.replanning.memory import CutMemory, PastState, copy_figures
+from profiles.device import DeviceState
+
+NUM_STATES = 8
+"""States of the devices, the present one included, over which a cut is averaged."""
+MAX_STACKED_DEVICES = 2000
+"""Fewer states are taken of so many devices that this would be exceeded: a plan may not dawdle."""
+FIRST_LESSONS = 2
+"""A choice that rests on fewer measured rounds is made again when there are more."""
+MANY_DEVIATIONS = 3.0
+LEAST_CHANGE = 0.25
+"""A smaller relative change is no reason to cut anew, however steady the figure was."""
+
+Figures = Mapping[str, Mapping[str, Figure]]
+"""Device id to what was measured of it."""
+
+
+@dataclass(frozen=True)
+class Recut:
+    """The cut that holds, and why it was chosen in this round (nothing if it was not)."""
+
+    choice: CutChoice
+    why: str
+
+
+class CutChooser:
+    """Keeps a cut for some rounds, unless a device has changed more than its deviation explains."""
+
+    def __init__(self, *, every: int) -> None:
+        self._every = every
+        self._choice: CutChoice | None = None
+        self._chosen_in = 0
+        self._lessons = 0
+        self._figures: Figures = {}
+        self._history: deque[dict[str, DeviceState]] = deque(maxlen=NUM_STATES)
+
+    def choose(
+        self,
+        known: Sequence[KnownDevice],
+        workload: Workload,
+        *,
+        round_: int,
+        lessons: int,
+        grouping: Grouping,
+        generator: np.random.Generator,
+    ) -> Recut:
+        """Choose the cut of this round; InfeasiblePlanError if no cut fits the devices.
+
+        `lessons` counts the rounds that predictions have been corrected by.
+        """
+        figures = {each.state.device: each.figures for each in known}
+        drifts = drifted(self._figures, figures)
+        if drifts:
+            self._history.clear()  # Those were states of another world.
+        self._history.append({each.state.device: each.state for each in known})
+        while len(self._history) > num_stacked(len(known)):
+            self._history.popleft()  # They would go into every checkpoint, and into no choice.
+        why = self._why_now(round_, lessons, drifts, workload.refused_cuts)
+        if self._choice is None or why:
+            self._choice = self._chosen(known, workload, grouping, generator)
+            self._chosen_in, self._lessons, self._figures = round_, lessons, figures
+        return Recut(self._choice, why)
+
+    def remember(self) -> CutMemory:
+        """Give what a checkpoint keeps."""
+        return CutMemory(
+            choice=self._choice,
+            chosen_in=self._chosen_in,
+            lessons=self._lessons,
+            figures=copy_figures(self._figures),
+            history=[
+                {device: PastState.of(state) for device, state in past.items()}
+                for past in self._history
+            ],
+        )
+
+    def recall(self, memory: CutMemory) -> None:
+        """Take over what a checkpoint kept."""
+        self._choice, self._chosen_in = memory.choice, memory.chosen_in
+        self._lessons, self._figures = memory.lessons, memory.figures
+        for past in memory.history:
+            self._history.append({device: each.state(device) for device, each in past.items()})
+
+    def _why_now(
+        self, round_: int, lessons: int, drifts: Sequence[str], refused: Mapping[int, str]
+    ) -> str:
+        if self._choice is None:
+            return "the cut is chosen for the first time"
+        if self._choice.cut in refused:
+            return f"the cut is chosen again at once: {refused[self._choice.cut]}"
+        if drifts:
+            return f"the cut is chosen again at once: {some(drifts)}"
+        if self._lessons < min(lessons, FIRST_LESSONS):
+            return "the cut is chosen again by what the first rounds took"
+        if round_ - self._chosen_in >= self._every:
+            return f"the cut is chosen again after {round_ - self._chosen_in} rounds"
+        return ""
+
+    def _chosen(
+        self,
+        known: Sequence[KnownDevice],
+        workload: Workload,
+        grouping: Grouping,
+        generator: np.random.Generator,
+    ) -> CutChoice:
+        present = [each.state for each in known]
+        candidates = grouping.candidate_cuts(workload.cuts.num_layers)
+        left_out = leave_out(present, workload, candidates=candidates)
+        present = [state for state in present if state.device not in left_out]
+        if not present:
+            return CutChoice(candidates[0], ())
+        return choose_cut(
+            self._states(present),
+            workload,
+            sizes=grouping.sizes(len(present)),
+            candidates=candidates,
+            schedule=CUT_SCHEDULE,
+            generator=generator,
+        )
+
+    def _states(self, present: Sequence[DeviceState]) -> list[Fleet]:
+        """Recent states of the devices that are here now, with what has been learned since."""
+        most = num_stacked(len(present))
+        fleets = []
+        for past in list(self._history)[::-1][:most]:
+            if all(state.device in past for state in present):
+                states = [
+                    replace(
+                        past[state.device],
+                        corrections=state.corrections,
+                        free_memory_bytes=state.free_memory_bytes,
+                    )
+                    for state in present
+                ]
+                fleets.append(Fleet.of(states))
+        return fleets
+
+
+def drifted(before: Figures, now: Figures) -> list[str]:
+    """Name what has changed by more than its deviation explains, device by device."""
+    changes = []
+    for device in sorted(before.keys() & now.keys()):
+        for name in sorted(before[device].keys() & now[device].keys()):
+            old, new = before[device][name], now[device][name]
+            explained = MANY_DEVIATIONS * hypot(old.deviation, new.deviation)
+            if abs(new.value - old.value) > max(explained, LEAST_CHANGE * old.value):
+                what, unit = name.split(", ")
+                changes.append(
+                    f"{device}: {what} at {new.value:.3g} instead of {old.value:.3g} {unit}"
+                )
+    return changes
+
+
+def num_stacked(num_devices: int) -> int:
+    """How many states of so many devices a choice rests on."""
+    return max(MAX_STACKED_DEVICES // max(num_devices, 1), 1)

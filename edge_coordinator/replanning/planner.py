@@ -1,0 +1,227 @@
+"""The plan of each round of a run: the profiles as they are now, and what rounds before taught."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_coordinator.devices.registry import DeviceRecord
+from edge_coordinator.formatting import some
+from edge_coordinator.job.plan_settings import PlanSettings
+from edge_coordinator.planning.cut_layer import CutChoice
+from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.plan import ClusterPlan, Plan
+from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.replanning.corrections import Experience, TurnMeasured
+from edge_coordinator.replanning.cut_schedule import CutChooser, Figures, Recut, drifted
+from edge_coordinator.replanning.device_states import KnownDevice, known_devices
+from edge_coordinator.replanning.memory import PlannerMemory, copy_figures
+from profiles.device import DeviceState
+from profiles.link import SharedLink
+from runtime.seeding import Purpose
+
+
+@dataclass(frozen=True)
+class PlannedRound:
+    """A plan, and what the run knows of it besides."""
+
+    plan: Plan
+    assumed: Mapping[str, str]
+    """Device id to what had to be assumed of it, and why."""
+    changed: str
+    """How the plan differs from the one before, and why; empty where nothing but the usual
+    variation of measurements has moved a device."""
+    up_share_bps: Mapping[str, float]
+    """Device id to the rate that it may upload at; whoever is not in it may use its whole link."""
+    resting: tuple[str, ...] = ()
+    """Devices that are there and were not considered, for they were late again and again."""
+    is_exact: bool = False
+    """Whether the round is tried again as long as anybody is lost: it has to end in given bits."""
+
+    @classmethod
+    def given(cls, plan: Plan, *, is_exact: bool) -> "PlannedRound":
+        """Take a plan that rests on no measurement."""
+        return cls(plan, {}, "", {}, is_exact=is_exact)
+
+
+@dataclass(frozen=True)
+class PlanningTask:
+    """What a job asks of its planner."""
+
+    settings: PlanSettings
+    grouping: Grouping
+    cut: int | None
+    """The cut that was given; None to choose it."""
+    workload: Workload
+    seed: int
+
+    @property
+    def candidate_cuts(self) -> Sequence[int]:
+        """The cut that was given, or all that the method may choose from."""
+        if self.cut is not None:
+            return (self.cut,)
+        return self.grouping.candidate_cuts(self.workload.cuts.num_layers)
+
+
+class Planner:
+    """Plans the rounds of one run, one after another, and learns from each.
+
+    Equal profiles, and equal lessons, give equal plans: the generator of a round is seeded by
+    the job's seed and the round's number.
+    """
+
+    def __init__(self, task: PlanningTask) -> None:
+        self._task = task
+        self._experience = Experience()
+        self._chooser = CutChooser(every=task.settings.cut_every)
+        self._figures: Figures = {}
+        self._before: Plan | None = None
+
+    def plan(self, round_: int, records: Mapping[str, DeviceRecord]) -> PlannedRound:
+        """Plan a round for these devices; takes seconds where they are many."""
+        known = known_devices(
+            records,
+            self._task.workload.cuts,
+            self._experience,
+            shared_bps=self._task.settings.shared_bps,
+        )
+        workload = self._workload([each.state for each in known])
+        generator = np.random.default_rng((self._task.seed, Purpose.PLAN, round_))
+        recut = self._recut(known, workload, round_, generator)
+        plan = plan_round(
+            [each.state for each in known],
+            workload,
+            grouping=self._task.grouping,
+            cut=recut.choice,
+            generator=generator,
+        )
+        assumed = {each.state.device: each.assumed for each in known if each.assumed}
+        changed = self._compare(plan, known, recut)
+        return PlannedRound(plan, assumed, changed, self._up_shares(plan, known))
+
+    def limit(self, *, known_bytes: Mapping[int, float], refused_cuts: Mapping[int, str]) -> None:
+        """Take note of what cuts need on a device, and of those that some device cannot run."""
+        refused = {**self._task.workload.refused_cuts, **refused_cuts}
+        workload = replace(self._task.workload, known_bytes=dict(known_bytes), refused_cuts=refused)
+        self._task = replace(self._task, workload=workload)
+
+    def learn(self, turns: Sequence[TurnMeasured], *, beyond_turns_s: float | None) -> None:
+        """Learn from the turns of a round that nobody was lost in, if learning is wanted.
+
+        `beyond_turns_s` is what the round took beyond all its turns, if nobody was lost in it.
+        """
+        if self._task.settings.learn:
+            self._experience.learn(
+                turns,
+                beyond_turns_s=beyond_turns_s,
+                local_epochs=self._task.workload.local_epochs,
+                loss_on_device=self._task.workload.loss_on_device,
+            )
+
+    def learn_late(self, device: str, plan: ClusterPlan, *, answer_s: float, late_s: float) -> None:
+        """Learn that a device is slower than was predicted, if learning is wanted."""
+        if self._task.settings.learn:
+            self._experience.learn_late(device, plan, answer_s=answer_s, late_s=late_s)
+
+    def remember(self) -> PlannerMemory:
+        """Give what a checkpoint keeps."""
+        return PlannerMemory(
+            experience=self._experience.remember(),
+            cut=self._chooser.remember(),
+            figures=copy_figures(self._figures),
+            before=self._before,
+        )
+
+    def recall(self, memory: PlannerMemory) -> None:
+        """Take over what a checkpoint kept."""
+        self._experience.recall(memory.experience)
+        self._chooser.recall(memory.cut)
+        self._figures, self._before = memory.figures, memory.before
+
+    def _up_shares(self, plan: Plan, known: Sequence[KnownDevice]) -> dict[str, float]:
+        """Turn shares of a shared medium into rates."""
+        if not isinstance(self._task.workload.medium, SharedLink):
+            return {}
+        links = {each.state.device: each.state.link for each in known}
+        shares = {
+            device: share
+            for cluster in plan.clusters
+            for device, share in zip(cluster.devices, cluster.shares, strict=True)
+            if share < 1 or self._task.settings.shared_bps is not None
+        }
+        return {
+            device: share * link.up_bps
+            for device, share in shares.items()
+            if (link := links[device]) is not None
+        }
+
+    def _workload(self, devices: Sequence[DeviceState]) -> Workload:
+        """What a round takes beyond its phases; before the first, its clusters have to join."""
+        links = [state.link for state in devices if state.link is not None]
+        join_s = max((link.round_trip_s for link in links), default=0.0)
+        return replace(
+            self._task.workload,
+            cluster_overhead_s=self._experience.cluster_s,
+            round_overhead_s=self._experience.round_s if self._experience.num_rounds else join_s,
+        )
+
+    def _recut(
+        self,
+        known: Sequence[KnownDevice],
+        workload: Workload,
+        round_: int,
+        generator: np.random.Generator,
+    ) -> Recut:
+        if self._task.cut is not None:
+            return Recut(CutChoice(self._task.cut, ()), "")
+        return self._chooser.choose(
+            known,
+            workload,
+            round_=round_,
+            lessons=self._experience.num_rounds,
+            grouping=self._task.grouping,
+            generator=generator,
+        )
+
+    def _compare(self, plan: Plan, known: Sequence[KnownDevice], recut: Recut) -> str:
+        """Say how a plan differs from the one before, and why; then it is the one before."""
+        before, self._before = self._before, plan
+        figures = {each.state.device: each.figures for each in known}
+        drifts, self._figures = drifted(self._figures, figures), figures
+        if before is None:
+            return ""
+        changes = plan_changes(before, plan, self._task.workload.cuts.cut_names)
+        reasons = [recut.why] if recut.why and (drifts or before.cut != plan.cut) else []
+        if drifts and not any(drift in recut.why for drift in drifts):
+            reasons.append(some(drifts))
+        reasons += _presence_changes(before, plan)
+        if drifts and not changes:
+            return f"same cut and clusters, although {'; '.join(reasons)}"
+        return f"{changes}; because {'; '.join(reasons)}" if changes and reasons else ""
+
+
+def _presence_changes(before: Plan, now: Plan) -> list[str]:
+    """Say who has come and who has gone."""
+    old, new = ({d for c in plan.clusters for d in c.devices} for plan in (before, now))
+    came, went = sorted(new - old), sorted(old - new)
+    return [
+        f"{verb} {some(devices)}" for verb, devices in (("came", came), ("went", went)) if devices
+    ]
+
+
+def plan_changes(before: Plan, now: Plan, cut_names: Sequence[str]) -> str:
+    """Tell in words how two plans differ; nothing if they have the same cut and clusters."""
+    changes = []
+    if before.cut != now.cut:
+        changes.append(f"cut after {cut_names[now.cut]} instead of {cut_names[before.cut]}")
+    old, new = ({c.devices for c in plan.clusters} for plan in (before, now))
+    if old != new:
+        together = (" with ".join(_ends(devices)) for devices in sorted(new - old))
+        changes.append(f"new clusters: {some(list(together))}")
+    return ", ".join(changes)
+
+
+def _ends(devices: tuple[str, ...], most: int = 6) -> list[str]:
+    """Name the devices of a cluster, the first few where there are many."""
+    more = [f"{len(devices) - most} more"] if len(devices) > most else []
+    return [", ".join(devices[:most]), *more]

@@ -1,0 +1,160 @@
+"""What a job asks of its planner, with the server's speed: found out once, at the start."""
+
+import copy
+import time
+from dataclasses import replace
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from edge_coordinator.job.given_plans import num_clusters
+from edge_coordinator.job.job import Job
+from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.planner import Grouping
+from edge_coordinator.replanning.planner import PlanningTask
+from edge_coordinator.training.algorithm import Smashed
+from edge_coordinator.training.edge_model import EdgeModel
+from profiles.cuts import CutTable
+from profiles.device import ComputeState
+from profiles.link import IndependentLinks, SharedLink
+from profiles.units import BITS_PER_BYTE
+from runtime.models.cut_table import measure_cut_table
+from runtime.models.dropout import seed_dropout, set_dropout_keys
+from runtime.models.given_gradient import with_gradient
+from runtime.models.sequence import layers_of
+from runtime.wire.commands import Ready
+from runtime.wire.frames import Tensor, TensorSpec
+
+REPETITIONS = 4
+"""The first of them warms up and does not count."""
+REST_S = 0.03
+"""Pause before a step: caches and clock cool down, as they do while it waits for the devices."""
+
+MAX_TIMED_SAMPLES = 512
+
+
+def measure_server(
+    network: nn.Sequential, *, sample_shape: tuple[int, ...], num_samples: int
+) -> ComputeState:
+    """Time every layer forward and backward on a batch of random numbers.
+
+    The network and torch's random generator stay as they were.
+    """
+    subject = seed_dropout(copy.deepcopy(network)).train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        rounds = [
+            _layer_seconds(subject, torch.randn(num_samples, *sample_shape))
+            for _ in range(REPETITIONS)
+        ]
+    forward_s, backward_s = np.median(rounds[1:], axis=0) / num_samples
+    return ComputeState.of_server_layers(layer_forward_s=forward_s, layer_backward_s=backward_s)
+
+
+def measure_step(
+    model: EdgeModel, *, cut: int, smashed_shape: tuple[int, ...], labels: Tensor
+) -> float:
+    """Time a whole step of the server at a cut: layers, loss, update and all around them.
+
+    The model and torch's random generator stay as they were.
+    """
+    subject = EdgeModel(copy.deepcopy(model.network), model.training)
+    x = np.random.default_rng(0).standard_normal((len(labels), *smashed_shape)).astype(np.float32)
+    taken_s = []
+    with torch.random.fork_rng(devices=[]):
+        turn = subject.turn(cut=cut, round_=0, learning_rate=0.0)
+        for _ in range(REPETITIONS):
+            time.sleep(REST_S)
+            start_s = perf_counter()
+            turn.step({"device": Smashed(x, labels)})
+            taken_s.append(perf_counter() - start_s)
+    return float(np.median(taken_s[1:]))
+
+
+def _layer_seconds(network: nn.Sequential, batch: torch.Tensor) -> list[list[float]]:
+    """Seconds of each layer for one batch, forward and backward, [direction, layer]."""
+    set_dropout_keys(network, [((0,), len(batch))])
+    forward_s, backward_s = [], []
+    for layer in layers_of(network).values():
+        inputs = batch.clone().requires_grad_()
+        start_s = perf_counter()
+        output = layer(inputs)
+        forward_s.append(perf_counter() - start_s)
+        number = with_gradient(output, torch.ones_like(output))
+        start_s = perf_counter()
+        torch.autograd.backward(number)
+        backward_s.append(perf_counter() - start_s)
+        batch = output.detach()
+    return [forward_s, backward_s]
+
+
+def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> PlanningTask:
+    """Count the network's layers and time the server at them; takes about a second.
+
+    `ready` is the answer of any device, for the size of a label.
+    """
+    settings = job.settings
+    cuts = job_cut_table(job, model)
+    count = num_clusters(settings, num_devices)
+    label = TensorSpec(ready.label_dtype, ready.label_shape)
+    server, server_device_s = _server(job, model, cuts, label, num_devices=-(-num_devices // count))
+    workload = Workload(
+        cuts=cuts,
+        batch_size=settings.training.batch_size,
+        local_epochs=job.local_epochs,
+        label_bits=label.num_bytes * BITS_PER_BYTE,
+        message_bytes=settings.broker.chunk_bytes,
+        server=server,
+        medium=SharedLink() if settings.plan.medium == "shared" else IndependentLinks(),
+        loss_on_device=job.is_local,
+        server_device_s=server_device_s,
+        refused_cuts=job.refused_cuts,
+    )
+    grouping = Grouping(
+        method=settings.training.method,
+        num_clusters=count if settings.plan.cluster_size is None else None,
+        cluster_size=settings.plan.cluster_size,
+        balance_weight=settings.plan.balance_weight,
+        form=settings.plan.grouping,
+        equal_shares=settings.plan.shares == "equal",
+    )
+    return PlanningTask(settings.plan, grouping, job.cut, workload, settings.seed)
+
+
+def job_cut_table(job: Job, model: EdgeModel) -> CutTable:
+    """Count the layers; what an optimiser keeps of a parameter travels with it, if it does."""
+    table = measure_cut_table(model.network, name=job.assignment.network, input_shape=job.shapes[0])
+    if not job.assignment.carry_state:
+        return table
+    num_slots = sum(slot != "step" for slot in job.assignment.optimizer.slots)
+    layers = (
+        replace(cost, state_bytes=cost.state_bytes + num_slots * _parameter_bytes(layer))
+        for cost, layer in zip(table.layers, layers_of(model.network).values(), strict=True)
+    )
+    return replace(table, layers=tuple(layers))
+
+
+def _parameter_bytes(layer: nn.Module) -> int:
+    return sum(each.numel() * each.element_size() for each in layer.parameters())
+
+
+def _server(
+    job: Job, model: EdgeModel, cuts: CutTable, label: TensorSpec, *, num_devices: int
+) -> tuple[ComputeState, float]:
+    """Take the server's speed as given, or time it on the batch of one cluster.
+
+    Returns also what a step takes for each device beside the layers: loss, update and all else.
+    """
+    given = job.settings.plan.server_flop_per_s
+    if given is not None:
+        server = ComputeState.of_server(cuts, forward_flop_per_s=given, backward_flop_per_s=given)
+        return server, 0.0
+    num_samples = min(job.settings.training.batch_size * num_devices, MAX_TIMED_SAMPLES)
+    server = measure_server(model.network, sample_shape=job.shapes[0], num_samples=num_samples)
+    labels = np.zeros((num_samples, *label.shape), dtype=label.dtype)
+    last = cuts.num_layers - 1  # Where the layers take next to nothing of a step.
+    step_s = measure_step(model, cut=last, smashed_shape=job.shapes[last], labels=labels)
+    layers_s = num_samples * float(server.forward_s[last] + server.backward_s[last])
+    return server, max(step_s - layers_s, 0.0) / num_devices

@@ -1,0 +1,1 @@
+"""Rounds of real training: clusters over the bus, planned, timed and reported."""

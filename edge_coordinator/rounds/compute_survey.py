@@ -1,0 +1,101 @@
+"""Having devices without torch measure their compute: graphs of a few cuts, timed by each."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.machines import by_process
+from edge_coordinator.devices.requests import DeviceGoneError
+from edge_coordinator.replanning.device_states import MAX_NAME_LETTERS
+from edge_coordinator.rounds.device_graphs import GraphExports
+from edge_coordinator.rounds.server_thread import EdgeWorker
+from profiles.cuts import CutTable
+from runtime.errors import SettingsError
+from runtime.wire.commands import MAX_LAYERS, Join, LayerWork
+
+log = logging.getLogger(__name__)
+
+
+class ComputeSurvey:
+    """Exports the device side at some cuts and has it timed wherever graphs are run."""
+
+    def __init__(self, conversation: Conversation, exports: GraphExports) -> None:
+        self._conversation = conversation
+        self._exports = exports
+        self._asked: dict[int, dict[str, str]] = {}
+        """Cut to the devices that were asked for it, each with its session at that time."""
+
+    async def measure(
+        self, table: CutTable, worker: EdgeWorker, *, round_: int, cuts: Sequence[int]
+    ) -> None:
+        """Have every ready device that runs graphs time these cuts, if it has not.
+
+        A cut that cannot be exported is passed over: it is known from then on.
+        """
+        if table.num_layers > MAX_LAYERS:
+            return
+        for cut in cuts:
+            asked = self._asked.setdefault(cut, {})
+            sessions = {device: self._session(device) for device in self._exports.devices}
+            new = [device for device in sessions if asked.get(device) != sessions[device]]
+            if not new or not cut or cut in self._exports.refused:
+                continue
+            asked |= sessions
+            try:
+                await self._exports.prepare(cut, worker)
+            except SettingsError as error:
+                log.warning("%s", error)
+                continue
+            join = self._join(table, round_, cut)
+            groups = by_process(self._conversation.registry, new)
+            await asyncio.gather(*(self._measure_machine(group, join) for group in groups))
+
+    def _join(self, table: CutTable, round_: int, cut: int) -> Join:
+        return Join(
+            run=self._conversation.run,
+            round=round_,
+            cluster=self._conversation.next_turn(round_),
+            purpose="measure",
+            cut=cut,
+            local_epochs=1,
+            learning_rate=0.0,
+            layers=tuple(
+                LayerWork(
+                    name=layer.name[:MAX_NAME_LETTERS],
+                    forward_flop=layer.forward_flop,
+                    backward_flop=layer.backward_flop,
+                )
+                for layer in table.layers
+            ),
+        )
+
+    async def _measure_machine(self, devices: Sequence[str], join: Join) -> None:
+        """Have one device of a process measure, and then the others, who share what it found."""
+        first, *others = devices
+        await self._measure_one(first, join)
+        await asyncio.gather(*(self._measure_one(device, join) for device in others))
+
+    async def _measure_one(self, device: str, join: Join) -> None:
+        graphs = self._exports.offer(device, join.cut)
+        try:
+            await self._conversation.measure(device, join.model_copy(update={"graphs": graphs}))
+        except DeviceGoneError as error:
+            log.warning("%s did not measure its compute: %s", device, error)
+
+    def _session(self, device: str) -> str:
+        return self._conversation.registry.records[device].status.session
+
+
+def cuts_to_measure(cuts: CutTable, candidates: Sequence[int]) -> list[int]:
+    """The shallowest candidate that learns, one at half the work of the deepest, the deepest."""
+    usable = [cut for cut in sorted(candidates) if cut > 0]
+    if not usable:
+        return []
+    learning = [cut for cut in usable if cuts.device_model_bits[cut] > 0]
+    work_flop = cuts.device_forward_flop + cuts.device_backward_flop
+    middle = int(np.searchsorted(work_flop, work_flop[usable[-1]] / 2))
+    middle = min(usable, key=lambda cut: (abs(cut - middle), cut))
+    return sorted({(learning or usable)[0], middle, usable[-1]})

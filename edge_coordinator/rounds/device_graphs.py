@@ -1,0 +1,89 @@
+"""Graphs of the device side for devices without torch: exported once a cut, offered in joins."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.job.job import Job
+from edge_coordinator.rounds.server_thread import EdgeWorker
+from runtime.errors import SettingsError
+from runtime.models.load import split
+from runtime.wire.commands import MAX_GRAPHS_BYTES, GraphsOffer
+from runtime.wire.device_graphs import ENGINE, DeviceGraphs, DeviceManifest
+
+
+class GraphExports:
+    """What has been exported, by cut."""
+
+    def __init__(
+        self,
+        job: Job,
+        network: nn.Sequential,
+        conversation: Conversation,
+        say: Callable[[str], None],
+    ) -> None:
+        """`say` hears what takes a while."""
+        self._job = job
+        self._network = network
+        self._conversation = conversation
+        self._say = say
+        self._offers: dict[int, GraphsOffer] = {}
+        self.refused: dict[int, str] = {}
+        """Cut to why it cannot be exported."""
+        self.needed_bytes: dict[int, float] = {}
+        """Cut to the memory that training its device side takes, as the graphs say."""
+
+    @property
+    def devices(self) -> list[str]:
+        """Ids of the ready devices that need graphs, in order."""
+        return [device for device in self._conversation.registry.ready if self._needs(device)]
+
+    def offer(self, device: str, cut: int) -> GraphsOffer | None:
+        """Say what to offer a device with its join; None if it needs nothing."""
+        return self._offers.get(cut) if self._needs(device) else None
+
+    async def prepare(self, cut: int, worker: EdgeWorker) -> None:
+        """Have the graphs of a cut, if anybody needs them.
+
+        SettingsError names the layer and the operator that cannot be exported, and what to do.
+        """
+        if not cut or cut in self._offers or not self.devices:
+            return
+        self._say(f"exporting the layers up to {self._job.cut_name(cut)} for devices without torch")
+        try:
+            graphs = await worker.do(lambda: self._export(cut))
+        except SettingsError as error:
+            self.refused[cut] = str(error)
+            raise
+        self.needed_bytes[cut] = self._training_bytes(graphs.manifest)
+        self._offers[cut] = offer = graphs.offer()
+        self._conversation.graphs[offer.digest] = graphs.tensors()
+
+    def _training_bytes(self, manifest: DeviceManifest) -> float:
+        """Weights, gradients and the optimiser's slots, and what forward keeps for backward."""
+        training = self._job.settings.training
+        state = sum(spec.num_bytes for spec in manifest.state)
+        trained = sum(spec.num_bytes for spec in manifest.state if spec.trained)
+        slots = len(self._job.assignment.optimizer.slots)
+        saved = manifest.saved_bytes_fixed + training.batch_size * manifest.saved_bytes_per_sample
+        return state + (1 + slots) * trained + saved
+
+    def _needs(self, device: str) -> bool:
+        return self._conversation.registry.records[device].status.engine == ENGINE
+
+    def _export(self, cut: int) -> DeviceGraphs:
+        # It needs onnx, and its imports take a second.
+        from edge_coordinator.onnx_export import export_device_side  # noqa: PLC0415
+
+        device_side, _ = split(self._network, cut)
+        batch_size = self._job.settings.training.batch_size
+        graphs = export_device_side(device_side, self._job.shapes[0], batch_size=batch_size)
+        num_bytes = sum(len(tensor) for tensor in graphs.tensors())
+        if num_bytes > MAX_GRAPHS_BYTES:
+            raise SettingsError(
+                f"the graphs of the layers up to {self._job.cut_name(cut)} have {num_bytes} bytes, "
+                f"more than {MAX_GRAPHS_BYTES}: the network holds large constants; make them "
+                "buffers, use --engine torch on the devices, or cut earlier"
+            )
+        return graphs

@@ -1,0 +1,62 @@
+"""Evaluating the joint network: on the coordinator's test set, or on what the devices hold out."""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.job.job import Job
+from edge_coordinator.rounds.server_thread import EdgeWorker
+from edge_coordinator.rounds.training import Turns
+from edge_coordinator.run.events import Evaluating, Progress
+from edge_coordinator.training.algorithm import ClusterLostError
+from edge_coordinator.training.edge_model import EdgeModel, Evaluation
+
+log = logging.getLogger(__name__)
+
+
+class Evaluator:
+    """Evaluates after a round, where the job says."""
+
+    def __init__(
+        self,
+        job: Job,
+        model: EdgeModel,
+        conversation: Conversation,
+        turns: Turns,
+        tell: Callable[[Progress], None],
+    ) -> None:
+        self._job = job
+        self._tell = tell
+        self._model = model
+        self._registry = conversation.registry
+        self._turns = turns
+
+    async def evaluate(
+        self, round_: int, worker: EdgeWorker, *, cut: int, resting: Collection[str]
+    ) -> tuple[Evaluation | None, str | None]:
+        """Evaluate, if this round is one for it; None if it is not, or no device could."""
+        if not self._job.evaluates_in(round_):
+            return None, None
+        self._tell(Evaluating(round_))
+        test = self._job.test
+        if test is not None:
+            return await worker.do(lambda: self._model.evaluate(test)), "coordinator"
+        ready = self._registry.ready
+        devices = [d for d in ready if ready[d].num_held_out and d not in resting]
+        return await self._on_devices(round_, devices, worker, cut=cut), "devices"
+
+    async def _on_devices(
+        self, round_: int, devices: Sequence[str], worker: EdgeWorker, *, cut: int
+    ) -> Evaluation | None:
+        if not devices:
+            return None
+        cluster = self._turns.evaluation(round_, devices, cut=cut)
+        await cluster.join()
+        turn = self._model.turn(cut=cut, round_=round_, learning_rate=0.0)
+        try:
+            await cluster.load(await worker.edge(turn).device_side())
+            smashed = await cluster.forward()
+        except ClusterLostError as error:
+            log.warning("round %d could not be evaluated: %s", round_, error)
+            return None
+        return await worker.do(lambda: self._model.evaluate_smashed(cut, smashed))

@@ -1,0 +1,234 @@
+"""Planning as a part of a run: profiles in, a plan each round, what was measured back in."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from math import inf
+
+from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.deadlines import predicted_answers
+from edge_coordinator.devices.link_survey import LinkSurvey
+from edge_coordinator.devices.registry import DeviceRecord
+from edge_coordinator.job.given_plans import num_clusters
+from edge_coordinator.job.job import Job
+from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
+from edge_coordinator.planning.unplanned import as_before, dealt
+from edge_coordinator.replanning.corrections import TurnMeasured
+from edge_coordinator.replanning.device_states import is_complete
+from edge_coordinator.replanning.memory import PlannerMemory
+from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask
+from edge_coordinator.replanning.task import make_task
+from edge_coordinator.rounds.compute_survey import ComputeSurvey, cuts_to_measure
+from edge_coordinator.rounds.device_graphs import GraphExports
+from edge_coordinator.rounds.remote_cluster import Late
+from edge_coordinator.rounds.report import measured_turns
+from edge_coordinator.rounds.server_thread import EdgeWorker
+from edge_coordinator.rounds.timing import TurnTimes
+from edge_coordinator.run.faults import Faults
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.errors import SettingsError
+from runtime.wire.published import DeviceMetrics
+
+METRICS_PATIENCE_S = 1.0
+"""How long a round waits for the last devices to say what it cost them."""
+
+
+class RoundPlanning:
+    """Plans the rounds of a job: as given, or from what the devices measure of themselves."""
+
+    def __init__(
+        self,
+        job: Job,
+        model: EdgeModel,
+        conversation: Conversation,
+        exports: GraphExports,
+        links: LinkSurvey,
+        *,
+        memory: PlannerMemory | None,
+        faults: Faults,
+    ) -> None:
+        """`memory` is what the planner knew when the run was interrupted."""
+        self._job = job
+        self._model = model
+        self._conversation = conversation
+        self._exports = exports
+        self._compute_survey = ComputeSurvey(conversation, exports)
+        self._registry = conversation.registry
+        self._links = links
+        self._task: PlanningTask | None = None
+        self._planner: Planner | None = None
+        self._memory = memory
+        self._first_round = inf
+        self._faults = faults
+        self._last = memory.before if memory is not None else None
+        """The last plan that somebody could train by."""
+
+    async def plan(
+        self, round_: int, worker: EdgeWorker, *, resting: Collection[str]
+    ) -> PlannedRound | None:
+        """Plan a round for the devices that are ready and do not rest; None if there are none."""
+        given = self._job.given_plans
+        if given is not None:
+            self._survey_for_watchers(round_)
+            ready = [device for device in self._registry.ready if device not in resting]
+            plan = given.plan(round_, ready) if ready else None
+            return PlannedRound.given(plan, is_exact=given.is_exact) if plan else None
+        if not self._registry.ready:
+            return None
+        with self._faults.gone_on_from("planning", instead="rounds go on without a new plan"):
+            planned = await self._planned(round_, worker, self._links.survey(), resting=resting)
+            if planned is not None and planned.plan.clusters:
+                self._last = planned.plan
+            return planned
+        return self._unplanned([each for each in self._registry.ready if each not in resting])
+
+    async def _planned(
+        self, round_: int, worker: EdgeWorker, new: Sequence[str], *, resting: Collection[str]
+    ) -> PlannedRound | None:
+        """Plan a round by what the devices measure of themselves."""
+        if self._planner is None or self._task is None:
+            self._task = await worker.do(self._make_task)
+            self._planner = Planner(self._task)
+            if self._memory is not None:
+                self._planner.recall(self._memory)
+        first_cuts = cuts_to_measure(self._task.workload.cuts, self._task.candidate_cuts)
+        await self._measure_compute(round_, worker, first_cuts)
+        await self._until_complete(await self._links.until_measured(new), self._task)
+        all_ready = self._ready_records()
+        records = {device: all_ready[device] for device in all_ready if device not in resting}
+        if not records:
+            return None
+        self._planner.limit(
+            known_bytes=self._exports.needed_bytes if self._exports.devices else {},
+            refused_cuts=self._exports.refused if self._exports.devices else {},
+        )
+        try:
+            planned = await worker.do(partial(self._planner.plan, round_, records))
+        except InfeasiblePlanError as error:
+            if self._last is not None:
+                raise  # Those who could train a round before may train the next as well.
+            raise SettingsError(f"the devices cannot train this network: {error}") from error
+        # What the next plan knows better; and the graphs are there when the round begins.
+        await self._measure_compute(round_, worker, [planned.plan.cut])
+        return planned
+
+    def _unplanned(self, devices: Sequence[str]) -> PlannedRound | None:
+        """Go on as in the round before, or by hand where that knows too little."""
+        if not devices:
+            return None
+        refused = self._exports.refused if self._exports.devices else {}
+        if self._last is not None and self._last.cut not in refused:
+            reason = "as in the round before: planning went wrong"
+            if (plan := as_before(self._last, devices, reason=reason)) is not None:
+                return PlannedRound.given(plan, is_exact=False)
+        given = self._job.cut if self._last is None else self._last.cut
+        inner = range(1, max(len(self._job.layer_names), 2))
+        cuts = [*inner] if given is None else [given, *inner]
+        plan = dealt(
+            devices,
+            cut=next((cut for cut in cuts if cut not in refused), cuts[0]),
+            num_clusters=num_clusters(self._job.settings, len(devices)),
+            reason="neighbours by id: planning went wrong",
+        )
+        return PlannedRound.given(plan, is_exact=False)
+
+    async def measured(
+        self, round_: int, planned: PlannedRound, times: Sequence[TurnTimes]
+    ) -> list[TurnMeasured]:
+        """Put together what was measured of a round's turns, if they came to their ends."""
+        if len(times) < len(planned.plan.clusters):
+            return []
+        devices = [device for turn in times for device in turn.devices]
+        metrics = await self._metrics(round_, devices)
+        return measured_turns(planned.plan, times, metrics, job=self._job)
+
+    def learn(
+        self, turns: Sequence[TurnMeasured], times: Sequence[TurnTimes], *, round_s: float
+    ) -> None:
+        """Learn from the turns of a round that nobody was lost in."""
+        whole = [
+            turn
+            for turn, time in zip(turns, times, strict=False)
+            if turn.plan.phases and len(time.devices) == len(turn.plan.devices)
+        ]
+        if self._planner is None or not whole:
+            return
+        beyond_s = round_s - sum(time.turn_s for time in times)
+        self._planner.learn(whole, beyond_turns_s=beyond_s if len(whole) == len(times) else None)
+
+    def learn_late(self, plan: Plan, late: Mapping[str, Late]) -> None:
+        """Learn from a round that some devices were late in."""
+        if self._planner is None:
+            return
+        for cluster in plan.clusters:
+            for device, phases in zip(cluster.devices, cluster.phases, strict=False):
+                answers = predicted_answers(phases, local_epochs=self._job.local_epochs)
+                if device in late and late[device].answer in answers:
+                    self._planner.learn_late(
+                        device,
+                        cluster,
+                        answer_s=answers[late[device].answer],
+                        late_s=late[device].waited_s,
+                    )
+
+    def remember(self) -> PlannerMemory | None:
+        """Give what a checkpoint keeps."""
+        return self._planner.remember() if self._planner is not None else self._memory
+
+    def _make_task(self) -> PlanningTask:
+        ready = self._registry.ready
+        one = next(iter(ready.values()))
+        return make_task(self._job, self._model, ready=one, num_devices=len(ready))
+
+    def _ready_records(self) -> Mapping[str, DeviceRecord]:
+        return {device: self._registry.records[device] for device in self._registry.ready}
+
+    def _survey_for_watchers(self, round_: int) -> None:
+        """Have links measured while a plan that needs none is trained, from its second round on."""
+        self._first_round = min(self._first_round, round_)
+        if round_ > self._first_round:
+            self._links.survey()
+
+    async def _measure_compute(self, round_: int, worker: EdgeWorker, cuts: Sequence[int]) -> None:
+        """Have devices that run graphs time these cuts; refuse them if none can be exported."""
+        assert self._task is not None
+        task = self._task
+        await self._compute_survey.measure(task.workload.cuts, worker, round_=round_, cuts=cuts)
+        candidates, refused = task.candidate_cuts, self._exports.refused
+        if candidates and all(cut in refused for cut in candidates):
+            reason = refused[min(candidates)]
+            self._registry.refusals |= dict.fromkeys(self._exports.devices, reason)
+            self._job.check_refusals(self._registry.refusals)
+
+    async def _until_complete(self, devices: Sequence[str], task: PlanningTask) -> None:
+        """Give new devices a moment to publish all that they measure."""
+
+        def is_known(device: str) -> bool:
+            return is_complete(self._registry.records[device].profile, task.workload.cuts)
+
+        await self._until_each(is_known, devices, timeout_s=task.settings.profile_patience_s)
+
+    async def _metrics(self, round_: int, devices: Sequence[str]) -> Mapping[str, DeviceMetrics]:
+        """Collect what a round's devices say of it; not all may, in time."""
+
+        def has_said(device: str) -> bool:
+            metrics = self._registry.records[device].metrics
+            return metrics is not None and (metrics.run, metrics.round) == (run, round_)
+
+        run = self._conversation.run
+        patience_s = METRICS_PATIENCE_S if self._planner else 0.0  # Only learning needs them.
+        await self._until_each(has_said, devices, timeout_s=patience_s)
+        records = {device: self._registry.records[device] for device in devices}
+        return {d: each.metrics for d, each in records.items() if has_said(d) and each.metrics}
+
+    async def _until_each(
+        self, is_true: Callable[[str], bool], devices: Sequence[str], *, timeout_s: float
+    ) -> None:
+        """Wait until something is known of one device after the other, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for device in devices:
+                    while not is_true(device):
+                        self._conversation.learnt.clear()
+                        await self._conversation.learnt.wait()

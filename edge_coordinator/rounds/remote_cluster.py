@@ -1,0 +1,224 @@
+"""A cluster reached over the bus: what `algorithm.Cluster` promises, as frames."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+import numpy as np
+
+from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.deadlines import Answer, Question
+from edge_coordinator.devices.requests import DeviceGoneError, Exchange, LateError
+from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
+from runtime.protocol.events import Gathered
+from runtime.protocol.gathering import Gathering
+from runtime.wire.commands import Join, Ready
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
+
+_LOSS = TensorSpec("<f4", ())
+_FIRST_ANSWER = {
+    "train": Answer.FIRST,
+    "train_locally": Answer.WHOLE,
+    "evaluate": Answer.EVALUATION,
+}
+"""What is answered to the device-side model, by the purpose of the turn."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A device of a cluster, and how many samples it sends at a time."""
+
+    device: str
+    ready: Ready
+    batch_size: int
+    predicted_s: Mapping[Answer, float] = field(default_factory=dict)
+    """What the plan says of its answers, if it says anything."""
+
+
+@dataclass(frozen=True)
+class Late:
+    """Which answer of a device was waited for in vain, and for how long."""
+
+    answer: Answer
+    waited_s: float
+
+
+def least_of(num_devices: int, quorum: float) -> int:
+    """How many of so many devices a quorum is; at least one."""
+    return max(1, ceil(quorum * num_devices))
+
+
+class RemoteCluster:
+    """One cluster's turn: a model goes to all, then smashed data and gradients to and fro."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        members: Sequence[Member],
+        *,
+        joins: Mapping[str, Join],
+        smashed_shape: tuple[int, ...],
+        num_classes: int | None,
+        quorum: float,
+        rate_by_size: bool,
+    ) -> None:
+        """`joins` is what each member is asked to take part in; all of one turn.
+
+        `quorum` is the fraction of the members without which the turn is lost. `rate_by_size`
+        says that the rate in `joins` is |K_m| times another, and that steps are in proportion to
+        gradients: then these make up for members that are lost.
+        """
+        self._conversation = conversation
+        self._members = {member.device: member for member in members}
+        self._joins = joins
+        self._smashed_shape = smashed_shape
+        self._num_classes = num_classes
+        self._purpose = next(iter(joins.values())).purpose
+        self._local_epochs = next(iter(joins.values())).local_epochs
+        self._exchange: Exchange | None = None
+        self._question: Question | None = None
+        self._device_side: tuple[TensorSpec, ...] = ()
+        self._epoch = 0
+        self._rate_by_size = rate_by_size
+        self._size, self._least = len(members), least_of(len(members), quorum)
+        self.late: dict[str, Late] = {}
+        """Device id to what was waited for in vain; they are lost as well."""
+        self.lost: dict[str, str] = {}
+        """Device id to why it fell out of this turn."""
+        self.answered_at_s: Mapping[str, float] = {}
+        """When each device gave the last answer that was gathered, by the monotonic clock."""
+
+    @property
+    def sample_counts(self) -> Mapping[str, int]:
+        """|D_k| of each device."""
+        return {device: member.ready.num_samples for device, member in self._members.items()}
+
+    async def join(self) -> None:
+        """Have every member listen; those that do not are out of this turn."""
+        devices = sorted(self._members)
+        answers = await asyncio.gather(*(self._join_one(device) for device in devices))
+        for device, reason in zip(devices, answers, strict=True):
+            if reason:
+                self._drop({device: reason})
+
+    async def load(self, device_side: Sequence[Tensor]) -> None:
+        """Distribute the device-side model, one publish for all."""
+        self._require_quorum()
+        self._device_side = specs_of(device_side)
+        frame = Frame(FrameKind.MODEL, self._step(0), tuple(device_side))
+        kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
+        self._expect(kind, _FIRST_ANSWER[self._purpose], dict.fromkeys(self._members, frame))
+        await self._conversation.publish_model(frame.step.cluster, frame)
+
+    async def forward(self) -> Mapping[str, Smashed]:
+        """Smashed data of every device that is still there, in device-id order."""
+        gathered = await self._gathered()
+        return {device: Smashed(*tensors) for device, tensors in gathered.answers.items()}
+
+    async def backward(self, gradients: Mapping[str, Tensor]) -> None:
+        """Return its gradient to each device; where nothing learns, an empty frame."""
+        step = self._step(self._epoch)
+        frames = {
+            device: Frame(FrameKind.GRADIENT, step, self._scaled(gradients.get(device)))
+            for device in self._members
+        }
+        is_last = self._epoch + 1 == self._local_epochs
+        self._epoch += not is_last
+        if is_last:
+            self._expect(FrameKind.WEIGHTS, Answer.LAST, frames)
+        else:
+            self._expect(FrameKind.SMASHED, Answer.NEXT, frames)
+        async with asyncio.TaskGroup() as tasks:
+            for device, frame in frames.items():
+                send = self._conversation.send(device, frame)
+                tasks.create_task(send, name=f"gradient {device}")
+
+    async def weights(self) -> Collected:
+        """The device-side models after the last local epoch."""
+        answers = (await self._gathered()).answers
+        if self._purpose != "train_locally":
+            return Collected(answers)
+        return Collected(
+            {device: tensors[:-1] for device, tensors in answers.items()},
+            [float(tensors[-1]) for tensors in answers.values()],
+        )
+
+    def _scaled(self, gradient: Tensor | None) -> tuple[Tensor, ...]:
+        """Make up for a rate that is that of more devices than the gradient is a mean over."""
+        if gradient is None:
+            return ()
+        if not self._rate_by_size or len(self._members) == self._size:
+            return (gradient,)
+        present = len(self._members) / self._size
+        return (np.multiply(gradient, present, dtype=np.float32),)
+
+    async def _join_one(self, device: str) -> str:
+        try:
+            await self._conversation.join(device, self._joins[device])
+        except LateError as error:
+            self.late[device] = Late(Answer.JOINED, error.waited_s)
+            return str(error)
+        except DeviceGoneError as error:
+            return str(error)
+        return ""
+
+    def _expect(self, kind: FrameKind, answer: Answer, requests: Mapping[str, Frame]) -> None:
+        """Gather answers to these requests from now on."""
+        conversation = self._conversation
+
+        async def ask_again(device: str) -> None:
+            await conversation.send(device, requests[device])  # Not self, which holds this.
+
+        last = kind is FrameKind.WEIGHTS
+        step = self._step(self._local_epochs - 1 if last else self._epoch)
+        expected = {device: self._specs(kind, member) for device, member in self._members.items()}
+        predicted_s = {
+            device: member.predicted_s[answer]
+            for device, member in self._members.items()
+            if answer in member.predicted_s
+        }
+        self._question = Question(answer, predicted_s)
+        gathering = Gathering(kind, step, expected)
+        self._exchange = self._conversation.exchange(gathering, ask_again, self._question)
+
+    def _specs(self, kind: FrameKind, member: Member) -> tuple[TensorSpec, ...]:
+        if kind is FrameKind.SMASHED:
+            smashed = TensorSpec("<f4", (member.batch_size, *self._smashed_shape))
+            labels = (member.batch_size, *member.ready.label_shape)
+            return smashed, TensorSpec(member.ready.label_dtype, labels, self._num_classes)
+        return (
+            (*self._device_side, _LOSS) if self._purpose == "train_locally" else self._device_side
+        )
+
+    async def _gathered(self) -> Gathered:
+        assert self._exchange is not None
+        assert self._question is not None
+        self._require_quorum()
+        gathered = await self._exchange.gathered()
+        self._conversation.learn(self._exchange, self._question)
+        self.answered_at_s = self._exchange.answered_at_s
+        for device, waited_s in self._exchange.late.items():
+            self.late[device] = Late(self._question.answer, waited_s)
+        self._drop(gathered.lost)
+        self._require_quorum()
+        return gathered
+
+    def _drop(self, lost: Mapping[str, str]) -> None:
+        for device, reason in lost.items():
+            self.lost[device] = reason
+            self._members.pop(device, None)
+
+    def _require_quorum(self) -> None:
+        """ClusterLostError if too few are left for the turn to count."""
+        if len(self._members) >= self._least:
+            return
+        reasons = "; ".join(f"{device} {reason}" for device, reason in self.lost.items())
+        raise ClusterLostError(
+            f"{len(self._members)} of {self._size} devices of the cluster are left, at least "
+            f"{self._least} are needed: {reasons}"
+        )
+
+    def _step(self, epoch: int) -> StepId:
+        join = next(iter(self._joins.values()))
+        return StepId(join.run, join.round, join.cluster, epoch)

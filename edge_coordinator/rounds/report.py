@@ -1,0 +1,96 @@
+"""What a round measured, as the message that people and programs read."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge_coordinator.job.job import Job
+from edge_coordinator.planning.measured import DeviceTurn, measured_phases
+from edge_coordinator.planning.plan import ClusterPlan, Plan
+from edge_coordinator.replanning.corrections import TurnMeasured, predicted_phases
+from edge_coordinator.replanning.report import phase_seconds_message
+from edge_coordinator.rounds.timing import TurnTimes
+from edge_coordinator.rounds.training import Trained
+from profiles.phases import Phase
+from profiles.units import Floats
+from runtime.wire.published import DeviceMetrics, PhaseSeconds, RoundReport
+
+
+def round_report(
+    job: Job,
+    round_: int,
+    plan: Plan,
+    trained: Trained,
+    turns: Sequence[TurnMeasured],
+    *,
+    round_s: float,
+) -> RoundReport:
+    """Write down what a round's training gave; evaluation and traffic are added later."""
+    return RoundReport(
+        run=job.assignment.run,
+        round=round_,
+        cut_layer=job.cut_name(plan.cut),
+        num_clusters=len(plan.clusters),
+        num_devices=sum(len(cluster.devices) for cluster in plan.clusters),
+        learning_rate=job.server_rate(round_),
+        train_loss=sum(trained.losses) / len(trained.losses),
+        round_s=round_s,
+        elapsed_s=0.0,
+        up_bytes=0,
+        down_bytes=0,
+        lost=trained.lost,
+        predicted_round_s=plan.predicted_s,
+        relative_error=plan.predicted_s / round_s - 1 if plan.predicted_s else None,
+        measured=measured_message(turns),
+    )
+
+
+def measured_turns(
+    plan: Plan,
+    times: Sequence[TurnTimes],
+    metrics: Mapping[str, DeviceMetrics],
+    *,
+    job: Job,
+) -> list[TurnMeasured]:
+    """Put together what the coordinator and the devices measured of each cluster's turn."""
+    return [
+        TurnMeasured(
+            cluster,
+            {
+                device: _measured(device, cluster, turn, metrics.get(device), job=job)
+                for device in cluster.devices
+            },
+            turn.turn_s,
+        )
+        for cluster, turn in zip(plan.clusters, times, strict=True)
+    ]
+
+
+def measured_message(turns: Sequence[TurnMeasured]) -> dict[str, PhaseSeconds]:
+    """Device id to its measured seconds, of the devices that were measured in every phase."""
+    return {
+        device: phase_seconds_message(np.nan_to_num(phases_s))
+        for turn in turns
+        for device, phases_s in turn.phases_s.items()
+        if np.isfinite(phases_s[Phase.FORWARD])
+    }
+
+
+def _measured(
+    device: str,
+    cluster: ClusterPlan,
+    turn: TurnTimes,
+    metrics: DeviceMetrics | None,
+    *,
+    job: Job,
+) -> Floats:
+    predicted = predicted_phases(cluster) if cluster.phases else {}
+    device_turn = DeviceTurn(
+        answers_s=turn.answers_s.get(device, ()),
+        server_s=float(np.mean(turn.server_s or [0.0])) / len(cluster.devices),
+        forward_s=metrics.phases.forward_s if metrics else None,
+        backward_s=metrics.phases.backward_s if metrics else None,
+        local_epochs=job.local_epochs,
+        loss_on_device=job.is_local,
+    )
+    return measured_phases(device_turn, predicted_s=predicted.get(device, np.zeros(len(Phase))))

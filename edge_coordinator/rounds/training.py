@@ -1,0 +1,200 @@
+"""Training one round: the clusters' turns one after another, and undoing what does not count."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.deadlines import Answer, predicted_answers
+from edge_coordinator.job.job import Job
+from edge_coordinator.planning.plan import ClusterPlan
+from edge_coordinator.replanning.planner import PlannedRound
+from edge_coordinator.rounds.device_graphs import GraphExports
+from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster, least_of
+from edge_coordinator.rounds.server_thread import EdgeWorker, OffLoopEdge
+from edge_coordinator.rounds.timing import MeteredCluster, MeteredEdge, TurnTimes
+from edge_coordinator.run.events import ClusterStarted, Progress
+from edge_coordinator.training.algorithm import (
+    ClusterLostError,
+    StepFailedError,
+    train_cluster,
+    train_locally,
+)
+from edge_coordinator.training.edge_model import EdgeModel
+from runtime.errors import SettingsError
+from runtime.wire.commands import Join, Ready
+
+EVALUATION_CLUSTER = 0xFFFF
+"""The cluster number of a round's evaluation on the devices, after all that train."""
+
+log = logging.getLogger(__name__)
+
+
+class Turns:
+    """Makes the remote clusters of a run."""
+
+    def __init__(self, job: Job, conversation: Conversation, exports: GraphExports) -> None:
+        self._job = job
+        self._conversation = conversation
+        self._registry = conversation.registry
+        self._exports = exports
+
+    def training(self, round_: int, cluster: ClusterPlan, planned: PlannedRound) -> RemoteCluster:
+        """Have the devices of a cluster train together."""
+        join = Join(
+            run=self._conversation.run,
+            round=round_,
+            cluster=self._conversation.next_turn(round_),
+            purpose="train_locally" if self._job.is_local else "train",
+            cut=planned.plan.cut,
+            local_epochs=self._job.local_epochs,
+            learning_rate=self._job.device_rate(round_, len(cluster.devices)),
+        )
+        predicted_s = {
+            device: predicted_answers(phases, local_epochs=self._job.local_epochs)
+            for device, phases in zip(cluster.devices, cluster.phases, strict=False)
+        }
+        members = [self._member(device, predicted_s.get(device, {})) for device in cluster.devices]
+        quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
+        return self._remote(join, members, up_share_bps=planned.up_share_bps, quorum=quorum)
+
+    def evaluation(self, round_: int, devices: Sequence[str], *, cut: int) -> RemoteCluster:
+        """Have devices evaluate on what they hold out."""
+        join = Join(
+            run=self._conversation.run,
+            round=round_,
+            cluster=EVALUATION_CLUSTER,
+            purpose="evaluate",
+            cut=cut,
+            local_epochs=1,
+            learning_rate=0.0,
+        )
+        members = []
+        for device in devices:
+            ready = self._ready(device)
+            members.append(Member(device, ready, ready.num_held_out))
+        return self._remote(join, members, up_share_bps={}, quorum=0.0)
+
+    def _member(self, device: str, predicted_s: Mapping[Answer, float]) -> Member:
+        ready = self._ready(device)
+        size = min(self._job.settings.training.batch_size, ready.num_samples)
+        return Member(device, ready, size, predicted_s)
+
+    def _ready(self, device: str) -> Ready:
+        ready = self._registry.records[device].ready
+        assert ready is not None
+        return ready
+
+    def _remote(
+        self,
+        join: Join,
+        members: Sequence[Member],
+        *,
+        up_share_bps: Mapping[str, float],
+        quorum: float,
+    ) -> RemoteCluster:
+        return RemoteCluster(
+            self._conversation,
+            members,
+            joins={
+                member.device: join.model_copy(
+                    update={
+                        "graphs": self._exports.offer(member.device, join.cut),
+                        "up_share_bps": up_share_bps.get(member.device),
+                    }
+                )
+                for member in members
+            },
+            smashed_shape=self._job.smashed_shape(join.cut),
+            num_classes=self._job.assignment.num_classes,
+            quorum=quorum,
+            rate_by_size=self._job.steps_by_size,
+        )
+
+
+@dataclass
+class Trained:
+    """What a round of training gave."""
+
+    losses: list[float] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    """Whose training counts."""
+    lost: dict[str, str] = field(default_factory=dict)
+    late: dict[str, Late] = field(default_factory=dict)
+    times: list[TurnTimes] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Why the server side could not train on what a cluster sent."""
+    undone: str = ""
+    """Why nothing of the round counts, if so; then the model is as it was before."""
+
+
+class RoundTraining:
+    """First parallel, then sequential; a turn or a round below its quorum leaves no trace."""
+
+    def __init__(
+        self, job: Job, model: EdgeModel, turns: Turns, tell: Callable[[Progress], None]
+    ) -> None:
+        self._job = job
+        self._model = model
+        self._turns = turns
+        self._tell = tell
+
+    async def train(self, round_: int, planned: PlannedRound, worker: EdgeWorker) -> Trained:
+        """Train every cluster of the plan in its turn."""
+        trained = Trained()
+        plans = planned.plan.clusters
+        clusters = [self._turns.training(round_, plan, planned) for plan in plans]
+        before = await worker.do(self._model.snapshot)
+        await asyncio.gather(*(cluster.join() for cluster in clusters))
+        for index, cluster in enumerate(clusters):
+            self._tell(ClusterStarted(round_, index, len(clusters), tuple(cluster.sample_counts)))
+            await self._train_cluster(round_, planned, cluster, worker, trained)
+        num_planned = sum(len(plan.devices) for plan in plans)
+        if trained.failures and not trained.devices:
+            raise SettingsError(f"no cluster can train in round {round_}: {trained.failures[0]}")
+        quorum = 1.0 if planned.is_exact else self._job.settings.devices.round_quorum
+        least = least_of(num_planned, quorum)
+        if len(trained.devices) < least:
+            await worker.do(partial(self._model.restore, before))
+            reasons = "; ".join(f"{device} {why}" for device, why in trained.lost.items())
+            trained.undone = (
+                f"{len(trained.devices)} of {num_planned} devices trained, at least {least} are "
+                f"needed, so round {round_} is tried again: {reasons}"
+            )
+        return trained
+
+    async def _train_cluster(
+        self,
+        round_: int,
+        planned: PlannedRound,
+        cluster: RemoteCluster,
+        worker: EdgeWorker,
+        trained: Trained,
+    ) -> None:
+        """Give a cluster its turn, and add to the round what came of it."""
+        metered = MeteredCluster(cluster)
+        before = await worker.do(self._model.snapshot)
+        turn = self._model.turn(
+            cut=planned.plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
+        )
+        try:
+            losses = await self._turn(metered, worker.edge(turn))
+        except ClusterLostError as error:
+            if isinstance(error, StepFailedError):
+                trained.failures.append(str(error))
+            await worker.do(partial(self._model.restore, before))
+            log.warning("round %d, a turn is undone: %s", round_, error)
+        else:
+            trained.losses += losses
+            trained.devices += cluster.sample_counts
+        trained.times.append(metered.finish())
+        trained.lost |= cluster.lost
+        trained.late |= cluster.late
+
+    async def _turn(self, cluster: MeteredCluster, edge: OffLoopEdge) -> list[float]:
+        metered = MeteredEdge(edge, cluster.times)
+        if self._job.is_local:
+            return await train_locally(cluster, metered)
+        return await train_cluster(cluster, metered, local_epochs=self._job.local_epochs)

@@ -1,0 +1,58 @@
+"""The model that a run leaves: the weights of its best round and of its last, each as two files."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from edge_coordinator.run.checkpoint import replace_file
+from runtime.errors import SettingsError
+from runtime.models.sequence import Network
+
+
+def save_weights(path: Path, network: Network, *, round_: int) -> None:
+    """Write a whole model as safetensors, which say the round that it is of."""
+    weights = {name: t.contiguous() for name, t in network.state_dict().items()}
+    # One entry: the order of several is not the same from one file to the next.
+    write_file(path, save(weights, {"round": str(round_)}))
+
+
+def save_onnx(path: Path, network: Network, sample_shape: tuple[int, ...], *, round_: int) -> None:
+    """Write a whole model as ONNX, any batch size, in evaluation mode."""
+    example = torch.zeros(2, *sample_shape)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    # The exporter warns of its own deprecations and prints its progress.
+    with warnings.catch_warnings(), redirect_stdout(StringIO()), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            dynamo=True,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            verbose=False,
+        )
+        assert program is not None
+        program.model.metadata_props["round"] = str(round_)
+        with _in_one_sentence(path):
+            program.save(path, external_data=False)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole; SettingsError if that cannot be."""
+    with _in_one_sentence(path):
+        replace_file(path, content)
+
+
+@contextmanager
+def _in_one_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error

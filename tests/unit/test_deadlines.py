@@ -1,0 +1,206 @@
+"""How long a device may take over an answer, by what is expected and what it took before."""
+
+import pytest
+
+from edge_coordinator.devices.deadlines import Allowance, Answer, AnswerTimes, Question, Usual
+from edge_coordinator.devices.stragglers import LONGEST_REST, Attendance
+from edge_coordinator.devices.timers import FIRST_REPEAT_S, GROWTH, MAX_RETURNS, RETURN_S, Vigil
+
+FIRST, NEXT = Question(Answer.FIRST, {}), Question(Answer.NEXT, {})
+PLANNED = Question(Answer.FIRST, {"a": 2.0})
+
+
+def _times() -> AnswerTimes:
+    return AnswerTimes(patience_s=60, least_margin_s=15)
+
+
+def _answered(times: AnswerTimes, question: Question, *seconds: float) -> AnswerTimes:
+    for took_s in seconds:
+        times.learn(question, seconds={"a": took_s}, waited_s={})
+    return times
+
+
+def _late(times: AnswerTimes, question: Question) -> float:
+    """Be late; how long that was waited for."""
+    waited_s = _deadline_s(times, question)
+    times.learn(question, seconds={}, waited_s={"a": waited_s})
+    return waited_s
+
+
+def _deadline_s(times: AnswerTimes, question: Question) -> float:
+    return times.allow(question, ["a"])["a"].deadline_s
+
+
+def test_who_has_never_answered_gets_the_patience_beyond_what_is_predicted() -> None:
+    assert _times().allow(FIRST, ["a"])["a"] == Allowance(0.0, 60.0, is_learned=False)
+    assert _times().allow(PLANNED, ["a"])["a"] == Allowance(2.0, 60.0, is_learned=False)
+
+
+def test_a_deadline_is_what_is_expected_and_at_least_the_floor_beyond() -> None:
+    times = _answered(_times(), FIRST, *[0.1] * 9)
+    assert _deadline_s(times, FIRST) == pytest.approx(15.1)
+    assert _deadline_s(times, PLANNED) == pytest.approx(17.0)
+
+
+def test_a_device_that_varies_gets_four_deviations_and_a_steady_one_twice_its_time() -> None:
+    times = _answered(_times(), FIRST, *[40.0] * 40)
+    assert _deadline_s(times, FIRST) == pytest.approx(80.0, rel=0.01)
+    _answered(times, FIRST, *[20.0, 60.0] * 20)
+    usual = times.usual["a"][Answer.FIRST]
+    assert usual.deviation_s > 15
+    assert _deadline_s(times, FIRST) == pytest.approx(usual.seconds + 4 * usual.deviation_s)
+
+
+def test_what_counts_of_a_planned_answer_is_how_far_the_prediction_was_off() -> None:
+    times = _answered(_times(), PLANNED, *[22.0] * 40)
+    assert _deadline_s(times, PLANNED) == pytest.approx(2 + 4 * 20, rel=0.01)
+
+
+def test_ten_times_slower_is_in_time_after_a_few_rounds_whatever_it_does_first() -> None:
+    times = _answered(_answered(_times(), FIRST, *[10.0] * 20), NEXT, *[12.0] * 20)
+    num_late = 0
+    for question, takes_s in ((FIRST, 100.0), (NEXT, 120.0)):
+        while _deadline_s(times, question) < takes_s:
+            _late(times, question)
+            num_late += 1
+        _answered(times, question, takes_s)
+    assert num_late <= 3
+
+
+def test_a_device_that_hangs_does_not_drag_its_other_answers_along_without_end() -> None:
+    times = _answered(_answered(_times(), FIRST, *[0.1] * 9), NEXT, *[5.0] * 9)
+    _late(times, FIRST)
+    assert _deadline_s(times, NEXT) < 60
+
+
+def test_joining_is_never_waited_for_longer_than_the_patience() -> None:
+    joined = Question(Answer.JOINED, {})
+    times = _answered(_times(), joined, 0.01)
+    waited_s = [_late(times, joined) for _ in range(6)]
+    assert waited_s[0] == pytest.approx(15.0, abs=0.1)
+    assert waited_s[-1] == max(waited_s) == pytest.approx(60.0)
+
+
+def test_nobody_is_waited_for_without_end_for_what_a_plan_says() -> None:
+    boundless = Question(Answer.FIRST, {"a": 1e300})
+    assert _times().allow(boundless, ["a"])["a"] == Allowance(3600.0, 60.0, is_learned=False)
+    times = _answered(_times(), boundless, 1.0, 1.0)
+    assert _deadline_s(times, boundless) < 5 * 3600
+    later_s = _late(_times(), boundless) + _deadline_s(times, boundless)
+    assert later_s < 9 * 3600
+
+
+def test_who_really_takes_longer_than_a_plan_may_say_is_in_time_after_a_few_rounds() -> None:
+    times, slow = _times(), Question(Answer.FIRST, {"a": 7200.0})
+    num_late = 0
+    while _deadline_s(times, slow) < 7200:
+        _late(times, slow)
+        num_late += 1
+    assert num_late <= 8
+
+
+def test_one_device_teaches_nothing_of_another() -> None:
+    times = _answered(_times(), FIRST, 1.0)
+    assert times.allow(FIRST, ["b"])["b"].margin_s == 60
+    assert times.usual == {"a": {Answer.FIRST: Usual(1.0, 0.5)}}
+
+
+# Watching
+
+
+def _vigil(*, is_learned: bool = True) -> Vigil:
+    return Vigil(dict.fromkeys("ab", Allowance(2.0, 15.0, is_learned=is_learned)), now_s=100.0)
+
+
+def test_a_request_is_repeated_with_growing_pauses_and_then_the_device_is_late() -> None:
+    vigil, asked, now_s = _vigil(), [], 100.0
+    while not vigil.late("ab", now_s=now_s):
+        assert vigil.wake_s("ab") > now_s
+        now_s = vigil.wake_s("ab")
+        asked += [(device, now_s) for device in vigil.overdue("ab", now_s=now_s)]
+    first, second = 102 + FIRST_REPEAT_S, 102 + FIRST_REPEAT_S * (1 + GROWTH)
+    third = second + FIRST_REPEAT_S * GROWTH**2
+    assert asked == [(d, s) for s in (first, second, third) for d in "ab"]
+    assert (now_s, vigil.waited_s("a", now_s=now_s)) == (117.0, 17.0)
+
+
+def test_one_device_that_answers_in_parts_gives_no_other_more_time() -> None:
+    vigil = _vigil(is_learned=False)
+    for now_s in (105.0, 110.0, 115.0):
+        vigil.note_part("a", now_s=now_s)
+    assert vigil.late("ab", now_s=117.0) == ["b"]
+    assert vigil.late("ab", now_s=130.0) == ["a", "b"]
+
+
+def test_whoever_goes_on_saying_that_it_is_at_it_is_never_late_while_it_is_asked() -> None:
+    vigil, now_s = _vigil(is_learned=False), 100.0
+    for _ in range(20):
+        now_s = vigil.wake_s("a")
+        assert not vigil.late("a", now_s=now_s)
+        assert vigil.overdue("a", now_s=now_s) == ["a"]
+        vigil.note_part("a", now_s=now_s)
+    assert now_s > 100.0 + 3 * (2.0 + 15.0)
+
+
+def test_parts_of_an_answer_of_a_known_device_do_not_move_its_deadline() -> None:
+    vigil = _vigil()
+    vigil.note_part("a", now_s=116.0)
+    assert vigil.late("ab", now_s=117.0) == ["a", "b"]
+    assert vigil.overdue("a", now_s=117.0) == []
+
+
+def test_nobody_is_late_while_we_have_no_connection_and_all_begin_anew_after_it() -> None:
+    vigil = _vigil()
+    vigil.pause()
+    assert vigil.late("ab", now_s=500.0) == []
+    assert vigil.overdue("ab", now_s=500.0) == []
+    vigil.restart(now_s=500.0)
+    assert vigil.late("ab", now_s=516.0 + RETURN_S) == []
+    assert vigil.late("ab", now_s=517.0 + RETURN_S) == ["a", "b"]
+    vigil.restart(now_s=600.0)
+    assert vigil.note_return("a", now_s=603.0)
+    assert vigil.late("ab", now_s=620.0) == ["a"]
+
+
+def test_a_device_that_flaps_is_not_waited_for_without_end() -> None:
+    vigil = _vigil()
+    assert [vigil.note_return("a", now_s=110.0) for _ in range(9)].count(True) == MAX_RETURNS
+    assert vigil.late("ab", now_s=117.0) == ["b"]
+
+
+# Who is late again and again
+
+
+def test_a_late_device_is_back_in_the_next_round_and_rests_only_after_three() -> None:
+    attendance = Attendance(0, {})
+    for _ in range(2):
+        attendance.note(present="abc", late="a")
+        assert attendance.resting("abc") == {}
+    attendance.note(present="abc", late="a")
+    why = "was late 3 times in a row and rests; rounds to go: 1"
+    assert attendance.resting("abc") == {"a": why}
+    attendance.note(present="bc", late="")
+    assert attendance.resting("abc") == {}
+
+
+def test_rests_grow_up_to_a_limit_and_end_with_the_first_answer() -> None:
+    attendance = Attendance(0, {})
+    rests: list[int] = []
+    while len(rests) < 9:
+        attendance.note(present="ab", late="a")
+        rests.append(0)
+        while attendance.resting("ab"):
+            attendance.note(present="b", late="")
+            rests[-1] += 1
+    assert rests == [0, 0, 1, 2, 4, 8, LONGEST_REST, LONGEST_REST, LONGEST_REST]
+    attendance.note(present="ab", late="")
+    attendance.note(present="ab", late="a")
+    assert attendance.resting("ab") == {}
+
+
+def test_nobody_rests_if_all_would() -> None:
+    attendance = Attendance(0, {})
+    for _ in range(3):
+        attendance.note(present="ab", late="ab")
+    assert attendance.resting("ab") == {}
+    assert list(attendance.resting("abc")) == ["a", "b"]

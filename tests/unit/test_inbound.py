@@ -1,0 +1,44 @@
+"""What the coordinator keeps of devices that come and go."""
+
+from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.deadlines import Answer, Question
+from runtime.bus.bus import Delivery
+from runtime.bus.memory_bus import MemoryBroker
+from runtime.protocol.gathering import Gathering
+from runtime.wire.fields import Message
+from runtime.wire.frames import Frame, FrameKind
+from tests.turn import CHUNK_BYTES, READY, RUN, SPECS, STATUS, TOPICS, sent, smashed_data, step_at
+
+
+def _tell(conversation: Conversation, topic: str, what: Message | Frame, *, half: bool) -> None:
+    for original in sent(topic, what)[:: 2 if half else 1]:
+        delivery = Delivery(original.topic, memoryview(original.payload), retained=False)
+        conversation.hearing.receive(delivery)
+
+
+async def test_half_a_frame_is_not_kept_for_a_device_that_has_gone() -> None:
+    async def ask_again(_: str) -> None:
+        raise AssertionError
+
+    kind, step = FrameKind.SMASHED, step_at(0)
+    async with MemoryBroker().connect("coordinator") as bus:
+        conversation = Conversation(
+            bus,
+            TOPICS,
+            run=RUN,
+            tolerance=Tolerance(60, 15, max_unusable=10),
+            chunk_bytes=CHUNK_BYTES,
+            on_other=lambda _: None,
+            on_connected=lambda: None,
+        )
+        _tell(conversation, TOPICS.status("d0"), STATUS, half=False)
+        conversation.registry.note_ready("d0", READY)
+        gathering = Gathering(kind, step, {"d0": SPECS[kind]})
+        exchange = conversation.exchange(gathering, ask_again, Question(Answer.FIRST, {}))
+        frame = Frame(kind, step, smashed_data(1))
+        _tell(conversation, TOPICS.up("d0", "smashed"), frame, half=True)
+        assert conversation.hearing._inboxes
+        restarted = STATUS.model_copy(update={"session": "two"})
+        _tell(conversation, TOPICS.status("d0"), restarted, half=False)
+        assert list((await exchange.gathered()).lost) == ["d0"]
+        assert not conversation.hearing._inboxes
