@@ -22,10 +22,10 @@ from benchmarks.step_timing import (
     do_here,
     read_core_times,
 )
-from device_agent.agent.trainer import Workload
+from device_agent.agent.trainer import Trainer
 from device_agent.engines.engine import Engine
 from device_agent.engines.open import open_engine
-from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel, Tolerance
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import Job, prepare_job
 from edge_coordinator.job.settings import device_names
@@ -54,7 +54,7 @@ from runtime.wire.topics import Topics
 class InProcessCluster:
     """The devices of a cluster one after another, in this thread; keeps `algorithm.Cluster`."""
 
-    def __init__(self, workloads: Mapping[str, Workload], counts: Mapping[str, int]) -> None:
+    def __init__(self, workloads: Mapping[str, Trainer], counts: Mapping[str, int]) -> None:
         self._workloads = workloads
         self._counts = counts
         self._todo: dict[str, list[Work]] = {}
@@ -147,7 +147,7 @@ class Session:
             seed=settings.seed,
         )
         self._workloads = {
-            device: Workload(device, data.train.take(part), _build_engine)
+            device: Trainer(device, data.train.take(part), _build_engine)
             for device, part in zip(self._devices, parts, strict=True)
         }
         self._readies = {
@@ -173,7 +173,7 @@ class Session:
         side.bus.forget()
         size = self.job.settings.training.batch_size
         cluster = RemoteCluster(
-            side.conversation,
+            side.channel,
             [Member(device, self._readies[device], size) for device in self._devices],
             joins=dict.fromkeys(self._devices, join),
             smashed_shape=self.job.smashed_shape(join.cut),
@@ -253,7 +253,7 @@ class BusSide:
     """What the coordinator's end of the bus consists of."""
 
     bus: TimedBus
-    conversation: Conversation
+    channel: DeviceChannel
     processes: Mapping[str, Sequence[int]]
 
     def core_times(self) -> CoreTimes:
@@ -275,7 +275,7 @@ async def bus_side(job: Job, *, url: str, agents: Sequence[AgentProcess]) -> Asy
     run = job.assignment.run
     async with await MqttBus.connect(url, client_id=f"benchmark-{run}", wait=False) as mqtt:
         bus = TimedBus(mqtt, topics)
-        conversation = Conversation(
+        channel = DeviceChannel(
             bus,
             topics,
             run=run,
@@ -288,23 +288,23 @@ async def bus_side(job: Job, *, url: str, agents: Sequence[AgentProcess]) -> Asy
         others = [child.pid for child in own.children(recursive=True)]
         brokers = [pid for pid in others if pid not in agent_pids]
         processes = {"coordinator": [own.pid], "agents": agent_pids, "broker": brokers}
-        listening = asyncio.create_task(conversation.listen(bus.events()), name="listen")
+        listening = asyncio.create_task(channel.listen(bus.events()), name="listen")
         try:
-            await conversation.open()
+            await channel.open()
             await bus.subscribe(topics.every_device("metrics"))
-            await _assign(job, conversation)
-            yield BusSide(bus, conversation, processes)
+            await _assign(job, channel)
+            yield BusSide(bus, channel, processes)
         finally:
             listening.cancel()
             await asyncio.wait({listening})
 
 
-async def _assign(job: Job, conversation: Conversation) -> None:
+async def _assign(job: Job, channel: DeviceChannel) -> None:
     devices = device_names(job.settings.devices.count)
-    while not set(devices) <= set(conversation.registry.available):
-        conversation.changed.clear()
-        await conversation.changed.wait()
-    await asyncio.gather(*(conversation.assign(device, job.assignment) for device in devices))
+    while not set(devices) <= set(channel.registry.available):
+        channel.changed.clear()
+        await channel.changed.wait()
+    await asyncio.gather(*(channel.assign(device, job.assignment) for device in devices))
 
 
 def make_session(

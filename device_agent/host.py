@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from device_agent.agent.agent import Agent
-from device_agent.agent.trainer import Workload
+from device_agent.agent.trainer import Trainer
 from device_agent.emulation.bus import EmulatedBus
 from device_agent.emulation.engine import EmulatedEngine
 from device_agent.engines.engine import Engine
-from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import SharedFindings
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
@@ -87,7 +87,7 @@ class HostedDevice:
         self._compute = compute
         self._class = device_class
         self._shared = shared
-        self._graphs = GraphShelf()
+        self._graphs = GraphStore()
         self._status = DeviceStatus(
             state="online",
             session=new_session(),
@@ -133,7 +133,7 @@ class HostedDevice:
                 sample_shape=samples.sample_shape,
                 label_counts=count_labels(samples) if settings.publish_labels else None,
             ),
-            workload=Workload(self.device, samples, self._build_engine),
+            trainer=Trainer(self.device, samples, self._build_engine),
             compute=self._compute,
             chunk_bytes=settings.chunk_bytes,
             shared=self._shared,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 
 from edge_coordinator.devices.admission import Admission
-from edge_coordinator.devices.channel import Conversation
-from edge_coordinator.devices.stragglers import Attendance
+from edge_coordinator.devices.channel import DeviceChannel
+from edge_coordinator.devices.stragglers import Stragglers
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.standing import Standing
 from edge_coordinator.planning.plan import Plan
@@ -38,7 +38,7 @@ class Coordinator:
         self,
         job: Job,
         model: EdgeModel,
-        conversation: Conversation,
+        channel: DeviceChannel,
         planning: RoundPlanning,
         exports: GraphExports,
         *,
@@ -50,19 +50,19 @@ class Coordinator:
         """`memory` is what the run knew when it was interrupted."""
         self._job = job
         self._model = model
-        self._conversation = conversation
+        self._channel = channel
         self._planning = planning
-        self._registry = conversation.registry
+        self._registry = channel.registry
         self._observers = observers
         self._progress = progress
         self._exports = exports
         self._faults = faults
-        self._turns = Turns(job, conversation, exports)
+        self._turns = Turns(job, channel, exports)
         self._training = RoundTraining(job, model, self._turns, self._tell)
-        self._evaluator = Evaluator(job, model, conversation, self._turns, self._tell)
-        self._attendance = Attendance(memory.num_tries, memory.attendance)
-        self.admission = Admission(job, conversation, lambda what: self._tell(Waiting(what)))
-        conversation.answer_times.usual.update(memory.answer_times)
+        self._evaluator = Evaluator(job, model, channel, self._turns, self._tell)
+        self._stragglers = Stragglers(memory.num_tries, memory.attendance)
+        self.admission = Admission(job, channel, lambda what: self._tell(Waiting(what)))
+        channel.answer_times.usual.update(memory.answer_times)
 
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
@@ -81,9 +81,7 @@ class Coordinator:
             await worker.do(partial(self._save, report, memory, standing))
             is_over = bool(self._job.why_over(report, standing))
             round_ += 1
-        await asyncio.gather(
-            *(self._conversation.stop(device) for device in self._registry.assigned)
-        )
+        await asyncio.gather(*(self._channel.stop(device) for device in self._registry.assigned))
 
     def _tell(self, progress: Progress) -> None:
         for observer in self._observers:
@@ -100,9 +98,9 @@ class Coordinator:
     def _memory(self) -> RunMemory:
         with self._faults.gone_on_from("writing down what was learned", instead="it is left out"):
             return RunMemory(
-                answer_times=self._conversation.answer_times.usual,
-                num_tries=self._attendance.num_tries,
-                attendance=self._attendance.records,
+                answer_times=self._channel.answer_times.usual,
+                num_tries=self._stragglers.num_tries,
+                attendance=self._stragglers.records,
                 planner=self._planning.remember(),
             )
         return RunMemory()
@@ -111,13 +109,13 @@ class Coordinator:
 
     async def _round(self, round_: int, worker: EdgeWorker) -> RoundReport | None:
         """Plan, train and evaluate; None if the round has to be tried again."""
-        dropped = self._conversation.dropped.counts.copy()
+        dropped = self._channel.dropped.counts.copy()
         planned = await self._planned(round_, worker)
         if planned is None or not await self._export(planned, worker):
             return None
         if not self._are_ready(planned.plan):
             return None  # Somebody left while graphs were exported.
-        up, down = self._conversation.up_bytes, self._conversation.down_bytes
+        up, down = self._channel.up_bytes, self._channel.down_bytes
         start_s = time.monotonic()
         trained = await self._training.train(round_, planned, worker)
         self._note_late(planned.plan, trained)
@@ -125,7 +123,7 @@ class Coordinator:
             self._tell(Waiting(trained.undone))
             return None
         round_s = time.monotonic() - start_s
-        up, down = self._conversation.up_bytes - up, self._conversation.down_bytes - down
+        up, down = self._channel.up_bytes - up, self._channel.down_bytes - down
         evaluation, where = await self._evaluator.evaluate(
             round_, worker, cut=planned.plan.cut, resting=planned.resting
         )
@@ -138,7 +136,7 @@ class Coordinator:
                 "elapsed_s": time.monotonic() - self._started_s,
                 "up_bytes": up,
                 "down_bytes": down,
-                "dropped": self._conversation.dropped.since(dropped),
+                "dropped": self._channel.dropped.since(dropped),
                 "faults": self._faults.new_ones(),
             }
         )
@@ -158,7 +156,7 @@ class Coordinator:
     def _note_late(self, plan: Plan, trained: Trained) -> None:
         planned = {device for cluster in plan.clusters for device in cluster.devices}
         gone = trained.lost.keys() - trained.late.keys()  # They have shown nothing of their pace.
-        self._attendance.note(present=planned - gone, late=trained.late)
+        self._stragglers.note(present=planned - gone, late=trained.late)
         with self._faults.gone_on_from("learning from a round", instead="nothing is learned"):
             self._planning.learn_late(plan, trained.late)
 
@@ -183,8 +181,8 @@ class Coordinator:
     async def _planned(self, round_: int, worker: EdgeWorker) -> PlannedRound | None:
         """Plan, and wait if nobody can take part; None if nobody is there."""
         while True:
-            self._conversation.learnt.clear()
-            resting = self._attendance.resting(self._registry.ready)
+            self._channel.learnt.clear()
+            resting = self._stragglers.resting(self._registry.ready)
             planned = await self._planning.plan(round_, worker, resting=resting)
             if planned is not None and resting and not planned.plan.clusters:
                 resting = {}  # Only they can train at all.
@@ -193,14 +191,14 @@ class Coordinator:
                 return None
             if not self._are_ready(planned.plan):
                 continue  # Somebody left while the plan was made.
-            barred = self._registry.barred | resting | self._conversation.hearing.owing.reasons
+            barred = self._registry.barred | resting | self._channel.inbound.late_answers.reasons
             planned, report = self._reported(round_, planned, barred)
             self._tell(RoundPlanned(report, self._job.num_rounds))
             if planned.plan.clusters:
                 return replace(planned, resting=tuple(resting))
             reasons = "; ".join(f"{device} {why}" for device, why in report.left_out.items())
             self._tell(Waiting(f"{planned.plan.reason}: {reasons}"))
-            await self._conversation.learnt.wait()
+            await self._channel.learnt.wait()
 
     def _reported(
         self, round_: int, planned: PlannedRound, barred: Mapping[str, str]

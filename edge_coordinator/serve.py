@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edge_coordinator.coordinator import Coordinator
-from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel, Tolerance
 from edge_coordinator.devices.link_survey import LinkSurvey
 from edge_coordinator.job.job import Job
 from edge_coordinator.replanning.memory import RunMemory
@@ -16,7 +16,7 @@ from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.run.checkpoint import SavedProgress
 from edge_coordinator.run.events import Observer, Waiting
 from edge_coordinator.run.faults import Faults
-from edge_coordinator.site_publisher import Presence
+from edge_coordinator.site_publisher import SitePublisher
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.broker_url import TlsFiles
 from runtime.bus.bus import Bus, Will
@@ -62,63 +62,63 @@ async def serve_on(
     """Train a job over a bus that stands."""
     topics = Topics(job.settings.site)
     faults = Faults()
-    presence = Presence(bus, topics, status, faults)
+    publisher = SitePublisher(bus, topics, status, faults)
     events = bus.events()
-    await presence.claim(events)
-    conversation = _conversation(bus, topics, job, presence)
-    links = LinkSurvey(job, conversation)
-    told = [*observers, presence]
+    await publisher.claim(events)
+    channel = _channel(bus, topics, job, publisher)
+    links = LinkSurvey(job, channel)
+    told = [*observers, publisher]
     coordinator = _coordinator(
-        job, model, conversation, links, observers=told, progress=progress, faults=faults
+        job, model, channel, links, observers=told, progress=progress, faults=faults
     )
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [
-                    tasks.create_task(conversation.listen(events), name="listen"),
-                    tasks.create_task(presence.publish(), name="publish"),
+                    tasks.create_task(channel.listen(events), name="listen"),
+                    tasks.create_task(publisher.publish(), name="publish"),
                     tasks.create_task(coordinator.admission.keep_open(), name="admit"),
                     tasks.create_task(links.serve(), name="survey"),
                 ]
-                await conversation.open()
+                await channel.open()
                 await coordinator.run(worker)
                 for task in background:
                     task.cancel()
         finally:  # Whatever ended it: closing the connection silences the will.
-            await presence.leave()
+            await publisher.leave()
 
 
-def _conversation(bus: Bus, topics: Topics, job: Job, presence: Presence) -> Conversation:
-    return Conversation(
+def _channel(bus: Bus, topics: Topics, job: Job, publisher: SitePublisher) -> DeviceChannel:
+    return DeviceChannel(
         bus,
         topics,
         run=job.assignment.run,
         tolerance=Tolerance.of(job.settings.devices),
         chunk_bytes=job.settings.broker.chunk_bytes,
-        on_other=presence.receive,
-        on_connected=presence.republish,
+        on_other=publisher.receive,
+        on_connected=publisher.republish,
     )
 
 
 def _coordinator(
     job: Job,
     model: EdgeModel,
-    conversation: Conversation,
+    channel: DeviceChannel,
     links: LinkSurvey,
     *,
     observers: Sequence[Observer],
     progress: SavedProgress,
     faults: Faults,
 ) -> Coordinator:
-    exports = GraphExports(job, model.network, conversation, partial(_tell_waiting, observers))
+    exports = GraphExports(job, model.network, channel, partial(_tell_waiting, observers))
     memory = RunMemory.decode(progress.reached.memory)
     planning = RoundPlanning(
-        job, model, conversation, exports, links, memory=memory.planner, faults=faults
+        job, model, channel, exports, links, memory=memory.planner, faults=faults
     )
     return Coordinator(
         job,
         model,
-        conversation,
+        channel,
         planning,
         exports,
         observers=observers,

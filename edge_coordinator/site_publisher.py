@@ -28,7 +28,7 @@ _GOODBYE_S = 2.0
 log = logging.getLogger(__name__)
 
 
-class Presence:
+class SitePublisher:
     """Owns the site and publishes the run's retained topics; an observer of the run."""
 
     def __init__(self, bus: Bus, topics: Topics, status: CoordinatorStatus, faults: Faults) -> None:

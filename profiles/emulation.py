@@ -18,11 +18,11 @@ class EmulationError(ValueError):
     """A scenario that cannot be used; says where and what would be right."""
 
 
-class _Part(BaseModel):
+class _EmulationPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class TracePoint(_Part):
+class TracePoint(_EmulationPart):
     """From this moment on, a link's rates and a device's compute are multiplied."""
 
     from_s: float = Field(ge=0, description="seconds since the device started")
@@ -49,7 +49,7 @@ def point_at(
     return passed[-1] if passed else TracePoint(from_s=0.0)
 
 
-class DeviceClass(_Part):
+class DeviceClass(_EmulationPart):
     """One kind of device."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -71,7 +71,7 @@ class DeviceClass(_Part):
         return point_at(self.trace, elapsed_s, period_s=self.period_s)
 
 
-class EmulationScenario(_Part):
+class EmulationScenario(_EmulationPart):
     """Classes of devices, dealt to the devices of a run in turn."""
 
     note: str = ""

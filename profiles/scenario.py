@@ -13,11 +13,11 @@ from profiles.link import IndependentLinks, LinkState, Medium, Subcarriers
 from profiles.variation import Factors, Spread
 
 
-class _Part(BaseModel):
+class _ScenarioPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ScenarioLayer(_Part):
+class ScenarioLayer(_ScenarioPart):
     """What one layer, or several taken together, costs for one sample."""
 
     name: str
@@ -30,7 +30,7 @@ class ScenarioLayer(_Part):
     activation_bytes: int = Field(ge=0)
 
 
-class ScenarioDevices(_Part):
+class ScenarioDevices(_ScenarioPart):
     """One kind of device."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "device"
@@ -49,7 +49,7 @@ class ScenarioDevices(_Part):
         return self
 
 
-class Scenario(_Part):
+class Scenario(_ScenarioPart):
     """Everything that the latency of a round depends on.
 
     Without layers, the costs are those of the network that is trained.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from device_agent.agent.agent import Agent
-from device_agent.agent.trainer import Workload
+from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
 from edge_coordinator.job.file import load_job
@@ -158,7 +158,7 @@ async def serve_agent(
                 num_samples=len(samples),
                 sample_shape=samples.sample_shape,
             ),
-            workload=Workload(
+            trainer=Trainer(
                 device,
                 samples,
                 lambda assignment, shape: open_engine(engine, assignment, sample_shape=shape),

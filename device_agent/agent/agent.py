@@ -7,11 +7,11 @@ from concurrent.futures import Executor as ThreadPool
 from functools import partial
 from itertools import groupby
 
-from device_agent.agent.background import Complaints, Errands
+from device_agent.agent.background import BackgroundTasks, DroppedMessages
 from device_agent.agent.link_answers import LinkProbing
 from device_agent.agent.measuring import Measuring
-from device_agent.agent.publisher import Voice
-from device_agent.agent.trainer import Workload
+from device_agent.agent.publisher import Publisher
+from device_agent.agent.trainer import Trainer
 from device_agent.agent.uploads import SendError, TurnMeter, Uploads
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.measurement import Measurement, SharedFindings
@@ -20,7 +20,7 @@ from device_agent.profiling.machine import memory_sentence
 from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.bus.pacing import Pacer
 from runtime.errors import EdgeError, ProtocolError
-from runtime.protocol.device import DeviceSession, Phase
+from runtime.protocol.device import DeviceSession, SessionState
 from runtime.protocol.events import (
     CommandArrived,
     DeviceCommand,
@@ -56,7 +56,7 @@ class Agent:
         topics: Topics,
         status: DeviceStatus,
         profile: Callable[[], DeviceProfile],
-        workload: Workload,
+        trainer: Trainer,
         compute: ThreadPool,
         chunk_bytes: int,
         shared: SharedFindings | None = None,
@@ -74,16 +74,16 @@ class Agent:
         self._status = status
         self._claim = _claim(device, topics, status)
         self._is_ours = False
-        self._voice = Voice(device, bus, topics, status, profile)
-        self._profile = self._voice.profile
+        self._publisher = Publisher(device, bus, topics, status, profile)
+        self._profile = self._publisher.profile
         self._uploads = Uploads(device, bus, topics, self._profile, chunk_bytes=chunk_bytes)
         shared = shared or SharedFindings()
         probe = LinkProbe(device, bus, topics, chunk_bytes=chunk_bytes)
-        self._probing = LinkProbing(probe, self._voice, shared, link_class)
-        self._workload = workload
+        self._probing = LinkProbing(probe, self._publisher, shared, link_class)
+        self._trainer = trainer
         self._compute = compute
         self._measuring = Measuring(
-            device, workload, self._profile, compute, shared=shared, generic=generic
+            device, trainer, self._profile, compute, shared=shared, generic=generic
         )
         self._session = DeviceSession()
         self._frames = FrameInbox(self._session.asked_for)
@@ -92,7 +92,7 @@ class Agent:
         self._pacer: Pacer | None = None
         self._opening = asyncio.Lock()
         self._turn = TurnMeter()
-        self._complaints = Complaints(device)
+        self._dropped = DroppedMessages(device)
 
     async def serve(self) -> None:
         """Claim the id, then answer the coordinator; the first failure stops all."""
@@ -100,10 +100,10 @@ class Agent:
         await self._bus.subscribe(self._topics.down(self._device, "+"))
         await self._claim.make(self._bus, events)
         self._is_ours = True
-        await self._voice.announce()
+        await self._publisher.announce()
         log.info("%s is waiting for a coordinator on site %s", self._device, self._topics.site)
         async with asyncio.TaskGroup() as tasks:
-            self._errands = Errands(tasks, f"act {self._device}")
+            self._background = BackgroundTasks(tasks, f"act {self._device}")
             tasks.create_task(self._pump(events), name=f"receive {self._device}")
             tasks.create_task(self._keep_profile(), name=f"profile {self._device}")
             while True:
@@ -117,7 +117,7 @@ class Agent:
     async def leave(self) -> None:
         """Say goodbye: the retained status becomes offline, unless it is another's."""
         if self._is_ours:
-            await self._voice.say_offline()
+            await self._publisher.say_offline()
 
     # What happens
 
@@ -131,7 +131,7 @@ class Agent:
                 self._receive(event)
             case Connected():
                 log.info("%s is connected again", self._device)
-                self._errands.start_again("announce", self._voice.announce)
+                self._background.start_again("announce", self._publisher.announce)
             case Disconnected(reason):
                 log.warning("%s lost the broker (%s); trying again", self._device, reason)
             case _:
@@ -149,7 +149,7 @@ class Agent:
             elif (kind := self._kind_of(delivery.topic)) is not None:
                 self._frame(delivery.payload, kind)
         except ProtocolError as error:
-            self._complaints.note(delivery.topic, error)
+            self._dropped.note(delivery.topic, error)
 
     def _command(self, payload: memoryview) -> None:
         message = decode_command(payload)
@@ -158,12 +158,12 @@ class Agent:
                 self._assert_presence()
             return
         if isinstance(message, MeasureLink):
-            self._errands.start_once("link", partial(self._probing.measure, message))
+            self._background.start_once("link", partial(self._probing.measure, message))
             return
-        was_assigned = self._session.phase is not Phase.UNASSIGNED
+        was_assigned = self._session.state is not SessionState.UNASSIGNED
         self._act(self._session.handle(CommandArrived(message)))
-        if was_assigned and self._session.phase is Phase.UNASSIGNED:
-            dropped = self._complaints.sentence()
+        if was_assigned and self._session.state is SessionState.UNASSIGNED:
+            dropped = self._dropped.sentence()
             log.info("%s is done with the run; %s%s", self._device, memory_sentence(), dropped)
 
     def _compare(self, delivery: Delivery) -> None:
@@ -176,7 +176,7 @@ class Agent:
                 self._assert_presence()
 
     def _assert_presence(self) -> None:
-        self._errands.start_again("status", self._voice.say_online)
+        self._background.start_again("status", self._publisher.say_online)
 
     def _frame(self, payload: memoryview, kind: FrameKind) -> None:
         num_stale = self._frames.num_stale
@@ -202,7 +202,7 @@ class Agent:
         for is_work, group in groupby(commands, key=lambda command: isinstance(command, Work)):
             if is_work:
                 work = [command for command in group if isinstance(command, Work)]
-                self._errands.start(self._work(partial(self._workload.run, work)))
+                self._background.start(self._work(partial(self._trainer.run, work)))
                 continue
             for command in group:
                 self._act_on_one(command)
@@ -211,21 +211,21 @@ class Agent:
         match command:
             case Prepare(assignment):
                 log.info("%s takes part in run %016x", self._device, assignment.run)
-                self._errands.start(
-                    self._work(partial(self._workload.prepare, assignment), assignment.run)
+                self._background.start(
+                    self._work(partial(self._trainer.prepare, assignment), assignment.run)
                 )
             case OpenPass(join):
-                self._errands.start(self._open(join))
+                self._background.start(self._open(join))
             case TakeGraphs(join, tensors):
                 log.info("%s got the graphs of its side of the network", self._device)
-                take = partial(self._workload.take_graphs, join, tensors)
-                self._errands.start(self._work(take, join.run))
+                take = partial(self._trainer.take_graphs, join, tensors)
+                self._background.start(self._work(take, join.run))
             case SendReply(message):
-                self._errands.start_once(message, partial(self._voice.reply, message))
+                self._background.start_once(message, partial(self._publisher.reply, message))
             case SendFrame(frame):
                 # A slow upload is asked for again before it is through: once is enough.
                 send = partial(self._send, frame)
-                self._errands.start_once((frame.kind, frame.step), send)
+                self._background.start_once((frame.kind, frame.step), send)
 
     async def _open(self, join: Join) -> None:
         async with self._opening:
@@ -238,7 +238,7 @@ class Agent:
             if self._measuring.is_found(join):
                 await self._work(lambda: PassOpened(join, (), ()), join.run)
             else:
-                await self._work(partial(self._workload.open, join), join.run)
+                await self._work(partial(self._trainer.open, join), join.run)
 
     async def _listen_to(self, topic: str) -> None:
         if topic == self._cluster_topic:
@@ -275,9 +275,9 @@ class Agent:
 
     async def _end_turn(self, join: Join) -> None:
         metrics = self._turn.metrics(
-            join, forward_s=self._workload.forward_s, backward_s=self._workload.backward_s
+            join, forward_s=self._trainer.forward_s, backward_s=self._trainer.backward_s
         )
-        await self._voice.tell_metrics(metrics)
+        await self._publisher.tell_metrics(metrics)
         await self._profile.refresh()
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine, Hashable
 
 from runtime.errors import ProtocolError
 
-Errand = Callable[[], Coroutine[None, None, None]]
+BackgroundTask = Callable[[], Coroutine[None, None, None]]
 
 log = logging.getLogger(__name__)
 
 
-class Errands:
+class BackgroundTasks:
     """Tasks of one device, in the group of whoever serves it."""
 
     def __init__(self, tasks: asyncio.TaskGroup, name: str) -> None:
@@ -21,33 +21,33 @@ class Errands:
         self._under_way: set[Hashable] = set()
         self._again: set[Hashable] = set()
 
-    def start(self, errand: Coroutine[None, None, None]) -> None:
+    def start(self, task: Coroutine[None, None, None]) -> None:
         """Do something now."""
-        self._tasks.create_task(errand, name=self._name)
+        self._tasks.create_task(task, name=self._name)
 
-    def start_once(self, key: Hashable, errand: Errand) -> None:
+    def start_once(self, key: Hashable, task: BackgroundTask) -> None:
         """Do something, unless it is under way."""
         if key not in self._under_way:
             self._under_way.add(key)
-            self.start(self._do(key, errand))
+            self.start(self._do(key, task))
 
-    def start_again(self, key: Hashable, errand: Errand) -> None:
+    def start_again(self, key: Hashable, task: BackgroundTask) -> None:
         """Do something; if it is under way, once more after it, however often that is asked."""
         if key in self._under_way:
             self._again.add(key)
-        self.start_once(key, errand)
+        self.start_once(key, task)
 
-    async def _do(self, key: Hashable, errand: Errand) -> None:
+    async def _do(self, key: Hashable, task: BackgroundTask) -> None:
         try:
-            await errand()
+            await task()
             while key in self._again:
                 self._again.discard(key)
-                await errand()
+                await task()
         finally:
             self._under_way.discard(key)
 
 
-class Complaints:
+class DroppedMessages:
     """Counts by the kind of message: the last level of its topic."""
 
     def __init__(self, device: str) -> None:

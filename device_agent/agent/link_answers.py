@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 
-from device_agent.agent.publisher import Voice, link_profile_of
+from device_agent.agent.publisher import Publisher, link_profile_of
 from device_agent.engines.measurement import SharedFindings
 from device_agent.profiling.link import LinkProbe
 from runtime.protocol.link_probe import LinkProbeError
@@ -16,11 +16,11 @@ class LinkProbing:
     """Measures, publishes what came of it, and keeps the answer for repeats."""
 
     def __init__(
-        self, probe: LinkProbe, voice: Voice, shared: SharedFindings, link_class: Hashable
+        self, probe: LinkProbe, publisher: Publisher, shared: SharedFindings, link_class: Hashable
     ) -> None:
         """`link_class` is equal for devices of this process whose links are alike."""
         self.probe = probe
-        self._voice = voice
+        self._publisher = publisher
         self._shared = shared
         self._key = ("link", link_class)
         self._answer: LinkMeasured | None = None
@@ -29,7 +29,7 @@ class LinkProbing:
         """Measure, unless that is done; then answer."""
         if self._answer is None or self._answer.probe != request.probe:
             self._answer = await self._measured(request)
-        await self._voice.reply(self._answer)
+        await self._publisher.reply(self._answer)
 
     async def _measured(self, request: MeasureLink) -> LinkMeasured:
         try:
@@ -39,7 +39,7 @@ class LinkProbing:
         except LinkProbeError as error:
             at_best = link_profile_of(error.at_best) if error.at_best else None
             return LinkMeasured(probe=request.probe, link=None, reason=str(error), at_best=at_best)
-        profile = self._voice.profile
+        profile = self._publisher.profile
         profile.link = profile.link.after_probe(figures, acknowledge_s=acknowledge_s)
         await profile.publish()
         return LinkMeasured(probe=request.probe, link=profile.link_profile())

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from device_agent.agent.publisher import PublishedProfile
-from device_agent.agent.trainer import Workload
+from device_agent.agent.trainer import Trainer
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.measurement import (
     Measurement,
@@ -33,7 +33,7 @@ class Measuring:
     def __init__(
         self,
         device: str,
-        workload: Workload,
+        trainer: Trainer,
         profile: PublishedProfile,
         compute: ThreadPool,
         *,
@@ -42,7 +42,7 @@ class Measuring:
     ) -> None:
         """`generic` is what to measure before there is a job; None leaves that out."""
         self._device = device
-        self._workload = workload
+        self._trainer = trainer
         self._profile = profile
         self._compute = compute
         self._shared = shared
@@ -66,15 +66,15 @@ class Measuring:
         """Measure what has to be published before this is answered."""
         match event:
             case Prepared():
-                self._current = self._workload.measurement()
-                if self._workload.assignment.measure:
+                self._current = self._trainer.measurement()
+                if self._trainer.assignment.measure:
                     await self._of_job(self._current)
             case PassOpened(join) if join.purpose == "measure":
-                await self._of_job(self._workload.measurement(join))
+                await self._of_job(self._trainer.measurement(join))
 
     async def after_answer(self, event: DeviceEvent) -> None:
         """Measure the network of a job that did not wait for it, between the steps of training."""
-        if not isinstance(event, Prepared) or self._workload.assignment.measure:
+        if not isinstance(event, Prepared) or self._trainer.assignment.measure:
             return
         try:
             await self._of_job(self._current)
@@ -85,7 +85,7 @@ class Measuring:
         """Whether this process has measured what a turn asks to be measured."""
         if join.purpose != "measure":
             return False
-        measurement = self._workload.measurement(join)
+        measurement = self._trainer.measurement(join)
         return measurement is not None and self._shared.has(measurement.key)
 
     def _knows_nothing(self) -> bool:
@@ -94,10 +94,10 @@ class Measuring:
     async def _of_job(self, measurement: Measurement[Any] | None) -> None:
         if measurement is None:
             return
-        assignment = self._workload.assignment
+        assignment = self._trainer.assignment
         timings = await self._take(measurement, is_wanted=lambda: True)
-        if timings is not None and self._workload.assignment is assignment:
-            await self._publish(self._workload.published(timings))
+        if timings is not None and self._trainer.assignment is assignment:
+            await self._publish(self._trainer.published(timings))
 
     async def _take(
         self, measurement: Measurement[Any], *, is_wanted: Callable[[], bool]

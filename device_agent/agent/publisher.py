@@ -110,7 +110,7 @@ def has_changed(before: object, now: object) -> bool:
     return before != now
 
 
-class Voice:
+class Publisher:
     """Publishes status, profile, replies and metrics; every small message measures the link."""
 
     def __init__(

@@ -48,7 +48,7 @@ MEASURED_CUTS = 3
 BuildEngine = Callable[[Assignment, tuple[int, ...]], Engine]
 
 
-class Workload:
+class Trainer:
     """One device's data, engine and executor."""
 
     def __init__(
@@ -128,21 +128,21 @@ class Workload:
 
     def take_graphs(self, join: Join, tensors: Sequence[Tensor]) -> PassOpened | GraphsMissing:
         """Check what the coordinator sent before anything of it runs, keep it, and open."""
-        shelf = self._engine.graphs
-        assert shelf is not None
+        store = self._engine.graphs
+        assert store is not None
         assert join.graphs is not None
         graphs = read_graphs(join.graphs, tensors)
         if graphs is None:
             log.warning("%s got graphs that are not those it was offered", self._device)
             return GraphsMissing(join)
         check_graphs(graphs)
-        shelf.keep(join.graphs.digest, graphs)
+        store.keep(join.graphs.digest, graphs)
         return self.open(join)
 
     def _find_graphs(self, join: Join) -> bool:
         """Have the engine use the graphs that were offered; False if they must be sent first."""
-        shelf = self._engine.graphs
-        if shelf is None or join.cut == 0:
+        store = self._engine.graphs
+        if store is None or join.cut == 0:
             return True
         if join.purpose == "train_locally":
             load_loss(self.assignment.loss)  # Better refused now than in the midst of a round.
@@ -151,7 +151,7 @@ class Workload:
                 "this device runs on onnxruntime, and the coordinator offers no graphs; it needs a "
                 "newer coordinator, or --engine torch here"
             )
-        return shelf.use(join.graphs.digest)
+        return store.use(join.graphs.digest)
 
     def run(self, work: Sequence[Work]) -> ForwardDone | WeightsCollected:
         """Do one command after the other; the result of the last."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.engine import DropoutKey, Engine, Executor
-from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Found, Measurement
 from profiles.emulation import DeviceClass
 from runtime.wire.commands import LayerWork
@@ -50,7 +50,7 @@ class EmulatedEngine:
         return EmulatedExecutor(self._inner.open(cut), self)
 
     @property
-    def graphs(self) -> GraphShelf | None:
+    def graphs(self) -> GraphStore | None:
         """Where the engine keeps its graphs, if it takes any."""
         return self._inner.graphs
 

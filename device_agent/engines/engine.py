@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Measurement
 from runtime.errors import SettingsError
 from runtime.wire.commands import LayerWork
@@ -63,7 +63,7 @@ class Engine(Protocol):
     """
 
     @property
-    def graphs(self) -> GraphShelf | None:
+    def graphs(self) -> GraphStore | None:
         """Where the graphs are to be put before `open`."""
         ...
 

@@ -9,7 +9,7 @@ MAX_KEPT = 8
 """Graphs of so many cuts stay; they are small, and cuts change slowly."""
 
 
-class GraphShelf:
+class GraphStore:
     """Graphs by their digest, those used last at the end; also which of them are in use."""
 
     def __init__(self) -> None:

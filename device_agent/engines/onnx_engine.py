@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.engine import EmptyExecutor, Executor
-from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Measurement, Timing
 from device_agent.engines.onnx_executor import OnnxExecutor
 from device_agent.engines.timing import Pass, divide_among_layers, time_sides
@@ -35,7 +35,7 @@ class OnnxEngine:
         assignment: Assignment,
         *,
         sample_shape: tuple[int, ...],
-        graphs: GraphShelf,
+        graphs: GraphStore,
         num_threads: int,
     ) -> None:
         self.graphs = graphs

@@ -1,7 +1,7 @@
 """Opening the engine that a device is to train with."""
 
 from device_agent.engines.engine import Engine
-from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.graph_store import GraphStore
 from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 from runtime.offered import ONNX_ENGINE
@@ -13,7 +13,7 @@ def open_engine(
     assignment: Assignment,
     *,
     sample_shape: tuple[int, ...],
-    graphs: GraphShelf | None = None,
+    graphs: GraphStore | None = None,
     num_threads: int = 1,
 ) -> Engine:
     """Make the network of a job with the named engine.
@@ -24,9 +24,9 @@ def open_engine(
     if name == ONNX_ENGINE:
         from device_agent.engines.onnx_engine import OnnxEngine  # noqa: PLC0415
 
-        shelf = GraphShelf() if graphs is None else graphs
+        store = GraphStore() if graphs is None else graphs
         return OnnxEngine(
-            assignment, sample_shape=sample_shape, graphs=shelf, num_threads=num_threads
+            assignment, sample_shape=sample_shape, graphs=store, num_threads=num_threads
         )
     if name == "torch":
         try:

@@ -32,7 +32,7 @@ NUM_CUTS = 3
 _NORMAL_DEVIATION = 1.4826
 
 
-class DeviceSide(Protocol):
+class TimedSide(Protocol):
     """What is timed; `device_agent.engines.engine.Executor` is one."""
 
     def model_specs(self) -> tuple[TensorSpec, ...]:
@@ -60,7 +60,7 @@ class Pass:
 
 
 def time_sides(
-    sides: Sequence[DeviceSide],
+    sides: Sequence[TimedSide],
     batch: NDArray[np.float32],
     *,
     budget_s: float,
@@ -89,7 +89,7 @@ class _Step:
 
     def __init__(
         self,
-        side: DeviceSide,
+        side: TimedSide,
         batch: NDArray[np.float32],
         clock: Callable[[], float],
         *,

@@ -12,8 +12,8 @@ from torch import nn
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.measurement import Measurement, Timing
 from device_agent.engines.timing import (
-    DeviceSide,
     Pass,
+    TimedSide,
     choose_cuts,
     divide_among_layers,
     median_pass,
@@ -31,7 +31,7 @@ from runtime.wire.commands import LayerWork, OptimizerSpec
 LAYERS_SHARE = 0.25
 """Part of the budget for layers one by one; the device sides get the rest."""
 
-OpenSide = Callable[[nn.Sequential, int], DeviceSide]
+OpenSide = Callable[[nn.Sequential, int], TimedSide]
 """Cut a network after so many layers, as it will be trained."""
 
 

@@ -21,7 +21,7 @@ from runtime.wire.frames import FrameKind, StepId, TensorSpec, body_bytes
 from runtime.wire.topics import Topics
 from runtime.wire.transfer import FrameInbox, send_frame
 
-Exchange = Callable[[Transfer], Awaitable[float]]
+TransferFunction = Callable[[Transfer], Awaitable[float]]
 """Makes one exchange; the seconds until all of it had arrived."""
 
 
@@ -93,7 +93,7 @@ class LinkProbe:
 
 
 async def drive_survey(
-    survey: Survey, exchange: Exchange, *, budget_s: float, clock: Callable[[], float]
+    survey: Survey, exchange: TransferFunction, *, budget_s: float, clock: Callable[[], float]
 ) -> LinkFigures:
     """Make the exchanges that a survey wants; what takes longer than its patience is lost."""
     end_s = clock() + budget_s

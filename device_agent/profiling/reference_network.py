@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from device_agent.engines.compute_timings import ComputeTimings
-from device_agent.engines.graph_store import GraphShelf
+from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Measurement, Timing
 from device_agent.engines.open import open_engine
 from device_agent.engines.timing import COMPUTE_PROBE_S
@@ -104,18 +104,18 @@ def _measure_graphs(
         )
     layers = _LAYERS.validate_json(files("device_agent").joinpath("data/layers.json").read_bytes())
     timings = None
-    shelf = GraphShelf()
+    store = GraphStore()
     engine = open_engine(
         ENGINE,
         built_in_assignment(network, batch_size=batch_size),
         sample_shape=_sample_shape(load_shipped(SHIPPED_CUTS[0])),
-        graphs=shelf,
+        graphs=store,
         num_threads=num_threads,
     )
     for cut in SHIPPED_CUTS:
         graphs = load_shipped(cut)
-        shelf.keep(graphs.digest, graphs)
-        shelf.use(graphs.digest)
+        store.keep(graphs.digest, graphs)
+        store.use(graphs.digest)
         shape = (batch_size, *_sample_shape(graphs))
         batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         budget_s = COMPUTE_PROBE_S / len(SHIPPED_CUTS)

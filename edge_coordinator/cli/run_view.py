@@ -11,7 +11,7 @@ from rich.text import Text
 from edge_coordinator.cli.plan_lines import plan_lines
 from edge_coordinator.formatting import amount
 from edge_coordinator.monitor.tables import seconds_table
-from edge_coordinator.run import events as told
+from edge_coordinator.run import events as run_events
 from runtime.wire.published import PlanReport, RoundReport
 
 _ROUNDS_SHOWN = 6
@@ -47,22 +47,22 @@ class RunView:
     def __exit__(self, *error: object) -> None:
         self._live.stop()
 
-    def tell(self, progress: told.Progress) -> None:
+    def tell(self, progress: run_events.Progress) -> None:
         """Show what happens now."""
         match progress:
-            case told.Waiting(what):
+            case run_events.Waiting(what):
                 self._say(f"waiting: {what}")
-            case told.RoundPlanned(plan, num_rounds):
+            case run_events.RoundPlanned(plan, num_rounds):
                 self._bar.update(self._task, total=num_rounds)
                 self._round_planned(plan, num_rounds)
-            case told.ClusterStarted(round_, cluster, num_clusters, devices):
+            case run_events.ClusterStarted(round_, cluster, num_clusters, devices):
                 self._status = (
                     f"round {round_}: cluster {cluster + 1} of {num_clusters} trains "
                     f"({_some(devices)})"
                 )
-            case told.Evaluating(round_):
+            case run_events.Evaluating(round_):
                 self._status = f"round {round_}: evaluating"
-            case told.RoundDone(report):
+            case run_events.RoundDone(report):
                 self._round_done(report)
 
     def _round_planned(self, plan: PlanReport, num_rounds: int) -> None:

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
-from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.requests import DeviceGoneError
 from edge_coordinator.formatting import some
 from edge_coordinator.job.job import Job
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 class Admission:
     """Assigns the job to whoever comes, at the beginning and while the run goes on."""
 
-    def __init__(self, job: Job, conversation: Conversation, say: Callable[[str], None]) -> None:
+    def __init__(self, job: Job, channel: DeviceChannel, say: Callable[[str], None]) -> None:
         """`say` tells people what is waited for."""
         self._job = job
-        self._conversation = conversation
-        self._registry = conversation.registry
+        self._channel = channel
+        self._registry = channel.registry
         self._say = say
         self._asked = asyncio.Event()
 
@@ -64,7 +64,7 @@ class Admission:
 
     def _who_is_there(self, ready: Sequence[str], num_devices: int) -> str:
         names = f" ({some(ready)})" if ready else ""
-        others = self._registry.barred | self._conversation.hearing.owing.reasons
+        others = self._registry.barred | self._channel.inbound.late_answers.reasons
         reasons = "".join(f"; {device}: {why}" for device, why in others.items())
         return f"{len(ready)} of {num_devices} devices are ready{names}{reasons}"
 
@@ -75,7 +75,7 @@ class Admission:
         ask_again_at_s = clock.time() + ASK_AGAIN_S
         async with asyncio.TaskGroup() as tasks:
             while True:
-                self._conversation.changed.clear()
+                self._channel.changed.clear()
                 under_way = {d: task for d, task in under_way.items() if not task.done()}
                 for device in self._newcomers():
                     if device not in under_way:
@@ -85,7 +85,7 @@ class Admission:
                 self._asked.set()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(ask_again_at_s):
-                        await self._conversation.changed.wait()
+                        await self._channel.changed.wait()
                 if clock.time() >= ask_again_at_s:  # One that was silent may answer now.
                     self._registry.silent.clear()
                     ask_again_at_s = clock.time() + ASK_AGAIN_S
@@ -97,9 +97,9 @@ class Admission:
     async def _assign(self, device: str) -> None:
         session = self._registry.records[device].status.session
         try:
-            await self._conversation.assign(device, self._job.assignment)
+            await self._channel.assign(device, self._job.assignment)
         except DeviceGoneError as error:
             log.warning("%s does not take part: %s", device, error)
             if self._registry.records[device].status.session == session:
                 self._registry.silent.add(device)
-        self._conversation.changed.set()
+        self._channel.changed.set()

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from edge_coordinator.devices.deadlines import Allowance, Answer, AnswerTimes, Question
-from edge_coordinator.devices.inbound import Dropped, Hearing
+from edge_coordinator.devices.inbound import DropCounts, Inbound
 from edge_coordinator.devices.link_measurement import LinkEcho
-from edge_coordinator.devices.outstanding import Pending
+from edge_coordinator.devices.outstanding import Outstanding
 from edge_coordinator.devices.requests import (
     AskAgainFunction,
     DeviceGoneError,
@@ -24,7 +24,7 @@ from edge_coordinator.devices.requests import (
     is_at_it,
     lacks_graphs,
 )
-from edge_coordinator.devices.timers import Vigil
+from edge_coordinator.devices.timers import AnswerTimers
 from edge_coordinator.job.settings import DeviceSettings
 from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.errors import EdgeError
@@ -61,7 +61,7 @@ class Tolerance:
         return cls(settings.patience_s, settings.margin_s, settings.max_unusable)
 
 
-class Conversation:
+class DeviceChannel:
     """Requests out and answers in; one exchange of frames at a time."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Conversation:
         """`on_other` takes what no device sent; `on_connected` hears of a new connection."""
         self.run = run
         self.down_bytes = 0
-        self.dropped = Dropped(max_unusable=tolerance.max_unusable)
+        self.dropped = DropCounts(max_unusable=tolerance.max_unusable)
         self.answer_times = AnswerTimes(
             patience_s=tolerance.patience_s, least_margin_s=tolerance.margin_s
         )
@@ -92,18 +92,18 @@ class Conversation:
         self._turns: dict[int, itertools.count[int]] = {}
         self._joined: dict[str, str] = {}
         """Device id to the session that took part in a turn last."""
-        self._pending = Pending()
-        self.hearing = Hearing(topics, self._pending, self.dropped, run=run, on_other=on_other)
-        self.registry = self.hearing.registry
-        self.changed = self.hearing.changed
+        self._outstanding = Outstanding()
+        self.inbound = Inbound(topics, self._outstanding, self.dropped, run=run, on_other=on_other)
+        self.registry = self.inbound.registry
+        self.changed = self.inbound.changed
         """Set whenever a device has come or gone, or is ready."""
-        self.learnt = self.hearing.learnt
+        self.learnt = self.inbound.learnt
         """Set whenever something is known of a device that was not: presence, profile, metrics."""
 
     @property
     def up_bytes(self) -> int:
         """Bytes of frames that came from devices."""
-        return self.hearing.up_bytes
+        return self.inbound.up_bytes
 
     async def open(self) -> None:
         """Listen to the devices of the site."""
@@ -115,16 +115,16 @@ class Conversation:
         async for event in events:
             match event:
                 case Delivery():
-                    self.hearing.receive(event)
+                    self.inbound.receive(event)
                 case Disconnected(reason):
                     log.warning("lost the broker (%s); trying again", reason)
-                    self._pending.pause()
-                    self.hearing.pause()
+                    self._outstanding.pause()
+                    self.inbound.pause()
                 case Connected():
                     log.warning("connected to the broker again")
                     self._on_connected()
-                    self._pending.resume()
-                    self.hearing.resume()
+                    self._outstanding.resume()
+                    self.inbound.resume()
 
     # Requests
 
@@ -140,7 +140,7 @@ class Conversation:
 
     async def join(self, device: str, join: Join) -> None:
         """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""
-        if not self.registry.is_ready(device) and device not in self.hearing.grace:
+        if not self.registry.is_ready(device) and device not in self.inbound.grace:
             raise DeviceGoneError("is not there any more")
         question = Question(Answer.JOINED, {})
         allowance = self.answer_times.allow(question, [device])[device]
@@ -152,7 +152,7 @@ class Conversation:
             self.answer_times.learn(question, seconds={}, waited_s={device: error.waited_s})
             raise
         self._joined[device] = self._session(device)
-        if inquiry.vigil.is_undisturbed(device):
+        if inquiry.timers.is_undisturbed(device):
             seconds = time.monotonic() - start_s
             self.answer_times.learn(question, seconds={device: seconds}, waited_s={})
 
@@ -177,12 +177,12 @@ class Conversation:
         echo = LinkEcho(
             self._bus, self._topics, device=device, request=request, chunk_bytes=self._chunk_bytes
         )
-        self._pending.echoes[device] = echo
+        self._outstanding.echoes[device] = echo
         serving = asyncio.create_task(echo.serve(), name=f"echo {device}")
         try:
             reply = await self._request(Inquiry(device, request, self._patient()))
         finally:
-            del self._pending.echoes[device]
+            del self._outstanding.echoes[device]
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
         assert isinstance(reply, LinkMeasured)
@@ -205,11 +205,11 @@ class Conversation:
     ) -> Exchange:
         """Expect answers from now on; those to the exchange before are stale."""
         now_s = time.monotonic()
-        vigil = Vigil(self.answer_times.allow(question, gathering.missing), now_s=now_s)
-        exchange = Exchange(gathering, ask_again, vigil=vigil, asked_at_s=now_s)
-        self._pending.exchange = exchange
+        timers = AnswerTimers(self.answer_times.allow(question, gathering.missing), now_s=now_s)
+        exchange = Exchange(gathering, ask_again, timers=timers, asked_at_s=now_s)
+        self._outstanding.exchange = exchange
         for device in gathering.missing:
-            if not self.registry.is_ready(device) and device not in self.hearing.grace:
+            if not self.registry.is_ready(device) and device not in self.inbound.grace:
                 exchange.post(DeviceLost(device, "is not there any more"))
             elif self._joined.get(device) != self._session(device):
                 exchange.post(DeviceLost(device, "was restarted"))
@@ -220,7 +220,7 @@ class Conversation:
         self.answer_times.learn(question, seconds=exchange.took_s, waited_s=exchange.late)
         for device in exchange.late:
             allowance = self.answer_times.allow(question, [device])[device]
-            self.hearing.owing.note(
+            self.inbound.late_answers.note(
                 device,
                 exchange.gathering.kind,
                 exchange.gathering.step,
@@ -230,13 +230,13 @@ class Conversation:
 
     def _learn_late(self, device: str, exchange: Exchange, question: Question) -> None:
         """Take in how long an answer took that came after it had been given up."""
-        if exchange.vigil.is_undisturbed(device):
+        if exchange.timers.is_undisturbed(device):
             seconds = time.monotonic() - exchange.asked_at_s
             self.answer_times.learn(question, seconds={device: seconds}, waited_s={})
 
     async def _request(self, inquiry: Inquiry) -> Reply:
         device, message = inquiry.device, inquiry.request
-        inquiries = self._pending.inquiries_like(message)
+        inquiries = self._outstanding.inquiries_like(message)
         inquiries[device] = inquiry
         num_sent = 0
         try:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edge_coordinator.devices.outstanding import Owing, Pending
+from edge_coordinator.devices.outstanding import LateAnswers, Outstanding
 from edge_coordinator.devices.registry import Change, Registry
 from edge_coordinator.devices.timers import RETURN_S
 from runtime.bus.bus import Delivery
@@ -27,7 +27,7 @@ GRACE_S = 3.0
 log = logging.getLogger(__name__)
 
 
-class Dropped:
+class DropCounts:
     """Counts what was late, repeated or foreign, and apart from it what can never be right."""
 
     def __init__(self, *, max_unusable: int) -> None:
@@ -41,7 +41,7 @@ class Dropped:
         if num_messages:
             self.counts[sender] += num_messages
 
-    def complain(self, sender: str, topic: str, error: ProtocolError) -> str:
+    def note_unusable(self, sender: str, topic: str, error: ProtocolError) -> str:
         """Count a message that can never be right; why its sender is to be excluded, if it is."""
         self.counts[sender] += 1
         self._unusable[sender] += 1
@@ -60,21 +60,21 @@ class Dropped:
         return dict(sorted((self.counts - before).items()))
 
 
-class Hearing:
+class Inbound:
     """Takes messages in; what nobody waits for is counted and dropped."""
 
     def __init__(
         self,
         topics: Topics,
-        pending: Pending,
-        dropped: Dropped,
+        outstanding: Outstanding,
+        dropped: DropCounts,
         *,
         run: int,
         on_other: Callable[[Delivery], None],
     ) -> None:
         """`on_other` takes what no device sent."""
-        self.owing = Owing(self._tell_all)
-        self.registry = Registry(busy=self.owing)
+        self.late_answers = LateAnswers(self._tell_all)
+        self.registry = Registry(busy=self.late_answers)
         self.changed = asyncio.Event()
         """Set whenever a device has come or gone."""
         self.learnt = asyncio.Event()
@@ -83,7 +83,7 @@ class Hearing:
         self.grace: dict[str, asyncio.TimerHandle] = {}
         """Devices whose connection broke, until they count as lost."""
         self._topics = topics
-        self._pending = pending
+        self._outstanding = outstanding
         self._dropped = dropped
         self._run = run
         self._on_other = on_other
@@ -109,7 +109,7 @@ class Hearing:
                 self._receive_from(topic, delivery)
         except ProtocolError as error:
             device = topic.device if topic else ""
-            reason = self._dropped.complain(self._sender(device), delivery.topic, error)
+            reason = self._dropped.note_unusable(self._sender(device), delivery.topic, error)
             if reason and device in self.registry.records:
                 self.registry.excluded[device] = reason
                 self._lose(device, reason)
@@ -128,8 +128,8 @@ class Hearing:
                 self.learnt.set()
             case "up/reply":
                 self._reply(device, decode_reply(delivery.payload))
-            case "up/probe" if device in self._pending.echoes:
-                self._pending.echoes[device].receive(delivery.payload)
+            case "up/probe" if device in self._outstanding.echoes:
+                self._outstanding.echoes[device].receive(delivery.payload)
             case "up/smashed":
                 self._frame(device, FrameKind.SMASHED, delivery.payload)
             case "up/weights":
@@ -137,7 +137,7 @@ class Hearing:
 
     def _reply(self, device: str, reply: AnyReply) -> None:
         """Hand a reply to whoever waits for it; some say what is worth knowing all the same."""
-        inquiry = self._pending.asked(device, reply)
+        inquiry = self._outstanding.asked(device, reply)
         if inquiry is not None and inquiry.post(reply):
             return
         match reply:
@@ -161,9 +161,9 @@ class Hearing:
         num_stale = inbox.num_stale
         frame = inbox.feed(payload, kind=kind)
         self._dropped.note(device, inbox.num_stale - num_stale)
-        if device in self.owing:
-            self.owing.receive(device, decode_chunk(payload))
-        exchange = self._pending.exchange
+        if device in self.late_answers:
+            self.late_answers.receive(device, decode_chunk(payload))
+        exchange = self._outstanding.exchange
         if exchange is None or inbox.num_stale > num_stale:
             return
         if frame is not None:
@@ -173,7 +173,7 @@ class Hearing:
 
     def _asked_for(self, device: str, kind: FrameKind, step: StepId) -> Sequence[TensorSpec] | None:
         """Shapes of what a device has yet to send; nothing once all of it has come."""
-        exchange = self._pending.exchange
+        exchange = self._outstanding.exchange
         if exchange is None or not exchange.waits_for(device):
             return None
         return exchange.gathering.asked_for(device, kind, step)
@@ -182,10 +182,10 @@ class Hearing:
         """Act on a change of presence: a broken connection has a moment to come back."""
         if change is Change.NOTHING:
             if status.state == "online":
-                self._pending.note_sign(device)
+                self._outstanding.note_sign(device)
             return
         self._tell_all()
-        self.owing.settle(device)
+        self.late_answers.settle(device)
         waiting = self.grace.pop(device, None)
         if waiting is not None:
             waiting.cancel()
@@ -196,7 +196,7 @@ class Hearing:
                 self._dropped.forgive(device)
                 self._lose(device, "was restarted")  # Whoever it was before.
             case Change.RETURNED:
-                self._pending.note_return(device)
+                self._outstanding.note_return(device)
 
     def _tell_all(self) -> None:
         self.changed.set()
@@ -209,7 +209,7 @@ class Hearing:
     def _lose(self, device: str, reason: str) -> None:
         self.grace.pop(device, None)
         self._inboxes.pop(device, None)  # With what has come of a frame, which may be large.
-        self._pending.lose(device, reason)
+        self._outstanding.lose(device, reason)
 
     def _is_ours(self, device: str, run: int) -> bool:
         return run == self._run and self.registry.is_assigned(device)

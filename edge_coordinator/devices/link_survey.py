@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from math import prod
 
-from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.link_measurement import probe_budget_bytes
 from edge_coordinator.devices.machines import by_process
 from edge_coordinator.devices.requests import DeviceGoneError
@@ -30,10 +30,10 @@ class LinkSurvey:
     shared medium everyone would measure everyone else, so there is one measurement at a time.
     """
 
-    def __init__(self, job: Job, conversation: Conversation) -> None:
+    def __init__(self, job: Job, channel: DeviceChannel) -> None:
         self._job = job
-        self._conversation = conversation
-        self._registry = conversation.registry
+        self._channel = channel
+        self._registry = channel.registry
         self._asked: dict[str, str] = {}
         """Device id to the session that was asked."""
         self._left: set[str] = set()
@@ -92,7 +92,7 @@ class LinkSurvey:
         reply: LinkMeasured | None = None
         try:
             if device in self._registry.ready:
-                reply = await self._conversation.measure_link(device, request)
+                reply = await self._channel.measure_link(device, request)
                 if reply.link is None:
                     log.warning("%s could not measure its link: %s", device, reply.reason)
         except DeviceGoneError as error:

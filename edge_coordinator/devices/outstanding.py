@@ -11,7 +11,7 @@ from runtime.wire.commands import AnyReply, LinkMeasured, MeasureLink
 from runtime.wire.frames import Chunk, FrameKind, StepId
 
 
-class Pending:
+class Outstanding:
     """Answers that are awaited now."""
 
     def __init__(self) -> None:
@@ -40,10 +40,10 @@ class Pending:
 
     def note_sign(self, device: str) -> None:
         """Ask a device again that says it is there, if it has not since our connection broke."""
-        if self.exchange is not None and self.exchange.vigil.is_away(device):
+        if self.exchange is not None and self.exchange.timers.is_away(device):
             self.exchange.note_return(device)
         for inquiry in self._of(device):
-            if inquiry.vigil.is_away(device):
+            if inquiry.timers.is_away(device):
                 inquiry.note_return()
 
     def lose(self, device: str, reason: str) -> None:
@@ -72,31 +72,31 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class _Debt:
+class _LateAnswer:
     kind: FrameKind
     step: StepId
     on_answer: Callable[[], None]
     timer: asyncio.TimerHandle
 
 
-class Owing:
+class LateAnswers:
     """Who owes an answer that nobody waits for any more, until it has come."""
 
     def __init__(self, on_settled: Callable[[], None]) -> None:
         """`on_settled` hears whenever a device can be asked again."""
         self._on_settled = on_settled
-        self._debts: dict[str, _Debt] = {}
+        self._late: dict[str, _LateAnswer] = {}
 
     @property
     def reasons(self) -> dict[str, str]:
         """Device id to why it is asked for nothing."""
         return {
-            device: f"was late, and is at its answer of round {debt.step.round} still"
-            for device, debt in sorted(self._debts.items())
+            device: f"was late, and is at its answer of round {answer.step.round} still"
+            for device, answer in sorted(self._late.items())
         }
 
     def __contains__(self, device: object) -> bool:
-        return device in self._debts
+        return device in self._late
 
     def note(
         self,
@@ -110,20 +110,20 @@ class Owing:
         """Ask nothing of a device until its answer has come, or for so many seconds."""
         self.settle(device)
         timer = asyncio.get_running_loop().call_later(most_s, self.settle, device)
-        self._debts[device] = _Debt(kind, step, on_answer, timer)
+        self._late[device] = _LateAnswer(kind, step, on_answer, timer)
 
     def receive(self, device: str, chunk: Chunk) -> None:
         """Take a part of a frame that is not asked for any more; the last one settles it."""
-        debt = self._debts.get(device)
-        if debt is None or (chunk.kind, chunk.step) != (debt.kind, debt.step):
+        answer = self._late.get(device)
+        if answer is None or (chunk.kind, chunk.step) != (answer.kind, answer.step):
             return
         if chunk.index + 1 == chunk.num_chunks:
-            debt.on_answer()
+            answer.on_answer()
             self.settle(device)
 
     def settle(self, device: str) -> None:
         """Let a device be asked again."""
-        debt = self._debts.pop(device, None)
-        if debt is not None:
-            debt.timer.cancel()
+        answer = self._late.pop(device, None)
+        if answer is not None:
+            answer.timer.cancel()
             self._on_settled()

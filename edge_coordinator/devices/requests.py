@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from edge_coordinator.devices.deadlines import Allowance
-from edge_coordinator.devices.timers import Vigil
+from edge_coordinator.devices.timers import AnswerTimers
 from runtime.errors import EdgeError
 from runtime.protocol.events import DeviceLost, FrameArrived, Gathered, GatheringEvent, Overdue
 from runtime.protocol.gathering import Gathering
@@ -34,10 +34,15 @@ class Exchange:
     """Gathers one answer of each device, or does without those that are lost or late."""
 
     def __init__(
-        self, gathering: Gathering, ask_again: AskAgainFunction, *, vigil: Vigil, asked_at_s: float
+        self,
+        gathering: Gathering,
+        ask_again: AskAgainFunction,
+        *,
+        timers: AnswerTimers,
+        asked_at_s: float,
     ) -> None:
         self.gathering = gathering
-        self.vigil = vigil
+        self.timers = timers
         self.asked_at_s = asked_at_s
         self.answered_at_s: dict[str, float] = {}
         self.took_s: dict[str, float] = {}
@@ -61,29 +66,29 @@ class Exchange:
         """Take an event, to be handled in order."""
         if isinstance(event, FrameArrived) and event.device not in self.answered_at_s:
             now_s = self.answered_at_s[event.device] = time.monotonic()
-            if self.vigil.is_undisturbed(event.device):
+            if self.timers.is_undisturbed(event.device):
                 self.took_s[event.device] = now_s - self.asked_at_s
         self._events.put_nowait(event)
 
     def note_part(self, device: str) -> None:
         """Take note that part of an answer came."""
-        self.vigil.note_part(device, now_s=time.monotonic())
+        self.timers.note_part(device, now_s=time.monotonic())
 
     def pause(self) -> None:
         """Give nobody up while our own connection is down."""
-        self.vigil.pause()
+        self.timers.pause()
         self._wake_s = None
 
     def resume(self) -> None:
         """Ask everyone again that is missing: our connection is back."""
-        self.vigil.restart(now_s=time.monotonic())
+        self.timers.restart(now_s=time.monotonic())
         self._wake_s = None
         for device in self.gathering.missing:
             self.post(Overdue(device))
 
     def note_return(self, device: str) -> None:
         """Ask a device again that has found its connection again."""
-        if self.waits_for(device) and self.vigil.note_return(device, now_s=time.monotonic()):
+        if self.waits_for(device) and self.timers.note_return(device, now_s=time.monotonic()):
             self._wake_s = None
             self.post(Overdue(device))
 
@@ -91,7 +96,7 @@ class Exchange:
         """Wait until every device has answered, is lost, or is late."""
         while True:
             if self._wake_s is None:
-                self._wake_s = self.vigil.wake_s(self._unanswered())
+                self._wake_s = self.timers.wake_s(self._unanswered())
             try:
                 async with asyncio.timeout(max(self._wake_s - time.monotonic(), 0.0)):
                     events = [await self._events.get()]
@@ -105,9 +110,9 @@ class Exchange:
     def _due(self) -> list[GatheringEvent]:
         """Whom to ask again, and whom to give up."""
         now_s, waiting = time.monotonic(), self._unanswered()
-        late = self.vigil.late(waiting, now_s=now_s)
-        self.late |= {device: self.vigil.waited_s(device, now_s=now_s) for device in late}
-        overdue = self.vigil.overdue(waiting, now_s=now_s)
+        late = self.timers.late(waiting, now_s=now_s)
+        self.late |= {device: self.timers.waited_s(device, now_s=now_s) for device in late}
+        overdue = self.timers.overdue(waiting, now_s=now_s)
         return [
             *(DeviceLost(device, self._why_late(device)) for device in late),
             *(Overdue(device) for device in overdue if device not in late),
@@ -118,7 +123,7 @@ class Exchange:
         return [device for device in self.gathering.missing if device not in self.answered_at_s]
 
     def _why_late(self, device: str) -> str:
-        expected_s = self.vigil.expected_s(device)
+        expected_s = self.timers.expected_s(device)
         expected = f"; {expected_s:.3g} s were expected" if expected_s else ""
         return f"gave no answer within {self.late[device]:.3g} s{expected}"
 
@@ -149,7 +154,7 @@ class Inquiry:
     def __init__(self, device: str, request: Request, allowance: Allowance) -> None:
         self.device = device
         self.request = request
-        self.vigil = Vigil({device: allowance}, now_s=time.monotonic())
+        self.timers = AnswerTimers({device: allowance}, now_s=time.monotonic())
         self._replies: asyncio.Queue[AnyReply] = asyncio.Queue(MAX_WAITING_REPLIES)
         self._changed = asyncio.Event()
         self._lost = ""
@@ -170,26 +175,26 @@ class Inquiry:
 
     def pause(self) -> None:
         """Let the clock stand while our own connection is down."""
-        self.vigil.pause()
+        self.timers.pause()
         self._changed.set()
 
     def resume(self) -> None:
         """Ask again: our connection is back."""
-        self.vigil.restart(now_s=time.monotonic())
+        self.timers.restart(now_s=time.monotonic())
         self._ask_again()
 
     def note_return(self) -> None:
         """Ask again: the device has found its connection again."""
-        if self.vigil.note_return(self.device, now_s=time.monotonic()):
+        if self.timers.note_return(self.device, now_s=time.monotonic()):
             self._ask_again()
 
     def note_sign(self) -> None:
         """Take note that the device is at it: its patience counts from now."""
-        self.vigil.note_part(self.device, now_s=time.monotonic())
+        self.timers.note_part(self.device, now_s=time.monotonic())
 
     def allow_anew(self, allowance: Allowance) -> None:
         """Begin the clock anew: there is more to do than was known."""
-        self.vigil.allow_anew(self.device, allowance, now_s=time.monotonic())
+        self.timers.allow_anew(self.device, allowance, now_s=time.monotonic())
 
     async def next(self) -> AnyReply | None:
         """Wait for a reply; None if it is time to ask (again).
@@ -208,7 +213,7 @@ class Inquiry:
 
     async def _wait(self) -> None:
         """Wait until something has come, or is due."""
-        wake_s = self.vigil.wake_s([self.device])
+        wake_s = self.timers.wake_s([self.device])
         self._changed.clear()
         try:
             async with asyncio.timeout(max(wake_s - time.monotonic(), 0.0)):
@@ -217,10 +222,10 @@ class Inquiry:
             if not self._replies.empty():
                 return  # It came just now.
             now_s = time.monotonic()
-            if self.vigil.late([self.device], now_s=now_s):
-                waited_s = self.vigil.waited_s(self.device, now_s=now_s)
+            if self.timers.late([self.device], now_s=now_s):
+                waited_s = self.timers.waited_s(self.device, now_s=now_s)
                 raise LateError(self.request.kind, waited_s) from None
-            self._is_due = bool(self.vigil.overdue([self.device], now_s=now_s))
+            self._is_due = bool(self.timers.overdue([self.device], now_s=now_s))
 
     def _ask_again(self) -> None:
         self._is_due = True

@@ -19,7 +19,7 @@ class Record:
     """The try from which on it takes part again."""
 
 
-class Attendance:
+class Stragglers:
     """Counts tries of rounds: one that is tried again counts again."""
 
     def __init__(self, num_tries: int, records: Mapping[str, Record]) -> None:

@@ -21,7 +21,7 @@ MAX_RETURNS = 3
 
 
 @dataclass
-class _Watch:
+class _Timer:
     """One device's clock."""
 
     asked_s: float
@@ -30,12 +30,12 @@ class _Watch:
     pause_s: float = FIRST_REPEAT_S
 
 
-class Vigil:
+class AnswerTimers:
     """The clocks of one request to several devices; they stand while we have no connection."""
 
     def __init__(self, allowances: Mapping[str, Allowance], *, now_s: float) -> None:
         self._allowances = dict(allowances)
-        self._watches = {device: self._begin(device, now_s) for device in allowances}
+        self._timers = {device: self._begin(device, now_s) for device in allowances}
         self._is_paused = False
         self._away: set[str] = set()
         """Who has not been heard of since our own connection broke."""
@@ -50,10 +50,10 @@ class Vigil:
     def restart(self, *, now_s: float) -> None:
         """Begin anew for everyone: our connection is back, the devices' may take a while."""
         self._is_paused = False
-        self._away = set(self._watches)
-        for device in self._watches:
+        self._away = set(self._timers)
+        for device in self._timers:
             self._begin_anew(device, now_s)
-            self._watches[device].deadline_s += RETURN_S
+            self._timers[device].deadline_s += RETURN_S
 
     def note_return(self, device: str, *, now_s: float) -> bool:
         """Begin anew for a device that is back; False if it has not been away, or too often."""
@@ -70,12 +70,12 @@ class Vigil:
 
     def note_part(self, device: str, *, now_s: float) -> None:
         """Take note that part of an answer came; a request is not repeated meanwhile."""
-        watch, allowance = self._watches[device], self._allowances[device]
+        timer, allowance = self._timers[device], self._allowances[device]
         if not allowance.is_learned:
-            watch.pause_s = min(watch.pause_s, SIGN_FRACTION * allowance.margin_s)
-        watch.repeat_s = max(watch.repeat_s, now_s + watch.pause_s)
+            timer.pause_s = min(timer.pause_s, SIGN_FRACTION * allowance.margin_s)
+        timer.repeat_s = max(timer.repeat_s, now_s + timer.pause_s)
         if not allowance.is_learned:
-            watch.deadline_s = max(watch.deadline_s, now_s + allowance.margin_s)
+            timer.deadline_s = max(timer.deadline_s, now_s + allowance.margin_s)
 
     def allow_anew(self, device: str, allowance: Allowance, *, now_s: float) -> None:
         """Give a device another allowance, from now on."""
@@ -84,29 +84,29 @@ class Vigil:
 
     def wake_s(self, waiting: Iterable[str]) -> float:
         """When something is due next of those whose answers are missing."""
-        watches = [self._watches[device] for device in waiting]
-        if self._is_paused or not watches:
+        timers = [self._timers[device] for device in waiting]
+        if self._is_paused or not timers:
             return inf
-        return min(min(watch.deadline_s, watch.repeat_s) for watch in watches)
+        return min(min(timer.deadline_s, timer.repeat_s) for timer in timers)
 
     def overdue(self, waiting: Iterable[str], *, now_s: float) -> list[str]:
         """Whom to ask again now."""
         due = [
             device
             for device in waiting
-            if not self._is_paused and self._watches[device].repeat_s <= now_s
+            if not self._is_paused and self._timers[device].repeat_s <= now_s
         ]
         for device in due:
-            watch = self._watches[device]
-            watch.pause_s *= GROWTH
-            watch.repeat_s = now_s + watch.pause_s
+            timer = self._timers[device]
+            timer.pause_s *= GROWTH
+            timer.repeat_s = now_s + timer.pause_s
         return due
 
     def late(self, waiting: Iterable[str], *, now_s: float) -> list[str]:
         """Whose time is over."""
         if self._is_paused:
             return []
-        return [device for device in waiting if self._watches[device].deadline_s <= now_s]
+        return [device for device in waiting if self._timers[device].deadline_s <= now_s]
 
     def is_undisturbed(self, device: str) -> bool:
         """Whether a device has had one clock all along, so that it shows how long it takes."""
@@ -114,7 +114,7 @@ class Vigil:
 
     def waited_s(self, device: str, *, now_s: float) -> float:
         """How long a device has been waited for since it was asked, or given its time anew."""
-        return now_s - self._watches[device].asked_s
+        return now_s - self._timers[device].asked_s
 
     def expected_s(self, device: str) -> float:
         """How long its answer was expected to take."""
@@ -122,9 +122,9 @@ class Vigil:
 
     def _begin_anew(self, device: str, now_s: float) -> None:
         self._anew.add(device)
-        self._watches[device] = self._begin(device, now_s)
+        self._timers[device] = self._begin(device, now_s)
 
-    def _begin(self, device: str, now_s: float) -> _Watch:
+    def _begin(self, device: str, now_s: float) -> _Timer:
         allowance = self._allowances[device]
         expected_s = now_s + allowance.expected_s
-        return _Watch(now_s, now_s + allowance.deadline_s, expected_s + FIRST_REPEAT_S)
+        return _Timer(now_s, now_s + allowance.deadline_s, expected_s + FIRST_REPEAT_S)

@@ -16,13 +16,13 @@ import numpy as np
 from edge_coordinator.experiments.results import RoundRow
 from edge_coordinator.job.job import prepare_job
 from edge_coordinator.job.settings import JobSettings, device_names
-from edge_coordinator.simulation.prepare import Prepared
+from edge_coordinator.simulation.prepare import PreparedSimulation
 from edge_coordinator.simulation.simulation import SimulatedRound, Simulation
 from runtime.datasets.partition import partition
 from runtime.datasets.samples import DataSet, Indices
 
 
-def pooled(spread: Prepared, data: DataSet, *, base_dir: Path) -> Prepared:
+def pooled(spread: PreparedSimulation, data: DataSet, *, base_dir: Path) -> PreparedSimulation:
     """Put the samples of all devices that take part in one place."""
     before = spread.job.settings
     together = data.train.take(_held(before, data))
@@ -30,7 +30,7 @@ def pooled(spread: Prepared, data: DataSet, *, base_dir: Path) -> Prepared:
     job, model = prepare_job(_in_one_place(before, steps), run=0, base_dir=base_dir, data=data)
     (name,) = device_names(1)
     simulation = Simulation(job, model, {name: together}, spread.simulation.scenario)
-    return Prepared(job, model, simulation)
+    return PreparedSimulation(job, model, simulation)
 
 
 def clocked(rounds: Sequence[SimulatedRound], spread: Simulation) -> tuple[RoundRow, ...]:

@@ -15,7 +15,7 @@ from edge_coordinator.run.plot_style import (
     LAST_COLOUR,
     MARKERS,
     figure,
-    line_look,
+    line_style,
 )
 from profiles.phases import Phase
 from profiles.units import Floats
@@ -69,7 +69,7 @@ def plot_latency(path: Path, runs: Mapping[str, Sequence[TrainedRun]]) -> None:
                 [row.round for row in rows],
                 [row.round_s for row in rows],
                 label=label,
-                **line_look(number),
+                **line_style(number),
             )
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -137,7 +137,7 @@ def plot_groupings(
                     marker=MARKERS[number],
                     markersize=8 if label == EXHAUSTIVE else 4,
                     fillstyle="none" if label == EXHAUSTIVE else "full",
-                    **line_look(number),
+                    **line_style(number),
                 )
             axes.set_title(title, fontsize=9)
             axes.set_xlabel("relative deviation of speeds and rates (%)")
@@ -157,7 +157,7 @@ def _accuracy_line(
     shortest = min(len(x) for x, _ in curves)
     x = np.mean([x[:shortest] for x, _ in curves], axis=0)
     y = 100 * np.array([y[:shortest] for _, y in curves])
-    axes.plot(x, y.mean(axis=0), label=label, **line_look(number))
+    axes.plot(x, y.mean(axis=0), label=label, **line_style(number))
     if len(runs) > 1:
         axes.fill_between(
             x, y.min(axis=0), y.max(axis=0), color=COLOURS[number % len(COLOURS)], alpha=0.15,

@@ -16,7 +16,7 @@ from edge_coordinator.experiments.plots import (
 from edge_coordinator.experiments.results import (
     SMOOTHED_OVER,
     WITHIN_POINTS,
-    Reached,
+    Milestone,
     Runs,
     converged,
     mean_round_s,
@@ -236,7 +236,7 @@ def _plot_target(path: Path, runs: Runs, *, target: float) -> None:
 
 
 def parts_of(
-    events: Sequence[Reached | None], part: str, *, scale: float = 1.0
+    events: Sequence[Milestone | None], part: str, *, scale: float = 1.0
 ) -> list[Observed | None]:
     """One figure of each event; None where nothing was evaluated."""
     return [

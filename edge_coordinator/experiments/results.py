@@ -70,7 +70,7 @@ Runs = Mapping[str, Sequence[TrainedRun]]
 
 
 @dataclass(frozen=True)
-class Reached:
+class Milestone:
     """When a run got somewhere, and what it had cost by then.
 
     Where it ended too early, this is the least that getting there can have taken.
@@ -98,7 +98,7 @@ def smoothed(accuracies: Floats) -> Floats:
     return np.array(means)
 
 
-def reached(run: TrainedRun, accuracy: float) -> Reached | None:
+def reached(run: TrainedRun, accuracy: float) -> Milestone | None:
     """When an evaluation first gave this accuracy; None if nothing was evaluated."""
     rows, accuracies = evaluated(run)
     if not rows:
@@ -107,7 +107,7 @@ def reached(run: TrainedRun, accuracy: float) -> Reached | None:
     return _at(run, rows[hits[0]], is_bound=False) if hits.size else _end(run)
 
 
-def converged(run: TrainedRun) -> Reached | None:
+def converged(run: TrainedRun) -> Milestone | None:
     """When the smoothed accuracy came within a point of its best, to stay.
 
     A bound, if the run ended outside or was still rising. How ever it had gone on, its best could
@@ -149,13 +149,13 @@ def mean_phase_s(runs: Sequence[TrainedRun]) -> Floats:
     return means
 
 
-def _end(run: TrainedRun) -> Reached:
+def _end(run: TrainedRun) -> Milestone:
     return _at(run, run.rounds[-1], is_bound=True)
 
 
-def _at(run: TrainedRun, last: RoundRow, *, is_bound: bool) -> Reached:
+def _at(run: TrainedRun, last: RoundRow, *, is_bound: bool) -> Milestone:
     rows = [row for row in run.rounds if row.round <= last.round]
-    return Reached(
+    return Milestone(
         round=last.round,
         elapsed_s=last.elapsed_s,
         num_bytes=sum(row.up_bytes + row.down_bytes for row in rows),

@@ -12,7 +12,7 @@ from edge_coordinator.job.settings import JobSettings, device_names
 from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.planning.planner import Method
 from edge_coordinator.simulation.planning import grouping_of
-from edge_coordinator.simulation.prepare import Prepared
+from edge_coordinator.simulation.prepare import PreparedSimulation
 from runtime.errors import SettingsError
 
 CutTableCosts = tuple[str, str, list[CutCost]]
@@ -28,7 +28,7 @@ class Studies:
     cuts: list[CutTableCosts]
 
 
-def study(prepared: Prepared, *, draws: int, bar: Progress) -> Studies:
+def study(prepared: PreparedSimulation, *, draws: int, bar: Progress) -> Studies:
     """Study groupings and cuts where a simulation takes place.
 
     SettingsError if there is no plan to study.
@@ -44,7 +44,7 @@ def study(prepared: Prepared, *, draws: int, bar: Progress) -> Studies:
     return Studies(setting, groupings, cuts)
 
 
-def setting_of(prepared: Prepared) -> Setting:
+def setting_of(prepared: PreparedSimulation) -> Setting:
     """Take the place of a simulation's rounds, to study it without training."""
     simulation, settings = prepared.simulation, prepared.job.settings
     names = tuple(device_names(settings.devices.count))
@@ -65,7 +65,7 @@ def setting_of(prepared: Prepared) -> Setting:
     return cheapest_cut(setting) if planned else setting
 
 
-def every_cut(setting: Setting, prepared: Prepared) -> list[CutTableCosts]:
+def every_cut(setting: Setting, prepared: PreparedSimulation) -> list[CutTableCosts]:
     """Price the cuts of the cost table, and those of the trained network where it is another."""
     simulation = prepared.simulation
     counted = simulation.counted

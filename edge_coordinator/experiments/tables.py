@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edge_coordinator.experiments.results import (
-    Reached,
+    Milestone,
     Runs,
     best_smoothed,
     converged,
@@ -72,7 +72,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
     _write(path, header, rows)
 
 
-def _cells(event: Reached | None) -> list[object]:
+def _cells(event: Milestone | None) -> list[object]:
     if event is None:
         return [None] * 5
     return [event.round, event.elapsed_s, event.num_bytes, event.device_flop, event.is_bound]

@@ -75,7 +75,7 @@ class Job:
         return self.settings.training.local_epochs
 
     @property
-    def is_local(self) -> bool:
+    def loss_on_device(self) -> bool:
         """Whether the loss is computed on the devices (federated averaging)."""
         return self.settings.training.method == "fl"
 
@@ -100,7 +100,7 @@ class Job:
         given = self.settings.training.device_optimizer
         if given is not None and given.learning_rate is not None:
             return given.learning_rate * self._factor(round_)
-        return self.server_rate(round_) * (1 if self.is_local else cluster_size)
+        return self.server_rate(round_) * (1 if self.loss_on_device else cluster_size)
 
     @property
     def steps_by_size(self) -> bool:
@@ -111,7 +111,7 @@ class Job:
         training = self.settings.training
         given = training.device_optimizer
         is_default = given is None or given.learning_rate is None
-        return is_default and not self.is_local and training.device_spec().name == "sgd"
+        return is_default and not self.loss_on_device and training.device_spec().name == "sgd"
 
     def evaluates_in(self, round_: int) -> bool:
         """Whether a round ends with an evaluation."""

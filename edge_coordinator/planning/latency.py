@@ -17,7 +17,7 @@ from profiles.units import BITS_PER_BYTE, Counts, Floats
 
 
 @dataclass(frozen=True)
-class PhaseSeconds:
+class ClusterPhases:
     """Seconds of each phase at one cut, as the parts that do and do not depend on a share."""
 
     fixed_s: Floats
@@ -59,7 +59,7 @@ class PhaseSeconds:
         return _with_empty_device(self.fixed_s[Phase.SERVER])
 
 
-def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds:
+def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> ClusterPhases:
     """Work out the seconds of every phase at a cut, for every device by itself."""
     fixed_s = np.zeros((len(Phase), fleet.num_devices))
     link_s = np.zeros_like(fixed_s)
@@ -76,7 +76,7 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds
         fixed_s[phase] = (bits > 0) * fleet.round_trip_s / 2 + num_messages * fleet.message_s
     happens = (fixed_s + link_s) > 0
     link_s *= fleet.scale
-    return PhaseSeconds(
+    return ClusterPhases(
         fixed_s=fleet.scale * fixed_s + happens * fleet.added_s,
         link_s=link_s,
         local_epochs=workload.local_epochs,
@@ -84,7 +84,7 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> PhaseSeconds
     )
 
 
-def cluster_latency_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats) -> Floats:
+def cluster_latency_s(seconds: ClusterPhases, *, members: Counts, shares: Floats) -> Floats:
     """Seconds of each cluster: distribution, then L local epochs; a round is their sum.
 
     Both arrays are [..., position]; a member is an index into the devices, or -1 for none
@@ -97,7 +97,7 @@ def cluster_latency_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats)
     return latency_s
 
 
-def turn_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats, overhead_s: float) -> Floats:
+def turn_s(seconds: ClusterPhases, *, members: Counts, shares: Floats, overhead_s: float) -> Floats:
     """Seconds of each cluster's turn: its latency, and what was learned of turns besides, [...].
 
     Waiting for several costs more than their means say, or less where each is the slowest in
@@ -112,7 +112,7 @@ def turn_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats, overhead_s
 
 
 def round_s(
-    seconds: PhaseSeconds, workload: Workload, *, members: Counts, shares: Floats
+    seconds: ClusterPhases, workload: Workload, *, members: Counts, shares: Floats
 ) -> Floats:
     """Seconds of each round, [...], its clusters in turn; arrays are [..., cluster, position]."""
     overhead_s = workload.cluster_overhead_s
@@ -121,7 +121,7 @@ def round_s(
     return rounds_s
 
 
-def device_phase_s(seconds: PhaseSeconds, *, members: Counts, shares: Floats) -> Floats:
+def device_phase_s(seconds: ClusterPhases, *, members: Counts, shares: Floats) -> Floats:
     """Seconds of each phase of one cluster's devices in one local epoch, [phase, position].
 
     The cluster waits for the slowest distribution, and for the sum of the server's seconds.

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_coordinator.planning.measured import least_turn_seconds, turn_seconds
 from edge_coordinator.planning.plan import ClusterPlan
-from edge_coordinator.replanning.memory import ExperienceMemory
+from edge_coordinator.replanning.memory import CorrectionsMemory
 from profiles.phases import COMPUTE_PHASES, MOST_SCALE, Corrections, Phase
 from profiles.units import Floats
 
@@ -62,7 +62,7 @@ class Recent:
         return usual
 
 
-class Experience:
+class LearnedCorrections:
     """Corrections by device, and seconds a cluster and a round beyond the model."""
 
     def __init__(self) -> None:
@@ -140,13 +140,13 @@ class Experience:
         self._corrections[device].add(np.array([slower.scale, slower.added_s]))
         self.slower[device] = factor
 
-    def remember(self) -> ExperienceMemory:
+    def remember(self) -> CorrectionsMemory:
         """Give what a checkpoint keeps."""
         corrections = {
             device: [value.tolist() for value in recent.values]
             for device, recent in self._corrections.items()
         }
-        return ExperienceMemory(
+        return CorrectionsMemory(
             corrections=corrections,
             cluster_s=[float(value) for value in self._cluster_s.values],
             round_s=[float(value) for value in self._round_s.values],
@@ -154,7 +154,7 @@ class Experience:
             slower=self.slower,
         )
 
-    def recall(self, memory: ExperienceMemory) -> None:
+    def recall(self, memory: CorrectionsMemory) -> None:
         """Take over what a checkpoint kept."""
         for device, values in memory.corrections.items():
             for value in values:

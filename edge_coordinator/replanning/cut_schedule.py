@@ -31,7 +31,7 @@ Figures = Mapping[str, Mapping[str, Figure]]
 
 
 @dataclass(frozen=True)
-class Recut:
+class CutSchedule:
     """The cut that holds, and why it was chosen in this round (nothing if it was not)."""
 
     choice: CutChoice
@@ -58,7 +58,7 @@ class CutChooser:
         lessons: int,
         grouping: Grouping,
         generator: np.random.Generator,
-    ) -> Recut:
+    ) -> CutSchedule:
         """Choose the cut of this round; InfeasiblePlanError if no cut fits the devices.
 
         `lessons` counts the rounds that predictions have been corrected by.
@@ -74,7 +74,7 @@ class CutChooser:
         if self._choice is None or why:
             self._choice = self._chosen(known, workload, grouping, generator)
             self._chosen_in, self._lessons, self._figures = round_, lessons, figures
-        return Recut(self._choice, why)
+        return CutSchedule(self._choice, why)
 
     def remember(self) -> CutMemory:
         """Give what a checkpoint keeps."""

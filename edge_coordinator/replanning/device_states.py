@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_coordinator.devices.registry import DeviceRecord
-from edge_coordinator.replanning.corrections import Experience
+from edge_coordinator.replanning.corrections import LearnedCorrections
 from edge_coordinator.replanning.figure import Figure
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
@@ -82,7 +82,7 @@ class Assumptions:
 def known_devices(
     records: Mapping[str, DeviceRecord],
     cuts: CutTable,
-    experience: Experience,
+    corrections: LearnedCorrections,
     *,
     shared_bps: float | None,
 ) -> list[KnownDevice]:
@@ -90,7 +90,7 @@ def known_devices(
     profiles = [record.profile for record in records.values() if record.profile]
     assumptions = Assumptions.of(profiles)
     return [
-        _known(device, record, cuts, experience, assumptions, shared_bps=shared_bps)
+        _known(device, record, cuts, corrections, assumptions, shared_bps=shared_bps)
         for device, record in sorted(records.items())
     ]
 
@@ -115,7 +115,7 @@ def _known(
     device: str,
     record: DeviceRecord,
     cuts: CutTable,
-    experience: Experience,
+    corrections: LearnedCorrections,
     assumptions: Assumptions,
     *,
     shared_bps: float | None,
@@ -133,8 +133,8 @@ def _known(
     else:
         link, why = assumptions.link_of(record)
         assumed.append(why)
-    if device in experience.slower:
-        factor = experience.slower[device]
+    if device in corrections.slower:
+        factor = corrections.slower[device]
         assumed.append(f"takes {factor:.3g} times as long as predicted, or longer: it was late")
     state = DeviceState(
         device=device,
@@ -142,7 +142,7 @@ def _known(
         free_memory_bytes=profile.free_memory_bytes if profile else np.inf,
         compute=_compute_state(compute, cuts, assumptions),
         link=link,
-        corrections=experience.of(device),
+        corrections=corrections.of(device),
         label_counts=profile.label_counts if profile else None,
     )
     figures = _compute_figures(compute) | _link_figures(measured)

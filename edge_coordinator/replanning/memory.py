@@ -25,7 +25,7 @@ from profiles.phases import Corrections, Phase
 log = logging.getLogger(__name__)
 
 
-class _Part(BaseModel):
+class _MemoryPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
@@ -74,7 +74,7 @@ def _sound_times(times: dict[str, dict[Answer, Usual]]) -> dict[str, dict[Answer
     }
 
 
-class ExperienceMemory(_Part):
+class CorrectionsMemory(_MemoryPart):
     """What finished rounds taught; [value, scale or added, phase] of each device."""
 
     corrections: dict[str, Annotated[list[list[list[float]]], AfterValidator(_bounded_corrections)]]
@@ -84,7 +84,7 @@ class ExperienceMemory(_Part):
     slower: dict[str, float]
 
 
-class PastState(_Part):
+class PastState(_MemoryPart):
     """A device as it was when a cut was chosen."""
 
     num_samples: int
@@ -119,7 +119,7 @@ class PastState(_Part):
         )
 
 
-class CutMemory(_Part):
+class CutMemory(_MemoryPart):
     """Which cut holds, since when, and the states it rests on."""
 
     choice: Annotated[CutChoice | None, AfterValidator(_sound_choice)]
@@ -129,16 +129,16 @@ class CutMemory(_Part):
     history: list[dict[str, PastState]]
 
 
-class PlannerMemory(_Part):
+class PlannerMemory(_MemoryPart):
     """What the planner knows from the rounds before."""
 
-    experience: ExperienceMemory
+    experience: CorrectionsMemory
     cut: CutMemory
     figures: dict[str, dict[str, Figure]]
     before: Annotated[Plan | None, AfterValidator(_sound_plan)]
 
 
-class SimulatedMemory(_Part):
+class SimulatedMemory(_MemoryPart):
     """What a simulation's planner knows from the rounds before; its devices never err."""
 
     cut: CutMemory
@@ -146,7 +146,7 @@ class SimulatedMemory(_Part):
     """The cut of the last plan, in the cost table."""
 
 
-class RunMemory(_Part):
+class RunMemory(_MemoryPart):
     """All that a run has learned of its devices."""
 
     answer_times: Annotated[dict[str, dict[Answer, Usual]], AfterValidator(_sound_times)] = {}

@@ -12,8 +12,8 @@ from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
-from edge_coordinator.replanning.corrections import Experience, TurnMeasured
-from edge_coordinator.replanning.cut_schedule import CutChooser, Figures, Recut, drifted
+from edge_coordinator.replanning.corrections import LearnedCorrections, TurnMeasured
+from edge_coordinator.replanning.cut_schedule import CutChooser, CutSchedule, Figures, drifted
 from edge_coordinator.replanning.device_states import KnownDevice, known_devices
 from edge_coordinator.replanning.memory import PlannerMemory, copy_figures
 from profiles.device import DeviceState
@@ -72,7 +72,7 @@ class Planner:
 
     def __init__(self, task: PlanningTask) -> None:
         self._task = task
-        self._experience = Experience()
+        self._corrections = LearnedCorrections()
         self._chooser = CutChooser(every=task.settings.cut_every)
         self._figures: Figures = {}
         self._before: Plan | None = None
@@ -82,21 +82,21 @@ class Planner:
         known = known_devices(
             records,
             self._task.workload.cuts,
-            self._experience,
+            self._corrections,
             shared_bps=self._task.settings.shared_bps,
         )
         workload = self._workload([each.state for each in known])
         generator = np.random.default_rng((self._task.seed, Purpose.PLAN, round_))
-        recut = self._recut(known, workload, round_, generator)
+        schedule = self._schedule(known, workload, round_, generator)
         plan = plan_round(
             [each.state for each in known],
             workload,
             grouping=self._task.grouping,
-            cut=recut.choice,
+            cut=schedule.choice,
             generator=generator,
         )
         assumed = {each.state.device: each.assumed for each in known if each.assumed}
-        changed = self._compare(plan, known, recut)
+        changed = self._compare(plan, known, schedule)
         return PlannedRound(plan, assumed, changed, self._up_shares(plan, known))
 
     def limit(self, *, known_bytes: Mapping[int, float], refused_cuts: Mapping[int, str]) -> None:
@@ -111,7 +111,7 @@ class Planner:
         `beyond_turns_s` is what the round took beyond all its turns, if nobody was lost in it.
         """
         if self._task.settings.learn:
-            self._experience.learn(
+            self._corrections.learn(
                 turns,
                 beyond_turns_s=beyond_turns_s,
                 local_epochs=self._task.workload.local_epochs,
@@ -121,12 +121,12 @@ class Planner:
     def learn_late(self, device: str, plan: ClusterPlan, *, answer_s: float, late_s: float) -> None:
         """Learn that a device is slower than was predicted, if learning is wanted."""
         if self._task.settings.learn:
-            self._experience.learn_late(device, plan, answer_s=answer_s, late_s=late_s)
+            self._corrections.learn_late(device, plan, answer_s=answer_s, late_s=late_s)
 
     def remember(self) -> PlannerMemory:
         """Give what a checkpoint keeps."""
         return PlannerMemory(
-            experience=self._experience.remember(),
+            experience=self._corrections.remember(),
             cut=self._chooser.remember(),
             figures=copy_figures(self._figures),
             before=self._before,
@@ -134,7 +134,7 @@ class Planner:
 
     def recall(self, memory: PlannerMemory) -> None:
         """Take over what a checkpoint kept."""
-        self._experience.recall(memory.experience)
+        self._corrections.recall(memory.experience)
         self._chooser.recall(memory.cut)
         self._figures, self._before = memory.figures, memory.before
 
@@ -161,29 +161,29 @@ class Planner:
         join_s = max((link.round_trip_s for link in links), default=0.0)
         return replace(
             self._task.workload,
-            cluster_overhead_s=self._experience.cluster_s,
-            round_overhead_s=self._experience.round_s if self._experience.num_rounds else join_s,
+            cluster_overhead_s=self._corrections.cluster_s,
+            round_overhead_s=self._corrections.round_s if self._corrections.num_rounds else join_s,
         )
 
-    def _recut(
+    def _schedule(
         self,
         known: Sequence[KnownDevice],
         workload: Workload,
         round_: int,
         generator: np.random.Generator,
-    ) -> Recut:
+    ) -> CutSchedule:
         if self._task.cut is not None:
-            return Recut(CutChoice(self._task.cut, ()), "")
+            return CutSchedule(CutChoice(self._task.cut, ()), "")
         return self._chooser.choose(
             known,
             workload,
             round_=round_,
-            lessons=self._experience.num_rounds,
+            lessons=self._corrections.num_rounds,
             grouping=self._task.grouping,
             generator=generator,
         )
 
-    def _compare(self, plan: Plan, known: Sequence[KnownDevice], recut: Recut) -> str:
+    def _compare(self, plan: Plan, known: Sequence[KnownDevice], schedule: CutSchedule) -> str:
         """Say how a plan differs from the one before, and why; then it is the one before."""
         before, self._before = self._before, plan
         figures = {each.state.device: each.figures for each in known}
@@ -191,8 +191,8 @@ class Planner:
         if before is None:
             return ""
         changes = plan_changes(before, plan, self._task.workload.cuts.cut_names)
-        reasons = [recut.why] if recut.why and (drifts or before.cut != plan.cut) else []
-        if drifts and not any(drift in recut.why for drift in drifts):
+        reasons = [schedule.why] if schedule.why and (drifts or before.cut != plan.cut) else []
+        if drifts and not any(drift in schedule.why for drift in drifts):
             reasons.append(some(drifts))
         reasons += _presence_changes(before, plan)
         if drifts and not changes:

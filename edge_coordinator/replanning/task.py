@@ -108,7 +108,7 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
         message_bytes=settings.broker.chunk_bytes,
         server=server,
         medium=SharedLink() if settings.plan.medium == "shared" else IndependentLinks(),
-        loss_on_device=job.is_local,
+        loss_on_device=job.loss_on_device,
         server_device_s=server_device_s,
         refused_cuts=job.refused_cuts,
     )

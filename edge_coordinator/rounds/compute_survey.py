@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.machines import by_process
 from edge_coordinator.devices.requests import DeviceGoneError
 from edge_coordinator.replanning.device_states import MAX_NAME_LETTERS
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 class ComputeSurvey:
     """Exports the device side at some cuts and has it timed wherever graphs are run."""
 
-    def __init__(self, conversation: Conversation, exports: GraphExports) -> None:
-        self._conversation = conversation
+    def __init__(self, channel: DeviceChannel, exports: GraphExports) -> None:
+        self._channel = channel
         self._exports = exports
         self._asked: dict[int, dict[str, str]] = {}
         """Cut to the devices that were asked for it, each with its session at that time."""
@@ -50,14 +50,14 @@ class ComputeSurvey:
                 log.warning("%s", error)
                 continue
             join = self._join(table, round_, cut)
-            groups = by_process(self._conversation.registry, new)
+            groups = by_process(self._channel.registry, new)
             await asyncio.gather(*(self._measure_machine(group, join) for group in groups))
 
     def _join(self, table: CutTable, round_: int, cut: int) -> Join:
         return Join(
-            run=self._conversation.run,
+            run=self._channel.run,
             round=round_,
-            cluster=self._conversation.next_turn(round_),
+            cluster=self._channel.next_turn(round_),
             purpose="measure",
             cut=cut,
             local_epochs=1,
@@ -81,12 +81,12 @@ class ComputeSurvey:
     async def _measure_one(self, device: str, join: Join) -> None:
         graphs = self._exports.offer(device, join.cut)
         try:
-            await self._conversation.measure(device, join.model_copy(update={"graphs": graphs}))
+            await self._channel.measure(device, join.model_copy(update={"graphs": graphs}))
         except DeviceGoneError as error:
             log.warning("%s did not measure its compute: %s", device, error)
 
     def _session(self, device: str) -> str:
-        return self._conversation.registry.records[device].status.session
+        return self._channel.registry.records[device].status.session
 
 
 def cuts_to_measure(cuts: CutTable, candidates: Sequence[int]) -> list[int]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.job import Job
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from runtime.errors import SettingsError
@@ -20,13 +20,13 @@ class GraphExports:
         self,
         job: Job,
         network: nn.Sequential,
-        conversation: Conversation,
+        channel: DeviceChannel,
         say: Callable[[str], None],
     ) -> None:
         """`say` hears what takes a while."""
         self._job = job
         self._network = network
-        self._conversation = conversation
+        self._channel = channel
         self._say = say
         self._offers: dict[int, GraphsOffer] = {}
         self.refused: dict[int, str] = {}
@@ -37,7 +37,7 @@ class GraphExports:
     @property
     def devices(self) -> list[str]:
         """Ids of the ready devices that need graphs, in order."""
-        return [device for device in self._conversation.registry.ready if self._needs(device)]
+        return [device for device in self._channel.registry.ready if self._needs(device)]
 
     def offer(self, device: str, cut: int) -> GraphsOffer | None:
         """Say what to offer a device with its join; None if it needs nothing."""
@@ -58,7 +58,7 @@ class GraphExports:
             raise
         self.needed_bytes[cut] = self._training_bytes(graphs.manifest)
         self._offers[cut] = offer = graphs.offer()
-        self._conversation.graphs[offer.digest] = graphs.tensors()
+        self._channel.graphs[offer.digest] = graphs.tensors()
 
     def _training_bytes(self, manifest: DeviceManifest) -> float:
         """Weights, gradients and the optimiser's slots, and what forward keeps for backward."""
@@ -70,7 +70,7 @@ class GraphExports:
         return state + (1 + slots) * trained + saved
 
     def _needs(self, device: str) -> bool:
-        return self._conversation.registry.records[device].status.engine == ENGINE
+        return self._channel.registry.records[device].status.engine == ENGINE
 
     def _export(self, cut: int) -> DeviceGraphs:
         # It needs onnx, and its imports take a second.

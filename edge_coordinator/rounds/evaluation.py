@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Sequence
 
-from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.job import Job
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.training import Turns
@@ -21,14 +21,14 @@ class Evaluator:
         self,
         job: Job,
         model: EdgeModel,
-        conversation: Conversation,
+        channel: DeviceChannel,
         turns: Turns,
         tell: Callable[[Progress], None],
     ) -> None:
         self._job = job
         self._tell = tell
         self._model = model
-        self._registry = conversation.registry
+        self._registry = channel.registry
         self._turns = turns
 
     async def evaluate(

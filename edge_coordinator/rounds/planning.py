@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from math import inf
 
-from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import predicted_answers
 from edge_coordinator.devices.link_survey import LinkSurvey
 from edge_coordinator.devices.registry import DeviceRecord
@@ -41,7 +41,7 @@ class RoundPlanning:
         self,
         job: Job,
         model: EdgeModel,
-        conversation: Conversation,
+        channel: DeviceChannel,
         exports: GraphExports,
         links: LinkSurvey,
         *,
@@ -51,10 +51,10 @@ class RoundPlanning:
         """`memory` is what the planner knew when the run was interrupted."""
         self._job = job
         self._model = model
-        self._conversation = conversation
+        self._channel = channel
         self._exports = exports
-        self._compute_survey = ComputeSurvey(conversation, exports)
-        self._registry = conversation.registry
+        self._compute_survey = ComputeSurvey(channel, exports)
+        self._registry = channel.registry
         self._links = links
         self._task: PlanningTask | None = None
         self._planner: Planner | None = None
@@ -216,7 +216,7 @@ class RoundPlanning:
             metrics = self._registry.records[device].metrics
             return metrics is not None and (metrics.run, metrics.round) == (run, round_)
 
-        run = self._conversation.run
+        run = self._channel.run
         patience_s = METRICS_PATIENCE_S if self._planner else 0.0  # Only learning needs them.
         await self._until_each(has_said, devices, timeout_s=patience_s)
         records = {device: self._registry.records[device] for device in devices}
@@ -230,5 +230,5 @@ class RoundPlanning:
             async with asyncio.timeout(timeout_s):
                 for device in devices:
                     while not is_true(device):
-                        self._conversation.learnt.clear()
-                        await self._conversation.learnt.wait()
+                        self._channel.learnt.clear()
+                        await self._channel.learnt.wait()

@@ -7,7 +7,7 @@ from math import ceil
 
 import numpy as np
 
-from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, Question
 from edge_coordinator.devices.requests import DeviceGoneError, Exchange, LateError
 from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
@@ -54,7 +54,7 @@ class RemoteCluster:
 
     def __init__(
         self,
-        conversation: Conversation,
+        channel: DeviceChannel,
         members: Sequence[Member],
         *,
         joins: Mapping[str, Join],
@@ -69,7 +69,7 @@ class RemoteCluster:
         says that the rate in `joins` is |K_m| times another, and that steps are in proportion to
         gradients: then these make up for members that are lost.
         """
-        self._conversation = conversation
+        self._channel = channel
         self._members = {member.device: member for member in members}
         self._joins = joins
         self._smashed_shape = smashed_shape
@@ -109,7 +109,7 @@ class RemoteCluster:
         frame = Frame(FrameKind.MODEL, self._step(0), tuple(device_side))
         kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
         self._expect(kind, _FIRST_ANSWER[self._purpose], dict.fromkeys(self._members, frame))
-        await self._conversation.publish_model(frame.step.cluster, frame)
+        await self._channel.publish_model(frame.step.cluster, frame)
 
     async def forward(self) -> Mapping[str, Smashed]:
         """Smashed data of every device that is still there, in device-id order."""
@@ -131,7 +131,7 @@ class RemoteCluster:
             self._expect(FrameKind.SMASHED, Answer.NEXT, frames)
         async with asyncio.TaskGroup() as tasks:
             for device, frame in frames.items():
-                send = self._conversation.send(device, frame)
+                send = self._channel.send(device, frame)
                 tasks.create_task(send, name=f"gradient {device}")
 
     async def weights(self) -> Collected:
@@ -155,7 +155,7 @@ class RemoteCluster:
 
     async def _join_one(self, device: str) -> str:
         try:
-            await self._conversation.join(device, self._joins[device])
+            await self._channel.join(device, self._joins[device])
         except LateError as error:
             self.late[device] = Late(Answer.JOINED, error.waited_s)
             return str(error)
@@ -165,10 +165,10 @@ class RemoteCluster:
 
     def _expect(self, kind: FrameKind, answer: Answer, requests: Mapping[str, Frame]) -> None:
         """Gather answers to these requests from now on."""
-        conversation = self._conversation
+        channel = self._channel
 
         async def ask_again(device: str) -> None:
-            await conversation.send(device, requests[device])  # Not self, which holds this.
+            await channel.send(device, requests[device])  # Not self, which holds this.
 
         last = kind is FrameKind.WEIGHTS
         step = self._step(self._local_epochs - 1 if last else self._epoch)
@@ -180,7 +180,7 @@ class RemoteCluster:
         }
         self._question = Question(answer, predicted_s)
         gathering = Gathering(kind, step, expected)
-        self._exchange = self._conversation.exchange(gathering, ask_again, self._question)
+        self._exchange = self._channel.exchange(gathering, ask_again, self._question)
 
     def _specs(self, kind: FrameKind, member: Member) -> tuple[TensorSpec, ...]:
         if kind is FrameKind.SMASHED:
@@ -196,7 +196,7 @@ class RemoteCluster:
         assert self._question is not None
         self._require_quorum()
         gathered = await self._exchange.gathered()
-        self._conversation.learn(self._exchange, self._question)
+        self._channel.learn(self._exchange, self._question)
         self.answered_at_s = self._exchange.answered_at_s
         for device, waited_s in self._exchange.late.items():
             self.late[device] = Late(self._question.answer, waited_s)

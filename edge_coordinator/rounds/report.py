@@ -91,6 +91,6 @@ def _measured(
         forward_s=metrics.phases.forward_s if metrics else None,
         backward_s=metrics.phases.backward_s if metrics else None,
         local_epochs=job.local_epochs,
-        loss_on_device=job.is_local,
+        loss_on_device=job.loss_on_device,
     )
     return measured_phases(device_turn, predicted_s=predicted.get(device, np.zeros(len(Phase))))

@@ -23,7 +23,7 @@ class TurnTimes:
     turn_s: float = 0.0
 
 
-class MeteredCluster:
+class TimedCluster:
     """A remote cluster whose answers are timed; keeps the contract of `algorithm.Cluster`."""
 
     def __init__(self, cluster: RemoteCluster) -> None:
@@ -69,7 +69,7 @@ class MeteredCluster:
             self.times.answers_s.setdefault(device, []).append(at_s - self._asked_at_s)
 
 
-class MeteredEdge:
+class TimedEdge:
     """The server's side of a turn, timed; keeps the contract of `algorithm.Edge`."""
 
     def __init__(self, edge: OffLoopEdge, times: TurnTimes) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from edge_coordinator.devices.channel import Conversation
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, predicted_answers
 from edge_coordinator.job.job import Job
 from edge_coordinator.planning.plan import ClusterPlan
@@ -14,7 +14,7 @@ from edge_coordinator.replanning.planner import PlannedRound
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster, least_of
 from edge_coordinator.rounds.server_thread import EdgeWorker, OffLoopEdge
-from edge_coordinator.rounds.timing import MeteredCluster, MeteredEdge, TurnTimes
+from edge_coordinator.rounds.timing import TimedCluster, TimedEdge, TurnTimes
 from edge_coordinator.run.events import ClusterStarted, Progress
 from edge_coordinator.training.algorithm import (
     ClusterLostError,
@@ -35,19 +35,19 @@ log = logging.getLogger(__name__)
 class Turns:
     """Makes the remote clusters of a run."""
 
-    def __init__(self, job: Job, conversation: Conversation, exports: GraphExports) -> None:
+    def __init__(self, job: Job, channel: DeviceChannel, exports: GraphExports) -> None:
         self._job = job
-        self._conversation = conversation
-        self._registry = conversation.registry
+        self._channel = channel
+        self._registry = channel.registry
         self._exports = exports
 
     def training(self, round_: int, cluster: ClusterPlan, planned: PlannedRound) -> RemoteCluster:
         """Have the devices of a cluster train together."""
         join = Join(
-            run=self._conversation.run,
+            run=self._channel.run,
             round=round_,
-            cluster=self._conversation.next_turn(round_),
-            purpose="train_locally" if self._job.is_local else "train",
+            cluster=self._channel.next_turn(round_),
+            purpose="train_locally" if self._job.loss_on_device else "train",
             cut=planned.plan.cut,
             local_epochs=self._job.local_epochs,
             learning_rate=self._job.device_rate(round_, len(cluster.devices)),
@@ -63,7 +63,7 @@ class Turns:
     def evaluation(self, round_: int, devices: Sequence[str], *, cut: int) -> RemoteCluster:
         """Have devices evaluate on what they hold out."""
         join = Join(
-            run=self._conversation.run,
+            run=self._channel.run,
             round=round_,
             cluster=EVALUATION_CLUSTER,
             purpose="evaluate",
@@ -96,7 +96,7 @@ class Turns:
         quorum: float,
     ) -> RemoteCluster:
         return RemoteCluster(
-            self._conversation,
+            self._channel,
             members,
             joins={
                 member.device: join.model_copy(
@@ -174,13 +174,13 @@ class RoundTraining:
         trained: Trained,
     ) -> None:
         """Give a cluster its turn, and add to the round what came of it."""
-        metered = MeteredCluster(cluster)
+        timed = TimedCluster(cluster)
         before = await worker.do(self._model.snapshot)
         turn = self._model.turn(
             cut=planned.plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
         )
         try:
-            losses = await self._turn(metered, worker.edge(turn))
+            losses = await self._turn(timed, worker.edge(turn))
         except ClusterLostError as error:
             if isinstance(error, StepFailedError):
                 trained.failures.append(str(error))
@@ -189,12 +189,12 @@ class RoundTraining:
         else:
             trained.losses += losses
             trained.devices += cluster.sample_counts
-        trained.times.append(metered.finish())
+        trained.times.append(timed.finish())
         trained.lost |= cluster.lost
         trained.late |= cluster.late
 
-    async def _turn(self, cluster: MeteredCluster, edge: OffLoopEdge) -> list[float]:
-        metered = MeteredEdge(edge, cluster.times)
-        if self._job.is_local:
-            return await train_locally(cluster, metered)
-        return await train_cluster(cluster, metered, local_epochs=self._job.local_epochs)
+    async def _turn(self, cluster: TimedCluster, edge: OffLoopEdge) -> list[float]:
+        timed = TimedEdge(edge, cluster.times)
+        if self._job.loss_on_device:
+            return await train_locally(cluster, timed)
+        return await train_cluster(cluster, timed, local_epochs=self._job.local_epochs)

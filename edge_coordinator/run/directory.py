@@ -24,7 +24,7 @@ from edge_coordinator.run.curves import Curve
 from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
 from edge_coordinator.run.folder import Clock, check_clock, make_run_folder
 from edge_coordinator.run.model_files import write_file
-from edge_coordinator.run.plot_style import figure, line_look
+from edge_coordinator.run.plot_style import figure, line_style
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.wire.published import PlanReport, RoundReport
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TEST, _TRAIN = line_look(0), line_look(1)
+_TEST, _TRAIN = line_style(0), line_style(1)
 
 
 class RunDirectory:

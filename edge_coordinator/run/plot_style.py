@@ -18,7 +18,7 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LAST_COLOUR = "#F0E442"
 """Okabe and Ito's yellow, too light for a line."""
-_LOOK: dict[Any, Any] = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -35,13 +35,13 @@ def figure(file: Path | BytesIO, *, width: float = 8.0, height: float = 3.6) -> 
     import matplotlib as mpl  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(_STYLE):
         drawn = Figure(figsize=(width, height), layout="constrained")
         yield drawn
         drawn.savefig(file, dpi=150)
 
 
-def line_look(number: int) -> dict[str, Any]:
+def line_style(number: int) -> dict[str, Any]:
     """Tell the lines of a plot apart, by colour and by style."""
     return {
         "color": COLOURS[number % len(COLOURS)],

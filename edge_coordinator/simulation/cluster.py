@@ -51,7 +51,7 @@ class TurnTask:
     cut: int
     local_epochs: int
     learning_rate: float
-    is_local: bool
+    loss_on_device: bool
     """Whether the devices train the whole network by themselves (federated averaging)."""
 
     def step(self, epoch: int) -> StepId:
@@ -111,7 +111,7 @@ class InProcessCluster:
 
     async def weights(self) -> Collected:
         """The device-side models after the last local epoch."""
-        if self._task.is_local:
+        if self._task.loss_on_device:
             return self._trained_locally()
         weights = {device: side.tensors() for device, side in self._sides.items()}
         for device, tensors in weights.items():

@@ -18,7 +18,7 @@ from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round, price_plan
-from edge_coordinator.replanning.cut_schedule import CutChooser, Recut
+from edge_coordinator.replanning.cut_schedule import CutChooser, CutSchedule
 from edge_coordinator.replanning.device_states import KnownDevice
 from edge_coordinator.replanning.memory import SimulatedMemory
 from edge_coordinator.simulation.costs import Costs
@@ -76,7 +76,7 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits:
         message_bytes=np.inf,
         server=scenario.server(costs.table),
         medium=SharedLink() if shared else scenario.medium(),
-        loss_on_device=job.is_local,
+        loss_on_device=job.loss_on_device,
         refused_cuts={costs.table_cut(cut): why for cut, why in job.refused_cuts.items()},
     )
 
@@ -129,12 +129,12 @@ class SimulatedPlanning:
         )
         generator = np.random.default_rng((self._seed, Purpose.PLAN, round_))
         try:
-            recut = self._recut(states, round_, generator)
+            schedule = self._schedule(states, round_, generator)
             plan = plan_round(
                 states,
                 self._workload,
                 grouping=self._grouping,
-                cut=recut.choice,
+                cut=schedule.choice,
                 generator=generator,
             )
         except InfeasiblePlanError as error:
@@ -143,7 +143,7 @@ class SimulatedPlanning:
             reasons = some([f"{device}: {why}" for device, why in plan.left_out.items()], most=2)
             raise SettingsError(f"no plan for round {round_}: {plan.reason}: {reasons}")
         before, self._before = self._before, plan.cut
-        changed = recut.why if before is not None and before != plan.cut else ""
+        changed = schedule.why if before is not None and before != plan.cut else ""
         return SimulatedPlan(self._of_network(plan), plan.cut, changed)
 
     def remember(self) -> SimulatedMemory:
@@ -155,11 +155,11 @@ class SimulatedPlanning:
         self._chooser.recall(memory.cut)
         self._before = memory.before
 
-    def _recut(
+    def _schedule(
         self, states: Sequence[DeviceState], round_: int, generator: np.random.Generator
-    ) -> Recut:
+    ) -> CutSchedule:
         if self._given is not None:
-            return Recut(CutChoice(self._given, ()), "")
+            return CutSchedule(CutChoice(self._given, ()), "")
         return self._chooser.choose(
             [KnownDevice(state, "", {}) for state in states],
             self._workload,

@@ -27,7 +27,7 @@ LoadSettings = Callable[[Mapping[str, object]], JobSettings]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSimulation:
     """A simulation, and the job that it trains."""
 
     job: Job
@@ -80,9 +80,9 @@ def read_scenario(reference: str, *, base_dir: Path) -> Scenario:
 
 def prepare_simulation(
     settings: JobSettings, scenario: Scenario, data: DataSet, *, run: int, base_dir: Path
-) -> Prepared:
+) -> PreparedSimulation:
     """Look everything up; SettingsError for whatever does not fit together."""
     job, model = prepare_job(settings, run=run, base_dir=base_dir, data=data)
     job.check_devices(device_names(settings.devices.count))
     simulation = Simulation(job, model, deal_samples(job, data.train), scenario)
-    return Prepared(job, model, simulation)
+    return PreparedSimulation(job, model, simulation)

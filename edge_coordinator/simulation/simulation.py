@@ -158,7 +158,7 @@ class Simulation:
                 cut=plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
             )
             edge = InlineEdge(turn, num_threads=self._job.settings.server_threads)
-            if self._job.is_local:
+            if self._job.loss_on_device:
                 losses += await train_locally(cluster, edge)
             else:
                 losses += await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)
@@ -175,7 +175,7 @@ class Simulation:
             cut=cut,
             local_epochs=job.local_epochs,
             learning_rate=job.device_rate(round_, len(planned.devices)),
-            is_local=job.is_local,
+            loss_on_device=job.loss_on_device,
         )
         shards = {device: self._shards[device] for device in planned.devices}
         return InProcessCluster(shards, self._networks, task, traffic)

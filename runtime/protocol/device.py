@@ -40,7 +40,7 @@ from runtime.wire.device_graphs import offered_specs
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 
 
-class Phase(Enum):
+class SessionState(Enum):
     """Where a device stands."""
 
     UNASSIGNED = auto()
@@ -58,7 +58,7 @@ class DeviceSession:
     """One device's conversation with the coordinator; `handle` is the only way to change it."""
 
     def __init__(self) -> None:
-        self.phase = Phase.UNASSIGNED
+        self.state = SessionState.UNASSIGNED
         self.num_stale = 0
         """Messages of another run, round or step, dropped."""
         self._assignment: Assignment | None = None
@@ -83,11 +83,11 @@ class DeviceSession:
         is_repeat = (kind, step) == self._request
         match kind:
             case FrameKind.MODEL if is_repeat or (
-                self.phase is Phase.AWAITING_MODEL and step == self._first_step()
+                self.state is SessionState.AWAITING_MODEL and step == self._first_step()
             ):
                 return self._opened.model
             case FrameKind.GRADIENT if is_repeat or (
-                self.phase is Phase.AWAITING_GRADIENT and step == self._step
+                self.state is SessionState.AWAITING_GRADIENT and step == self._step
             ):
                 return self._opened.gradient
         return None
@@ -105,19 +105,19 @@ class DeviceSession:
                 return self._work_done(event)
 
     def _command_arrived(self, message: Assignment | Join | Stop) -> list[DeviceCommand]:
-        match self.phase, message:
+        match self.state, message:
             case _, Assignment() if message == self._assignment:
                 return [SendReply(self._ready or Preparing(run=message.run))]
             case _, Assignment():
-                self._forget(Phase.PREPARING, message)
+                self._forget(SessionState.PREPARING, message)
                 return [Prepare(message)]
             case _, Join() if message == self._join:
                 return self._answer_to_join(message)
             case _, Stop(run=run) if self._assignment and run == self._assignment.run:
-                self._forget(Phase.UNASSIGNED, None)
+                self._forget(SessionState.UNASSIGNED, None)
                 return []
-            case phase, Join() if phase is not Phase.PREPARING and self._is_next(message):
-                self.phase, self._join = Phase.OPENING, message
+            case state, Join() if state is not SessionState.PREPARING and self._is_next(message):
+                self.state, self._join = SessionState.OPENING, message
                 self._opened = self._request = self._answer = None
                 return [OpenPass(message)]
         self.num_stale += 1
@@ -125,42 +125,42 @@ class DeviceSession:
 
     def _frame_arrived(self, frame: Frame) -> list[DeviceCommand]:
         request = (frame.kind, frame.step)
-        match self.phase, frame.kind:
-            case Phase.AWAITING_GRAPHS, FrameKind.GRAPHS if self._offered_at(frame.step):
+        match self.state, frame.kind:
+            case SessionState.AWAITING_GRAPHS, FrameKind.GRAPHS if self._offered_at(frame.step):
                 assert self._join is not None
-                self.phase = Phase.OPENING
+                self.state = SessionState.OPENING
                 return [TakeGraphs(self._join, frame.tensors)]
             case _ if request == self._request:
                 return [SendFrame(self._answer)] if self._answer else []
-            case Phase.AWAITING_MODEL, FrameKind.MODEL if frame.step == self._first_step():
+            case SessionState.AWAITING_MODEL, FrameKind.MODEL if frame.step == self._first_step():
                 self._compute(request)
                 return [LoadModel(frame.tensors), self._first_work(frame.step)]
-            case Phase.AWAITING_GRADIENT, FrameKind.GRADIENT if frame.step == self._step:
+            case SessionState.AWAITING_GRADIENT, FrameKind.GRADIENT if frame.step == self._step:
                 self._compute(request)
                 return [RunBackward(frame.tensors), self._next_work(frame.step)]
         self.num_stale += 1
         return []
 
     def _work_done(self, event: DeviceEvent) -> list[DeviceCommand]:
-        match self.phase, event:
-            case Phase.PREPARING, Prepared(ready) if self._is_run(ready.run):
-                self.phase, self._ready = Phase.READY, ready
+        match self.state, event:
+            case SessionState.PREPARING, Prepared(ready) if self._is_run(ready.run):
+                self.state, self._ready = SessionState.READY, ready
                 return [SendReply(ready)]
-            case Phase.OPENING, PassOpened(join) if join == self._join:
+            case SessionState.OPENING, PassOpened(join) if join == self._join:
                 measured = join.purpose == "measure"
-                self.phase = Phase.FINISHED if measured else Phase.AWAITING_MODEL
+                self.state = SessionState.FINISHED if measured else SessionState.AWAITING_MODEL
                 self._opened = event
                 return self._answer_to_join(join)
-            case Phase.OPENING, GraphsMissing(join) if join == self._join:
-                self.phase = Phase.AWAITING_GRAPHS
+            case SessionState.OPENING, GraphsMissing(join) if join == self._join:
+                self.state = SessionState.AWAITING_GRAPHS
                 return self._answer_to_join(join)
-            case Phase.COMPUTING, ForwardDone(step, tensors) if step == self._step:
+            case SessionState.COMPUTING, ForwardDone(step, tensors) if step == self._step:
                 evaluating = self._join is not None and self._join.purpose == "evaluate"
-                self.phase = Phase.FINISHED if evaluating else Phase.AWAITING_GRADIENT
+                self.state = SessionState.FINISHED if evaluating else SessionState.AWAITING_GRADIENT
                 self._answer = Frame(FrameKind.SMASHED, step, tensors)
                 return [SendFrame(self._answer)]
-            case Phase.COMPUTING, WeightsCollected(step, tensors) if step == self._step:
-                self.phase = Phase.FINISHED
+            case SessionState.COMPUTING, WeightsCollected(step, tensors) if step == self._step:
+                self.state = SessionState.FINISHED
                 self._answer = Frame(FrameKind.WEIGHTS, step, tensors)
                 return [SendFrame(self._answer)]
             case (
@@ -168,14 +168,14 @@ class DeviceSession:
                 Prepared() | PassOpened() | GraphsMissing() | ForwardDone() | WeightsCollected(),
             ):
                 return []  # Work of a turn or a run that is over.
-        raise UnexpectedEventError(self.phase.name, event)
+        raise UnexpectedEventError(self.state.name, event)
 
     def _work_failed(self, run: int, reason: str) -> list[DeviceCommand]:
         if not self._is_run(run):
             return []
         # Forgotten, so that a coordinator that asks anew is answered anew. Ours does not ask again
         # before this agent is started again.
-        self._forget(Phase.UNASSIGNED, None)
+        self._forget(SessionState.UNASSIGNED, None)
         return [SendReply(Refused(run=run, reason=reason))]
 
     def _answer_to_join(self, join: Join) -> list[DeviceCommand]:
@@ -183,19 +183,19 @@ class DeviceSession:
         place = {"run": join.run, "round": join.round, "cluster": join.cluster}
         if self._opened:
             return [SendReply(Joined(**place))]
-        if self.phase is Phase.AWAITING_GRAPHS and join.graphs:
+        if self.state is SessionState.AWAITING_GRAPHS and join.graphs:
             return [SendReply(NeedGraphs(**place, digest=join.graphs.digest))]
         return []
 
     def _offered_at(self, step: StepId) -> tuple[TensorSpec, ...] | None:
         """Shapes of the graphs of this turn's offer, while they are missing."""
-        if self.phase is not Phase.AWAITING_GRAPHS or step != self._first_step():
+        if self.state is not SessionState.AWAITING_GRAPHS or step != self._first_step():
             return None
         assert self._join is not None
         return offered_specs(self._join.graphs) if self._join.graphs else None
 
     def _compute(self, request: tuple[FrameKind, StepId]) -> None:
-        self.phase, self._request, self._answer = Phase.COMPUTING, request, None
+        self.state, self._request, self._answer = SessionState.COMPUTING, request, None
 
     def _first_work(self, step: StepId) -> RunForward | TrainLocally | Predict:
         assert self._join is not None
@@ -229,8 +229,8 @@ class DeviceSession:
         is_ready = self._ready is not None and self._is_run(join.run)
         return is_ready and (join.round, join.cluster) >= before
 
-    def _forget(self, phase: Phase, assignment: Assignment | None) -> None:
-        self.phase, self._assignment = phase, assignment
+    def _forget(self, state: SessionState, assignment: Assignment | None) -> None:
+        self.state, self._assignment = state, assignment
         self._ready = self._join = self._opened = self._request = self._answer = None
 
 

@@ -9,8 +9,8 @@ import pytest
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.unplanned import as_before
 from edge_coordinator.replanning.memory import (
+    CorrectionsMemory,
     CutMemory,
-    ExperienceMemory,
     PastState,
     PlannerMemory,
     RunMemory,
@@ -64,7 +64,9 @@ def _ragged_memory(before: Plan | None) -> str:
         for number, device in enumerate(OWN)
     }
     cut = CutMemory(choice=None, chosen_in=0, lessons=0, figures={}, history=[states] * 3)
-    experience = ExperienceMemory(corrections={}, cluster_s=[], round_s=[], num_rounds=0, slower={})
+    experience = CorrectionsMemory(
+        corrections={}, cluster_s=[], round_s=[], num_rounds=0, slower={}
+    )
     planner = PlannerMemory(experience=experience, cut=cut, figures={}, before=before)
     return RunMemory(planner=planner).encode()
 

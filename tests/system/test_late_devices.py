@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from device_agent.agent.trainer import Workload
+from device_agent.agent.trainer import Trainer
 from edge_coordinator.devices import inbound
 from edge_coordinator.run.events import ClusterStarted, Progress, RoundPlanned
 from runtime.bus.memory_bus import MemoryBroker
@@ -45,18 +45,18 @@ async def test_a_late_device_is_asked_for_nothing_until_its_answer_comes_and_is_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told, answers = Plans(), threading.Event()
-    forward = Workload._forward
+    forward = Trainer._forward
 
-    def slow_for_once(workload: Workload, step: StepId) -> tuple[Tensor, ...]:
-        if workload._device == "d0" and (step.round, step.epoch) == (2, 0):
+    def slow_for_once(trainer: Trainer, step: StepId) -> tuple[Tensor, ...]:
+        if trainer._device == "d0" and (step.round, step.epoch) == (2, 0):
             answers.wait()
         elif step.round == 4:
             answers.set()
         elif step.round > 4:
             time.sleep(0.05)
-        return forward(workload, step)
+        return forward(trainer, step)
 
-    monkeypatch.setattr(Workload, "_forward", slow_for_once)
+    monkeypatch.setattr(Trainer, "_forward", slow_for_once)
     settings = SETTINGS | {"training.rounds": 8, "devices.margin_s": 0.5}
     _, rounds = await run_job(OWN, settings, broker=MemoryBroker(), observer=told, own_threads=True)
     assert [list(report.lost) for report in rounds] == [[], ["d0"], *[[]] * 6]
@@ -108,22 +108,22 @@ async def test_a_device_restarted_between_its_join_and_its_turn_is_not_waited_fo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker, is_back = MemoryBroker(), threading.Event()
-    forward, prepare = Workload._forward, Workload.prepare
+    forward, prepare = Trainer._forward, Trainer.prepare
 
-    def wait_for_d3(workload: Workload, step: StepId) -> tuple[Tensor, ...]:
-        if workload._device == "d0" and step.round == 2:
+    def wait_for_d3(trainer: Trainer, step: StepId) -> tuple[Tensor, ...]:
+        if trainer._device == "d0" and step.round == 2:
             is_back.wait()
             time.sleep(0.1)
-        return forward(workload, step)
+        return forward(trainer, step)
 
-    def prepare_again(workload: Workload, assignment: Assignment) -> Prepared:
-        prepared = prepare(workload, assignment)
-        if workload._device == "d3" and disturbance.task:
+    def prepare_again(trainer: Trainer, assignment: Assignment) -> Prepared:
+        prepared = prepare(trainer, assignment)
+        if trainer._device == "d3" and disturbance.task:
             is_back.set()
         return prepared
 
-    monkeypatch.setattr(Workload, "_forward", wait_for_d3)
-    monkeypatch.setattr(Workload, "prepare", prepare_again)
+    monkeypatch.setattr(Trainer, "_forward", wait_for_d3)
+    monkeypatch.setattr(Trainer, "prepare", prepare_again)
     with ThreadPoolExecutor(1, "compute") as compute:
 
         async def restart() -> None:

@@ -3,8 +3,14 @@
 import pytest
 
 from edge_coordinator.devices.deadlines import Allowance, Answer, AnswerTimes, Question, Usual
-from edge_coordinator.devices.stragglers import LONGEST_REST, Attendance
-from edge_coordinator.devices.timers import FIRST_REPEAT_S, GROWTH, MAX_RETURNS, RETURN_S, Vigil
+from edge_coordinator.devices.stragglers import LONGEST_REST, Stragglers
+from edge_coordinator.devices.timers import (
+    FIRST_REPEAT_S,
+    GROWTH,
+    MAX_RETURNS,
+    RETURN_S,
+    AnswerTimers,
+)
 
 FIRST, NEXT = Question(Answer.FIRST, {}), Question(Answer.NEXT, {})
 PLANNED = Question(Answer.FIRST, {"a": 2.0})
@@ -108,99 +114,101 @@ def test_one_device_teaches_nothing_of_another() -> None:
 # Watching
 
 
-def _vigil(*, is_learned: bool = True) -> Vigil:
-    return Vigil(dict.fromkeys("ab", Allowance(2.0, 15.0, is_learned=is_learned)), now_s=100.0)
+def _timers(*, is_learned: bool = True) -> AnswerTimers:
+    return AnswerTimers(
+        dict.fromkeys("ab", Allowance(2.0, 15.0, is_learned=is_learned)), now_s=100.0
+    )
 
 
 def test_a_request_is_repeated_with_growing_pauses_and_then_the_device_is_late() -> None:
-    vigil, asked, now_s = _vigil(), [], 100.0
-    while not vigil.late("ab", now_s=now_s):
-        assert vigil.wake_s("ab") > now_s
-        now_s = vigil.wake_s("ab")
-        asked += [(device, now_s) for device in vigil.overdue("ab", now_s=now_s)]
+    timers, asked, now_s = _timers(), [], 100.0
+    while not timers.late("ab", now_s=now_s):
+        assert timers.wake_s("ab") > now_s
+        now_s = timers.wake_s("ab")
+        asked += [(device, now_s) for device in timers.overdue("ab", now_s=now_s)]
     first, second = 102 + FIRST_REPEAT_S, 102 + FIRST_REPEAT_S * (1 + GROWTH)
     third = second + FIRST_REPEAT_S * GROWTH**2
     assert asked == [(d, s) for s in (first, second, third) for d in "ab"]
-    assert (now_s, vigil.waited_s("a", now_s=now_s)) == (117.0, 17.0)
+    assert (now_s, timers.waited_s("a", now_s=now_s)) == (117.0, 17.0)
 
 
 def test_one_device_that_answers_in_parts_gives_no_other_more_time() -> None:
-    vigil = _vigil(is_learned=False)
+    timers = _timers(is_learned=False)
     for now_s in (105.0, 110.0, 115.0):
-        vigil.note_part("a", now_s=now_s)
-    assert vigil.late("ab", now_s=117.0) == ["b"]
-    assert vigil.late("ab", now_s=130.0) == ["a", "b"]
+        timers.note_part("a", now_s=now_s)
+    assert timers.late("ab", now_s=117.0) == ["b"]
+    assert timers.late("ab", now_s=130.0) == ["a", "b"]
 
 
 def test_whoever_goes_on_saying_that_it_is_at_it_is_never_late_while_it_is_asked() -> None:
-    vigil, now_s = _vigil(is_learned=False), 100.0
+    timers, now_s = _timers(is_learned=False), 100.0
     for _ in range(20):
-        now_s = vigil.wake_s("a")
-        assert not vigil.late("a", now_s=now_s)
-        assert vigil.overdue("a", now_s=now_s) == ["a"]
-        vigil.note_part("a", now_s=now_s)
+        now_s = timers.wake_s("a")
+        assert not timers.late("a", now_s=now_s)
+        assert timers.overdue("a", now_s=now_s) == ["a"]
+        timers.note_part("a", now_s=now_s)
     assert now_s > 100.0 + 3 * (2.0 + 15.0)
 
 
 def test_parts_of_an_answer_of_a_known_device_do_not_move_its_deadline() -> None:
-    vigil = _vigil()
-    vigil.note_part("a", now_s=116.0)
-    assert vigil.late("ab", now_s=117.0) == ["a", "b"]
-    assert vigil.overdue("a", now_s=117.0) == []
+    timers = _timers()
+    timers.note_part("a", now_s=116.0)
+    assert timers.late("ab", now_s=117.0) == ["a", "b"]
+    assert timers.overdue("a", now_s=117.0) == []
 
 
 def test_nobody_is_late_while_we_have_no_connection_and_all_begin_anew_after_it() -> None:
-    vigil = _vigil()
-    vigil.pause()
-    assert vigil.late("ab", now_s=500.0) == []
-    assert vigil.overdue("ab", now_s=500.0) == []
-    vigil.restart(now_s=500.0)
-    assert vigil.late("ab", now_s=516.0 + RETURN_S) == []
-    assert vigil.late("ab", now_s=517.0 + RETURN_S) == ["a", "b"]
-    vigil.restart(now_s=600.0)
-    assert vigil.note_return("a", now_s=603.0)
-    assert vigil.late("ab", now_s=620.0) == ["a"]
+    timers = _timers()
+    timers.pause()
+    assert timers.late("ab", now_s=500.0) == []
+    assert timers.overdue("ab", now_s=500.0) == []
+    timers.restart(now_s=500.0)
+    assert timers.late("ab", now_s=516.0 + RETURN_S) == []
+    assert timers.late("ab", now_s=517.0 + RETURN_S) == ["a", "b"]
+    timers.restart(now_s=600.0)
+    assert timers.note_return("a", now_s=603.0)
+    assert timers.late("ab", now_s=620.0) == ["a"]
 
 
 def test_a_device_that_flaps_is_not_waited_for_without_end() -> None:
-    vigil = _vigil()
-    assert [vigil.note_return("a", now_s=110.0) for _ in range(9)].count(True) == MAX_RETURNS
-    assert vigil.late("ab", now_s=117.0) == ["b"]
+    timers = _timers()
+    assert [timers.note_return("a", now_s=110.0) for _ in range(9)].count(True) == MAX_RETURNS
+    assert timers.late("ab", now_s=117.0) == ["b"]
 
 
 # Who is late again and again
 
 
 def test_a_late_device_is_back_in_the_next_round_and_rests_only_after_three() -> None:
-    attendance = Attendance(0, {})
+    stragglers = Stragglers(0, {})
     for _ in range(2):
-        attendance.note(present="abc", late="a")
-        assert attendance.resting("abc") == {}
-    attendance.note(present="abc", late="a")
+        stragglers.note(present="abc", late="a")
+        assert stragglers.resting("abc") == {}
+    stragglers.note(present="abc", late="a")
     why = "was late 3 times in a row and rests; rounds to go: 1"
-    assert attendance.resting("abc") == {"a": why}
-    attendance.note(present="bc", late="")
-    assert attendance.resting("abc") == {}
+    assert stragglers.resting("abc") == {"a": why}
+    stragglers.note(present="bc", late="")
+    assert stragglers.resting("abc") == {}
 
 
 def test_rests_grow_up_to_a_limit_and_end_with_the_first_answer() -> None:
-    attendance = Attendance(0, {})
+    stragglers = Stragglers(0, {})
     rests: list[int] = []
     while len(rests) < 9:
-        attendance.note(present="ab", late="a")
+        stragglers.note(present="ab", late="a")
         rests.append(0)
-        while attendance.resting("ab"):
-            attendance.note(present="b", late="")
+        while stragglers.resting("ab"):
+            stragglers.note(present="b", late="")
             rests[-1] += 1
     assert rests == [0, 0, 1, 2, 4, 8, LONGEST_REST, LONGEST_REST, LONGEST_REST]
-    attendance.note(present="ab", late="")
-    attendance.note(present="ab", late="a")
-    assert attendance.resting("ab") == {}
+    stragglers.note(present="ab", late="")
+    stragglers.note(present="ab", late="a")
+    assert stragglers.resting("ab") == {}
 
 
 def test_nobody_rests_if_all_would() -> None:
-    attendance = Attendance(0, {})
+    stragglers = Stragglers(0, {})
     for _ in range(3):
-        attendance.note(present="ab", late="ab")
-    assert attendance.resting("ab") == {}
-    assert list(attendance.resting("abc")) == ["a", "b"]
+        stragglers.note(present="ab", late="ab")
+    assert stragglers.resting("ab") == {}
+    assert list(stragglers.resting("abc")) == ["a", "b"]

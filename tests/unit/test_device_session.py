@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import UnexpectedEventError
-from runtime.protocol.device import DeviceSession, Phase
+from runtime.protocol.device import DeviceSession, SessionState
 from runtime.protocol.events import (
     CollectWeights,
     CommandArrived,
@@ -88,7 +88,7 @@ def test_a_turn_of_two_epochs_is_these_sentences() -> None:
         [RunBackward(GRADIENTS[1].frame.tensors), CollectWeights(second)],
         [SendFrame(Frame(FrameKind.WEIGHTS, second, (W,)))],
     ]
-    assert session.phase is Phase.FINISHED
+    assert session.state is SessionState.FINISHED
     assert session.num_stale == 0
 
 
@@ -101,7 +101,7 @@ def test_an_evaluation_predicts_once_and_ends() -> None:
     assert session.handle(model) == [LoadModel((W,)), Predict(step)]
     outputs = Frame(FrameKind.SMASHED, step, (W,))
     assert session.handle(ForwardDone(step, (W,))) == [SendFrame(outputs)]
-    assert session.phase is Phase.FINISHED
+    assert session.state is SessionState.FINISHED
 
 
 def test_local_training_answers_a_model_with_the_weights_of_the_last_epoch() -> None:
@@ -229,7 +229,7 @@ def test_a_join_interrupts_the_turn_before_and_its_late_work_is_forgotten() -> N
 def test_stop_ends_the_run_and_the_same_assignment_begins_anew() -> None:
     session = _after(TO_GRADIENT)
     assert session.handle(CommandArrived(Stop(run=RUN))) == []
-    assert session.phase is Phase.UNASSIGNED
+    assert session.state is SessionState.UNASSIGNED
     assert session.handle(GRADIENTS[0]) == []
     assert session.handle(JOINING) == []
     assert session.num_stale == 2
@@ -271,6 +271,6 @@ def test_failed_work_of_another_run_is_nobodys_business() -> None:
 def test_what_is_not_allowed_raises_and_changes_nothing(num_before: int) -> None:
     session = _after(TO_WEIGHTS[:num_before])
     state = _state_of(session)
-    with pytest.raises(UnexpectedEventError, match=session.phase.name):
+    with pytest.raises(UnexpectedEventError, match=session.state.name):
         session.handle(DeviceLost("d0", "of the other half"))  # type: ignore[arg-type]
     assert _state_of(session) == state

@@ -24,7 +24,7 @@ from edge_coordinator.experiments.latencies import (
     smaller,
 )
 from edge_coordinator.experiments.report import cuts_part, groupings_part
-from edge_coordinator.experiments.results import Reached, RoundRow, TrainedRun, converged, reached
+from edge_coordinator.experiments.results import Milestone, RoundRow, TrainedRun, converged, reached
 from edge_coordinator.experiments.tables import seconds, write_runs
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.latency import cluster_latency_s
@@ -51,12 +51,12 @@ def test_a_target_is_reached_in_the_first_evaluation_at_it_and_costs_all_rounds_
     None
 ):
     event = reached(_run([0.5, None, 0.9, 0.7, 0.95]), 0.9)
-    assert event == Reached(3, 6.0, num_bytes=90, device_flop=15.0, is_bound=False)
+    assert event == Milestone(3, 6.0, num_bytes=90, device_flop=15.0, is_bound=False)
 
 
 def test_a_target_that_is_missed_costs_at_least_the_whole_run() -> None:
     event = reached(_run([0.5, 0.6, None]), 0.9)
-    assert event == Reached(3, 6.0, num_bytes=90, device_flop=15.0, is_bound=True)
+    assert event == Milestone(3, 6.0, num_bytes=90, device_flop=15.0, is_bound=True)
 
 
 def test_what_was_never_evaluated_has_no_events() -> None:

@@ -8,10 +8,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from device_agent.engines.graph_store import MAX_KEPT, GraphShelf
+from device_agent.engines.graph_store import MAX_KEPT, GraphStore
 from edge_coordinator.onnx_export import export_device_side
 from runtime.errors import MalformedMessageError, SettingsError
-from runtime.protocol.device import DeviceSession, Phase
+from runtime.protocol.device import DeviceSession, SessionState
 from runtime.protocol.events import (
     CommandArrived,
     DeviceEvent,
@@ -94,10 +94,10 @@ def test_a_repeat_is_answered_again_while_waiting_and_is_silence_while_at_work()
 @pytest.mark.parametrize("num_before", [0, 2, 3, 5, 6])
 def test_graphs_that_nobody_waits_for_are_counted_and_dropped(num_before: int) -> None:
     session = _after([*TO_MISSING, GRAPHS, _opened(OFFERED)][:num_before])
-    phase = session.phase
+    phase = session.state
     assert session.asked_for(FrameKind.GRAPHS, step_at(0)) is None
     assert session.handle(GRAPHS) == []
-    assert (session.phase, session.num_stale) == (phase, 1)
+    assert (session.state, session.num_stale) == (phase, 1)
 
 
 def test_shapes_are_those_of_the_offer_and_of_this_turn_only() -> None:
@@ -112,7 +112,7 @@ def test_the_next_turn_interrupts_waiting_for_graphs() -> None:
     session = _after(TO_MISSING)
     assert session.handle(CommandArrived(following)) == [OpenPass(following)]
     assert session.handle(GraphsMissing(OFFERED)) == []
-    assert session.phase is Phase.OPENING
+    assert session.state is SessionState.OPENING
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,13 @@ def test_a_frame_that_lacks_a_graph_is_malformed(graphs: DeviceGraphs) -> None:
 
 
 def test_a_shelf_keeps_the_graphs_that_were_used_last(graphs: DeviceGraphs) -> None:
-    shelf = GraphShelf()
+    store = GraphStore()
     with pytest.raises(SettingsError, match="no graphs"):
-        _ = shelf.in_use
+        _ = store.in_use
     for number in range(MAX_KEPT):
-        shelf.keep(str(number), graphs)
-    assert shelf.use("0")
-    shelf.keep("another", graphs)
-    assert shelf.use("0")
-    assert not shelf.use("1")
-    assert shelf.in_use is graphs
+        store.keep(str(number), graphs)
+    assert store.use("0")
+    store.keep("another", graphs)
+    assert store.use("0")
+    assert not store.use("1")
+    assert store.in_use is graphs

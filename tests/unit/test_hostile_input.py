@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from device_agent.agent.agent import Agent
-from device_agent.agent.trainer import Workload
+from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
-from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel, Tolerance
 from edge_coordinator.devices.deadlines import Answer, Question
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
@@ -112,7 +112,7 @@ async def _agent() -> AsyncIterator[tuple[Agent, Peer]]:
             profile=partial(
                 measure_profile, "d0", engine="torch", num_samples=40, sample_shape=(1, 28, 28)
             ),
-            workload=Workload(
+            trainer=Trainer(
                 "d0", samples, lambda job, shape: open_engine("torch", job, sample_shape=shape)
             ),
             compute=compute,
@@ -216,8 +216,8 @@ async def test_a_device_is_not_moved_by_mutants_and_its_turn_ends_in_the_same_bi
     disturbed = await _take_turn(disturb)
     assert _bits(disturbed) == _bits(calm)
     assert meter.num_cases == NUM_CASES // 10 * 5
-    complaints = [record for record in caplog.records if "drops a message" in record.message]
-    assert 0 < len(complaints) <= len({original.topic for original in _to_the_device()})
+    dropped = [record for record in caplog.records if "drops a message" in record.message]
+    assert 0 < len(dropped) <= len({original.topic for original in _to_the_device()})
 
 
 async def test_a_flood_of_challenges_starts_one_task_and_garbage_is_counted_by_kind() -> None:
@@ -229,7 +229,7 @@ async def test_a_flood_of_challenges_starts_one_task_and_garbage_is_counted_by_k
             agent._receive(_delivery(Original(command, b"garbage")))
             agent._receive(_delivery(Original(TOPICS.down("d0", "gradient"), b"garbage")))
         assert len(asyncio.all_tasks()) <= before + 1
-        assert agent._complaints.counts == {"command": 1000, "gradient": 1000}
+        assert agent._dropped.counts == {"command": 1000, "gradient": 1000}
 
 
 def _bits(frames: Sequence[Frame]) -> list[tuple[object, ...]]:
@@ -280,14 +280,14 @@ def _tells_the_coordinator(mutant: Mutant) -> bool:
     return True
 
 
-def _state_of_conversation(conversation: Conversation) -> tuple[object, ...]:
-    exchange = conversation._pending.exchange
+def _state_of_conversation(channel: DeviceChannel) -> tuple[object, ...]:
+    exchange = channel._outstanding.exchange
     gathering = exchange.gathering if exchange else None
     return (
-        dict(conversation.registry.records),
-        dict(conversation.registry.refusals),
-        dict(conversation.hearing.grace),
-        conversation.changed.is_set(),
+        dict(channel.registry.records),
+        dict(channel.registry.refusals),
+        dict(channel.inbound.grace),
+        channel.changed.is_set(),
         exchange and exchange._events.qsize(),
         gathering and {name: id(value) for name, value in vars(gathering).items()},
         gathering and list(gathering.missing),
@@ -299,7 +299,7 @@ class Site:
     """Plays all devices to one coordinator's conversation."""
 
     def __init__(self, bus: MemoryBus, source: Mutator, meter: Meter) -> None:
-        self.conversation = Conversation(
+        self.channel = DeviceChannel(
             bus,
             TOPICS,
             run=RUN,
@@ -314,25 +314,25 @@ class Site:
     def tell(self, originals: Sequence[Original]) -> None:
         """Say something as the devices do."""
         for original in originals:
-            self.conversation.hearing.receive(_delivery(original))
+            self.channel.inbound.receive(_delivery(original))
 
     def disturb(self) -> None:
         """Send a share of the mutants, of which each must leave everything as it was."""
-        before = _state_of_conversation(self.conversation)
+        before = _state_of_conversation(self.channel)
         for _ in range(NUM_CASES // 6):
             mutant = self._source.next()
             while _tells_the_coordinator(mutant):
                 mutant = self._source.next()
             with self._meter.one(mutant, body_bytes=body_bytes(SPECS[FrameKind.SMASHED])):
-                self.conversation.hearing.receive(_delivery(mutant))
-            assert _state_of_conversation(self.conversation) == before, mutant
+                self.channel.inbound.receive(_delivery(mutant))
+            assert _state_of_conversation(self.channel) == before, mutant
 
     async def join(self) -> None:
         """Two devices arrive; both are asked to join, and one does after a while."""
         for device in ("d0", "d1"):
             self.tell(sent(TOPICS.status(device), STATUS))
-            self.conversation.registry.note_ready(device, READY)
-        joining = [asyncio.create_task(self.conversation.join(d, JOIN)) for d in ("d0", "d1")]
+            self.channel.registry.note_ready(device, READY)
+        joining = [asyncio.create_task(self.channel.join(d, JOIN)) for d in ("d0", "d1")]
         await asyncio.sleep(0)
         self.disturb()
         for device in ("d0", "d1"):
@@ -348,7 +348,7 @@ class Site:
             raise AssertionError
 
         gathering = Gathering(kind, step, dict.fromkeys(answers, SPECS[kind]))
-        exchange = self.conversation.exchange(gathering, ask_again, Question(Answer.FIRST, {}))
+        exchange = self.channel.exchange(gathering, ask_again, Question(Answer.FIRST, {}))
         chunks = {
             device: sent(TOPICS.up(device, kind.name.lower()), Frame(kind, step, tensors))
             for device, tensors in answers.items()
@@ -377,5 +377,5 @@ async def test_the_coordinator_is_not_moved_by_mutants_and_gathers_the_same_bits
             for device, tensors in answers.items():
                 assert _raw(gathered.answers[device]) == _raw(tensors)
     assert meter.num_cases == NUM_CASES // 6 * 3
-    complaints = [record for record in caplog.records if "dropped a message" in record.message]
-    assert 0 < len(complaints) <= 3
+    dropped = [record for record in caplog.records if "dropped a message" in record.message]
+    assert 0 < len(dropped) <= 3

@@ -1,6 +1,6 @@
 """What the coordinator keeps of devices that come and go."""
 
-from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel, Tolerance
 from edge_coordinator.devices.deadlines import Answer, Question
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker
@@ -10,10 +10,10 @@ from runtime.wire.frames import Frame, FrameKind
 from tests.turn import CHUNK_BYTES, READY, RUN, SPECS, STATUS, TOPICS, sent, smashed_data, step_at
 
 
-def _tell(conversation: Conversation, topic: str, what: Message | Frame, *, half: bool) -> None:
+def _tell(channel: DeviceChannel, topic: str, what: Message | Frame, *, half: bool) -> None:
     for original in sent(topic, what)[:: 2 if half else 1]:
         delivery = Delivery(original.topic, memoryview(original.payload), retained=False)
-        conversation.hearing.receive(delivery)
+        channel.inbound.receive(delivery)
 
 
 async def test_half_a_frame_is_not_kept_for_a_device_that_has_gone() -> None:
@@ -22,7 +22,7 @@ async def test_half_a_frame_is_not_kept_for_a_device_that_has_gone() -> None:
 
     kind, step = FrameKind.SMASHED, step_at(0)
     async with MemoryBroker().connect("coordinator") as bus:
-        conversation = Conversation(
+        channel = DeviceChannel(
             bus,
             TOPICS,
             run=RUN,
@@ -31,14 +31,14 @@ async def test_half_a_frame_is_not_kept_for_a_device_that_has_gone() -> None:
             on_other=lambda _: None,
             on_connected=lambda: None,
         )
-        _tell(conversation, TOPICS.status("d0"), STATUS, half=False)
-        conversation.registry.note_ready("d0", READY)
+        _tell(channel, TOPICS.status("d0"), STATUS, half=False)
+        channel.registry.note_ready("d0", READY)
         gathering = Gathering(kind, step, {"d0": SPECS[kind]})
-        exchange = conversation.exchange(gathering, ask_again, Question(Answer.FIRST, {}))
+        exchange = channel.exchange(gathering, ask_again, Question(Answer.FIRST, {}))
         frame = Frame(kind, step, smashed_data(1))
-        _tell(conversation, TOPICS.up("d0", "smashed"), frame, half=True)
-        assert conversation.hearing._inboxes
+        _tell(channel, TOPICS.up("d0", "smashed"), frame, half=True)
+        assert channel.inbound._inboxes
         restarted = STATUS.model_copy(update={"session": "two"})
-        _tell(conversation, TOPICS.status("d0"), restarted, half=False)
+        _tell(channel, TOPICS.status("d0"), restarted, half=False)
         assert list((await exchange.gathered()).lost) == ["d0"]
-        assert not conversation.hearing._inboxes
+        assert not channel.inbound._inboxes

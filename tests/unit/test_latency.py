@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.fleet import Fleet
-from edge_coordinator.planning.latency import PhaseSeconds, cluster_latency_s, phase_seconds, turn_s
+from edge_coordinator.planning.latency import (
+    ClusterPhases,
+    cluster_latency_s,
+    phase_seconds,
+    turn_s,
+)
 from profiles.device import ComputeState, DeviceState
 from profiles.link import IndependentLinks, LinkState
 from profiles.phases import Corrections, Phase
 from tests.unit.fleets import CUTS, device, random_devices, workload
 
 
-def cluster_s(seconds: PhaseSeconds, shares: list[float]) -> float:
+def cluster_s(seconds: ClusterPhases, shares: list[float]) -> float:
     members = np.arange(len(shares))
     return float(cluster_latency_s(seconds, members=members, shares=np.array(shares)))
 
@@ -58,7 +63,7 @@ def test_the_model_is_broadcast_at_the_slowest_rate_of_the_whole_link() -> None:
     work = workload(IndependentLinks())
     no_links = phase_seconds(fleet, work, cut=1).link_s
     no_links[1:] = 0
-    seconds = PhaseSeconds(np.zeros_like(no_links), no_links, 1, loss_on_device=False)
+    seconds = ClusterPhases(np.zeros_like(no_links), no_links, 1, loss_on_device=False)
     assert cluster_s(seconds, [0.01, 0.99]) == pytest.approx(CUTS.device_model_bits[1] / 1e6)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel, Tolerance
 from edge_coordinator.devices.link_survey import LinkSurvey
 from runtime.bus.bus import Bus, Delivery
 from runtime.bus.memory_bus import MemoryBroker
@@ -36,7 +36,7 @@ async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
     job, _ = make_job(shards([4] * 4, (1, 28, 28)), {})
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(broker.connect("coordinator"))
-        conversation = Conversation(
+        channel = DeviceChannel(
             bus,
             TOPICS,
             run=RUN,
@@ -45,17 +45,17 @@ async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
             on_other=lambda _: None,
             on_connected=lambda: None,
         )
-        await conversation.open()
+        await channel.open()
         buses = {}
         for device, process in PROCESSES.items():
             buses[device] = await stack.enter_async_context(broker.connect(device))
             await buses[device].subscribe(TOPICS.down(device, "command"))
             status = STATUS.model_copy(update={"process": process})
-            conversation.registry.note_status(device, status)
-            conversation.registry.note_ready(device, READY)
-        survey = LinkSurvey(job, conversation)
+            channel.registry.note_status(device, status)
+            channel.registry.note_ready(device, READY)
+        survey = LinkSurvey(job, channel)
         serving = [
-            asyncio.create_task(conversation.listen(bus.events())),
+            asyncio.create_task(channel.listen(bus.events())),
             asyncio.create_task(survey.serve()),
         ]
         assert survey.survey() == list(PROCESSES)
@@ -67,7 +67,7 @@ async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
             await _asked(buses[other], other, order)
         assert order == ["d0", "d3", "d1", "d2"]
         for other in ("d1", "d2"):
-            conversation.hearing._lose(other, "went offline")
+            channel.inbound._lose(other, "went offline")
         assert await waiting == list(PROCESSES)
         for task in serving:
             task.cancel()

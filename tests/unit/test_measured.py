@@ -6,7 +6,7 @@ import pytest
 from edge_coordinator.planning.measured import DeviceTurn, measured_phases, turn_seconds
 from edge_coordinator.planning.plan import ClusterPlan, PredictedPhases
 from edge_coordinator.replanning.corrections import (
-    Experience,
+    LearnedCorrections,
     Recent,
     TurnMeasured,
     predicted_phases,
@@ -68,15 +68,15 @@ def _cluster(phases_s: np.ndarray) -> ClusterPlan:
 
 
 def test_what_is_learned_from_one_round_predicts_the_same_round() -> None:
-    experience, plan = Experience(), _cluster(PREDICTED)
+    corrections, plan = LearnedCorrections(), _cluster(PREDICTED)
     measured = PREDICTED * 2 + 0.01
     turn = TurnMeasured(plan, {"a": measured}, turn_s=5.0)
-    experience.learn([turn], beyond_turns_s=0.5, local_epochs=1, loss_on_device=False)
-    learned = experience.of("a")
+    corrections.learn([turn], beyond_turns_s=0.5, local_epochs=1, loss_on_device=False)
+    learned = corrections.of("a")
     corrected = learned.scale * PREDICTED + learned.added_s
     assert corrected == pytest.approx(measured)
     modelled_s = turn_seconds(corrected[:, np.newaxis], local_epochs=1, loss_on_device=False)
-    assert modelled_s + experience.cluster_s + experience.round_s == pytest.approx(5.5)
+    assert modelled_s + corrections.cluster_s + corrections.round_s == pytest.approx(5.5)
 
 
 def test_phases_keep_their_order_between_a_plan_and_an_array() -> None:

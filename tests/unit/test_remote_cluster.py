@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edge_coordinator.devices.channel import Conversation, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel, Tolerance
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
-from edge_coordinator.rounds.timing import MeteredCluster
+from edge_coordinator.rounds.timing import TimedCluster
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.wire.commands import Refused
@@ -59,16 +59,16 @@ class CountedRecords(dict[str, DeviceRecord]):
 class Devices:
     """Plays the devices `d0` and `d1` to one cluster."""
 
-    def __init__(self, conversation: Conversation, listening: MemoryBus) -> None:
-        self.registry = conversation.registry
-        self._hearing = conversation.hearing
-        self._pending = conversation._pending
+    def __init__(self, channel: DeviceChannel, listening: MemoryBus) -> None:
+        self.registry = channel.registry
+        self._inbound = channel.inbound
+        self._outstanding = channel._outstanding
         self._listening = listening
         for device in ("d0", "d1"):
             self._say(TOPICS.status(device), STATUS)
-            conversation.registry.note_ready(device, READY)
+            channel.registry.note_ready(device, READY)
         self.cluster = RemoteCluster(
-            conversation,
+            channel,
             [Member(device, READY, BATCH) for device in ("d0", "d1")],
             joins=dict.fromkeys(("d0", "d1"), ONE_EPOCH),
             smashed_shape=(6, 14, 14),
@@ -82,7 +82,7 @@ class Devices:
         joining = asyncio.create_task(self.cluster.join())
         for _ in range(5):  # Until both have been asked.
             await asyncio.sleep(0)
-        assert len(self._pending.inquiries) == 2
+        assert len(self._outstanding.inquiries) == 2
         for device in ("d0", "d1"):
             self._say(TOPICS.up(device, "reply"), JOINED)
         await joining
@@ -115,7 +115,7 @@ class Devices:
     def _say(self, topic: str, what: Message | Frame) -> None:
         for original in sent(topic, what):
             payload = memoryview(original.payload)
-            self._hearing.receive(Delivery(original.topic, payload, retained=False))
+            self._inbound.receive(Delivery(original.topic, payload, retained=False))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def devices() -> AsyncIterator[Devices]:
     async with broker.connect("coordinator") as bus, broker.connect("d0") as listening:
         await listening.subscribe(TOPICS.down("d0", "gradient"))
         devices = Devices(
-            Conversation(
+            DeviceChannel(
                 bus,
                 TOPICS,
                 run=RUN,
@@ -146,16 +146,16 @@ def _gradients(*devices: str) -> Mapping[str, np.ndarray]:
 async def test_who_is_lost_at_its_last_answer_has_not_come_to_the_end_of_the_turn(
     devices: Devices,
 ) -> None:
-    metered = MeteredCluster(devices.cluster)
-    await metered.load(device_side())
+    timed = TimedCluster(devices.cluster)
+    await timed.load(device_side())
     devices.send_smashed("d0")
     devices.send_smashed("d1")
-    await metered.forward()
-    await metered.backward(_gradients("d0", "d1"))
+    await timed.forward()
+    await timed.backward(_gradients("d0", "d1"))
     devices.send_weights("d0")
     devices.leave("d1")
-    await metered.weights()
-    times = metered.finish()
+    await timed.weights()
+    times = timed.finish()
     assert times.devices == ("d0",)
     assert {device: len(answers) for device, answers in times.answers_s.items()} == {
         "d0": 2,

@@ -6,9 +6,9 @@ import time
 import numpy as np
 
 from edge_coordinator.devices.deadlines import Allowance
-from edge_coordinator.devices.outstanding import Owing
+from edge_coordinator.devices.outstanding import LateAnswers
 from edge_coordinator.devices.requests import Exchange, Inquiry
-from edge_coordinator.devices.timers import Vigil
+from edge_coordinator.devices.timers import AnswerTimers
 from runtime.protocol.events import FrameArrived
 from runtime.protocol.gathering import Gathering
 from runtime.wire.frames import (
@@ -32,9 +32,9 @@ def _exchange() -> Exchange:
     async def ask_again(_: str) -> None: ...
 
     now_s = time.monotonic()
-    vigil = Vigil({"a": ALLOWANCE}, now_s=now_s)
+    timers = AnswerTimers({"a": ALLOWANCE}, now_s=now_s)
     gathering = Gathering(FrameKind.SMASHED, STEP, {"a": specs_of(TENSORS)})
-    return Exchange(gathering, ask_again, vigil=vigil, asked_at_s=now_s)
+    return Exchange(gathering, ask_again, timers=timers, asked_at_s=now_s)
 
 
 async def test_an_answer_that_came_while_the_loop_was_busy_past_the_deadline_counts() -> None:
@@ -70,22 +70,22 @@ async def test_what_an_answer_took_across_a_broken_connection_is_not_learned() -
 
 async def test_a_late_device_owes_until_the_last_part_of_just_that_answer_has_come() -> None:
     settled: list[str] = []
-    owing = Owing(lambda: settled.append("can be asked"))
-    owing.note("a", FRAME.kind, STEP, on_answer=lambda: settled.append("came"), most_s=60.0)
+    late_answers = LateAnswers(lambda: settled.append("can be asked"))
+    late_answers.note("a", FRAME.kind, STEP, on_answer=lambda: settled.append("came"), most_s=60.0)
     other = Frame(FRAME.kind, StepId(7, 3, 1, 0), TENSORS)
     for frame in (other, FRAME):
-        assert "a" in owing
-        assert owing.reasons == {"a": "was late, and is at its answer of round 3 still"}
+        assert "a" in late_answers
+        assert late_answers.reasons == {"a": "was late, and is at its answer of round 3 still"}
         for payload in encode_chunks(frame, chunk_bytes=100):
             assert not settled
-            owing.receive("a", decode_chunk(memoryview(payload)))
+            late_answers.receive("a", decode_chunk(memoryview(payload)))
     assert settled == ["came", "can be asked"]
-    assert not owing.reasons
+    assert not late_answers.reasons
 
 
 async def test_a_late_device_that_never_answers_owes_no_longer_than_was_said() -> None:
     settled = asyncio.Event()
-    owing = Owing(settled.set)
-    owing.note("a", FRAME.kind, STEP, on_answer=settled.clear, most_s=0.01)
+    late_answers = LateAnswers(settled.set)
+    late_answers.note("a", FRAME.kind, STEP, on_answer=settled.clear, most_s=0.01)
     await settled.wait()
-    assert "a" not in owing
+    assert "a" not in late_answers

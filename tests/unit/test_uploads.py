@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from device_agent.agent.agent import Agent
-from device_agent.agent.trainer import Workload
+from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
 from runtime.bus.bus import BusEvent, Delivery
@@ -95,7 +95,7 @@ async def _agent(
             profile=partial(
                 measure_profile, "d0", engine="torch", num_samples=40, sample_shape=(1, 28, 28)
             ),
-            workload=Workload(
+            trainer=Trainer(
                 "d0", samples, lambda job, shape: open_engine("torch", job, sample_shape=shape)
             ),
             compute=compute,

@@ -10,7 +10,7 @@ from edge_coordinator.experiments.cuts import at_costs, cut_costs
 from edge_coordinator.experiments.studies import every_cut, setting_of
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import device_names
-from edge_coordinator.simulation.prepare import Prepared, prepare_simulation, settings_for
+from edge_coordinator.simulation.prepare import PreparedSimulation, prepare_simulation, settings_for
 from edge_coordinator.simulation.world import drawn_states
 from profiles.variation import Spread, between_devices
 from runtime.datasets.samples import DataSet, Samples
@@ -21,7 +21,7 @@ from tests.builders import random_samples
 
 def _prepared(
     exclude: Sequence[str], *, scenario: str = "heterogeneous", num_targets: int | None = None
-) -> Prepared:
+) -> PreparedSimulation:
     overrides: dict[str, object] = {
         "devices.scenario": scenario,
         "devices.exclude": exclude,

@@ -40,7 +40,7 @@ from edge_coordinator.experiments.workers import Effort, progress_bar, train_var
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.planner import Method
-from edge_coordinator.simulation.prepare import Prepared, prepare_simulation, settings_for
+from edge_coordinator.simulation.prepare import PreparedSimulation, prepare_simulation, settings_for
 from profiles.scenario import Scenario
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
@@ -109,7 +109,11 @@ class _Found:
 
 
 def _measure(
-    task: PaperTask, settings: JobSettings, prepared: Prepared, folder: Path, console: Console
+    task: PaperTask,
+    settings: JobSettings,
+    prepared: PreparedSimulation,
+    folder: Path,
+    console: Console,
 ) -> _Found:
     """Study latencies, groupings and cuts, and train, under a progress bar."""
     scenario = prepared.simulation.scenario
@@ -205,7 +209,9 @@ def _overrides(task: PaperTask, source: str) -> dict[str, object]:
     }
 
 
-def _what_was_run(task: PaperTask, settings: JobSettings, prepared: Prepared, why: str) -> str:
+def _what_was_run(
+    task: PaperTask, settings: JobSettings, prepared: PreparedSimulation, why: str
+) -> str:
     test = prepared.job.test
     num_test = len(test) if test is not None else 0
     return (
