@@ -12,6 +12,7 @@ from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
 from edge_coordinator.run.faults import traces_in
 from edge_coordinator.run.outcome import write_outcome
+from edge_coordinator.run.results import Results
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.event_loop import call_on_signals
@@ -79,10 +80,11 @@ def _finish(
             console.print(f"no round was finished; the settings and logs are in {directory.path}")
         return
     with console.status("writing the model and the curves"):
+        results = Results()
         lines = write_outcome(
-            directory, job, model, ended=ended or "interrupted", complete=bool(ended)
+            directory, job, model, results, ended=ended or "interrupted", complete=bool(ended)
         )
-        directory.save_curves()
+        results.attempt("curves.png", directory.save_curves)
     last = directory.reports[-1]
     state = "trained" if ended else "stopped after"
     simulated = "simulated " if directory.clock == "virtual" else ""
@@ -92,7 +94,8 @@ def _finish(
         f"results in {directory.path}",
         soft_wrap=True,
     )
-    for line in lines:
+    for line in (*lines, *results.missing):
         console.print(line, soft_wrap=True, highlight=False)
     if not ended:
         console.print(f"to go on, give --resume {directory.path}", soft_wrap=True)
+    results.check_written()

@@ -24,7 +24,7 @@ from edge_coordinator.run.curves import Curve
 from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
 from edge_coordinator.run.folder import Clock, check_clock, make_run_folder
 from edge_coordinator.run.model_files import write_file
-from edge_coordinator.run.plot_style import figure, line_style
+from edge_coordinator.run.plot_style import figure, line_style, somewhere_to_cache
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.wire.published import PlanReport, RoundReport
@@ -163,7 +163,8 @@ class RunDirectory:
         path = self.path / "curves.png"
         seconds = "simulated seconds" if self.clock == "virtual" else "seconds"
         picture = BytesIO()
-        plot_curves(picture, self.reports, seconds=seconds)
+        with somewhere_to_cache(self.path):
+            plot_curves(picture, self.reports, seconds=seconds)
         write_file(path, picture.getvalue())
         return path
 

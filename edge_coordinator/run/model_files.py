@@ -17,7 +17,8 @@ from runtime.models.sequence import Network
 
 def save_weights(path: Path, network: Network, *, round_: int) -> None:
     """Write a whole model as safetensors, which say the round that it is of."""
-    weights = {name: t.contiguous() for name, t in network.state_dict().items()}
+    # Copies: weights that are tied are in the file under each of their names.
+    weights = {name: t.clone().contiguous() for name, t in network.state_dict().items()}
     # One entry: the order of several is not the same from one file to the next.
     write_file(path, save(weights, {"round": str(round_)}))
 

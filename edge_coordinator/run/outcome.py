@@ -6,17 +6,27 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.standing import Point
 from edge_coordinator.run.best_weights import load_best
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.model_files import save_onnx, save_weights, write_file
+from edge_coordinator.run.results import Results
 from edge_coordinator.training.edge_model import EdgeModel
+
+_WEIGHTS, _ONNX = ".safetensors", ".onnx"
 
 
 def write_outcome(
-    directory: RunDirectory, job: Job, model: EdgeModel, *, ended: str, complete: bool
+    directory: RunDirectory,
+    job: Job,
+    model: EdgeModel,
+    results: Results,
+    *,
+    ended: str,
+    complete: bool,
 ) -> list[str]:
     """Write the files of a run's model, as ONNX too if it is complete; a line on each round.
 
@@ -25,29 +35,39 @@ def write_outcome(
     last = directory.reports[-1]
     best = directory.reached.standing.best if directory.rules.keep == "best" else None
     chosen = best or last
-    _write_model(directory, job, model, "last", last, complete=complete)
+    write_model = partial(_write_model, directory, job, model, results, complete=complete)
+    write_model(name="last", of=last)
     if chosen.round == last.round:
-        _copy_model(directory, complete=complete)
+        _copy_model(directory, results, complete=complete)
     else:
         load_best(directory.path, model.network)
-        _write_model(directory, job, model, "model", chosen, complete=complete)
-    _write_result(directory, chosen, last, ended=ended)
+        write_model(name="model", of=chosen)
+    results.attempt("result.json", lambda: _write_result(directory, chosen, last, ended=ended))
     return _lines(directory, chosen, last, complete=complete)
 
 
 def _write_model(
-    directory: RunDirectory, job: Job, model: EdgeModel, name: str, of: Point, *, complete: bool
+    directory: RunDirectory,
+    job: Job,
+    model: EdgeModel,
+    results: Results,
+    *,
+    name: str,
+    of: Point,
+    complete: bool,
 ) -> None:
-    path = directory.path / name
-    save_weights(path.with_suffix(".safetensors"), model.network, round_=of.round)
+    weights, onnx = (directory.path / f"{name}{suffix}" for suffix in (_WEIGHTS, _ONNX))
+    results.attempt(weights.name, lambda: save_weights(weights, model.network, round_=of.round))
     if complete:
-        save_onnx(path.with_suffix(".onnx"), model.network, job.shapes[0], round_=of.round)
+        shape = job.shapes[0]
+        results.attempt(onnx.name, lambda: save_onnx(onnx, model.network, shape, round_=of.round))
 
 
-def _copy_model(directory: RunDirectory, *, complete: bool) -> None:
-    for suffix in (".safetensors", ".onnx") if complete else (".safetensors",):
-        content = (directory.path / f"last{suffix}").read_bytes()
-        write_file(directory.path / f"model{suffix}", content)
+def _copy_model(directory: RunDirectory, results: Results, *, complete: bool) -> None:
+    for suffix in (_WEIGHTS, _ONNX) if complete else (_WEIGHTS,):
+        source, target = (directory.path / f"{name}{suffix}" for name in ("last", "model"))
+        if source.is_file():  # Else it has been said why it is not.
+            results.attempt(target.name, lambda: write_file(target, source.read_bytes()))  # noqa: B023
 
 
 def _write_result(directory: RunDirectory, chosen: Point, last: Point, *, ended: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.numpy import load_file
+from torch import nn
 
 from edge_coordinator.cli.run_to_end import run_to_end
 from edge_coordinator.job.job import Job
@@ -102,3 +103,34 @@ def test_what_cannot_be_written_after_the_last_round_is_one_sentence(
 
     with pytest.raises(SettingsError, match=rf"{name} cannot be written"):
         run_to_end(Console(file=StringIO()), job, model, directory, train)
+
+
+class _Unexportable(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x if float(x.mean()) > 0 else x
+
+
+def test_a_result_that_a_network_has_not_is_said_and_the_others_are_written(
+    tmp_path: Path,
+) -> None:
+    job, model, directory = _make_run(tmp_path)
+    model.network.append(_Unexportable())
+    layers = [layer for layer in model.network if isinstance(layer, nn.Linear)]
+    tied = nn.Parameter(layers[-1].bias.detach())
+    layers[-1].bias = tied
+    model.network.append(nn.Identity())
+    model.network[-1].register_parameter("same", tied)
+
+    async def train(_: Sequence[Observer]) -> None:
+        directory.tell(RoundDone(make_round(9)))
+
+    said = StringIO()
+    run_to_end(Console(file=said, width=200), job, model, directory, train)
+    assert "last.onnx was not written: " in said.getvalue()
+    assert len(said.getvalue().splitlines()) < 10
+    names = {file.name for file in tmp_path.iterdir()}
+    assert {"model.safetensors", "last.safetensors", "result.json", "curves.png"} <= names
+    weights = load_file(tmp_path / "model.safetensors")
+    assert (
+        sum(value.tobytes() == tied.detach().numpy().tobytes() for value in weights.values()) == 2
+    )
