@@ -12,13 +12,12 @@ import secrets
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from edge_coordinator.cli.flags import JOB_FLAGS, SIMULATION_FLAGS
+from edge_coordinator.cli.job_of_flags import job_settings, simulated_settings
 from runtime.bus.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import EdgeError, SettingsError, root_cause
 from runtime.process import keep_freed_memory, until_reader_leaves
@@ -32,11 +31,10 @@ if TYPE_CHECKING:
     from edge_coordinator.run.events import Observer
     from edge_coordinator.run.folder import Clock
     from edge_coordinator.training.edge_model import EdgeModel
-    from profiles.scenario import Scenario
 
 
 def _local(flags: argparse.Namespace, console: Console) -> None:
-    settings = _settings(flags, console)  # A mistake in them is said before PyTorch is imported.
+    settings = job_settings(flags, console)  # A mistake in them is said before PyTorch is imported.
     from edge_coordinator.local.site import LocalSite
     from edge_coordinator.run.folder import check_clock, clock_of, make_run_folder
 
@@ -76,7 +74,7 @@ def _train_locally(
         raise
     rules = settings.evaluation
     directory = (
-        RunDirectory.resume(path, model, rules=rules)
+        _resumed(path, job, model, clock="wall")
         if flags.resume
         else RunDirectory(path, rules=rules)
     )
@@ -90,7 +88,7 @@ def _train_locally(
 
 
 def _coordinator(flags: argparse.Namespace, console: Console) -> None:
-    settings = _settings(flags, console)
+    settings = job_settings(flags, console)
     url = settings.broker.url
     if url is None:
         raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
@@ -119,7 +117,7 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.simulation.prepare import prepare_simulation
     from runtime.datasets.sources import load_source
 
-    settings, scenario = _simulated_settings(flags, console)
+    settings, scenario = simulated_settings(flags, console)
     data = load_source(settings.data.source, base_dir=Path.cwd())
     prepared = prepare_simulation(
         settings, scenario, data, run=secrets.randbits(64), base_dir=Path.cwd()
@@ -140,7 +138,7 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
 def _compare(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.experiments.compare import ComparisonTask, compare
 
-    settings, scenario = _simulated_settings(flags, console)
+    settings, scenario = simulated_settings(flags, console)
     task = ComparisonTask(
         methods=flags.methods,
         settings=settings,
@@ -177,54 +175,6 @@ def _say_where(console: Console, folder: Path) -> None:
     console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
 
 
-def _settings(flags: argparse.Namespace, console: Console) -> "JobSettings":
-    from edge_coordinator.job.file import load_job
-
-    path = _job_path(flags, console)
-    return load_job(path, _overrides(flags))
-
-
-def _simulated_settings(
-    flags: argparse.Namespace, console: Console
-) -> "tuple[JobSettings, Scenario]":
-    from edge_coordinator.job.file import load_job
-    from edge_coordinator.simulation.prepare import settings_for
-
-    path = _job_path(flags, console)
-    settings, scenario = settings_for(
-        lambda defaults: load_job(path, _overrides(flags), defaults=defaults),
-        base_dir=Path.cwd(),
-        from_file=path is not None,
-        say=partial(console.print, soft_wrap=True),
-    )
-    if settings.devices.engine != "torch":
-        console.print(
-            f"its devices compute with torch; a run with {settings.devices.engine} differs by "
-            "rounding",
-            soft_wrap=True,
-        )
-    return settings, scenario
-
-
-def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:
-    """Find the file that the job is in: the one given, that of a run to go on with or to replay."""
-    from edge_coordinator.job.plan_settings import REPLAY
-
-    if getattr(flags, "resume", None) is not None:
-        if flags.config is not None:
-            raise SettingsError("--resume goes on with the job of its run; leave --config out")
-        return Path(flags.resume) / "job.toml"
-    mode = str(_overrides(flags).get("plan.mode"))
-    run = mode.removeprefix(REPLAY)
-    if flags.config is not None or run in ("", mode):
-        return Path(flags.config) if flags.config is not None else None
-    path = Path(run).expanduser() / "job.toml"
-    if not path.is_file():
-        raise SettingsError(f"plan.mode = {mode!r}: {run} is not the directory of a run")
-    console.print(f"the job and its plans are those of {run}", soft_wrap=True)
-    return path
-
-
 def _directory(
     flags: argparse.Namespace, job: "Job", model: "EdgeModel", *, clock: "Clock" = "wall"
 ) -> "RunDirectory":
@@ -232,8 +182,18 @@ def _directory(
 
     if flags.resume is None:
         return RunDirectory.make(job.settings, now=datetime.now().astimezone(), clock=clock)
+    return _resumed(flags.resume, job, model, clock=clock)
+
+
+def _resumed(path: Path, job: "Job", model: "EdgeModel", *, clock: "Clock") -> "RunDirectory":
+    """Go on in a run's directory, and write down with what settings."""
+    from edge_coordinator.run.directory import RunDirectory
+    from edge_coordinator.run.folder import write_job
+
     rules = job.settings.evaluation
-    return RunDirectory.resume(flags.resume, model, clock=clock, rules=rules)
+    directory = RunDirectory.resume(path, model, clock=clock, rules=rules)
+    write_job(path, job.settings)
+    return directory
 
 
 def _model(flags: argparse.Namespace, console: Console) -> None:
@@ -281,20 +241,6 @@ def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG00
         print(dump_schema(flags.name), end="")
     else:
         print(json.dumps({name: generate_schema(name) for name in PUBLISHED}, indent=2))
-
-
-def _overrides(flags: argparse.Namespace) -> dict[str, object]:
-    """Flags that were given, as keys of the job file; --set goes over them."""
-    from edge_coordinator.job.file import parse_assignment
-
-    given = {
-        key: parse_assignment(f"value={value}")[1]
-        for flag, key, _ in JOB_FLAGS + SIMULATION_FLAGS
-        if (value := getattr(flags, flag.replace("-", "_"), None)) is not None
-    }
-    if getattr(flags, "broker", None) is not None:
-        given[flags.broker_key] = flags.broker
-    return given | dict(parse_assignment(text) for text in flags.set)
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {

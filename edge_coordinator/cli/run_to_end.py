@@ -12,7 +12,7 @@ from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
 from edge_coordinator.run.faults import traces_in
 from edge_coordinator.run.outcome import write_outcome
-from edge_coordinator.run.results import Results
+from edge_coordinator.run.results import Results, temporary_files_near
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.event_loop import call_on_signals
@@ -79,7 +79,8 @@ def _finish(
         if not directory.discard_if_empty():
             console.print(f"no round was finished; the settings and logs are in {directory.path}")
         return
-    with console.status("writing the model and the curves"):
+    writing = console.status("writing the model and the curves")
+    with writing, temporary_files_near(directory.path):
         results = Results()
         lines = write_outcome(
             directory, job, model, results, ended=ended or "interrupted", complete=bool(ended)

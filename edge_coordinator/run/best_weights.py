@@ -10,7 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
-from edge_coordinator.run.checkpoint import NAME, read_tensors, sync_folder
+from edge_coordinator.run.checkpoint import NAME, read_tensors
+from edge_coordinator.run.whole_file import sync_folder
 from edge_coordinator.training.edge_model import WEIGHTS
 from runtime.errors import SettingsError
 from runtime.models.sequence import Network

@@ -4,8 +4,6 @@ Random numbers have addresses and need no state; what is left is every layer's w
 optimiser state, and how far the run has come.
 """
 
-import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from edge_coordinator.job.standing import BEGINNING, Standing
+from edge_coordinator.run.whole_file import replace_file
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 
@@ -61,22 +60,6 @@ def save_checkpoint(directory: Path, model: EdgeModel, reached: Reached) -> None
         ) from error
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file as a whole: whoever dies meanwhile leaves what was there before."""
-    draft = path.with_name(f"{path.name}.new")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        sync_folder(path.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-
-
 def load_checkpoint(directory: Path, model: EdgeModel) -> Reached:
     """Put a run's checkpoint into the model; where the run ended.
 
@@ -107,16 +90,6 @@ def _restore(model: EdgeModel, tensors: dict[str, torch.Tensor], path: Path) -> 
         model.restore(tensors)
     except (KeyError, RuntimeError) as error:
         raise SettingsError(f"{path} is of another network than the job's: {error}") from error
-
-
-def sync_folder(directory: Path) -> None:
-    """Make the replacement last through a power cut, where the platform can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class SavedProgress(Protocol):

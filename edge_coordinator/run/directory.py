@@ -13,18 +13,13 @@ from typing import TYPE_CHECKING, Any
 from edge_coordinator.job.settings import EvaluationSettings, JobSettings
 from edge_coordinator.job.standing import BEGINNING, Point, Standing, is_evaluated
 from edge_coordinator.run.best_weights import best_round, keep_checkpoint
-from edge_coordinator.run.checkpoint import (
-    START,
-    Reached,
-    load_checkpoint,
-    replace_file,
-    save_checkpoint,
-)
+from edge_coordinator.run.checkpoint import START, Reached, load_checkpoint, save_checkpoint
 from edge_coordinator.run.curves import Curve
 from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
 from edge_coordinator.run.folder import Clock, check_clock, make_run_folder
 from edge_coordinator.run.model_files import write_file
-from edge_coordinator.run.plot_style import figure, line_style, somewhere_to_cache
+from edge_coordinator.run.plot_style import figure, line_style
+from edge_coordinator.run.whole_file import replace_file
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.wire.published import PlanReport, RoundReport
@@ -163,8 +158,7 @@ class RunDirectory:
         path = self.path / "curves.png"
         seconds = "simulated seconds" if self.clock == "virtual" else "seconds"
         picture = BytesIO()
-        with somewhere_to_cache(self.path):
-            plot_curves(picture, self.reports, seconds=seconds)
+        plot_curves(picture, self.reports, seconds=seconds)
         write_file(path, picture.getvalue())
         return path
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from edge_coordinator.job.file import dump_job
 from edge_coordinator.job.settings import JobSettings
+from edge_coordinator.run.whole_file import replace_file
 from runtime.errors import SettingsError
 
 Clock = Literal["wall", "virtual"]
@@ -37,12 +38,20 @@ def make_run_folder(settings: JobSettings, *, now: datetime) -> Path:
     name = f"{now:%Y%m%d-%H%M%S}-{settings.training.method}-{model}"
     try:
         path = make_unused(settings.output, name)
-        (path / "job.toml").write_text(dump_job(settings), encoding="utf-8")
+        replace_file(path / "job.toml", dump_job(settings).encode())
     except OSError as error:
         raise SettingsError(
             f"output {settings.output} cannot be written: {error.strerror}"
         ) from error
     return path
+
+
+def write_job(path: Path, settings: JobSettings) -> None:
+    """Write down what a run goes on with; SettingsError if that cannot be."""
+    try:
+        replace_file(path / "job.toml", dump_job(settings).encode())
+    except OSError as error:
+        raise SettingsError(f"{path / 'job.toml'} cannot be written: {error.strerror}") from error
 
 
 def forget_run_folder(path: Path) -> None:

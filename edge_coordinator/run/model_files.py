@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from edge_coordinator.run.checkpoint import replace_file
+from edge_coordinator.run.whole_file import replace_file
 from runtime.errors import SettingsError
 from runtime.models.sequence import Network
 

@@ -3,8 +3,6 @@
 Colours are Okabe and Ito's; line styles and hatches tell apart what a grey printer makes alike.
 """
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -41,19 +39,6 @@ def figure(file: Path | BytesIO, *, width: float = 8.0, height: float = 3.6) -> 
         drawn = Figure(figsize=(width, height), layout="constrained")
         yield drawn
         drawn.savefig(file, dpi=150)
-
-
-@contextmanager
-def somewhere_to_cache(folder: Path) -> Iterator[None]:
-    """Let matplotlib be imported where only `folder` can be written to, as in a container."""
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".matplotlib-") as cache:
-            os.environ.setdefault("MPLCONFIGDIR", cache)
-            yield
-    else:
-        yield
 
 
 def line_style(number: int) -> dict[str, Any]:

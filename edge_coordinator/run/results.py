@@ -1,6 +1,12 @@
 """Results of a run, written one by one: whatever one of them meets, the others are written."""
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.text import Text
 
 from runtime.errors import SettingsError
 
@@ -21,8 +27,7 @@ class Results:
             self._unwritten.append(error)
             return False
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
-            self.missing.append(f"{name} was not written: {type(error).__name__}: {reason:.200}")
+            self.missing.append(f"{name} was not written: {_reason(error)}")
             return False
         return True
 
@@ -30,3 +35,28 @@ class Results:
         """SettingsError for the first that the disk did not take."""
         if self._unwritten:
             raise self._unwritten[0]
+
+
+@contextmanager
+def temporary_files_near(folder: Path) -> Iterator[None]:
+    """Put temporary files into `folder` where nothing else can be written to, as in a container."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".temporary-") as made:
+            os.environ.setdefault("MPLCONFIGDIR", made)
+            tempfile.tempdir = made
+            try:
+                yield
+            finally:
+                tempfile.tempdir = None
+    else:
+        yield
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what was wrong in the first place, without a terminal's colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    first = Text.from_ansi(str(error).strip()).plain.partition("\n")[0]
+    return f"{type(error).__name__}: {first:.200}"

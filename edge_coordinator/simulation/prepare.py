@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_coordinator.job.file import value_of
 from edge_coordinator.job.job import Job, prepare_job
-from edge_coordinator.job.settings import JobSettings, device_names
+from edge_coordinator.job.settings import JobSettings, ModelSettings, device_names
 from edge_coordinator.simulation.costs import job_defaults
 from edge_coordinator.simulation.simulation import Simulation
 from edge_coordinator.simulation.world import deal_samples
@@ -20,7 +20,8 @@ from runtime.scenario_files import ScenarioError, load_scenario
 
 SCENARIO_WITHOUT_JOB = "paper"
 SCENARIO_OF_JOB = "uniform"
-"""For a job file that names none: it takes any network and any cut, and states nothing of a job."""
+"""For a job file, or a network other than the paper's, without a scenario: it takes any network and
+any cut, and states nothing of a job."""
 
 LoadSettings = Callable[[Mapping[str, object]], JobSettings]
 """Read the job's settings over these defaults."""
@@ -44,7 +45,8 @@ def settings_for(
     is said. A spread in the settings replaces the scenario's own.
     """
     asked = load({})
-    default = SCENARIO_OF_JOB if from_file else SCENARIO_WITHOUT_JOB
+    is_of_paper = not from_file and asked.model == ModelSettings()
+    default = SCENARIO_WITHOUT_JOB if is_of_paper else SCENARIO_OF_JOB
     reference = asked.devices.scenario or default
     scenario = read_scenario(reference, base_dir=base_dir)
     if (spread := asked.devices.spread) is not None:

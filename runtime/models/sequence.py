@@ -90,7 +90,10 @@ def _check_runs_in_order(
     sequence = nn.Sequential(layers)
     for training in (True, False):
         expected = _try(module, input_shape, name=name, training=training)
-        actual = _try(sequence, input_shape, name=f"{name} as a sequence", training=training)
+        try:
+            actual = _try(sequence, input_shape, name=f"{name} as a sequence", training=training)
+        except SettingsError as error:
+            raise SettingsError(f"{error}; its forward does more than that, so {advice}") from error
         if not torch.equal(expected, actual):
             order = ", ".join(layers)
             raise SettingsError(f"running the layers {order} in order is not {name}; {advice}")

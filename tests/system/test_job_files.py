@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_coordinator.__main__ import main
+from edge_coordinator.job.file import load_job
 
 pytestmark = pytest.mark.timeout(400)  # Seconds on an idle machine; each run loads torch anew.
 
@@ -85,3 +86,13 @@ def test_a_mode_that_cannot_be_is_one_sentence(
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+def test_what_a_run_goes_on_with_is_written_down(capsys: pytest.CaptureFixture[str]) -> None:
+    run = _run("simulate", "--devices", "2", "--model", "mlp", "--cut", "fc1", "--rounds", "1")
+    changed = ("--rounds", "2", "--learning-rate", "0.005")
+    assert main(("simulate", "--resume", str(run), *changed)) == 0
+    training = load_job(run / "job.toml", {}).training
+    assert (training.rounds, training.server_optimizer.learning_rate) == (2, 0.005)
+    assert main(("simulate", "--resume", str(run))) == 0
+    assert "all 2 rounds are done" in capsys.readouterr().out

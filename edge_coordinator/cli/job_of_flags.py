@@ -1,0 +1,79 @@
+"""The job that a command line asks for: its file, and the flags over it."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from edge_coordinator.cli.flags import JOB_FLAGS, SIMULATION_FLAGS
+from runtime.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edge_coordinator.job.settings import JobSettings
+    from profiles.scenario import Scenario
+
+
+def job_settings(flags: argparse.Namespace, console: Console) -> "JobSettings":
+    """Read the job that a command line asks for; SettingsError that names what is wrong."""
+    from edge_coordinator.job.file import load_job
+
+    path = _job_path(flags, console)
+    return load_job(path, _overrides(flags))
+
+
+def simulated_settings(
+    flags: argparse.Namespace, console: Console
+) -> "tuple[JobSettings, Scenario]":
+    """Read the job of a simulation, and its scenario; what the command adds is said."""
+    from edge_coordinator.job.file import load_job
+    from edge_coordinator.simulation.prepare import settings_for
+
+    path = _job_path(flags, console)
+    settings, scenario = settings_for(
+        lambda defaults: load_job(path, _overrides(flags), defaults=defaults),
+        base_dir=Path.cwd(),
+        from_file=path is not None,
+        say=partial(console.print, soft_wrap=True),
+    )
+    if settings.devices.engine != "torch":
+        console.print(
+            f"its devices compute with torch; a run with {settings.devices.engine} differs by "
+            "rounding",
+            soft_wrap=True,
+        )
+    return settings, scenario
+
+
+def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:
+    """Find the file that the job is in: the one given, that of a run to go on with or to replay."""
+    from edge_coordinator.job.plan_settings import REPLAY
+
+    if getattr(flags, "resume", None) is not None:
+        if flags.config is not None:
+            raise SettingsError("--resume goes on with the job of its run; leave --config out")
+        return Path(flags.resume) / "job.toml"
+    mode = str(_overrides(flags).get("plan.mode"))
+    run = mode.removeprefix(REPLAY)
+    if flags.config is not None or run in ("", mode):
+        return Path(flags.config) if flags.config is not None else None
+    path = Path(run).expanduser() / "job.toml"
+    if not path.is_file():
+        raise SettingsError(f"plan.mode = {mode!r}: {run} is not the directory of a run")
+    console.print(f"the job and its plans are those of {run}", soft_wrap=True)
+    return path
+
+
+def _overrides(flags: argparse.Namespace) -> dict[str, object]:
+    """Flags that were given, as keys of the job file; --set goes over them."""
+    from edge_coordinator.job.file import parse_assignment
+
+    given = {
+        key: parse_assignment(f"value={value}")[1]
+        for flag, key, _ in JOB_FLAGS + SIMULATION_FLAGS
+        if (value := getattr(flags, flag.replace("-", "_"), None)) is not None
+    }
+    if getattr(flags, "broker", None) is not None:
+        given[flags.broker_key] = flags.broker
+    return given | dict(parse_assignment(text) for text in flags.set)
