@@ -22,7 +22,7 @@ from edge_coordinator.experiments.studies import (
 from edge_coordinator.experiments.tables import write_rounds
 from edge_coordinator.experiments.workers import Effort, progress_bar, train_variants, with_seeds
 from edge_coordinator.job.settings import JobSettings
-from edge_coordinator.planning.planner import Method
+from edge_coordinator.planning.form import Method
 from edge_coordinator.run.folder import make_unused
 from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.prepare import prepare_simulation

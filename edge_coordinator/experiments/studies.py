@@ -9,8 +9,8 @@ from edge_coordinator.experiments.cuts import CutCost, at_costs, cheapest_cut, c
 from edge_coordinator.experiments.groupings import GroupingStudies, num_steps, study_groupings
 from edge_coordinator.experiments.latencies import Setting
 from edge_coordinator.job.settings import JobSettings, device_names
+from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.plan import InfeasiblePlanError
-from edge_coordinator.planning.planner import Method
 from edge_coordinator.simulation.planning import grouping_of
 from edge_coordinator.simulation.prepare import PreparedSimulation
 from runtime.errors import SettingsError

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from edge_coordinator.job.plan_settings import PlanSettings, Section
 from edge_coordinator.job.standing import Keep
-from edge_coordinator.planning.planner import Method
+from edge_coordinator.planning.form import Method
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
 from runtime.wire.commands import OptimizerSpec

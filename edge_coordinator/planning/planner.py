@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -17,15 +16,13 @@ from edge_coordinator.planning.clustering import (
 )
 from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_memory_bytes
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes
-from edge_coordinator.planning.form import Form
+from edge_coordinator.planning.form import Form, Method
 from edge_coordinator.planning.latency import device_phase_s, phase_seconds, round_s, turn_s
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, PredictedPhases
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
 from profiles.device import DeviceState
 from profiles.units import Counts, Floats
-
-Method = Literal["cpsl", "sl", "fl", "cl"]
 
 NUM_RANDOM_DRAWS = 8
 CUT_SCHEDULE = GibbsSchedule(num_sweeps=10, num_chains=4, warm=0.2, cool=0.02, coldest=0.001)

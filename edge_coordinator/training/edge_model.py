@@ -18,6 +18,7 @@ from edge_coordinator.training.algorithm import ServerStep, Smashed, StepFailedE
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
+from runtime.models.kernels import usual_kernels
 from runtime.models.load import split
 from runtime.models.losses import Loss
 from runtime.models.sequence import Network, layers_of
@@ -151,6 +152,7 @@ class Turn:
         """Take over an averaged device-side model."""
         self._device_side.load(device_side)
 
+    @usual_kernels()
     def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
         """Forward, mean loss over the cluster, backward, update; a gradient for each device."""
         devices = sorted(smashed)
@@ -246,6 +248,7 @@ def evaluate_layers(
     return Evaluation(sum(losses) / len(test), None if None in rights else num_right / len(test))
 
 
+@usual_kernels()
 def _evaluate_batch(
     layers: torch.nn.Module, x: np.ndarray, y: Tensor, loss: Loss
 ) -> tuple[float, int | None]:

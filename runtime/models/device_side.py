@@ -9,6 +9,7 @@ from torch import nn
 
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.given_gradient import with_gradient
+from runtime.models.kernels import usual_kernels
 from runtime.models.load import check_sample_shape, load_network, split
 from runtime.models.losses import Loss, load_loss
 from runtime.models.side import Side, empty_state
@@ -89,18 +90,21 @@ class DeviceSide:
         """Copies of what `load` takes."""
         return self._side.tensors()
 
+    @usual_kernels()
     def forward(self, x: NDArray[np.float32], *, dropout_key: Key) -> NDArray[np.float32]:
         """Smashed data of a mini-batch; keeps what `backward` needs."""
         self._smashed = self._run(x, dropout_key)
         smashed: NDArray[np.float32] = self._smashed.detach().numpy()
         return smashed
 
+    @usual_kernels()
     def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
         """Gradients of the last forward's parameters, and the update."""
         if self._smashed.requires_grad:
             torch.autograd.backward(with_gradient(self._smashed, torch.from_numpy(gradient)))
         self._side.step(learning_rate)
 
+    @usual_kernels()
     def train(
         self, x: NDArray[np.float32], y: Tensor, *, dropout_key: Key, learning_rate: float
     ) -> float:
@@ -110,6 +114,7 @@ class DeviceSide:
         self._side.step(learning_rate)
         return loss.item()
 
+    @usual_kernels()
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Forward in evaluation mode."""
         with torch.no_grad():

@@ -16,11 +16,11 @@ from math import prod
 from typing import Any
 
 import torch
-from torch.backends import mkldnn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from runtime.models.kernels import plain_kernels
 
 FREE = frozenset(
     {
@@ -84,27 +84,8 @@ class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @contextmanager
 def count_flop() -> Iterator[FlopCount]:
     """Count the FLOPs of what runs inside; the count is complete when the block is left."""
-    with _plain_kernels(), FlopCount() as count:
+    with plain_kernels(), FlopCount() as count:
         yield count
-
-
-@contextmanager
-def _plain_kernels() -> Iterator[None]:
-    """Keep off the fused attention and recurrent kernels, which hide their matrix products."""
-    was_enabled, *_ = _set_mkldnn(enabled=False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        _set_mkldnn(enabled=was_enabled)
-
-
-def _set_mkldnn(*, enabled: bool) -> tuple[bool, ...]:
-    # `mkldnn.flags` would touch settings that some machines answer with a warning.
-    before: tuple[bool, ...] = mkldnn.set_flags(  # type: ignore[no-untyped-call]
-        _enabled=enabled, _fp32_precision=None
-    )
-    return before
 
 
 def _operator_flop(operator: str, args: tuple[Any, ...], output: object) -> int:

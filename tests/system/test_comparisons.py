@@ -116,7 +116,10 @@ def test_a_method_that_does_not_fit_the_devices_is_found_before_another_trains(
     [
         (("simulate", "--scenario", "papr"), "nor one of paper, heterogeneous"),
         (("simulate", "--cut", "conv2"), "take one of these, or a scenario without layers"),
-        (("simulate", "--model", "mlp", "--cut", "fc1"), "which the network lacks"),
+        (
+            ("simulate", "--scenario", "paper", "--model", "mlp", "--cut", "fc1"),
+            "which the network lacks",
+        ),
         (
             ("simulate", "--clusters", "1", "--devices", "31"),
             "31 devices in a cluster, 30 subcarriers",

@@ -27,9 +27,9 @@ from edge_coordinator.experiments.report import cuts_part, groupings_part
 from edge_coordinator.experiments.results import Milestone, RoundRow, TrainedRun, converged, reached
 from edge_coordinator.experiments.tables import seconds, write_runs
 from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.latency import cluster_latency_s
 from edge_coordinator.planning.plan import InfeasiblePlanError
-from edge_coordinator.planning.planner import Method
 from profiles.link import IndependentLinks, SharedLink, Subcarriers
 from runtime.scenario_files import load_scenario
 from tests.unit.fleets import best_of_all_s, random_pricer

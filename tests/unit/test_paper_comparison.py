@@ -14,7 +14,7 @@ from edge_coordinator.experiments.results import RoundRow, TrainedRun
 from edge_coordinator.experiments.runs import RunSpec
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.fleet import Workload
-from edge_coordinator.planning.planner import Method
+from edge_coordinator.planning.form import Method
 from runtime.scenario_files import load_scenario
 
 PAPER = load_scenario("paper")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.fleet import Workload
-from edge_coordinator.planning.planner import Grouping, Method, plan_round
+from edge_coordinator.planning.form import Method
+from edge_coordinator.planning.planner import Grouping, plan_round
 from runtime.scenario_files import load_scenario
 
 PAPER = load_scenario("paper")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.cut_layer import CutChoice, device_memory_bytes
+from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.plan import Plan
-from edge_coordinator.planning.planner import Grouping, Method, plan_round
+from edge_coordinator.planning.planner import Grouping, plan_round
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium, Subcarriers
 from tests.unit.fleets import CUTS, device, random_devices, workload

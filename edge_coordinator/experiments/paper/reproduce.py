@@ -39,7 +39,7 @@ from edge_coordinator.experiments.tables import write_rounds
 from edge_coordinator.experiments.workers import Effort, progress_bar, train_variants
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import JobSettings
-from edge_coordinator.planning.planner import Method
+from edge_coordinator.planning.form import Method
 from edge_coordinator.simulation.prepare import PreparedSimulation, prepare_simulation, settings_for
 from profiles.scenario import Scenario
 from runtime.datasets.sources import load_source

@@ -1,9 +1,8 @@
 """Forward and backward of a module as one flat graph of ATen operators."""
 
-import contextlib
 import operator
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,10 @@ from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.fx.passes.dialect.common.cse_pass import CSEPass
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from edge_coordinator.onnx_export.decompositions import decomposition_table
 from edge_coordinator.onnx_export.trace.subject import Example, Tensors, Traceable
+from runtime.models.kernels import plain_kernels
 
 aten = torch.ops.aten
 
@@ -102,22 +101,14 @@ def trace(subject: Traceable, *, dynamic_batch: bool) -> JointGraph:
         "tracing_mode": "symbolic" if dynamic_batch else "fake",
         "_allow_non_fake_inputs": True,
     }
-    with _plain_kernels():
+    with warnings.catch_warnings(), plain_kernels():
+        warnings.simplefilter("ignore")  # torch warns of hardware that this machine lacks
         recorded = make_fx(_flattened(subject), **options)(*arguments)
         functional = functionalize(recorded, remove="mutations")
         table = decomposition_table()
         module = make_fx(functional, decomposition_table=table, **options)(*arguments)
     simplify(module)
     return _by_role(module, subject)
-
-
-@contextlib.contextmanager
-def _plain_kernels() -> Iterator[None]:
-    """Keep fused kernels, which have no decomposition, out of the graph."""
-    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
-        warnings.simplefilter("ignore")  # torch warns of hardware that this machine lacks
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
 
 
 def _flattened(subject: Traceable) -> Callable[..., Tensors]:
