@@ -43,16 +43,20 @@ def usual_kernels() -> Iterator[None]:
 def plain_kernels() -> Iterator[None]:
     """Keep off fused kernels inside, which hide their matrix products and have no decomposition."""
     global _is_switched  # noqa: PLW0603
+    assert not getattr(_own, "is_computing", False), "it would wait for itself"
+    assert not getattr(_own, "is_switching", False), "it would wait for itself"
     with _changed:
         _changed.wait_for(lambda: not _is_switched)
         _is_switched = True
         _changed.wait_for(lambda: not _num_computing)
     was_enabled, *_ = _set_mkldnn(enabled=False)
+    _own.is_switching = True
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         _set_mkldnn(enabled=was_enabled)
+        _own.is_switching = False
         with _changed:
             _is_switched = False
             _changed.notify_all()
