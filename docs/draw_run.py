@@ -50,7 +50,12 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run's directory")
     parser.add_argument("--round", type=int, default=50, help="the last that is done (50)")
     arguments = parser.parse_args()
-    lines = (arguments.run / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+    rounds = arguments.run / "rounds.jsonl"
+    if not rounds.exists():
+        parser.error(f"{rounds} does not exist; give a run's directory")
+    lines = rounds.read_text(encoding="utf-8").splitlines()
+    if not 0 < arguments.round < len(lines):
+        parser.error(f"--round {arguments.round} of {len(lines)} has no round after it to draw")
     svg = picture(lines, num_done=arguments.round)
     PICTURE.write_text(svg, encoding="utf-8")
 

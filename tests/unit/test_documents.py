@@ -1,5 +1,6 @@
 """What the documents say is there: pages, files, commands with their flags, and pictures."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from device_agent.command_line import build_profile_parser
 from docs.draw_architecture import PICTURE as ARCHITECTURE
 from docs.draw_architecture import picture
 from docs.draw_run import PICTURE as RUN
+from docs.draw_run import picture as run_picture
 from edge_coordinator.cli.flags import build_parser
+from tests.sites import make_plan, make_round
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -24,6 +27,19 @@ def test_the_picture_of_the_packages_is_that_of_the_code() -> None:
     assert ARCHITECTURE.read_text(encoding="utf-8") == picture(), (
         "redraw it: python -m docs.draw_architecture"
     )
+
+
+def test_a_run_is_drawn_from_what_it_wrote_down() -> None:
+    lines = [
+        json.dumps(
+            json.loads(make_round(number, test_accuracy=0.5).encode())
+            | {"plan": json.loads(make_plan("ab", "cd").encode()), "clock": "wall"}
+        )
+        for number in (1, 2)
+    ]
+    drawn = run_picture(lines, num_done=1)
+    assert "50.00%" in drawn
+    assert "1/2" in drawn
 
 
 @pytest.mark.parametrize("drawn", [ARCHITECTURE, RUN], ids=lambda path: path.stem)
