@@ -2,9 +2,13 @@
 # A fleet on one machine: a Mosquitto of its own, three agents and a coordinator, as on real devices.
 # bash examples/fleet.sh --rounds 20     (what follows goes to `cpsl coordinator`)
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 for folder in .venv/bin /usr/sbin; do # Where `make demo` and Debian put their programs.
   [ -d "$folder" ] && PATH="$(realpath "$folder"):$PATH"
+done
+for program in mosquitto cpsl cpsl-agent; do
+  command -v "$program" > /dev/null || { echo "fleet.sh needs $program on the path" >&2; exit 1; }
 done
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 broker="mqtt://127.0.0.1:$port"
