@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from device_agent.engines.open import open_engine
 from edge_coordinator.__main__ import main
 from runtime.errors import SettingsError
 from runtime.plugins import AllowedCode
+from tests.turn import ASSIGNMENT
 
 NETS = """
 from os import system
@@ -57,6 +59,17 @@ def test_refused_code_is_not_even_imported() -> None:
 def test_allowed_code_is_let_through(name: str) -> None:
     AllowedCode((name,)).check("brought_nets:build", what="the network")
     AllowedCode((name,)).check("lenet", what="the network")
+
+
+@pytest.mark.parametrize("changes", [{"network": "os:system"}, {"loss": "os:system"}])
+def test_an_assignment_that_names_code_is_refused_and_nothing_runs(
+    folder: Path, changes: dict[str, object]
+) -> None:
+    options = {"command": "touch ran"} if "network" in changes else {}
+    job = ASSIGNMENT.model_copy(update={**changes, "options": options})
+    with pytest.raises(SettingsError, match="'os:system' is code, which nobody allowed here"):
+        open_engine("torch", job, sample_shape=(1, 28, 28))
+    assert not (folder / "ran").exists()
 
 
 def test_a_runs_directory_brings_no_code_that_the_command_does_not_allow(
