@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -32,6 +34,9 @@ from runtime.wire.commands import LayerWork, OptimizerSpec
 
 LAYERS_SHARE = 0.25
 """Part of the budget for layers one by one; the device sides get the rest."""
+
+STATE_COPIES = 3
+"""Weights, gradients and what an optimiser keeps, as a plan counts."""
 
 OpenSide = Callable[[Network], TimedSide]
 """Make some first layers a device side, as it will be trained."""
@@ -77,6 +82,7 @@ def _time_network(
     single, _ = median_pass(
         (yield from repeat_passes(timer.time_layers, budget_s=budget_s * LAYERS_SHARE))
     )
+    layers, _ = split(layers, len(single.forward_s))
     cuts = choose_cuts(single.forward_s + single.backward_s, first=_first_that_learns(layers))
     sides, relative_deviation = yield from time_sides(
         [open_side(split(layers, cut)[0]) for cut in cuts],
@@ -96,6 +102,8 @@ def _time_network(
         forward_flop=float(forward_flop.sum()),
         backward_flop=float(backward_flop.sum()),
         measured_at_unix_s=time.time(),
+        deepest_cut=len(layers) if timer.why_no_deeper else None,
+        why_no_deeper=timer.why_no_deeper,
     )
 
 
@@ -120,20 +128,36 @@ class LayerTimer:
         set_dropout_keys(network, [((0,), len(batch))])
         self._layers = list(layers_of(network).values())
         self._sides = [_side(nn.Sequential(layer), optimizer) for layer in self._layers]
+        self.why_no_deeper = ""
+        """What the first layer that does not run here raises, if a layer below it does."""
 
     def time_layers(self) -> Timing[Pass]:
         """Forward, then backward and update, of one layer after another, [layer]; one step."""
         yield 0.0
-        forward_s, backward_s = [], []
+        seconds: list[tuple[float, float]] = []
         batch = self._batch
         for layer, side in zip(self._layers, self._sides, strict=True):
-            batch = batch.detach().requires_grad_(batch.requires_grad)
-            start_s = self._clock()
-            output = layer(batch)
-            forward_s.append(self._clock() - start_s)
-            backward_s.append(self._time_backward(output, side))
-            batch = output
-        return Pass(np.array(forward_s), np.array(backward_s))
+            try:
+                batch, *taken_s = self._time_layer(layer, side, batch)
+            except Exception as error:  # Whatever a layer of the user's or the memory raises.
+                if not seconds:
+                    raise
+                self.why_no_deeper = str(error) or type(error).__name__
+                break
+            seconds.append((taken_s[0], taken_s[1]))
+        del self._layers[len(seconds) :], self._sides[len(seconds) :]
+        forward_s, backward_s = np.array(seconds).T
+        return Pass(forward_s, backward_s)
+
+    def _time_layer(
+        self, layer: nn.Module, side: Side, batch: torch.Tensor
+    ) -> tuple[torch.Tensor, float, float]:
+        """Give what the layer gives, and its seconds forward and backward."""
+        batch = batch.detach().requires_grad_(batch.requires_grad)
+        start_s = self._clock()
+        output: torch.Tensor = layer(batch)
+        forward_s = self._clock() - start_s
+        return output, forward_s, self._time_backward(output, side)
 
     def _time_backward(self, output: torch.Tensor, side: Side) -> float:
         if not output.requires_grad:
@@ -143,6 +167,19 @@ class LayerTimer:
         torch.autograd.backward(number)
         side.step(0.0)
         return self._clock() - start_s
+
+
+def _fitting(table: CutTable, wanted: int, *, batch_size: int) -> tuple[int, str]:
+    """How many of the first layers there is memory to measure, at least one; and why no more."""
+    free_bytes = psutil.virtual_memory().available
+    state_bytes = np.cumsum([layer.state_bytes for layer in table.layers[:wanted]])
+    activation_bytes = np.cumsum([layer.activation_bytes for layer in table.layers[:wanted]])
+    needed_bytes = STATE_COPIES * state_bytes + 2 * batch_size * activation_bytes
+    fitting = max(int((needed_bytes <= free_bytes).sum()), 1)
+    if fitting == wanted:
+        return wanted, ""
+    needed_mb, free_mb = needed_bytes[fitting] / 1e6, free_bytes / 1e6
+    return fitting, f"measuring takes {needed_mb:.3g} MB, {free_mb:.3g} MB are free"
 
 
 def _first_that_learns(network: nn.Sequential) -> int:
@@ -177,18 +214,20 @@ class TorchEngine(DeviceNetwork):
     ) -> Timing[ComputeTimings]:
         table = measure_cut_table(self.network, name="", input_shape=batch.shape[1:])
         deepest = self.assignment.deepest_cut
-        num_layers = len(self.network) if deepest is None else max(deepest, 1)
-        return (
-            yield from time_network(
-                table,
-                self.copy(min(num_layers, len(self.network))),
-                self.side,
-                self.assignment.optimizer,
-                batch,
-                budget_s=budget_s,
-                clock=clock,
-            )
+        wanted = len(self.network) if deepest is None else min(max(deepest, 1), len(self.network))
+        fitting, why_no_deeper = _fitting(table, wanted, batch_size=len(batch))
+        found = yield from time_network(
+            table,
+            self.copy(fitting),
+            self.side,
+            self.assignment.optimizer,
+            batch,
+            budget_s=budget_s,
+            clock=clock,
         )
+        if found.deepest_cut is None and why_no_deeper:
+            return replace(found, deepest_cut=fitting, why_no_deeper=why_no_deeper)
+        return found
 
     def measure_cut(
         self,
