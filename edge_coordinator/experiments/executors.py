@@ -80,7 +80,7 @@ def _end_with_parent() -> None:
 @contextmanager
 def _dask(where: str) -> Iterator[Executor]:
     check_executor(where)
-    from distributed import Client  # noqa: PLC0415 - an extra
+    from distributed import Client, KilledWorker  # noqa: PLC0415 - an extra
 
     address = where.removeprefix(DASK_SCHEME)
     try:
@@ -89,4 +89,9 @@ def _dask(where: str) -> Iterator[Executor]:
         raise EdgeError(f"no Dask scheduler answers at {address}: {error}") from error
     with client:
         executor: Executor = client.get_executor()
-        yield executor
+        try:
+            yield executor
+        except KilledWorker as error:
+            raise EdgeError(
+                f"the Dask workers of {address} die at it; have they memory enough? {error}"
+            ) from error
