@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,13 @@ class TimedSide:
     measured_at_unix_s: float
 
 
+@dataclass(frozen=True)
+class FailedSide:
+    """A cut whose device side does not run here, and why."""
+
+    reason: str
+
+
 class OnnxEngine:
     """A job's network without its code; see `device_agent.engines.engine.Engine`."""
 
@@ -50,6 +57,7 @@ class OnnxEngine:
         self._opened: tuple[DeviceGraphs, OnnxExecutor] | None = None
         self._timed: dict[int, TimedSide] = {}
         """By cut."""
+        self._failed: dict[int, FailedSide] = {}
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Accept any samples for now: what fits is known when the graphs come."""
@@ -73,20 +81,36 @@ class OnnxEngine:
         digest: str,
         budget_s: float,
         clock: Callable[[], float],
-    ) -> Measurement[TimedSide]:
-        """Time the graphs of a cut; the layers between two cuts share by their FLOPs."""
+    ) -> Measurement[TimedSide | FailedSide]:
+        """Time the graphs of a cut; the layers between two cuts share by their FLOPs.
 
-        def take() -> Timing[TimedSide]:
-            # Not the executor that trains: it keeps what its next backward needs.
-            side = self._executor(self._fitting()) if cut else EmptyExecutor(self._sample_shape)
-            seconds, deviation = yield from time_sides(
-                [side], batch, budget_s=budget_s, clock=clock
-            )
+        What does not run here, where a shallower cut does, is no reason to refuse the job.
+        """
+
+        def take() -> Timing[TimedSide | FailedSide]:
+            graphs = self._fitting() if cut else None
+            try:
+                # Not the executor that trains: it keeps what its next backward needs.
+                side = self._executor(graphs) if graphs else EmptyExecutor(self._sample_shape)
+                seconds, deviation = yield from time_sides(
+                    [side], batch, budget_s=budget_s, clock=clock
+                )
+            except Exception as error:  # Whatever the graphs or the memory of this device raise.
+                if not any(timed < cut for timed in self._timed):
+                    raise
+                return FailedSide(str(error) or type(error).__name__)
             return TimedSide(seconds, deviation, time.time())
 
-        def read(found: TimedSide) -> ComputeTimings | None:
-            self._timed[cut] = found
-            return _layers_of(self._timed, layers, num_samples=len(batch))
+        def read(found: TimedSide | FailedSide) -> ComputeTimings | None:
+            if isinstance(found, FailedSide):
+                self._failed[cut] = found
+            else:
+                self._timed[cut] = found
+            timings = _layers_of(self._timed, layers, num_samples=len(batch))
+            if timings is None or not self._failed:
+                return timings
+            first = min(self._failed)
+            return replace(timings, deepest_cut=first - 1, why_no_deeper=self._failed[first].reason)
 
         key = (self._assignment.encode(), digest, cut, batch.shape, self._num_threads, clock)
         return Measurement(key, take, read)

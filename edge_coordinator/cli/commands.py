@@ -166,9 +166,13 @@ def _reproduce(flags: argparse.Namespace, console: Console) -> None:
 
 
 def _effort(flags: argparse.Namespace) -> "Effort":
+    from edge_coordinator.experiments.executors import check_executor
     from edge_coordinator.experiments.workers import Effort
 
-    return Effort(num_seeds=flags.seeds, workers=flags.workers, draws=flags.draws)
+    check_executor(flags.executor)
+    return Effort(
+        num_seeds=flags.seeds, workers=flags.workers, executor=flags.executor, draws=flags.draws
+    )
 
 
 def _say_where(console: Console, folder: Path) -> None:

@@ -188,6 +188,11 @@ def _add_runs(parser: argparse.ArgumentParser, *, num_seeds: int) -> None:
         metavar="N",
         help="processes that train side by side (one a core)",
     )
+    parser.add_argument(
+        "--executor",
+        metavar="dask://HOST:PORT",
+        help="train on the workers of a Dask scheduler instead",
+    )
     _add_draws(parser)
 
 

@@ -59,7 +59,7 @@ def compare(task: ComparisonTask, console: Console) -> Path:
     with new_folder(task.settings.output, name) as folder, progress_bar(console) as bar:
         studies = study(prepared, draws=task.effort.draws, bar=bar)  # They take less than training.
         runs = train_variants(
-            specs, seeds=seeds, base_dir=task.base_dir, workers=task.effort.workers, bar=bar
+            specs, seeds=seeds, base_dir=task.base_dir, effort=task.effort, bar=bar
         )
         write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
     text = "\n".join(

@@ -223,7 +223,16 @@ def _assignment(
         optimizer=settings.training.device_spec(),
         carry_state=settings.training.carry_optimizer_state,
         measure=settings.plan.mode == "auto",
+        deepest_cut=_deepest_cut(settings, network),
     )
+
+
+def _deepest_cut(settings: JobSettings, network: Network) -> int | None:
+    """How many layers a device may be given; None if nothing is known of that."""
+    if settings.plan.replayed is not None:
+        return None
+    cut = _cut(settings, network)
+    return len(layers_of(network)) - 1 if cut is None else cut
 
 
 def _cut(settings: JobSettings, network: Network) -> int | None:

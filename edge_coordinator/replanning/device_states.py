@@ -5,7 +5,7 @@ at the worst of what the others have, at what is slow anyway, and at no more tha
 that failed has shown to be possible. Every assumption comes with its reason.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +95,17 @@ def known_devices(
     ]
 
 
+def cuts_beyond(states: Iterable[DeviceState], candidates: Sequence[int]) -> dict[int, str]:
+    """Candidate cuts that some device cannot run, though it can run another; and why."""
+    able = [
+        (each.deepest_cut, f"{each.device} cannot run it: {each.why_no_deeper}")
+        for each in states
+        if each.deepest_cut is not None and each.deepest_cut >= min(candidates)
+    ]
+    deepest, why = min(able, default=(max(candidates), ""))
+    return {cut: why for cut in candidates if cut > deepest}
+
+
 def is_complete(profile: DeviceProfile | None, cuts: CutTable) -> bool:
     """Whether a profile holds all that a plan can use."""
     if profile is None or profile.link is None:
@@ -144,6 +155,8 @@ def _known(
         link=link,
         corrections=corrections.of(device),
         label_counts=profile.label_counts if profile else None,
+        deepest_cut=compute.deepest_cut if compute and is_of_network(compute, cuts) else None,
+        why_no_deeper=compute.why_no_deeper if compute else "",
     )
     figures = _compute_figures(compute) | _link_figures(measured)
     return KnownDevice(state, "; ".join(assumed), figures)

@@ -71,6 +71,9 @@ class Assignment(Message):
         description="the answer comes when its speed at this network is known and published; else "
         "that is measured between the steps of training",
     )
+    deepest_cut: Count | None = Field(
+        default=None, description="layers that a device may have to run at most, if less than all"
+    )
 
 
 def _bounded_graphs(sizes: tuple[int, ...]) -> tuple[int, ...]:

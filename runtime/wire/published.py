@@ -55,6 +55,9 @@ class LayerTiming(Message):
     backward_s: Seconds = Field(description="seconds per sample")
 
 
+MAX_REASON_LETTERS = 500
+
+
 class ComputeProfile(Message):
     """How fast a device computes, measured on it, by the engine that trains."""
 
@@ -67,6 +70,10 @@ class ComputeProfile(Message):
         ge=0, le=1e6, description="of the seconds, between repetitions"
     )
     measured_at_unix_s: float
+    deepest_cut: Count | None = Field(
+        None, description="layers that could be measured; null: all that this device may be given"
+    )
+    why_no_deeper: str = Field("", max_length=MAX_REASON_LETTERS)
 
 
 class LinkProfile(Message):
