@@ -24,7 +24,7 @@ from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.remote_cluster import Late
 from edge_coordinator.rounds.report import measured_turns
 from edge_coordinator.rounds.server_thread import EdgeWorker
-from edge_coordinator.rounds.timing import TurnTimes
+from edge_coordinator.rounds.training import TurnTimes
 from edge_coordinator.run.faults import Faults
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError

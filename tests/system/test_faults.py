@@ -22,7 +22,8 @@ from profiles.link import LinkState
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
 from runtime.wire.published import PlanReport, RoundReport
-from tests.builders import run_job, shards
+from tests.builders import run_job
+from tests.noise import shards
 
 OWN = shards((40, 30, 30), (1, 28, 28))
 AUTO: Mapping[str, object] = {

@@ -13,7 +13,8 @@ from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError, root_cause
 from runtime.wire.published import CoordinatorStatus
 from runtime.wire.topics import Topics
-from tests.builders import Reports, make_job, serve_agent, shards
+from tests.builders import Reports, make_job, serve_agent
+from tests.noise import shards
 
 STATUS = Topics("default").coordinator_status
 
@@ -68,7 +69,7 @@ async def _fail(broker: MemoryBroker, do: Callable[[], None]) -> BaseException:
 
 
 def _retained(broker: MemoryBroker) -> CoordinatorStatus:
-    return CoordinatorStatus.decode(broker._retained[STATUS])
+    return CoordinatorStatus.decode(broker.retained[STATUS])
 
 
 async def test_a_coordinator_that_fails_is_offline() -> None:

@@ -11,7 +11,8 @@ from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.scenario_files import load_scenario
-from tests.builders import Reports, make_job, run_job, same_bits, shards, weights_of
+from tests.builders import Reports, make_job, run_job, same_bits, weights_of
+from tests.noise import shards
 
 SHAPE = (1, 28, 28)
 SIZES = (40, 12, 25, 33, 18)  # One device has less than a mini-batch.

@@ -19,7 +19,8 @@ from edge_coordinator.run.events import Observer, RoundDone
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.wire.frames import Tensor
-from tests.builders import make_job, same_bits, shards, weights_of
+from tests.builders import make_job, same_bits, weights_of
+from tests.noise import shards
 from tests.sites import make_round
 
 
