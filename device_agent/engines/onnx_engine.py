@@ -19,7 +19,7 @@ from runtime.wire.device_graphs import DeviceGraphs
 
 
 @dataclass(frozen=True)
-class TimedSide:
+class SideTiming:
     """The device side at one cut: seconds of a mini-batch, and their deviation."""
 
     seconds: Pass
@@ -43,7 +43,7 @@ class OnnxEngine:
         self._sample_shape = sample_shape
         self._num_threads = num_threads
         self._opened: tuple[DeviceGraphs, OnnxExecutor] | None = None
-        self._timed: dict[int, TimedSide] = {}
+        self._timed: dict[int, SideTiming] = {}
         """By cut."""
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
@@ -55,7 +55,7 @@ class OnnxEngine:
         *,
         budget_s: float,  # noqa: ARG002
         clock: Callable[[], float],  # noqa: ARG002
-    ) -> Measurement[TimedSide] | None:
+    ) -> Measurement[SideTiming] | None:
         """Time nothing: there are no graphs yet."""
         return None
 
@@ -68,18 +68,18 @@ class OnnxEngine:
         digest: str,
         budget_s: float,
         clock: Callable[[], float],
-    ) -> Measurement[TimedSide]:
+    ) -> Measurement[SideTiming]:
         """Time the graphs of a cut; the layers between two cuts share by their FLOPs."""
 
-        def take() -> Timing[TimedSide]:
+        def take() -> Timing[SideTiming]:
             # Not the executor that trains: it keeps what its next backward needs.
             side = self._executor(self._fitting()) if cut else EmptyExecutor(self._sample_shape)
             seconds, deviation = yield from time_sides(
                 [side], batch, budget_s=budget_s, clock=clock
             )
-            return TimedSide(seconds, deviation, time.time())
+            return SideTiming(seconds, deviation, time.time())
 
-        def read(found: TimedSide) -> ComputeTimings | None:
+        def read(found: SideTiming) -> ComputeTimings | None:
             self._timed[cut] = found
             return _layers_of(self._timed, layers, num_samples=len(batch))
 
@@ -120,7 +120,7 @@ class OnnxEngine:
 
 
 def _layers_of(
-    timed: Mapping[int, TimedSide], layers: Sequence[LayerWork], *, num_samples: int
+    timed: Mapping[int, SideTiming], layers: Sequence[LayerWork], *, num_samples: int
 ) -> ComputeTimings | None:
     """Divide the seconds of some device sides among the layers; None where layers are unknown."""
     cuts = sorted(cut for cut in timed if 0 < cut <= len(layers))
