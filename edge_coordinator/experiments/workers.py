@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edge_coordinator.experiments.results import Runs, TrainedRun
 from edge_coordinator.experiments.runs import RunSpec, train_one
-from runtime.errors import EdgeError, SettingsError
+from runtime.errors import EdgeError, WorkerError
 
 OnRound = Callable[[int, int], None]
 """Told the number of a run and of the round that it has done."""
@@ -45,7 +45,7 @@ def train_all(
                         results[number] = said
                         idle.append(pipe)
                     case _:
-                        raise SettingsError(f"{specs[number].name}: {said}")
+                        raise WorkerError(f"{specs[number].name}: {said}")
     return [results[number] for number in range(len(specs))]
 
 
@@ -53,7 +53,7 @@ def _received(pipe: Connection) -> tuple[int, object]:
     try:
         number, said = pipe.recv()
     except EOFError as error:
-        raise EdgeError(
+        raise WorkerError(
             "a process that trained has died; is there enough memory, or does it say why above?"
         ) from error
     return int(number), said

@@ -23,7 +23,7 @@ from edge_coordinator.training.algorithm import (
     train_locally,
 )
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import CannotTrainError
 from runtime.wire.commands import Join, Ready
 
 EVALUATION_CLUSTER = 0xFFFF
@@ -166,7 +166,7 @@ class RoundTraining:
             await self._train_cluster(round_, planned, cluster, worker, trained)
         num_planned = sum(len(plan.devices) for plan in plans)
         if trained.failures and not trained.devices:
-            raise SettingsError(f"no cluster can train in round {round_}: {trained.failures[0]}")
+            raise CannotTrainError(f"no cluster can train in round {round_}: {trained.failures[0]}")
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.round_quorum
         least = least_of(num_planned, quorum)
         if len(trained.devices) < least:
