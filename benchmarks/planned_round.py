@@ -21,7 +21,7 @@ GROUPINGS = ("planned", "random")
 
 
 @dataclass(frozen=True)
-class Run:
+class GroupedRun:
     """Rounds of one run."""
 
     rounds: list[dict[str, Any]]
@@ -58,7 +58,7 @@ def main() -> None:
 
 def print_scenario(scenario: str, arguments: argparse.Namespace) -> None:
     """Train in turns; print medians of the seconds of a round, and of the errors."""
-    runs: dict[str, list[Run]] = {grouping: [] for grouping in GROUPINGS}
+    runs: dict[str, list[GroupedRun]] = {grouping: [] for grouping in GROUPINGS}
     for repeat in range(arguments.repeats):
         for grouping in GROUPINGS:
             runs[grouping].append(train(scenario, grouping, arguments, seed=repeat))
@@ -75,7 +75,7 @@ def print_scenario(scenario: str, arguments: argparse.Namespace) -> None:
     )
 
 
-def train(scenario: str, grouping: str, arguments: argparse.Namespace, *, seed: int) -> Run:
+def train(scenario: str, grouping: str, arguments: argparse.Namespace, *, seed: int) -> GroupedRun:
     """Train by the command line; the rounds that it wrote down."""
     settings = [
         "plan.mode=auto",
@@ -96,7 +96,9 @@ def train(scenario: str, grouping: str, arguments: argparse.Namespace, *, seed: 
         ]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True)
         (lines,) = Path(output).glob("*/rounds.jsonl")
-        return Run([json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()])
+        return GroupedRun(
+            [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+        )
 
 
 def print_row(first: str, *others: str) -> None:

@@ -52,7 +52,7 @@ class SitePublisher:
         """Topic of a report to the size from which on the broker does not take it."""
 
     async def claim(self, events: AsyncIterator[BusEvent]) -> None:
-        """Own the site, or raise SettingsError because another coordinator does."""
+        """Own the site, or raise TakenError because another coordinator does."""
         await self._claim.make(self._bus, events)
         self._is_ours = True
         self._say("starting")
@@ -73,7 +73,7 @@ class SitePublisher:
                 pass
 
     def receive(self, delivery: Delivery) -> None:
-        """Answer a challenger; SettingsError if an older coordinator turns out to be there."""
+        """Answer a challenger; TakenError if an older coordinator turns out to be there."""
         if delivery.topic == self._topics.coordinator_challenge:
             challenge = Challenge.decode(delivery.payload)
             if challenge.session != self._status.session:

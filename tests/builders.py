@@ -33,8 +33,7 @@ from runtime.wire.frames import Tensor
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus, RoundReport
 from runtime.wire.topics import Topics
-
-Shape = tuple[int, ...]
+from tests.noise import random_samples
 
 
 @dataclass
@@ -51,23 +50,6 @@ class Reports:
 
     def save(self, model: EdgeModel, reached: Reached) -> None:
         self.saved, self.reached = model, reached
-
-
-def random_samples(count: int, shape: Shape, *, num_classes: int, seed: int) -> Samples:
-    """Learnable noise: each class has a pattern of its own."""
-    generator = np.random.default_rng(seed)
-    y = generator.integers(0, num_classes, count)
-    patterns = np.random.default_rng(0).standard_normal((num_classes, *shape))
-    x = patterns[y] + 0.5 * generator.standard_normal((count, *shape))
-    return Samples(x.astype(np.float32), y)
-
-
-def shards(sizes: Sequence[int], shape: Shape, *, num_classes: int = 10) -> dict[str, Samples]:
-    """Samples for devices `d0`, `d1` and so on."""
-    return {
-        f"d{index}": random_samples(size, shape, num_classes=num_classes, seed=100 + index)
-        for index, size in enumerate(sizes)
-    }
 
 
 def make_job(own: Mapping[str, Samples], overrides: Mapping[str, object]) -> tuple[Job, EdgeModel]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_agent.engines.open import open_engine
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBus
 from runtime.wire.commands import Assignment, Join, Joined, OptimizerSpec, Ready, decode_reply
@@ -83,9 +82,10 @@ def smashed_data(seed: int) -> tuple[Tensor, ...]:
 
 
 def device_side() -> tuple[Tensor, ...]:
-    """A device-side model as the coordinator hands it out."""
-    engine = open_engine("torch", ASSIGNMENT, sample_shape=(1, 28, 28))
-    return tuple(engine.open(CUT).tensors())
+    """A device-side model as the coordinator hands it out: LeNet's, and its momentum."""
+    shapes: list[tuple[int, ...]] = [(6, 1, 5, 5), (6,)]
+    weights = [_floats(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    return (*weights, *(np.zeros_like(weight) for weight in weights))
 
 
 def gradient_frame(epoch: int) -> Frame:

@@ -85,14 +85,14 @@ class Agent:
         self._measuring = Measuring(
             device, trainer, self._profile, compute, shared=shared, generic=generic
         )
-        self._session = DeviceSession()
-        self._frames = FrameInbox(self._session.asked_for)
+        self.session = DeviceSession()
+        self._frames = FrameInbox(self.session.asked_for)
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
         self._cluster_topic = ""
         self._pacer: Pacer | None = None
         self._opening = asyncio.Lock()
         self._turn = TurnMeter()
-        self._dropped = DroppedMessages(device)
+        self.dropped = DroppedMessages(device)
 
     async def serve(self) -> None:
         """Claim the id, then answer the coordinator; the first failure stops all."""
@@ -128,16 +128,16 @@ class Agent:
     def _take(self, event: BusEvent | DeviceEvent) -> None:
         match event:
             case Delivery():
-                self._receive(event)
+                self.receive(event)
             case Connected():
                 log.info("%s is connected again", self._device)
                 self._background.start_again("announce", self._publisher.announce)
             case Disconnected(reason):
                 log.warning("%s lost the broker (%s); trying again", self._device, reason)
             case _:
-                self._act(self._session.handle(event))
+                self._act(self.session.handle(event))
 
-    def _receive(self, delivery: Delivery) -> None:
+    def receive(self, delivery: Delivery) -> None:
         """Decode one message; whatever is wrong with it is said once and dropped."""
         try:
             if delivery.topic == self._topics.down(self._device, "command"):
@@ -149,7 +149,7 @@ class Agent:
             elif (kind := self._kind_of(delivery.topic)) is not None:
                 self._frame(delivery.payload, kind)
         except ProtocolError as error:
-            self._dropped.note(delivery.topic, error)
+            self.dropped.note(delivery.topic, error)
 
     def _command(self, payload: memoryview) -> None:
         message = decode_command(payload)
@@ -160,10 +160,10 @@ class Agent:
         if isinstance(message, MeasureLink):
             self._background.start_once("link", partial(self._probing.measure, message))
             return
-        was_assigned = self._session.state is not SessionState.UNASSIGNED
-        self._act(self._session.handle(CommandArrived(message)))
-        if was_assigned and self._session.state is SessionState.UNASSIGNED:
-            dropped = self._dropped.sentence()
+        was_assigned = self.session.state is not SessionState.UNASSIGNED
+        self._act(self.session.handle(CommandArrived(message)))
+        if was_assigned and self.session.state is SessionState.UNASSIGNED:
+            dropped = self.dropped.sentence()
             log.info("%s is done with the run; %s%s", self._device, memory_sentence(), dropped)
 
     def _compare(self, delivery: Delivery) -> None:
@@ -185,7 +185,7 @@ class Agent:
             self._turn.arrived(kind, len(payload))
         if frame is not None:
             self._profile.link = self._turn.completed(kind, self._profile.link)
-            self._act(self._session.handle(FrameArrived("", frame)))
+            self._act(self.session.handle(FrameArrived("", frame)))
 
     def _kind_of(self, topic: str) -> FrameKind | None:
         model = self._topics.down(self._device, leaf_of(FrameKind.MODEL))
@@ -229,7 +229,7 @@ class Agent:
 
     async def _open(self, join: Join) -> None:
         async with self._opening:
-            if join != self._session.join:
+            if join != self.session.join:
                 return  # Another one came while this one waited.
             await self._listen_to(self._topics.cluster_model(join.cluster))
             self._turn = TurnMeter()
@@ -249,7 +249,7 @@ class Agent:
         await self._bus.subscribe(topic)
 
     async def _work(self, do: Callable[[], DeviceEvent], run: int | None = None) -> None:
-        join = self._session.join
+        join = self.session.join
         about = run if run is not None else (join.run if join else 0)
         try:
             event = await asyncio.get_running_loop().run_in_executor(self._compute, do)
@@ -269,7 +269,7 @@ class Agent:
         except SendError as error:
             self._queue.put_nowait(WorkFailed(frame.step.run, str(error)))
             return
-        join = self._session.join
+        join = self.session.join
         if was_sent and frame.kind is FrameKind.WEIGHTS and join and _is_of(frame.step, join):
             await self._end_turn(join)
 

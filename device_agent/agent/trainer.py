@@ -158,8 +158,7 @@ class Trainer:
         result: ForwardDone | WeightsCollected | None = None
         for command in work:
             result = self._run_one(command)
-        if result is None:
-            raise SettingsError(f"work without a result: {work}")
+        assert result is not None, f"work without a result: {work}"
         return result
 
     def _run_one(self, command: Work) -> ForwardDone | WeightsCollected | None:

@@ -22,7 +22,7 @@ from runtime.wire.device_graphs import DeviceGraphs
 
 
 @dataclass(frozen=True)
-class TimedSide:
+class SideTiming:
     """The device side at one cut: seconds of a mini-batch, and their deviation."""
 
     seconds: Pass
@@ -55,7 +55,7 @@ class OnnxEngine:
         self._sample_shape = sample_shape
         self._num_threads = num_threads
         self._opened: tuple[DeviceGraphs, OnnxExecutor] | None = None
-        self._timed: dict[int, TimedSide] = {}
+        self._timed: dict[int, SideTiming] = {}
         """By cut."""
         self._failed: dict[int, FailedSide] = {}
 
@@ -68,7 +68,7 @@ class OnnxEngine:
         *,
         budget_s: float,  # noqa: ARG002
         clock: Callable[[], float],  # noqa: ARG002
-    ) -> Measurement[TimedSide] | None:
+    ) -> Measurement[SideTiming] | None:
         """Time nothing: there are no graphs yet."""
         return None
 
@@ -81,13 +81,13 @@ class OnnxEngine:
         digest: str,
         budget_s: float,
         clock: Callable[[], float],
-    ) -> Measurement[TimedSide | FailedSide]:
+    ) -> Measurement[SideTiming | FailedSide]:
         """Time the graphs of a cut; the layers between two cuts share by their FLOPs.
 
         What does not run here, where a shallower cut does, is no reason to refuse the job.
         """
 
-        def take() -> Timing[TimedSide | FailedSide]:
+        def take() -> Timing[SideTiming | FailedSide]:
             graphs = self._fitting() if cut else None
             try:
                 # Not the executor that trains: it keeps what its next backward needs.
@@ -99,9 +99,9 @@ class OnnxEngine:
                 if not any(timed < cut for timed in self._timed):
                     raise
                 return FailedSide(str(error) or type(error).__name__)
-            return TimedSide(seconds, deviation, time.time())
+            return SideTiming(seconds, deviation, time.time())
 
-        def read(found: TimedSide | FailedSide) -> ComputeTimings | None:
+        def read(found: SideTiming | FailedSide) -> ComputeTimings | None:
             if isinstance(found, FailedSide):
                 self._failed[cut] = found
             else:
@@ -151,7 +151,7 @@ class OnnxEngine:
 
 
 def _layers_of(
-    timed: Mapping[int, TimedSide], layers: Sequence[LayerWork], *, num_samples: int
+    timed: Mapping[int, SideTiming], layers: Sequence[LayerWork], *, num_samples: int
 ) -> ComputeTimings | None:
     """Divide the seconds of some device sides among the layers; None where layers are unknown."""
     cuts = sorted(cut for cut in timed if 0 < cut <= len(layers))

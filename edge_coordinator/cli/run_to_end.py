@@ -16,7 +16,7 @@ from edge_coordinator.run.faults import traces_in
 from edge_coordinator.run.outcome import write_outcome
 from edge_coordinator.run.results import Results, temporary_files_near
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import EdgeError
 from runtime.event_loop import call_on_signals
 from runtime.process import prompt_collection
 
@@ -69,7 +69,7 @@ def _finish_early(console: Console, directory: RunDirectory, job: Job, model: Ed
     try:
         directory.go_back(model)
         _finish(console, directory, job, model, ended="")
-    except (SettingsError, OSError) as error:
+    except (EdgeError, OSError) as error:
         console.print(str(error), soft_wrap=True, markup=False)
 
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edge_coordinator.experiments.executors import open_executor, tell_round
 from edge_coordinator.experiments.results import Runs, TrainedRun
 from edge_coordinator.experiments.runs import RunSpec, train_one
-from runtime.errors import EdgeError, SettingsError
+from runtime.errors import EdgeError, WorkerError
 
 OnRound = Callable[[int, int], None]
 """Told the number of a run and of the round that it has done."""
@@ -55,11 +55,11 @@ def _result(future: Future[TrainedRun], spec: RunSpec) -> TrainedRun:
     try:
         return future.result()
     except BrokenExecutor as error:
-        raise EdgeError(
+        raise WorkerError(
             "a process that trained has died; is there enough memory, or does it say why above?"
         ) from error
     except EdgeError as error:
-        raise SettingsError(f"{spec.name}: {error}") from error
+        raise WorkerError(f"{spec.name}: {error}") from error
 
 
 def _train(number: int, spec: RunSpec, *, base_dir: Path, num_threads: int) -> TrainedRun:

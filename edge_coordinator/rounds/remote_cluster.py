@@ -1,6 +1,7 @@
 """A cluster reached over the bus: what `algorithm.Cluster` promises, as frames."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -86,8 +87,11 @@ class RemoteCluster:
         """Device id to what was waited for in vain; they are lost as well."""
         self.lost: dict[str, str] = {}
         """Device id to why it fell out of this turn."""
-        self.answered_at_s: Mapping[str, float] = {}
-        """When each device gave the last answer that was gathered, by the monotonic clock."""
+        self.answers_s: dict[str, list[float]] = {}
+        """Device id to seconds from each request to its answer: the model, then every gradient."""
+        self.finished: tuple[str, ...] = ()
+        """Those that came to the turn's end."""
+        self._asked_at_s = 0.0
 
     @property
     def sample_counts(self) -> Mapping[str, int]:
@@ -104,6 +108,7 @@ class RemoteCluster:
 
     async def load(self, device_side: Sequence[Tensor]) -> None:
         """Distribute the device-side model, one publish for all."""
+        self._asked_at_s = time.monotonic()
         self._require_quorum()
         self._device_side = specs_of(device_side)
         frame = Frame(FrameKind.MODEL, self._step(0), tuple(device_side))
@@ -118,6 +123,7 @@ class RemoteCluster:
 
     async def backward(self, gradients: Mapping[str, Tensor]) -> None:
         """Return its gradient to each device; where nothing learns, an empty frame."""
+        self._asked_at_s = time.monotonic()
         step = self._step(self._epoch)
         frames = {
             device: Frame(FrameKind.GRADIENT, step, self._scaled(gradients.get(device)))
@@ -137,6 +143,7 @@ class RemoteCluster:
     async def weights(self) -> Collected:
         """The device-side models after the last local epoch."""
         answers = (await self._gathered()).answers
+        self.finished = tuple(answers)
         if self._purpose != "train_locally":
             return Collected(answers)
         return Collected(
@@ -197,11 +204,12 @@ class RemoteCluster:
         self._require_quorum()
         gathered = await self._exchange.gathered()
         self._channel.learn(self._exchange, self._question)
-        self.answered_at_s = self._exchange.answered_at_s
         for device, waited_s in self._exchange.late.items():
             self.late[device] = Late(self._question.answer, waited_s)
         self._drop(gathered.lost)
         self._require_quorum()
+        for device, at_s in self._exchange.answered_at_s.items():
+            self.answers_s.setdefault(device, []).append(at_s - self._asked_at_s)
         return gathered
 
     def _drop(self, lost: Mapping[str, str]) -> None:

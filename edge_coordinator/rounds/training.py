@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,6 @@ from edge_coordinator.replanning.planner import PlannedRound
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster, least_of
 from edge_coordinator.rounds.server_thread import EdgeWorker, OffLoopEdge
-from edge_coordinator.rounds.timing import TimedCluster, TimedEdge, TurnTimes
 from edge_coordinator.run.events import ClusterStarted, Progress
 from edge_coordinator.training.algorithm import (
     ClusterLostError,
@@ -23,7 +23,7 @@ from edge_coordinator.training.algorithm import (
     train_locally,
 )
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import CannotTrainError
 from runtime.wire.commands import Join, Ready
 
 EVALUATION_CLUSTER = 0xFFFF
@@ -114,6 +114,19 @@ class Turns:
         )
 
 
+@dataclass(frozen=True)
+class TurnTimes:
+    """Seconds of one cluster's turn as the coordinator sees them."""
+
+    devices: tuple[str, ...]
+    """Those that came to its end."""
+    answers_s: Mapping[str, Sequence[float]]
+    """From each request to each device's answer: the model, then every gradient."""
+    server_s: Sequence[float]
+    """Of each local epoch."""
+    turn_s: float
+
+
 @dataclass
 class Trained:
     """What a round of training gave."""
@@ -153,7 +166,7 @@ class RoundTraining:
             await self._train_cluster(round_, planned, cluster, worker, trained)
         num_planned = sum(len(plan.devices) for plan in plans)
         if trained.failures and not trained.devices:
-            raise SettingsError(f"no cluster can train in round {round_}: {trained.failures[0]}")
+            raise CannotTrainError(f"no cluster can train in round {round_}: {trained.failures[0]}")
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.round_quorum
         least = least_of(num_planned, quorum)
         if len(trained.devices) < least:
@@ -174,13 +187,14 @@ class RoundTraining:
         trained: Trained,
     ) -> None:
         """Give a cluster its turn, and add to the round what came of it."""
-        timed = TimedCluster(cluster)
+        start_s = time.monotonic()
         before = await worker.do(self._model.snapshot)
         turn = self._model.turn(
             cut=planned.plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
         )
+        edge = worker.edge(turn)
         try:
-            losses = await self._turn(timed, worker.edge(turn))
+            losses = await self._turn(cluster, edge)
         except ClusterLostError as error:
             if isinstance(error, StepFailedError):
                 trained.failures.append(str(error))
@@ -189,12 +203,12 @@ class RoundTraining:
         else:
             trained.losses += losses
             trained.devices += cluster.sample_counts
-        trained.times.append(timed.finish())
+        turn_s = time.monotonic() - start_s
+        trained.times.append(TurnTimes(cluster.finished, cluster.answers_s, edge.steps_s, turn_s))
         trained.lost |= cluster.lost
         trained.late |= cluster.late
 
-    async def _turn(self, cluster: TimedCluster, edge: OffLoopEdge) -> list[float]:
-        timed = TimedEdge(edge, cluster.times)
+    async def _turn(self, cluster: RemoteCluster, edge: OffLoopEdge) -> list[float]:
         if self._job.loss_on_device:
-            return await train_locally(cluster, timed)
-        return await train_cluster(cluster, timed, local_epochs=self._job.local_epochs)
+            return await train_locally(cluster, edge)
+        return await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)

@@ -13,7 +13,7 @@ from pathlib import Path
 from edge_coordinator.run.checkpoint import NAME, read_tensors
 from edge_coordinator.run.whole_file import sync_folder
 from edge_coordinator.training.edge_model import WEIGHTS
-from runtime.errors import SettingsError
+from runtime.errors import SettingsError, StorageError
 from runtime.models.sequence import Network
 
 BEST_NAME = "checkpoint-best.safetensors"
@@ -32,7 +32,7 @@ def keep_checkpoint(directory: Path) -> None:
         draft.replace(directory / BEST_NAME)
         sync_folder(directory)
     except OSError as error:
-        raise SettingsError(
+        raise StorageError(
             f"{directory / BEST_NAME} cannot be written: {error.strerror}; the checkpoint is "
             f"whole, go on from it with --resume {directory}"
         ) from error

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from edge_coordinator.job.standing import BEGINNING, Standing
 from edge_coordinator.run.whole_file import replace_file
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import SettingsError, StorageError
 
 NAME = "checkpoint.safetensors"
 _VERSION = "1"
@@ -47,14 +47,14 @@ def save_checkpoint(directory: Path, model: EdgeModel, reached: Reached) -> None
     try:
         content = save(model.snapshot(), metadata)
     except SafetensorError as error:
-        raise SettingsError(
+        raise StorageError(
             f"cannot write a checkpoint to {directory}, with what was learned of the devices it "
             f"would be too large: {error}"
         ) from error
     try:
         replace_file(directory / NAME, content)
     except OSError as error:
-        raise SettingsError(
+        raise StorageError(
             f"cannot write a checkpoint to {directory}: {error.strerror}; the one before is whole, "
             f"go on from it with --resume {directory}"
         ) from error

@@ -21,7 +21,7 @@ from edge_coordinator.run.model_files import write_file
 from edge_coordinator.run.plot_style import figure, line_style
 from edge_coordinator.run.whole_file import replace_file
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import SettingsError, StorageError
 from runtime.wire.published import PlanReport, RoundReport
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class RunDirectory:
 
     @classmethod
     def make(cls, settings: JobSettings, *, now: datetime, clock: Clock = "wall") -> "RunDirectory":
-        """Make a new directory below the job's output folder; SettingsError if that cannot be."""
+        """Make a new directory below the job's output folder; StorageError if that cannot be."""
         path = make_run_folder(settings, now=now)
         return cls(path, clock=clock, rules=settings.evaluation)
 
@@ -117,7 +117,7 @@ class RunDirectory:
                 file.flush()
                 os.fsync(file.fileno())  # So that no round of the checkpoint is missing here.
         except OSError as error:
-            raise SettingsError(
+            raise StorageError(
                 f"{self.path / 'rounds.jsonl'} cannot be written: {error.strerror}; make room and "
                 f"go on with --resume {self.path}"
             ) from error

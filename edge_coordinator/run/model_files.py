@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from edge_coordinator.run.whole_file import replace_file
-from runtime.errors import SettingsError
+from runtime.errors import StorageError
 from runtime.models.sequence import Network
 
 
@@ -46,7 +46,7 @@ def save_onnx(path: Path, network: Network, sample_shape: tuple[int, ...], *, ro
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file as a whole; SettingsError if that cannot be."""
+    """Write a file as a whole; StorageError if that cannot be."""
     with _in_one_sentence(path):
         replace_file(path, content)
 
@@ -56,4 +56,4 @@ def _in_one_sentence(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error

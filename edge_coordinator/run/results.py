@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from runtime.errors import SettingsError
+from runtime.errors import StorageError
 
 
 class Results:
@@ -17,13 +17,13 @@ class Results:
     def __init__(self) -> None:
         self.missing: list[str] = []
         """A sentence on each that cannot be had of this network, whatever the disk."""
-        self._unwritten: list[SettingsError] = []
+        self._unwritten: list[StorageError] = []
 
     def attempt(self, name: str, write: Callable[[], object]) -> bool:
         """Write one, and whether that worked. The user's own network may raise anything."""
         try:
             write()
-        except SettingsError as error:
+        except StorageError as error:
             self._unwritten.append(error)
             return False
         except Exception as error:
@@ -32,7 +32,7 @@ class Results:
         return True
 
     def check_written(self) -> None:
-        """SettingsError for the first that the disk did not take."""
+        """StorageError for the first that the disk did not take."""
         if self._unwritten:
             raise self._unwritten[0]
 

@@ -16,7 +16,7 @@ import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed, StepFailedError
 from runtime.datasets.samples import Samples
-from runtime.errors import SettingsError
+from runtime.errors import DivergedError, SettingsError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.kernels import usual_kernels
 from runtime.models.load import split
@@ -171,7 +171,7 @@ class Turn:
                 f"{reason}"
             ) from error
         if not torch.isfinite(loss):
-            raise SettingsError(
+            raise DivergedError(
                 f"the loss became {loss.item()} in round {self._round}: training diverged; take "
                 "a lower training.server_optimizer.learning_rate"
             )

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import SettingsError
+from runtime.errors import SettingsError, StorageError
 from runtime.wire.fields import Message
 from runtime.wire.published import (
     CoordinatorStatus,
@@ -42,14 +42,14 @@ def dump_schema(name: str) -> str:
 
 
 def write_schemas(folder: Path, names: Iterable[str]) -> None:
-    """Write each schema as a file NAME.json; SettingsError where that cannot be."""
+    """Write each schema as a file NAME.json; StorageError where that cannot be."""
     texts = {name: dump_schema(name) for name in names}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / f"{name}.json").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"cannot write {error.filename}: {error.strerror}") from error
+        raise StorageError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def shipped_schema(name: str) -> str:

@@ -18,7 +18,8 @@ from runtime.wire.commands import Assignment
 from runtime.wire.frames import StepId, Tensor
 from runtime.wire.published import DeviceStatus, PlanReport
 from runtime.wire.topics import Topics
-from tests.builders import run_job, same_bits, serve_agent, shards, weights_of
+from tests.builders import run_job, same_bits, serve_agent, weights_of
+from tests.noise import shards
 
 SETTINGS: dict[str, object] = {
     "model.name": "mlp",
@@ -86,10 +87,10 @@ async def test_a_broker_that_publishes_the_wills_when_it_stops_costs_no_device(
 
     async def stop_and_start() -> None:
         for device in ("d0", "d2"):
-            status = DeviceStatus.decode(broker._retained[TOPICS.status(device)])
+            status = DeviceStatus.decode(broker.retained[TOPICS.status(device)])
             offline = status.model_copy(update={"state": "offline"})
             broker.route(TOPICS.status(device), offline.encode(), retain=True)
-        clients = list(broker._clients.values())
+        clients = list(broker.clients.values())
         broker.stop()
         await asyncio.sleep(0.5)
         broker.start()

@@ -13,7 +13,8 @@ from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import SettingsError
 from runtime.wire.schema import PUBLISHED, dump_schema, generate_schema, shipped_schema
-from tests.builders import run_job, shards
+from tests.builders import run_job
+from tests.noise import shards
 
 _LEAVES = {"status": "status", "profile": "profile", "metrics": "metrics"}
 

@@ -16,7 +16,8 @@ from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.commands import Ready, decode_reply
 from runtime.wire.published import DeviceStatus, RoundReport
 from runtime.wire.topics import Topics
-from tests.builders import Reports, make_job, same_bits, serve_agent, shards, weights_of
+from tests.builders import Reports, make_job, same_bits, serve_agent, weights_of
+from tests.noise import shards
 
 SHAPE = (1, 28, 28)
 SETTINGS: dict[str, object] = {
@@ -86,7 +87,7 @@ class Disturbance:
     def _disturb(self) -> None:
         for device in self.agents.keys() & set(self.killed):
             topic = TOPICS.status(device)
-            status = DeviceStatus.decode(self.broker._retained[topic])
+            status = DeviceStatus.decode(self.broker.retained[topic])
             self.agents.pop(device).cancel()
             offline = status.model_copy(update={"state": "offline"})
             self.broker.route(topic, offline.encode(), retain=True)  # Its will.

@@ -9,7 +9,8 @@ from runtime.bus.bus import Bus, Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.commands import LinkMeasured, decode_command
 from runtime.wire.commands import MeasureLink as Request
-from tests.builders import make_job, shards
+from tests.builders import make_job
+from tests.noise import shards
 from tests.turn import CHUNK_BYTES, READY, RUN, STATUS, TOPICS
 
 PROCESSES = {"d0": "one", "d1": "one", "d2": "one", "d3": "two"}

@@ -13,6 +13,7 @@ from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import complete
 from device_agent.engines.onnx_engine import OnnxEngine
 from device_agent.engines.torch_engine import TorchEngine
+from device_agent.limits import Limits
 from device_agent.profiling.reference_network import built_in_assignment, load_shipped
 from edge_coordinator.planning.planner import leave_out
 from edge_coordinator.replanning.device_states import cuts_beyond
@@ -57,10 +58,16 @@ def test_a_device_that_runs_no_layer_says_so() -> None:
         torch_timings("first_limited")
 
 
+def onnx_engine(store: GraphStore) -> OnnxEngine:
+    assignment = built_in_assignment(SHIPPED_NETWORK, batch_size=2)
+    return OnnxEngine(
+        assignment, sample_shape=(1, 28, 28), graphs=store, num_threads=1, limits=Limits()
+    )
+
+
 def test_graphs_that_do_not_run_end_the_measurement_and_not_the_job() -> None:
     store = GraphStore()
-    assignment = built_in_assignment(SHIPPED_NETWORK, batch_size=2)
-    engine = OnnxEngine(assignment, sample_shape=(1, 28, 28), graphs=store, num_threads=1)
+    engine = onnx_engine(store)
     shallow, deep = SHIPPED_CUTS[0], SHIPPED_CUTS[-1] + 1
     assert measured_graphs(engine, store, shallow, broken=False).deepest_cut is None
     found = measured_graphs(engine, store, deep, broken=True)
@@ -70,8 +77,7 @@ def test_graphs_that_do_not_run_end_the_measurement_and_not_the_job() -> None:
 
 def test_the_first_graphs_that_are_measured_have_to_run() -> None:
     store = GraphStore()
-    assignment = built_in_assignment(SHIPPED_NETWORK, batch_size=2)
-    engine = OnnxEngine(assignment, sample_shape=(1, 28, 28), graphs=store, num_threads=1)
+    engine = onnx_engine(store)
     with pytest.raises(MalformedMessageError):
         measured_graphs(engine, store, SHIPPED_CUTS[0], broken=True)
 

@@ -10,7 +10,6 @@ import pytest
 from edge_coordinator.devices.channel import DeviceChannel, Tolerance
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
-from edge_coordinator.rounds.timing import TimedCluster
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.wire.commands import Refused
@@ -146,21 +145,18 @@ def _gradients(*devices: str) -> Mapping[str, np.ndarray]:
 async def test_who_is_lost_at_its_last_answer_has_not_come_to_the_end_of_the_turn(
     devices: Devices,
 ) -> None:
-    timed = TimedCluster(devices.cluster)
-    await timed.load(device_side())
+    cluster = devices.cluster
+    await cluster.load(device_side())
     devices.send_smashed("d0")
     devices.send_smashed("d1")
-    await timed.forward()
-    await timed.backward(_gradients("d0", "d1"))
+    await cluster.forward()
+    await cluster.backward(_gradients("d0", "d1"))
     devices.send_weights("d0")
     devices.leave("d1")
-    await timed.weights()
-    times = timed.finish()
-    assert times.devices == ("d0",)
-    assert {device: len(answers) for device, answers in times.answers_s.items()} == {
-        "d0": 2,
-        "d1": 1,
-    }
+    await cluster.weights()
+    assert cluster.finished == ("d0",)
+    num_answers = {device: len(answers) for device, answers in cluster.answers_s.items()}
+    assert num_answers == {"d0": 2, "d1": 1}
 
 
 async def test_gradients_make_up_for_a_rate_that_counts_on_devices_that_are_lost(

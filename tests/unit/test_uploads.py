@@ -21,7 +21,7 @@ from runtime.errors import BusError
 from runtime.wire.commands import Join, Refused
 from runtime.wire.frames import Frame, FrameKind, body_bytes
 from runtime.wire.published import DeviceMetrics
-from tests.builders import random_samples
+from tests.noise import random_samples
 from tests.turn import (
     ASSIGNMENT,
     CHUNK_BYTES,
