@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from edge_coordinator.job.plan_settings import PlanSettings, Section
 from edge_coordinator.job.standing import Keep
 from edge_coordinator.planning.form import Method
+from edge_coordinator.training.aggregation import AggregationName
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
 from runtime.wire.commands import OptimizerSpec
@@ -102,6 +103,12 @@ class TrainingSettings(Section):
     carry_optimizer_state: bool = Field(
         default=True,
         description="the device side's momentum travels with its weights and is averaged",
+    )
+    aggregation: AggregationName = Field(
+        "mean", description="of the device-side models: mean, clipped, trimmed_mean or median"
+    )
+    trim: float = Field(
+        0.2, gt=0, lt=0.5, description="fraction that trimmed_mean leaves out at each end"
     )
     schedule: ScheduleSettings = ScheduleSettings()
 

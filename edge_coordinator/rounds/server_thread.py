@@ -56,6 +56,8 @@ class OffLoopEdge:
         """Forward, loss, backward, update of the server-side model."""
         return await self._worker.do(lambda: self._turn.step(smashed))
 
-    async def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over the averaged device-side model."""
-        await self._worker.do(lambda: self._turn.absorb(device_side))
+    async def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        await self._worker.do(lambda: self._turn.aggregate(weights, sample_counts))

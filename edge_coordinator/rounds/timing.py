@@ -87,6 +87,8 @@ class TimedEdge:
         self._times.server_s.append(time.monotonic() - start_s)
         return step
 
-    async def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over the averaged device-side model."""
-        await self._edge.absorb(device_side)
+    async def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        await self._edge.aggregate(weights, sample_counts)

@@ -14,6 +14,7 @@ from queue import SimpleQueue
 import numpy as np
 import torch
 
+from edge_coordinator.training.aggregation import Aggregate
 from edge_coordinator.training.algorithm import ServerStep, Smashed, StepFailedError
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
@@ -50,6 +51,7 @@ class Training:
     server_optimizer: OptimizerSpec
     device_optimizer: OptimizerSpec
     carry_state: bool
+    aggregate: Aggregate
     loss: Loss
     seed: int
 
@@ -148,9 +150,12 @@ class Turn:
         """Shapes of `device_side`."""
         return specs_of(self.device_side())
 
-    def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over an averaged device-side model."""
-        self._device_side.load(device_side)
+    def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        before = self._device_side.tensors()
+        self._device_side.load(self._training.aggregate(weights, sample_counts, before))
 
     @usual_kernels()
     def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
