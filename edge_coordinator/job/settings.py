@@ -143,6 +143,12 @@ class DeviceSettings(Section):
     max_unusable: int = Field(
         100, ge=1, description="messages that can never be right before a device is excluded"
     )
+    bounds: bool = Field(
+        default=True, description="a device that sends what is far out of the ordinary is excluded"
+    )
+    excluded_rounds: int = Field(
+        10, ge=1, description="for so many rounds; twice as many each time it is caught again"
+    )
     engine: Literal["torch", "onnxruntime", "mixed"] = Field(
         "torch", description="local mode: what computes on the devices; mixed: they alternate"
     )

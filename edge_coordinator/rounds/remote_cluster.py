@@ -90,6 +90,11 @@ class RemoteCluster:
         """When each device gave the last answer that was gathered, by the monotonic clock."""
 
     @property
+    def learning_rate(self) -> float:
+        """Of the devices."""
+        return next(iter(self._joins.values())).learning_rate
+
+    @property
     def sample_counts(self) -> Mapping[str, int]:
         """|D_k| of each device."""
         return {device: member.ready.num_samples for device, member in self._members.items()}
@@ -143,6 +148,11 @@ class RemoteCluster:
             {device: tensors[:-1] for device, tensors in answers.items()},
             [float(tensors[-1]) for tensors in answers.values()],
         )
+
+    def drop(self, reasons: Mapping[str, str]) -> None:
+        """Go on without some devices; ClusterLostError if too few are left."""
+        self._drop(reasons)
+        self._require_quorum()
 
     def _scaled(self, gradient: Tensor | None) -> tuple[Tensor, ...]:
         """Make up for a rate that is that of more devices than the gradient is a mean over."""

@@ -11,18 +11,23 @@ from edge_coordinator.devices.deadlines import Answer, predicted_answers
 from edge_coordinator.job.job import Job
 from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.replanning.planner import PlannedRound
+from edge_coordinator.rounds.bounded_turn import BoundedCluster, BoundedEdge, TurnBounds
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster, least_of
-from edge_coordinator.rounds.server_thread import EdgeWorker, OffLoopEdge
+from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.timing import TimedCluster, TimedEdge, TurnTimes
 from edge_coordinator.run.events import ClusterStarted, Progress
 from edge_coordinator.training.algorithm import (
+    Cluster,
     ClusterLostError,
+    Edge,
+    SpoiltStepError,
     StepFailedError,
     train_cluster,
     train_locally,
 )
-from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.training.bounds import Bounds
+from edge_coordinator.training.edge_model import EdgeModel, Turn
 from runtime.errors import SettingsError
 from runtime.wire.commands import Join, Ready
 
@@ -124,6 +129,8 @@ class Trained:
     lost: dict[str, str] = field(default_factory=dict)
     late: dict[str, Late] = field(default_factory=dict)
     times: list[TurnTimes] = field(default_factory=list)
+    caught: dict[str, str] = field(default_factory=dict)
+    """Device id to what it sent that would have spoilt the model; it is lost as well."""
     failures: list[str] = field(default_factory=list)
     """Why the server side could not train on what a cluster sent."""
     undone: str = ""
@@ -140,6 +147,7 @@ class RoundTraining:
         self._model = model
         self._turns = turns
         self._tell = tell
+        self._bounds = Bounds({}, None) if job.settings.devices.bounds else None
 
     async def train(self, round_: int, planned: PlannedRound, worker: EdgeWorker) -> Trained:
         """Train every cluster of the plan in its turn."""
@@ -179,22 +187,38 @@ class RoundTraining:
         turn = self._model.turn(
             cut=planned.plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
         )
+        edge = TimedEdge(worker.edge(turn), timed.times)
+        bounds = self._turn_bounds(planned.plan.cut, turn, cluster, worker)
         try:
-            losses = await self._turn(timed, worker.edge(turn))
+            if bounds is None:
+                losses = await self._turn(timed, edge)
+            else:
+                bounded = BoundedCluster(timed, cluster, bounds)
+                losses = await self._turn(bounded, BoundedEdge(edge, bounds))
         except ClusterLostError as error:
             if isinstance(error, StepFailedError):
                 trained.failures.append(str(error))
+            if isinstance(error, SpoiltStepError):
+                trained.caught |= error.culprits
             await worker.do(partial(self._model.restore, before))
             log.warning("round %d, a turn is undone: %s", round_, error)
         else:
             trained.losses += losses
             trained.devices += cluster.sample_counts
+        trained.caught |= bounds.caught if bounds else {}
         trained.times.append(timed.finish())
-        trained.lost |= cluster.lost
+        trained.lost |= cluster.lost | trained.caught
         trained.late |= cluster.late
 
-    async def _turn(self, cluster: TimedCluster, edge: OffLoopEdge) -> list[float]:
-        timed = TimedEdge(edge, cluster.times)
+    def _turn_bounds(
+        self, cut: int, turn: Turn, cluster: RemoteCluster, worker: EdgeWorker
+    ) -> TurnBounds | None:
+        if self._bounds is None:
+            return None
+        self._bounds.at_cut(cut)
+        return TurnBounds(self._bounds, worker, turn.device_parts(), cluster.learning_rate)
+
+    async def _turn(self, cluster: Cluster, edge: Edge) -> list[float]:
         if self._job.loss_on_device:
-            return await train_locally(cluster, timed)
-        return await train_cluster(cluster, timed, local_epochs=self._job.local_epochs)
+            return await train_locally(cluster, edge)
+        return await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)

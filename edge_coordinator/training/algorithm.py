@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.errors import EdgeError
+from runtime.errors import EdgeError, SettingsError
 from runtime.wire.frames import Tensor
 
 
@@ -20,6 +20,19 @@ class ClusterLostError(EdgeError):
 
 class StepFailedError(ClusterLostError):
     """The server side cannot compute a step on what a cluster sent; the message says why."""
+
+
+class DivergedError(SettingsError):
+    """The model gives no finite loss on anybody's samples."""
+
+
+class SpoiltStepError(ClusterLostError):
+    """What some devices sent would spoil the model; their turn is over."""
+
+    def __init__(self, culprits: Mapping[str, str]) -> None:
+        """`culprits` is device id to what it did."""
+        super().__init__("; ".join(f"{device} {what}" for device, what in culprits.items()))
+        self.culprits = culprits
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,14 @@ import numpy as np
 import torch
 
 from edge_coordinator.training.aggregation import Aggregate
-from edge_coordinator.training.algorithm import ServerStep, Smashed, StepFailedError
+from edge_coordinator.training.algorithm import (
+    DivergedError,
+    ServerStep,
+    Smashed,
+    SpoiltStepError,
+    StepFailedError,
+)
+from edge_coordinator.training.culprits import culprits
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
@@ -150,6 +157,10 @@ class Turn:
         """Shapes of `device_side`."""
         return specs_of(self.device_side())
 
+    def device_parts(self) -> list[str]:
+        """What each of `device_side` is."""
+        return self._device_side.parts()
+
     def aggregate(
         self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
     ) -> None:
@@ -161,22 +172,16 @@ class Turn:
     def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
         """Forward, mean loss over the cluster, backward, update; a gradient for each device."""
         devices = sorted(smashed)
-        sizes = [len(smashed[device].data) for device in devices]
-        inputs = torch.from_numpy(np.concatenate([smashed[device].data for device in devices]))
-        labels = torch.from_numpy(np.concatenate([smashed[device].labels for device in devices]))
-        learns = bool(self._device_side.layers.state_dict())
-        inputs.requires_grad_(learns)
         try:
-            outputs = self._forward(inputs, dict(zip(devices, sizes, strict=True)))
-            loss = self._training.loss(outputs, labels)
+            inputs, loss = self._loss(smashed)
         except (RuntimeError, ValueError, TypeError, IndexError, SettingsError) as error:
+            self._require_innocent(smashed)
+            shapes = ", ".join(f"{tuple(smashed[d].data.shape)} of {d}" for d in devices)
             reason = str(error).partition("\n")[0]
-            raise StepFailedError(
-                f"the server side cannot train on {tuple(inputs.shape)} of {', '.join(devices)}: "
-                f"{reason}"
-            ) from error
+            raise StepFailedError(f"the server side cannot train on {shapes}: {reason}") from error
         if not torch.isfinite(loss):
-            raise SettingsError(
+            self._require_innocent(smashed)
+            raise DivergedError(
                 f"the loss became {loss.item()} in round {self._round}: training diverged; take "
                 "a lower training.server_optimizer.learning_rate"
             )
@@ -185,10 +190,26 @@ class Turn:
         self._epoch += 1
         if inputs.grad is None:
             return ServerStep(loss.item(), {})
-        parts = torch.split(inputs.grad, sizes)
+        parts = torch.split(inputs.grad, [len(smashed[device].data) for device in devices])
         return ServerStep(
             loss.item(), {device: part.numpy() for device, part in zip(devices, parts, strict=True)}
         )
+
+    def _loss(self, smashed: Mapping[str, Smashed]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the joined smashed data and the mean loss on it."""
+        devices = sorted(smashed)
+        sizes = {device: len(smashed[device].data) for device in devices}
+        inputs = torch.from_numpy(np.concatenate([smashed[device].data for device in devices]))
+        labels = torch.from_numpy(np.concatenate([smashed[device].labels for device in devices]))
+        inputs.requires_grad_(bool(self._device_side.layers.state_dict()))
+        return inputs, self._training.loss(self._forward(inputs, sizes), labels)
+
+    def _require_innocent(self, smashed: Mapping[str, Smashed]) -> None:
+        """SpoiltStepError if it is some devices' fault that a step has no loss."""
+        with torch.no_grad():
+            found = culprits(smashed, lambda own: self._loss(own)[1].item())
+        if found:
+            raise SpoiltStepError(found)
 
     def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
         keys = [(self._key(device), size) for device, size in sizes.items()]
