@@ -141,13 +141,20 @@ class RoundTraining:
     """First parallel, then sequential; a turn or a round below its quorum leaves no trace."""
 
     def __init__(
-        self, job: Job, model: EdgeModel, turns: Turns, tell: Callable[[Progress], None]
+        self,
+        job: Job,
+        model: EdgeModel,
+        turns: Turns,
+        tell: Callable[[Progress], None],
+        *,
+        bounds: Bounds | None,
     ) -> None:
+        """`bounds` of what devices send; none if whatever they send is taken."""
         self._job = job
         self._model = model
         self._turns = turns
         self._tell = tell
-        self._bounds = Bounds({}, None) if job.settings.devices.bounds else None
+        self._bounds = bounds
 
     async def train(self, round_: int, planned: PlannedRound, worker: EdgeWorker) -> Trained:
         """Train every cluster of the plan in its turn."""
