@@ -34,6 +34,13 @@ class Member:
     batch_size: int
     predicted_s: Mapping[Answer, float] = field(default_factory=dict)
     """What the plan says of its answers, if it says anything."""
+    believed: int | None = None
+    """What its |D_k| counts as, where that is not what it says itself."""
+
+    @property
+    def num_samples(self) -> int:
+        """|D_k|."""
+        return self.ready.num_samples if self.believed is None else self.believed
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ class RemoteCluster:
     @property
     def sample_counts(self) -> Mapping[str, int]:
         """|D_k| of each device."""
-        return {device: member.ready.num_samples for device, member in self._members.items()}
+        return {device: member.num_samples for device, member in self._members.items()}
 
     async def join(self) -> None:
         """Have every member listen; those that do not are out of this turn."""

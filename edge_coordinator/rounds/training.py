@@ -26,6 +26,7 @@ from edge_coordinator.training.algorithm import (
     train_cluster,
     train_locally,
 )
+from edge_coordinator.training.averaging import MOST_CLAIMED, believed_counts
 from edge_coordinator.training.bounds import Bounds
 from edge_coordinator.training.edge_model import EdgeModel, Turn
 from runtime.errors import SettingsError
@@ -45,6 +46,8 @@ class Turns:
         self._channel = channel
         self._registry = channel.registry
         self._exports = exports
+        self._doubted: set[str] = set()
+        """Whose number of samples is not believed."""
 
     def training(self, round_: int, cluster: ClusterPlan, planned: PlannedRound) -> RemoteCluster:
         """Have the devices of a cluster train together."""
@@ -61,7 +64,11 @@ class Turns:
             device: predicted_answers(phases, local_epochs=self._job.local_epochs)
             for device, phases in zip(cluster.devices, cluster.phases, strict=False)
         }
-        members = [self._member(device, predicted_s.get(device, {})) for device in cluster.devices]
+        believed = self._believed()
+        members = [
+            self._member(device, predicted_s.get(device, {}), believed.get(device))
+            for device in cluster.devices
+        ]
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
         return self._remote(join, members, up_share_bps=planned.up_share_bps, quorum=quorum)
 
@@ -82,10 +89,28 @@ class Turns:
             members.append(Member(device, ready, ready.num_held_out))
         return self._remote(join, members, up_share_bps={}, quorum=0.0)
 
-    def _member(self, device: str, predicted_s: Mapping[Answer, float]) -> Member:
+    def _believed(self) -> dict[str, int]:
+        """What the number of samples of each device counts as; those who claim too much are told.
+
+        Every device that is ready has a say, also one that is not in the round.
+        """
+        claimed = {device: ready.num_samples for device, ready in self._registry.ready.items()}
+        believed = believed_counts(claimed)
+        for device, count in believed.items():
+            if count != claimed[device] and device not in self._doubted:
+                self._doubted.add(device)
+                log.warning(
+                    "%s says that it has %d samples, more than %d times as many as others; it "
+                    "counts as %d", device, claimed[device], MOST_CLAIMED, count,
+                )  # fmt: skip
+        return believed
+
+    def _member(
+        self, device: str, predicted_s: Mapping[Answer, float], believed: int | None
+    ) -> Member:
         ready = self._ready(device)
         size = min(self._job.settings.training.batch_size, ready.num_samples)
-        return Member(device, ready, size, predicted_s)
+        return Member(device, ready, size, predicted_s, believed)
 
     def _ready(self, device: str) -> Ready:
         ready = self._registry.records[device].ready

@@ -7,10 +7,10 @@ Sizes are compared as logarithms, by median and median absolute deviation, which
 move:
 
 - What the *others* send is, of each other device, its size in this step, or the largest that was
-  ever taken from it if it is not in it. The bound is `FACTOR` times their median, or 8 deviations
+  ever taken from it if that is more. The bound is `factor` times their median, or 8 deviations
   above it if that is more. It takes two others: of two, nobody can say which is right.
-- Its own *past* vouches for a device: what is within `FACTOR` of the largest that was ever taken
-  from it passes too, up to `FACTOR` times that bound.
+- Its own *past* vouches for a device: what is within `factor` of the largest that was ever taken
+  from it passes too, up to `factor` times that bound.
 - What is beyond `LARGEST` is out of bounds whatever else is known.
 
 Only what is too large is out of bounds: gradients may shrink to nothing and grow again, where
@@ -27,7 +27,6 @@ import numpy as np
 
 from runtime.wire.frames import Tensor
 
-FACTOR = 100.0
 NUM_DEVIATIONS = 8.0
 LARGEST = 1e12
 _SMALLEST = 1e-12
@@ -45,6 +44,14 @@ class Sent(Enum):
     WEIGHTS = "weights whose update is"
     STATISTICS = "normalisation statistics whose update is"
     OPTIMIZER = "optimiser state whose update is"
+
+
+_UPDATES = frozenset({Sent.WEIGHTS, Sent.STATISTICS, Sent.OPTIMIZER})
+
+
+def factor(what: Sent) -> float:
+    """How many times what is usual may be sent: updates of devices at one rate are more alike."""
+    return 30.0 if what in _UPDATES else 100.0
 
 
 class Bounds:
@@ -69,12 +76,13 @@ class Bounds:
         """Say whose sizes are out of bounds, and why; remember those of the others."""
         logs = {device: _log(size) for device, size in sizes.items()}
         largest = self.largest[what.name]
-        known = {**largest, **logs}
-        surely = _surely_within(known.values())
+        known = {**largest, **{d: max(each, largest.get(d, each)) for d, each in logs.items()}}
+        room = log(factor(what))
+        surely = _surely_within(known.values(), room)
         caught = {}
         for device, size in sizes.items():
             own = largest.get(device, -inf)
-            most = surely if logs[device] <= surely else _most(device, known, own=own)
+            most = surely if logs[device] <= surely else _most(device, known, own=own, room=room)
             if logs[device] > most:
                 caught[device] = (
                     f"sent {what.value} of size {size:.3g}; by what others send, and it sent "
@@ -85,24 +93,24 @@ class Bounds:
         return caught
 
 
-def _most(device: str, known: Mapping[str, float], *, own: float) -> float:
+def _most(device: str, known: Mapping[str, float], *, own: float, room: float) -> float:
     """The logarithm of the largest size that a device may send, by the others' and its `own`."""
     others = [size for other, size in known.items() if other != device]
     if len(others) < _LEAST_OTHERS:
         return log(LARGEST)
     middle = _upper_median(others)
     deviation = _TO_DEVIATION * _upper_median([abs(size - middle) for size in others])
-    most = middle + max(log(FACTOR), NUM_DEVIATIONS * deviation)
-    vouched = min(own, most) + log(FACTOR)
+    most = middle + max(room, NUM_DEVIATIONS * deviation)
+    vouched = min(own, most) + room
     return min(max(most, vouched), log(LARGEST))
 
 
-def _surely_within(known: Collection[float]) -> float:
+def _surely_within(known: Collection[float], room: float) -> float:
     """What is out of nobody's bounds: of a thousand devices not each is compared with each."""
     if len(known) <= _LEAST_OTHERS:
         return log(LARGEST)
     # Without any one of them, the upper median is at this place or the next.
-    return min(sorted(known)[(len(known) - 1) // 2] + log(FACTOR), log(LARGEST))
+    return min(sorted(known)[(len(known) - 1) // 2] + room, log(LARGEST))
 
 
 def _upper_median(values: Collection[float]) -> float:

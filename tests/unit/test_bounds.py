@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from edge_coordinator.training.bounds import (
-    FACTOR,
     LARGEST,
     NUM_DEVIATIONS,
     Bounds,
     Sent,
+    factor,
     length_of,
     sample_size,
 )
@@ -50,7 +50,7 @@ def test_its_own_past_vouches_for_a_device_but_not_for_ever() -> None:
     bounds, size = _bounds(others | {"d3": 1.0}), 1.0
     while not bounds.check(Sent.SMASHED, others | {"d3": size}):
         size *= 10  # In steps that are never far beyond the one before.
-    assert FACTOR < size <= 10 * FACTOR**2
+    assert factor(Sent.SMASHED) < size <= 10 * factor(Sent.SMASHED) ** 2
     fresh = _bounds(others)
     assert list(fresh.check(Sent.SMASHED, others | {"d3": size / 10})) == ["d3"]
 
@@ -91,7 +91,7 @@ def _is_out(device: str, sizes: dict[str, float]) -> bool:
     middle = others[len(others) // 2]
     deviations = sorted(abs(size - middle) for size in others)
     deviation = 1.4826 * deviations[len(others) // 2]
-    most = middle + max(np.log(FACTOR), NUM_DEVIATIONS * deviation)
+    most = middle + max(np.log(factor(Sent.SMASHED)), NUM_DEVIATIONS * deviation)
     return bool(np.log(sizes[device]) > min(most, np.log(LARGEST)))
 
 
