@@ -11,6 +11,7 @@ from edge_coordinator.devices.admission import Admission
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.stragglers import Stragglers
 from edge_coordinator.job.job import Job
+from edge_coordinator.job.labels import label_form
 from edge_coordinator.job.standing import Standing
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.unplanned import unpredicted
@@ -59,6 +60,7 @@ class Coordinator:
         self._channel = channel
         self._planning = planning
         self._registry = channel.registry
+        self._registry.labels = label_form(job)
         self._observers = observers
         self._progress = progress
         self._exports = exports

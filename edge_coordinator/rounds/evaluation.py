@@ -9,7 +9,8 @@ from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.training import Turns
 from edge_coordinator.run.events import Evaluating, Progress
 from edge_coordinator.training.algorithm import ClusterLostError
-from edge_coordinator.training.edge_model import EdgeModel, Evaluation
+from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.training.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
 
