@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import prepare_job
 from edge_coordinator.job.settings import device_names
 from edge_coordinator.run.checkpoint import START, Reached
+from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
@@ -42,6 +43,12 @@ class Attack:
     of_smashed: Change | None = None
     """Of smashed data and labels."""
     of_weights: Change | None = None
+    rounds: range | None = None
+    """In which it attacks; all of them if none are given."""
+
+    def is_on(self, round_: int) -> bool:
+        """Whether it attacks in a round."""
+        return self.rounds is None or round_ in self.rounds
 
 
 def _scaled(factor: float) -> Change:
@@ -106,13 +113,12 @@ class PoisonedTrainer(Trainer):
 
     def run(self, work: Sequence[Work]) -> ForwardDone | WeightsCollected:
         """Do the work; the result, changed."""
-        match super().run(work), self.attack:
-            case ForwardDone(step, tensors), Attack(of_smashed=change) if change:
-                return ForwardDone(step, change(tensors, self.generator))
-            case WeightsCollected(step, tensors), Attack(of_weights=change) if change:
-                return WeightsCollected(step, change(tensors, self.generator))
-            case result, _:
-                return result
+        result = super().run(work)
+        is_forward = isinstance(result, ForwardDone)
+        change = self.attack.of_smashed if is_forward else self.attack.of_weights
+        if change is None or not self.attack.is_on(result.step.round):
+            return result
+        return replace(result, tensors=change(result.tensors, self.generator))
 
 
 @dataclass
@@ -130,6 +136,9 @@ class Told:
                 self.rounds.append(report)
             case RoundPlanned(plan, _):
                 self.excluded |= plan.left_out
+
+    def return_to_sound(self, model: EdgeModel) -> int | None:
+        """Nothing to go back to."""
 
     def save(self, model: EdgeModel, reached: Reached) -> None:
         """Nothing to go on with."""
@@ -149,12 +158,17 @@ async def train(
     num_devices: int,
     attack: Attack,
     attackers: Sequence[str],
+    folder: Path | None = None,
 ) -> Told:
-    """Run a job by hand with real agents in this process, some of which attack."""
+    """Run a job by hand with real agents in this process, some of which attack.
+
+    With a folder the run is written down there, and goes on from what is there.
+    """
     by_hand = {"devices.count": num_devices, "plan.mode": "by_hand", **settings}
     job, model = prepare_job(load_job(None, by_hand), run=7, base_dir=Path(), data=data)
     own = deal(data, job.settings.data.partition, num_devices=num_devices, seed=job.settings.seed)
     broker, told = MemoryBroker(), Told()
+    written = RunDirectory.resume(folder, model, rules=job.settings.evaluation) if folder else None
     with ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)) as compute:
         agents = [
             asyncio.create_task(
@@ -166,7 +180,12 @@ async def train(
         try:
             async with broker.connect("coordinator") as bus:
                 await serve_on(
-                    bus, job, model, status=new_status(7), observers=[told], progress=told
+                    bus,
+                    job,
+                    model,
+                    status=new_status(7),
+                    observers=[told, written] if written else [told],
+                    progress=written or told,
                 )
         finally:
             for agent in agents:

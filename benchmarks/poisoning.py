@@ -23,9 +23,9 @@ from runtime.datasets.sources import load_source
 
 NUM_DEVICES = 6
 ATTACKER = "dev-2"
-TARGET = 0.95
+TARGET = 0.92
 LIMIT = 1.2
-NUM_ROUNDS = 40
+NUM_ROUNDS = 50
 AGGREGATIONS: tuple[AggregationName, ...] = get_args(AggregationName)
 UNDISTURBED = "nobody attacks"
 

@@ -23,12 +23,14 @@ from edge_coordinator.replanning.suspensions import Suspensions
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.evaluation import Evaluator
 from edge_coordinator.rounds.planning import RoundPlanning
+from edge_coordinator.rounds.recovery import Recovery
 from edge_coordinator.rounds.report import round_report
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.training import RoundTraining, Trained, Turns
 from edge_coordinator.run.checkpoint import Reached, SavedProgress
 from edge_coordinator.run.events import Observer, Progress, RoundDone, RoundPlanned, Waiting
 from edge_coordinator.run.faults import Faults
+from edge_coordinator.training.algorithm import DivergedError
 from edge_coordinator.training.bounds import Bounds
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
@@ -71,6 +73,8 @@ class Coordinator:
         self._suspensions = Suspensions(rules.excluded_rounds, trust.suspensions)
         self._training = RoundTraining(job, model, self._turns, self._tell, bounds=self._bounds)
         self._evaluator = Evaluator(job, model, channel, self._turns, self._tell)
+        self._recovery = Recovery(job, model, progress)
+        self._standing = progress.reached.standing
         self._stragglers = Stragglers(memory.num_tries, memory.attendance)
         self.admission = Admission(job, channel, lambda what: self._tell(Waiting(what)))
         channel.answer_times.usual.update(memory.answer_times)
@@ -80,15 +84,16 @@ class Coordinator:
         await self.admission.until_there(self._job.settings.devices.count)
         self._started_s = time.monotonic() - self._progress.reached.elapsed_s
         round_, is_over = self._progress.reached.round + 1, False
-        standing = self._progress.reached.standing
+        standing = self._standing
         while not is_over:
             report = await self._round(round_, worker)
             if report is None:
                 await self.admission.until_there(1, others_s=0.0)
                 continue
+            report, standing = await self._recovery.judged(report, standing, worker)
+            self._standing = standing
             self._tell(RoundDone(report))
             memory = self._memory()
-            standing = self._job.standing_after(standing, report)
             await worker.do(partial(self._save, report, memory, standing))
             is_over = bool(self._job.why_over(report, standing))
             round_ += 1
@@ -133,7 +138,11 @@ class Coordinator:
             return None  # Somebody left while graphs were exported.
         up, down = self._channel.up_bytes, self._channel.down_bytes
         start_s = time.monotonic()
-        trained = await self._training.train(round_, planned, worker)
+        try:
+            trained = await self._training.train(round_, planned, worker)
+        except DivergedError as error:
+            await self._recovery.after_divergence(error, self._standing, worker)
+            return None
         self._note_late(planned.plan, trained)
         self._suspensions.note(round_, trained.caught)
         if trained.undone:

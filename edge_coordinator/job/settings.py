@@ -191,6 +191,14 @@ class EvaluationSettings(Section):
         "best", description="which round the run's model is of: the best evaluated, or the last"
     )
 
+    spoilt_evaluations: int = Field(
+        3, ge=1, description="in a row, after which a run goes back to an older checkpoint"
+    )
+    most_returns: int = Field(3, ge=0, description="how often a run goes back by itself")
+    sound_checkpoints: int = Field(
+        3, ge=0, le=10, description="kept to go back to, of rounds further and further apart"
+    )
+
     @property
     def may_stop_early(self) -> bool:
         """Whether a run may end before its last round."""

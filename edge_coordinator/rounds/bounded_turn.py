@@ -64,7 +64,7 @@ class TurnBounds:
             for sent, size in self._update_sizes(model, before).items():
                 sizes.setdefault(sent, {})[device] = size
         for sent, each in sizes.items():
-            caught |= self.bounds.check(sent, each)
+            caught = self.bounds.check(sent, each) | caught  # The first reason is the one told.
         return caught
 
     def _update_sizes(

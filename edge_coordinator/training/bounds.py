@@ -85,8 +85,8 @@ class Bounds:
             most = surely if logs[device] <= surely else _most(device, known, own=own, room=room)
             if logs[device] > most:
                 caught[device] = (
-                    f"sent {what.value} of size {size:.3g}; by what others send, and it sent "
-                    f"before, {exp(most):.3g} is the most that is taken"
+                    f"sent {what.value} of size {size:.3g}; by what others and it sent so far "
+                    f"{exp(most):.3g} is the most that is taken"
                 )
         kept = {device: size for device, size in logs.items() if device not in caught}
         largest |= {device: max(size, largest.get(device, -inf)) for device, size in kept.items()}
