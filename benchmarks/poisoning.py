@@ -2,16 +2,18 @@
 
 Real agents and a real coordinator in this process, on a bus of memory: the digits dealt evenly to
 six devices in one cluster, so that an aggregation has six models to choose from. A run holds if the
-test accuracy reaches the target within 1.2 times the rounds of the undisturbed run with the mean.
-`--bounds off` says what the aggregations do by themselves.
+test accuracy reaches the target within 1.2 times the rounds of the undisturbed run with the same
+aggregation. `--bounds off` says what the aggregations do by themselves.
 """
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import get_args
 from benchmarks.poisoned_devices import ATTACKS, Attack, Told, train
 from edge_coordinator.training.aggregation import AggregationName
 from runtime.datasets.sources import load_source
+from runtime.errors import EdgeError, root_cause
 
 NUM_DEVICES = 6
 ATTACKER = "dev-2"
@@ -30,32 +33,53 @@ AGGREGATIONS: tuple[AggregationName, ...] = get_args(AggregationName)
 UNDISTURBED = "nobody attacks"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How one run went."""
+
+    rounds: float
+    """To the target; infinity if it was not reached."""
+    is_excluded: bool = False
+    """Whether the attacker was, at least once."""
+    is_lost: bool = False
+    """Whether the run ended early, with a model that computes nothing any more."""
+
+    def holds(self, undisturbed: "Outcome") -> bool:
+        """Whether it came to the target soon enough."""
+        return self.rounds < inf and self.rounds <= LIMIT * undisturbed.rounds
+
+    def cell(self, undisturbed: "Outcome") -> str:
+        """Say it in at most 12 letters."""
+        reached = f"{self.rounds:.0f}" if self.rounds < inf else "never"
+        mark = " " if self.holds(undisturbed) else "*"
+        return f"{'(x) ' if self.is_excluded else ''}{'lost' if self.is_lost else reached}{mark}"
+
+
 def main() -> int:
     """Print a row for each attack as it ends, then the verdict."""
     arguments = _arguments()
     names = [UNDISTURBED, *(arguments.attacks or ATTACKS)]
-    print(f"{arguments.partition}, seed {arguments.seed}, bounds {arguments.bounds}; rounds to")
-    print(f"{TARGET:.0%}, a star where that is more than {LIMIT} times those of the first row")
-    print(f"{'':24}" + "".join(f"{name:>13}" for name in AGGREGATIONS))
+    print(
+        f"{arguments.partition}, {arguments.clusters} cluster(s), seed {arguments.seed}, bounds "
+        f"{arguments.bounds}: rounds to {TARGET:.0%}"
+    )
+    print(f"{'':24}" + "".join(f"{name:>13}" for name in AGGREGATIONS), flush=True)
+    grid = [(attack, aggregation) for attack in names for aggregation in AGGREGATIONS]
+    found: dict[tuple[str, AggregationName], Outcome] = {}
     with ProcessPoolExecutor(arguments.workers) as pool:
-        run = partial(rounds_to_target, vars(arguments))
-        grid = [(attack, aggregation) for attack in names for aggregation in AGGREGATIONS]
-        results = list(pool.map(run, grid))
-    found = dict(zip(grid, results, strict=True))
-    least = found[UNDISTURBED, "mean"][0]
-    for attack in names:
-        cells = [_cell(*found[attack, aggregation], least) for aggregation in AGGREGATIONS]
-        print(f"{attack:24}" + "".join(f"{cell:>13}" for cell in cells))
-    num_held = sum(rounds <= LIMIT * least for rounds, _ in results)
-    print("(x): the attacker was excluded at least once")
-    print(f"{num_held} of {len(results)} runs hold")
+        results = pool.map(partial(run_one, vars(arguments)), grid)
+        for attack in names:
+            found |= {(attack, aggregation): next(results) for aggregation in AGGREGATIONS}
+            cells = [found[attack, each].cell(found[UNDISTURBED, each]) for each in AGGREGATIONS]
+            print(f"{attack:24}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
+    held = [each.holds(found[UNDISTURBED, of[1]]) for of, each in found.items()]
+    print(f"(x): the attacker was excluded; *: more than {LIMIT} times the first row")
+    print(f"{sum(held)} of {len(held)} runs hold")
     return 0
 
 
-def rounds_to_target(
-    arguments: Mapping[str, object], case: tuple[str, AggregationName]
-) -> tuple[float, bool]:
-    """Train one run; rounds to the target, infinity if it was not reached, and who was caught."""
+def run_one(arguments: Mapping[str, object], case: tuple[str, AggregationName]) -> Outcome:
+    """Train one run."""
     logging.disable(logging.WARNING)
     attack, aggregation = case
     settings = {
@@ -67,26 +91,26 @@ def rounds_to_target(
         "training.aggregation": aggregation,
         "evaluation.target_accuracy": TARGET,
     }
-    told = asyncio.run(
-        train(
-            load_source("digits", base_dir=Path()),
-            settings,
-            num_devices=NUM_DEVICES,
-            attack=ATTACKS.get(attack, Attack()),
-            attackers=[ATTACKER],
-        )
+    training = train(
+        load_source("digits", base_dir=Path()),
+        settings,
+        num_devices=NUM_DEVICES,
+        attack=ATTACKS.get(attack, Attack()),
+        attackers=[ATTACKER],
     )
-    return _rounds(told), ATTACKER in told.excluded
+    outcome = Outcome(inf, is_lost=True)
+    with contextlib.suppress(EdgeError):
+        try:
+            told = asyncio.run(training)
+            outcome = Outcome(_rounds(told), is_excluded=ATTACKER in told.excluded)
+        except ExceptionGroup as error:
+            raise root_cause(error) from error
+    return outcome
 
 
 def _rounds(told: Told) -> float:
     reached = (report.round for report in told.rounds if (report.test_accuracy or 0.0) >= TARGET)
     return next(reached, inf)
-
-
-def _cell(rounds: float, is_excluded: bool, least: float) -> str:  # noqa: FBT001
-    number = "never" if rounds == inf else f"{rounds:.0f}"
-    return f"{'(x) ' if is_excluded else ''}{number}{' ' if rounds <= LIMIT * least else '*'}"
 
 
 def _arguments() -> argparse.Namespace:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_coordinator.training.aggregation import AggregationName, aggregation
-from edge_coordinator.training.averaging import average
+from edge_coordinator.training.averaging import average, believed_counts
 from runtime.wire.frames import Tensor
 
 COUNTS = {"d0": 40, "d1": 10, "d2": 30, "d3": 25, "d4": 60}
@@ -65,6 +65,26 @@ def test_the_mean_is_that_of_federated_averaging_bit_for_bit() -> None:
     found = aggregation("mean", trim=0.2)(models, COUNTS, before)
     expected = average(models, COUNTS)
     assert [each.tobytes() for each in found] == [each.tobytes() for each in expected]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "believed"),
+    [
+        ([40, 20, 30, 25], [40, 20, 30, 25]),
+        ([40, 20, 2**62, 25], [40, 20, 25, 25]),
+        ([1, 30, 30, 30], [1, 30, 30, 30]),
+        ([300, 30, 31, 30], [300, 30, 31, 30]),
+        ([301, 30, 31, 30], [30, 30, 31, 30]),
+        ([2**62], [2**62]),
+        ([1, 50], [1, 1]),
+    ],
+)
+def test_a_claim_far_above_the_others_counts_as_their_median(
+    claimed: list[int], believed: list[int]
+) -> None:
+    names = [f"d{index}" for index in range(len(claimed))]
+    found = believed_counts(dict(zip(names, claimed, strict=True)))
+    assert [found[name] for name in names] == believed
 
 
 @pytest.mark.parametrize(
