@@ -158,13 +158,15 @@ async def train(
     num_devices: int,
     attack: Attack,
     attackers: Sequence[str],
+    absent: Sequence[str] = (),
     folder: Path | None = None,
 ) -> Told:
     """Run a job by hand with real agents in this process, some of which attack.
 
-    With a folder the run is written down there, and goes on from what is there.
+    Those that are absent have data that nobody sees. With a folder the run is written down there, and goes on from what is there.
     """
-    by_hand = {"devices.count": num_devices, "plan.mode": "by_hand", **settings}
+    count = num_devices - len(absent)
+    by_hand = {"devices.count": count, "plan.mode": "by_hand", **settings}
     job, model = prepare_job(load_job(None, by_hand), run=7, base_dir=Path(), data=data)
     own = deal(data, job.settings.data.partition, num_devices=num_devices, seed=job.settings.seed)
     broker, told = MemoryBroker(), Told()
@@ -176,6 +178,7 @@ async def train(
                 name=name,
             )
             for name, samples in own.items()
+            if name not in absent
         ]
         try:
             async with broker.connect("coordinator") as bus:

@@ -31,6 +31,8 @@ LIMIT = 1.2
 NUM_ROUNDS = 50
 AGGREGATIONS: tuple[AggregationName, ...] = get_args(AggregationName)
 UNDISTURBED = "nobody attacks"
+ABSENT = "the attacker is not there"
+"""The best that an exclusion can do: its data are missing as well."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,12 @@ class Outcome:
 def main() -> int:
     """Print a row for each attack as it ends, then the verdict."""
     arguments = _arguments()
-    names = [UNDISTURBED, *(arguments.attacks or ATTACKS)]
+    names = [UNDISTURBED, ABSENT, *(arguments.attacks or ATTACKS)]
     print(
         f"{arguments.partition}, {arguments.clusters} cluster(s), seed {arguments.seed}, bounds "
         f"{arguments.bounds}: rounds to {TARGET:.0%}"
     )
-    print(f"{'':24}" + "".join(f"{name:>13}" for name in AGGREGATIONS), flush=True)
+    print(f"{'':25}" + "".join(f"{name:>13}" for name in AGGREGATIONS), flush=True)
     grid = [(attack, aggregation) for attack in names for aggregation in AGGREGATIONS]
     found: dict[tuple[str, AggregationName], Outcome] = {}
     with ProcessPoolExecutor(arguments.workers) as pool:
@@ -71,7 +73,7 @@ def main() -> int:
         for attack in names:
             found |= {(attack, aggregation): next(results) for aggregation in AGGREGATIONS}
             cells = [found[attack, each].cell(found[UNDISTURBED, each]) for each in AGGREGATIONS]
-            print(f"{attack:24}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
+            print(f"{attack:25}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
     held = [each.holds(found[UNDISTURBED, of[1]]) for of, each in found.items()]
     print(f"(x): the attacker was excluded; *: more than {LIMIT} times the first row")
     print(f"{sum(held)} of {len(held)} runs hold")
@@ -97,6 +99,7 @@ def run_one(arguments: Mapping[str, object], case: tuple[str, AggregationName]) 
         num_devices=NUM_DEVICES,
         attack=ATTACKS.get(attack, Attack()),
         attackers=[ATTACKER],
+        absent=[ATTACKER] if attack == ABSENT else [],
     )
     outcome = Outcome(inf, is_lost=True)
     with contextlib.suppress(EdgeError):
