@@ -163,7 +163,8 @@ async def train(
 ) -> Told:
     """Run a job by hand with real agents in this process, some of which attack.
 
-    Those that are absent have data that nobody sees. With a folder the run is written down there, and goes on from what is there.
+    Those that are absent have data that nobody sees. With a folder the run is written down there,
+    and goes on from what is there.
     """
     count = num_devices - len(absent)
     by_hand = {"devices.count": count, "plan.mode": "by_hand", **settings}
