@@ -84,7 +84,7 @@ class TurnBounds:
     def _why_impossible(self, model: Sequence[Tensor]) -> str:
         for part, tensor in zip(self.parts, model, strict=True):
             if part in _NEVER_NEGATIVE and tensor.size and float(np.min(tensor)) < 0:
-                return f"sent a {part} below 0: {float(np.min(tensor)):.3g}"
+                return f"sent values of {part} below 0: {float(np.min(tensor)):.3g}"
         return ""
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from benchmarks.poisoned_devices import ATTACKS, Attack, Tensors, Told, train
-from runtime.datasets.samples import DataSet
+from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import root_cause
 from tests.builders import random_samples
 
 SHAPE = (1, 28, 28)
+BATCH_SIZE = 16
 POISONED = "dev-2"
 SETTINGS: dict[str, object] = {
     "model.name": "mlp",
@@ -127,3 +128,48 @@ async def test_a_model_that_is_lost_for_good_ends_the_run_in_one_sentence() -> N
     assert "the loss is no longer finite in round 1: training diverged" in str(
         root_cause(caught.value)
     )
+
+
+async def test_who_lies_in_an_evaluation_alone_does_not_count_in_it() -> None:
+    def in_evaluation(tensors: Tensors, _: np.random.Generator) -> Tensors:
+        smashed, labels = tensors
+        is_training = len(smashed) == BATCH_SIZE
+        return smashed if is_training else np.full_like(smashed, 1e30), labels
+
+    told = await _train(Attack(of_smashed=in_evaluation), data__test="devices", data__held_out=0.4)
+    assert not told.excluded
+    assert all(report.test_loss is not None for report in told.rounds)
+    assert (told.rounds[-1].test_accuracy or 0.0) > 0.9
+
+
+async def test_a_round_that_cannot_be_trained_any_more_is_tried_from_older_weights(
+    tmp_path: Path,
+) -> None:
+    fired: list[int] = []
+
+    def once(tensors: Tensors, _: np.random.Generator) -> Tensors:
+        smashed, labels = tensors
+        fired.append(1)
+        return smashed, np.full_like(labels, 1e18) if len(fired) == 1 else labels
+
+    noise = random_samples(400, SHAPE, num_classes=10, seed=5)
+    y = (np.arange(400) % 7).astype(np.float32)
+    data = DataSet(
+        train=Samples(noise.x, y), test=Samples(noise.x[:100], y[:100]), num_classes=None,
+        name="numbers",
+    )  # fmt: skip
+    settings = SETTINGS | {
+        "training.method": "cl",
+        "training.loss": "mse",
+        "model.options": {"num_classes": 1},
+        "devices.bounds": False,
+    }
+    told = await train(
+        data,
+        settings,
+        num_devices=5,
+        attack=Attack(of_smashed=once, rounds=range(4, 5)),
+        attackers=[POISONED],
+        folder=tmp_path,
+    )
+    assert [report.went_back_to for report in told.rounds] == [(), (), (), (3,), (), ()]
