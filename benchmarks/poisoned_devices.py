@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -172,30 +173,39 @@ async def train(
     own = deal(data, job.settings.data.partition, num_devices=num_devices, seed=job.settings.seed)
     broker, told = MemoryBroker(), Told()
     written = RunDirectory.resume(folder, model, rules=job.settings.evaluation) if folder else None
+    present = {
+        name: (samples, attack if name in attackers else Attack())
+        for name, samples in own.items()
+        if name not in absent
+    }
+    async with _agents(broker, present), broker.connect("coordinator") as bus:
+        await serve_on(
+            bus,
+            job,
+            model,
+            status=new_status(7),
+            observers=[told, written] if written else [told],
+            progress=written or told,
+        )
+    return told
+
+
+@asynccontextmanager
+async def _agents(
+    broker: MemoryBroker, own: Mapping[str, tuple[Samples, Attack]]
+) -> AsyncIterator[None]:
+    """Serve devices, which compute in one thread, as in one process."""
     with ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,)) as compute:
         agents = [
-            asyncio.create_task(
-                _serve(broker, name, samples, compute, attack if name in attackers else Attack()),
-                name=name,
-            )
-            for name, samples in own.items()
-            if name not in absent
+            asyncio.create_task(_serve(broker, name, samples, compute, attack), name=name)
+            for name, (samples, attack) in own.items()
         ]
         try:
-            async with broker.connect("coordinator") as bus:
-                await serve_on(
-                    bus,
-                    job,
-                    model,
-                    status=new_status(7),
-                    observers=[told, written] if written else [told],
-                    progress=written or told,
-                )
+            yield
         finally:
             for agent in agents:
                 agent.cancel()
             await asyncio.gather(*agents, return_exceptions=True)
-    return told
 
 
 async def _serve(
