@@ -51,7 +51,7 @@ def main() -> None:
         f"{arguments.devices} devices, {arguments.clusters} clusters, "
         f"{arguments.rounds} rounds, {arguments.repeats} runs of each kind"
     )
-    print_row("scenario", "planned", "random", "gain", "error, 1st", "error, 4th on")
+    print_row("scenario", "planned", "random", "gain", "error, 1st", "4th and on")
     for scenario in arguments.scenarios:
         print_scenario(scenario, arguments)
 
@@ -100,8 +100,10 @@ def train(scenario: str, grouping: str, arguments: argparse.Namespace, *, seed: 
 
 
 def print_row(first: str, *others: str) -> None:
-    """Print one line of the table."""
-    print(f"{first:20}", *(f"{cell:>14}" for cell in others), flush=True)
+    """Print one line of the table, eighty columns wide; a long name stands on its own."""
+    if len(first) > 15:
+        first = f"{first}\n{'':15}"
+    print(f"{first:15}" + "".join(f" {cell:>12}" for cell in others), flush=True)
 
 
 if __name__ == "__main__":

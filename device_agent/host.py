@@ -28,6 +28,7 @@ from runtime.descriptors import allow_many
 from runtime.distribution import own_version
 from runtime.errors import BusError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
+from runtime.process import COMPUTE_THREAD
 from runtime.wire.commands import Assignment
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus
@@ -152,6 +153,7 @@ class HostedDevice:
             sample_shape=sample_shape,
             graphs=self._graphs,
             num_threads=self._settings.num_threads,
+            limits=self._settings.limits,
         )
         return EmulatedEngine(engine, self._class) if self._class else engine
 
@@ -163,10 +165,12 @@ def _compute_threads(
     num_devices = len(settings.devices)
     num_threads = num_devices if settings.scenario else 1
     pools = [
-        stack.enter_context(ThreadPoolExecutor(1, "compute", _start_compute, (settings,)))
+        ThreadPoolExecutor(1, COMPUTE_THREAD, _start_compute, (settings,))
         for _ in range(num_threads)
     ]
     for pool in pools:
+        # Whoever is told to end does not wait for what a coordinator has it compute.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         pool.submit(int)  # The engine is imported while the coordinator is waited for.
     return pools if settings.scenario else pools * num_devices
 

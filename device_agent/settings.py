@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from device_agent.limits import Limits
 from profiles.emulation import DeviceClass, EmulationError
 from runtime.bus.broker_url import TlsFiles
 from runtime.datasets.partition import partition
@@ -46,6 +47,7 @@ class AgentSettings:
     wait: bool = False
     """Whether to wait for a broker that is not there."""
     end_with_stdin: bool = False
+    limits: Limits = field(default_factory=Limits)
     base_dir: Path = Path()
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ import torch
 from device_agent.agent.agent import Agent
 from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
+from device_agent.limits import Limits
 from device_agent.profiling.machine import measure_profile
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import Job, prepare_job
@@ -27,6 +28,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.bus import Will
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import DataSet, Samples
+from runtime.plugins import AllowedCode
 from runtime.wire.frames import Tensor
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus, RoundReport
@@ -164,7 +166,12 @@ async def serve_agent(
             trainer=Trainer(
                 device,
                 samples,
-                lambda assignment, shape: open_engine(engine, assignment, sample_shape=shape),
+                lambda assignment, shape: open_engine(
+                    engine,
+                    assignment,
+                    sample_shape=shape,
+                    limits=Limits(AllowedCode((assignment.network, assignment.loss))),
+                ),
                 probe_s=0.0,
             ),
             compute=compute,

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.engine import EmptyExecutor, Executor
+from device_agent.engines.graph_check import check_graphs
+from device_agent.engines.graph_cost import check_cost
 from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Measurement, Timing
 from device_agent.engines.onnx_executor import OnnxExecutor
 from device_agent.engines.timing import Pass, divide_among_layers, time_sides
+from device_agent.limits import Limits
 from runtime.errors import SettingsError
 from runtime.wire.commands import Assignment, LayerWork
 from runtime.wire.device_graphs import DeviceGraphs
@@ -37,8 +40,10 @@ class OnnxEngine:
         sample_shape: tuple[int, ...],
         graphs: GraphStore,
         num_threads: int,
+        limits: Limits,
     ) -> None:
         self.graphs = graphs
+        self._limits = limits
         self._assignment = assignment
         self._sample_shape = sample_shape
         self._num_threads = num_threads
@@ -110,6 +115,8 @@ class OnnxEngine:
         return graphs
 
     def _executor(self, graphs: DeviceGraphs) -> OnnxExecutor:
+        check_graphs(graphs)
+        check_cost(graphs, batch_size=self._assignment.batch_size, limits=self._limits)
         return OnnxExecutor(
             graphs,
             self._assignment.optimizer,

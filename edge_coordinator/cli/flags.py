@@ -125,6 +125,14 @@ def _add_job_flags(
             metavar="RUNDIR",
             help="go on with a run from its last checkpoint",
         )
+    parser.add_argument(
+        "--allow-code",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="run code of this package, or this PACKAGE.MODULE:NAME, where the job of an earlier "
+        "run names it (--resume, --plan replay:…)",
+    )
     for flag, key, metavar in job_flags:
         parser.add_argument(f"--{flag}", metavar=metavar, help=f"{key} of the job file")
     parser.add_argument(

@@ -1,6 +1,7 @@
 """Train until the end or until told to end, then write down what there is to write."""
 
 import asyncio
+import shlex
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from edge_coordinator.cli.run_view import RunView
 from edge_coordinator.job.job import Job
+from edge_coordinator.job.own_code import code_flags
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
 from edge_coordinator.run.faults import traces_in
@@ -98,5 +100,6 @@ def _finish(
     for line in (*lines, *results.missing):
         console.print(line, soft_wrap=True, highlight=False)
     if not ended:
-        console.print(f"to go on, give --resume {directory.path}", soft_wrap=True)
+        words = ["--resume", str(directory.path), *code_flags(job.settings)]
+        console.print(f"to go on, give {shlex.join(words)}", soft_wrap=True)
     results.check_written()
