@@ -18,6 +18,7 @@
         * LateError
     * ClusterLostError       too few of a cluster are left; its turn is undone
         * StepFailedError
+        * SpoiltStepError
 
 Packages without I/O raise a ValueError of their own, which whoever calls them translates:
 InfeasiblePlanError, EmulationError and ScenarioError. What never leaves its package is not here.

@@ -48,6 +48,9 @@ class Reports:
         if isinstance(progress, RoundDone):
             self.rounds.append(progress.report)
 
+    def return_to_sound(self, model: EdgeModel) -> int | None:  # noqa: ARG002 - nothing is kept
+        return None
+
     def save(self, model: EdgeModel, reached: Reached) -> None:
         self.saved, self.reached = model, reached
 

@@ -84,6 +84,10 @@ class RunView:
             self._seconds = seconds_table(predicted=list(predicted), measured=list(measured))
         for device, reason in report.lost.items():
             self._print(f"round {report.round}: {device} was left out: {reason}")
+        if report.went_back_to:
+            rounds = ", then ".join(map(str, report.went_back_to))
+            why = f" ({report.spoilt})" if report.spoilt else ""
+            self._print(f"round {report.round}: spoilt{why}: went back to round {rounds}")
         if not self._is_live:
             cells = [f"{name} {cell}" for name, cell in _cells(report).items()]
             self._print(", ".join(cells))

@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 import numpy as np
 
+from edge_coordinator.job.labels import LabelForm
 from runtime.wire.commands import Assignment, LinkMeasured, Ready
 from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
 
@@ -13,11 +14,14 @@ MAX_DEVICES = 20_000
 """More are not taken note of: twice as many as a job can have."""
 
 
-def why_unfit(ready: Ready, assignment: Assignment, others: Iterable[Ready]) -> str:
+def why_unfit(
+    ready: Ready, assignment: Assignment, others: Iterable[Ready], labels: LabelForm | None = None
+) -> str:
     """Say why a device cannot take part with labels like these; nothing if it can.
 
     Batches of one cluster are joined to one, and what a device announces is what room is made
-    for: so an answer is not taken at its word. `others` are ready already, the first counts.
+    for: so an answer is not taken at its word. `labels` is what the job says of them; where it
+    cannot, they have to be like those of the first of `others`, who are ready already.
     """
     most = assignment.max_evaluation_samples
     if ready.num_held_out > most:
@@ -27,6 +31,8 @@ def why_unfit(ready: Ready, assignment: Assignment, others: Iterable[Ready]) -> 
         )
     if assignment.num_classes is not None:
         return _why_no_class_labels(ready)
+    if labels is not None:
+        return labels.why_unfit(ready)
     first = next(iter(others), ready)
     if _labels_of(ready) != _labels_of(first):
         return (
@@ -91,6 +97,8 @@ class Registry:
 
     assignment: Assignment | None = None
     """What devices were asked to be ready for; None before anybody was asked."""
+    labels: LabelForm | None = None
+    """What the job says of its labels, if it can."""
     records: dict[str, DeviceRecord] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     """Ids of devices that gave no answer to the assignment, until they show up anew."""
@@ -195,7 +203,8 @@ class Registry:
         Those that were let in before are alike, whether they are there now or not.
         """
         others = (record.ready for record in self.records.values() if record.ready is not None)
-        unfit = why_unfit(ready, self.assignment, others) if self.assignment else ""
+        asked = self.assignment
+        unfit = why_unfit(ready, asked, others, self.labels) if asked else ""
         if unfit:
             self.refusals[device] = unfit
         else:

@@ -59,6 +59,9 @@ class _Counter:
         if isinstance(progress, RoundDone):
             self.on_round(progress.report.round)
 
+    def return_to_sound(self, model: EdgeModel) -> int | None:
+        """Nothing to go back to."""
+
     def save(self, model: EdgeModel, reached: Reached) -> None:
         """Nothing to go on with."""
 

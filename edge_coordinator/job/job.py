@@ -13,6 +13,7 @@ from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.standing import Standing
 from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
+from edge_coordinator.training.aggregation import aggregation
 from edge_coordinator.training.edge_model import EdgeModel, Training
 from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import DataSet, Samples, check_labels
@@ -199,6 +200,7 @@ def prepare_job(
         server_optimizer=settings.training.server_optimizer.spec(),
         device_optimizer=settings.training.device_spec(),
         carry_state=settings.training.carry_optimizer_state,
+        aggregate=aggregation(settings.training.aggregation, trim=settings.training.trim),
         loss=loss,
         seed=settings.seed,
     )

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from edge_coordinator.job.plan_settings import PlanSettings, Section
 from edge_coordinator.job.standing import Keep
 from edge_coordinator.planning.form import Method
+from edge_coordinator.training.aggregation import AggregationName
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
 from runtime.wire.commands import OptimizerSpec
@@ -103,6 +104,12 @@ class TrainingSettings(Section):
         default=True,
         description="the device side's momentum travels with its weights and is averaged",
     )
+    aggregation: AggregationName = Field(
+        "mean", description="of the device-side models: mean, clipped, trimmed_mean or median"
+    )
+    trim: float = Field(
+        0.2, gt=0, lt=0.5, description="fraction that trimmed_mean leaves out at each end"
+    )
     schedule: ScheduleSettings = ScheduleSettings()
 
     def device_spec(self) -> OptimizerSpec:
@@ -135,6 +142,12 @@ class DeviceSettings(Section):
     )
     max_unusable: int = Field(
         100, ge=1, description="messages that can never be right before a device is excluded"
+    )
+    bounds: bool = Field(
+        default=True, description="a device that sends what is far out of the ordinary is excluded"
+    )
+    excluded_rounds: int = Field(
+        10, ge=1, description="for so many rounds; twice as many each time it is caught again"
     )
     engine: Literal["torch", "onnxruntime", "mixed"] = Field(
         "torch", description="local mode: what computes on the devices; mixed: they alternate"
@@ -176,6 +189,14 @@ class EvaluationSettings(Section):
     )
     keep: Keep = Field(
         "best", description="which round the run's model is of: the best evaluated, or the last"
+    )
+
+    spoilt_evaluations: int = Field(
+        3, ge=1, description="in a row, after which a run goes back to an older checkpoint"
+    )
+    most_returns: int = Field(3, ge=0, description="how often a run goes back by itself")
+    sound_checkpoints: int = Field(
+        3, ge=0, le=10, description="kept to go back to, of rounds further and further apart"
     )
 
     @property

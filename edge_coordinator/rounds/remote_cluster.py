@@ -35,6 +35,13 @@ class Member:
     batch_size: int
     predicted_s: Mapping[Answer, float] = field(default_factory=dict)
     """What the plan says of its answers, if it says anything."""
+    believed: int | None = None
+    """What its |D_k| counts as, where that is not what it says itself."""
+
+    @property
+    def num_samples(self) -> int:
+        """|D_k|."""
+        return self.ready.num_samples if self.believed is None else self.believed
 
 
 @dataclass(frozen=True)
@@ -94,9 +101,14 @@ class RemoteCluster:
         self._asked_at_s = 0.0
 
     @property
+    def learning_rate(self) -> float:
+        """Of the devices."""
+        return next(iter(self._joins.values())).learning_rate
+
+    @property
     def sample_counts(self) -> Mapping[str, int]:
         """|D_k| of each device."""
-        return {device: member.ready.num_samples for device, member in self._members.items()}
+        return {device: member.num_samples for device, member in self._members.items()}
 
     async def join(self) -> None:
         """Have every member listen; those that do not are out of this turn."""
@@ -150,6 +162,11 @@ class RemoteCluster:
             {device: tensors[:-1] for device, tensors in answers.items()},
             [float(tensors[-1]) for tensors in answers.values()],
         )
+
+    def drop(self, reasons: Mapping[str, str]) -> None:
+        """Go on without some devices; ClusterLostError if too few are left."""
+        self._drop(reasons)
+        self._require_quorum()
 
     def _scaled(self, gradient: Tensor | None) -> tuple[Tensor, ...]:
         """Make up for a rate that is that of more devices than the gradient is a mean over."""

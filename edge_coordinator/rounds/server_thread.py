@@ -62,6 +62,8 @@ class OffLoopEdge:
         self.steps_s.append(time.monotonic() - start_s)
         return step
 
-    async def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over the averaged device-side model."""
-        await self._worker.do(lambda: self._turn.absorb(device_side))
+    async def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        await self._worker.do(lambda: self._turn.aggregate(weights, sample_counts))

@@ -60,12 +60,12 @@ def save_checkpoint(directory: Path, model: EdgeModel, reached: Reached) -> None
         ) from error
 
 
-def load_checkpoint(directory: Path, model: EdgeModel) -> Reached:
+def load_checkpoint(directory: Path, model: EdgeModel, *, name: str = NAME) -> Reached:
     """Put a run's checkpoint into the model; where the run ended.
 
     A run that ended before its first round was done goes on from the beginning.
     """
-    path = directory / NAME
+    path = directory / name
     if not path.exists():
         return START
     metadata, tensors = read_tensors(path, below="")
@@ -102,4 +102,8 @@ class SavedProgress(Protocol):
 
     def save(self, model: EdgeModel, reached: Reached) -> None:
         """Write down that a round is done."""
+        ...
+
+    def return_to_sound(self, model: EdgeModel) -> int | None:
+        """Put an older checkpoint, of a sound round, into the model; its round, if there is one."""
         ...

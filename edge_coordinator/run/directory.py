@@ -19,6 +19,11 @@ from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
 from edge_coordinator.run.folder import Clock, check_clock, make_run_folder
 from edge_coordinator.run.model_files import write_file
 from edge_coordinator.run.plot_style import figure, line_style
+from edge_coordinator.run.sound_checkpoints import (
+    forget_sound_after,
+    keep_sound,
+    return_to_sound,
+)
 from edge_coordinator.run.whole_file import replace_file
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError, StorageError
@@ -68,6 +73,7 @@ class RunDirectory:
         standing = directory._keep_rounds_until(reached.round)
         directory.reached = replace(reached, standing=standing)
         directory._find_best()
+        forget_sound_after(path, reached.round)
         return directory
 
     def save(self, model: EdgeModel, reached: Reached) -> None:
@@ -75,6 +81,13 @@ class RunDirectory:
         save_checkpoint(self.path, model, reached)
         self.reached = reached
         self._keep_if_best()
+        if reached.standing.soundness.last_sound == reached.round:
+            rules = self.rules
+            keep_sound(self.path, reached.round, every=rules.every, most=rules.sound_checkpoints)
+
+    def return_to_sound(self, model: EdgeModel) -> int | None:
+        """Put the newest checkpoint of a sound round into the model; its round, if there is one."""
+        return return_to_sound(self.path, model)
 
     def go_back(self, model: EdgeModel) -> None:
         """Forget what came after the checkpoint: a round that was not done is in no model."""

@@ -181,6 +181,8 @@ class InlineEdge:
         finally:
             torch.set_num_threads(before)
 
-    async def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over the averaged device-side model."""
-        self._turn.absorb(device_side)
+    async def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        self._turn.aggregate(weights, sample_counts)

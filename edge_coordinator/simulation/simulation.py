@@ -32,7 +32,8 @@ from edge_coordinator.simulation.costs import (
 from edge_coordinator.simulation.planning import SimulatedPlan, make_workload, plan_source
 from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
-from edge_coordinator.training.edge_model import EdgeModel, Evaluation
+from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.training.evaluation import Evaluation
 from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE
 from runtime.errors import DivergedError

@@ -234,6 +234,10 @@ class RoundReport(Message):
         default={},
         description="what went wrong beside the training to how often it did; the run went on",
     )
+    spoilt: Words = Field("", description="why its evaluation says that the model is, if so")
+    went_back_to: tuple[Round, ...] = Field(
+        (), description="rounds whose weights were taken again, because the model was spoilt"
+    )
     predicted_round_s: float | None = Field(None, ge=0, description="of round_s, by the plan")
     relative_error: float | None = Field(
         None, description="of the prediction; above 0 it was too long"
