@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edge_coordinator.planning.plan import PredictedPhases
+from runtime.protocol.timers import Allowance
 
 NUM_DEVIATIONS = 4.0
 LEAST_RELATIVE_DEVIATION = 0.25
@@ -56,22 +57,6 @@ class Usual:
 
     seconds: float
     deviation_s: float
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """How long one answer may take."""
-
-    expected_s: float
-    margin_s: float
-    is_learned: bool
-    """Whether the device has given such an answer before; if not, every part of it that arrives
-    gives it the margin anew."""
-
-    @property
-    def deadline_s(self) -> float:
-        """Seconds after the request at which the device is late."""
-        return self.expected_s + self.margin_s
 
 
 class AnswerTimes:

@@ -1,0 +1,112 @@
+"""Sending to devices: what is asked of each, in chunks that its link carries in a moment."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+
+from runtime.bus.bus import Bus
+from runtime.wire.commands import AnyCommand
+from runtime.wire.frames import Frame, FrameKind, StepId
+from runtime.wire.inbox import leaf_of
+from runtime.wire.reassembly import numbers_of
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import ChunkSize, send_frame
+
+Ranges = tuple[tuple[int, int], ...]
+SentFunction = Callable[[str, FrameKind, StepId], None]
+
+
+class Outbound:
+    """Sends frames and control messages; keeps each device's last frame, to mend it."""
+
+    def __init__(
+        self, bus: Bus, topics: Topics, *, chunk_bytes: int, on_sent: SentFunction
+    ) -> None:
+        """`on_sent` hears which frame to which device is with the broker."""
+        self.num_bytes = 0
+        self._bus = bus
+        self._topics = topics
+        self._chunk_bytes = chunk_bytes
+        self._on_sent = on_sent
+        self._sizes: dict[str, ChunkSize] = {}
+        self._frames: dict[str, tuple[Frame, int]] = {}
+        """Device id to the last frame that it was sent, and the size of its chunks."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None
+
+    async def until_failed(self) -> None:
+        """Raise what the first task failed with that nobody waits for."""
+        self._failed = asyncio.get_running_loop().create_future()
+        await self._failed
+
+    def close(self) -> None:
+        """Send no more."""
+        for task in self._tasks:
+            task.cancel()
+
+    def learn(self, device: str, *, took_s: float) -> None:
+        """Take in that a device had its last frame, and had answered, after so many seconds."""
+        frame, _ = self._frames[device]
+        num_bytes = sum(tensor.nbytes for tensor in frame.tensors)
+        self._size(device).learn(num_bytes=num_bytes, seconds=took_s)
+
+    async def to_device(self, device: str, frame: Frame) -> None:
+        """Send a frame to one device."""
+        self._frames[device] = (frame, self._size(device).of(frame))
+        await self._send(device, ())
+
+    async def to_cluster(self, devices: Mapping[str, object], frame: Frame) -> None:
+        """Send a frame to all who listen to its cluster's topic, these devices."""
+        sizes = [self._size(device).of(frame) for device in devices]
+        chunk_bytes = min(sizes, default=self._chunk_bytes)
+        for device in devices:
+            self._frames[device] = (frame, chunk_bytes)
+        topic = self._topics.cluster_model(frame.step.cluster)
+        sent = await send_frame(self._bus, topic, frame, chunk_bytes=chunk_bytes)
+        self.num_bytes += sent
+        for device in devices:
+            self._on_sent(device, frame.kind, frame.step)
+
+    async def command(self, device: str, message: AnyCommand) -> None:
+        """Send a control message."""
+        topic = self._topics.down(device, "command")
+        await self._bus.publish(topic, message.encode(), retain=False)
+
+    def start_command(self, device: str, message: AnyCommand) -> None:
+        """Send a control message in the background."""
+        self._start(self.command(device, message), f"ask {device}")
+
+    def start_frame(self, device: str, frame: Frame) -> None:
+        """Send a frame in the background."""
+        self._start(self.to_device(device, frame), f"send to {device}")
+
+    def start_parts(self, device: str, missing: Ranges) -> None:
+        """Send in the background what is missing of the last frame; all of it if that is none."""
+        self._start(self._send(device, missing), f"mend {device}")
+
+    def has_sent(self, device: str, kind: FrameKind, step: StepId) -> bool:
+        """Whether this is the last frame that a device was sent."""
+        sent = self._frames.get(device)
+        return sent is not None and (sent[0].kind, sent[0].step) == (kind, step)
+
+    async def _send(self, device: str, missing: Ranges) -> None:
+        frame, chunk_bytes = self._frames[device]
+        topic = self._topics.down(device, leaf_of(frame.kind))
+        only = numbers_of(missing) if missing else None
+        sent = await send_frame(self._bus, topic, frame, chunk_bytes=chunk_bytes, only=only)
+        self.num_bytes += sent
+        self._on_sent(device, frame.kind, frame.step)
+
+    def _size(self, device: str) -> ChunkSize:
+        return self._sizes.setdefault(device, ChunkSize(self._chunk_bytes))
+
+    def _start(self, what: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(what, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)

@@ -1,0 +1,126 @@
+"""One request to one device whose answer has not come, and what is said about it meanwhile."""
+
+from dataclasses import dataclass, field
+
+from runtime.protocol.coordinator_events import (
+    Asked,
+    CoordinatorCommand,
+    FrameRequest,
+    SendCommand,
+    SendParts,
+)
+from runtime.protocol.timers import AnswerTimer
+from runtime.wire.commands import (
+    AnyReply,
+    Assignment,
+    Holding,
+    Inquire,
+    Join,
+    Joined,
+    LinkMeasured,
+    MeasureLink,
+    NeedGraphs,
+    Preparing,
+    Ready,
+    SendAgain,
+)
+from runtime.wire.frames import FrameKind, StepId
+
+MAX_GRAPHS_SENT = 3
+"""How often graphs are sent for one request, to a device that says it lacks them still."""
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass
+class Pending:
+    """A request, its clock, and how far the frame is that goes with it."""
+
+    what: Asked
+    timer: AnswerTimer
+    frame: tuple[FrameKind, StepId] | None = None
+    """What was sent to the device, if it was a frame."""
+    is_sent: bool = False
+    """Whether all of the frame is with the broker: what is asked from now on comes behind it."""
+    num_questions: int = 0
+    num_settled: int = 0
+    """Questions up to this one are answered by what was sent again since."""
+    num_graphs: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.what, FrameRequest):
+            self.frame = (self.what.kind, self.what.step)
+
+    def again(self) -> list[CoordinatorCommand]:
+        """Repeat a control message; of a frame, ask how far the device is with it."""
+        if self.frame is None:
+            assert not isinstance(self.what, FrameRequest)
+            return [SendCommand(self.what)]
+        if not self.is_sent:
+            return []
+        kind, step = self.frame
+        self.num_questions += 1
+        question = {"request": kind.name.lower(), "number": self.num_questions}
+        return [SendCommand(Inquire.model_validate(vars(step) | question))]
+
+    def mend(self, holding: Holding, lacks: Ranges) -> list[CoordinatorCommand]:
+        """Send what a device lacks of the frame, or ask for what we lack of its answer.
+
+        Only a question from after the last such repair shows what it has not mended.
+        """
+        if not self.num_settled < holding.number <= self.num_questions or self.frame is None:
+            return []
+        kind, step = self.frame
+        match holding.state, self.what:
+            case "receiving", _ if self.num_graphs < MAX_GRAPHS_SENT:
+                self.num_graphs += kind is FrameKind.GRAPHS
+                self.num_settled, self.is_sent = self.num_questions, False
+                return [SendParts(kind, step, holding.missing)]
+            case "sent", FrameRequest(answer_kind=answer, answer_step=at):
+                self.num_settled = self.num_questions
+                named = {"answer": answer.name.lower(), "chunks": lacks}
+                return [SendCommand(SendAgain.model_validate(vars(at) | named))]
+        return []
+
+    def send_graphs(self, join: Join) -> list[CoordinatorCommand]:
+        """Send the graphs that a join offered, for the first time."""
+        step = StepId(join.run, join.round, join.cluster, 0)
+        self.frame, self.is_sent, self.num_graphs = (FrameKind.GRAPHS, step), False, 1
+        return [SendParts(FrameKind.GRAPHS, step, ())]
+
+    def why_late(self, waited_s: float) -> str:
+        """Say what was waited for in vain."""
+        if not isinstance(self.what, FrameRequest):
+            return f"gave no answer to {self.what.kind} within {waited_s:.3g} s"
+        expected_s = self.timer.expected_s
+        expected = f"; {expected_s:.3g} s were expected" if expected_s else ""
+        return f"gave no answer within {waited_s:.3g} s{expected}"
+
+
+def is_answer(request: Asked, reply: AnyReply) -> bool:
+    """Whether a reply is just what was asked for."""
+    match request, reply:
+        case Assignment(), Ready():
+            return reply.run == request.run
+        case Join(), Joined():
+            return place_of(reply) == place_of(request)
+        case MeasureLink(), LinkMeasured():
+            return reply.probe == request.probe
+    return False
+
+
+def is_at_it(assignment: Assignment, reply: AnyReply) -> bool:
+    """Whether a device says that its answer will come."""
+    return isinstance(reply, Preparing) and reply.run == assignment.run
+
+
+def lacks_graphs(join: Join, reply: AnyReply) -> bool:
+    """Whether a device asks for just the graphs that it was offered."""
+    if not isinstance(reply, NeedGraphs) or join.graphs is None:
+        return False
+    return place_of(reply) == place_of(join) and reply.digest == join.graphs.digest
+
+
+def place_of(message: Join | Joined | NeedGraphs) -> tuple[int, int, int]:
+    """Which turn a message belongs to."""
+    return (message.run, message.round, message.cluster)
