@@ -10,7 +10,7 @@ from itertools import groupby
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
 from device_agent.agent.link_answers import LinkProbing
 from device_agent.agent.measuring import Measuring
-from device_agent.agent.publisher import Publisher
+from device_agent.agent.publisher import Publisher, claim_of
 from device_agent.agent.trainer import Trainer
 from device_agent.agent.uploads import Ranges, SendError, TurnMeter, Uploads
 from device_agent.engines.compute_timings import ComputeTimings
@@ -40,7 +40,7 @@ from runtime.protocol.events import (
 from runtime.wire.commands import Challenge, Join, MeasureLink, decode_command
 from runtime.wire.frames import Frame, FrameKind, StepId
 from runtime.wire.inbox import decode_chunk_of, leaf_of
-from runtime.wire.ownership import Claim, Verdict, judge
+from runtime.wire.ownership import Verdict, judge
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
 
@@ -77,7 +77,7 @@ class Agent:
         self._bus = bus
         self._topics = topics
         self._status = status
-        self._claim = _claim(device, topics, status)
+        self._claim = claim_of(device, topics, status)
         self._is_ours = False
         self._publisher = Publisher(device, bus, topics, status, profile)
         self._profile = self._publisher.profile
@@ -302,13 +302,3 @@ class Agent:
 
 def _is_of(step: StepId, join: Join) -> bool:
     return (step.run, step.round, step.cluster) == (join.run, join.round, join.cluster)
-
-
-def _claim(device: str, topics: Topics, status: DeviceStatus) -> Claim[DeviceStatus]:
-    return Claim(
-        what=f"device id {device!r} on site {topics.site!r}",
-        status_topic=topics.status(device),
-        challenge_topic=topics.down(device, "command"),
-        own=status,
-        decode=DeviceStatus.decode,
-    )

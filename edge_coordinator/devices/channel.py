@@ -6,13 +6,20 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
-from edge_coordinator.devices.deadlines import Answer, AnswerTimes, Question
+from edge_coordinator.devices.answer_times import AnswerTimes
+from edge_coordinator.devices.deadlines import Answer, Question
 from edge_coordinator.devices.inbound import DropCounts, Inbound
 from edge_coordinator.devices.link_measurement import LinkEcho
 from edge_coordinator.devices.outbound import Outbound
 from edge_coordinator.devices.peers import Peers
 from edge_coordinator.devices.registry import Registry
-from edge_coordinator.devices.requests import Answered, DeviceGoneError, Exchange, LateError
+from edge_coordinator.devices.requests import (
+    Answered,
+    DeviceGoneError,
+    Exchange,
+    LateError,
+    Replies,
+)
 from edge_coordinator.job.settings import DeviceSettings
 from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.errors import EdgeError
@@ -29,7 +36,6 @@ from runtime.protocol.coordinator_events import (
     NoteLateAnswer,
     NoteReady,
     NoteRefusal,
-    Reply,
     Request,
     SendCommand,
     SendParts,
@@ -91,8 +97,7 @@ class DeviceChannel:
         self._chunk_bytes = chunk_bytes
         self._on_connected = on_connected
         self._turns: dict[int, itertools.count[int]] = {}
-        self._waiting: dict[tuple[str, bool], asyncio.Future[Answered]] = {}
-        """By device, and whether it is its link that is asked about."""
+        self._replies = Replies()
         self._joins: dict[str, Join] = {}
         """By device, what it was asked to join last."""
         self._exchange: Exchange | None = None
@@ -247,9 +252,7 @@ class DeviceChannel:
                 self._peers.tell_all(BusBack())
 
     async def _ask(self, device: str, request: Request, allowance: Allowance) -> Answered:
-        key = (device, isinstance(request, MeasureLink))
-        answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = answered
+        answered = self._replies.expect(device, request)
         if isinstance(request, Join):
             self._joins[device] = request
         self._peers.tell(device, AskedFor(request, allowance))
@@ -258,7 +261,7 @@ class DeviceChannel:
         finally:
             if answered.cancelled():
                 self._peers.tell(device, Abandoned(request))
-            del self._waiting[key]
+            self._replies.forget(device, request)
 
     def _carry_out(self, device: str, command: CoordinatorCommand) -> None:
         match command:
@@ -266,8 +269,8 @@ class DeviceChannel:
                 self._outbound.start_command(device, message)
             case SendParts(kind, step, missing):
                 self._send_parts(device, kind, step, missing)
-            case Deliver(what, answer, took_s):
-                self._deliver(device, what, answer, took_s)
+            case Deliver():
+                self._deliver(device, command)
             case GiveUp():
                 self._give_up(device, command)
             case _:
@@ -276,9 +279,7 @@ class DeviceChannel:
     def _note(self, device: str, command: CoordinatorCommand) -> None:
         """Take in what a session has learned of its device."""
         match command:
-            case NoteRefusal(reason) if self.registry.is_assigned(device) or (
-                (device, False) in self._waiting
-            ):
+            case NoteRefusal(reason) if self._may_refuse(device):
                 self.registry.refusals[device] = reason
             case NoteReady(ready) if self.registry.is_unready(device):
                 self.registry.note_ready(device, ready)
@@ -291,30 +292,25 @@ class DeviceChannel:
             case _:
                 self.dropped.note(device)
 
-    def _deliver(
-        self, device: str, what: Request | FrameRequest, answer: object, took_s: float | None
-    ) -> None:
-        if isinstance(what, FrameRequest):
-            if self._exchange is not None and isinstance(answer, Frame):
+    def _deliver(self, device: str, command: Deliver) -> None:
+        if isinstance(command.answer, Frame):
+            if self._exchange is not None:
                 now_s = asyncio.get_running_loop().time()
-                self._exchange.answer(device, answer, took_s=took_s, now_s=now_s)
-            return
-        waiting = self._waiting.get((device, isinstance(what, MeasureLink)))
-        if waiting is not None and not waiting.done():
-            assert isinstance(answer, Reply)
-            waiting.set_result(Answered(answer, took_s))
+                took_s = command.took_s
+                self._exchange.answer(device, command.answer, took_s=took_s, now_s=now_s)
+        elif not isinstance(command.what, FrameRequest):
+            self._replies.give(device, command.what, Answered(command.answer, command.took_s))
 
     def _give_up(self, device: str, command: GiveUp) -> None:
-        if isinstance(command.what, FrameRequest):
-            if self._exchange is not None:
-                self._exchange.give_up(device, command.reason, waited_s=command.waited_s)
-            return
-        waiting = self._waiting.get((device, isinstance(command.what, MeasureLink)))
-        if waiting is not None and not waiting.done():
-            if command.waited_s is None:
-                waiting.set_exception(DeviceGoneError(command.reason))
-            else:
-                waiting.set_exception(LateError(command.reason, command.waited_s))
+        reason, waited_s = command.reason, command.waited_s
+        if not isinstance(command.what, FrameRequest):
+            error = DeviceGoneError(reason) if waited_s is None else LateError(reason, waited_s)
+            self._replies.give(device, command.what, error)
+        elif self._exchange is not None:
+            self._exchange.give_up(device, reason, waited_s=waited_s)
+
+    def _may_refuse(self, device: str) -> bool:
+        return self.registry.is_assigned(device) or self._replies.is_awaited(device)
 
     def _send_parts(
         self, device: str, kind: FrameKind, step: StepId, missing: tuple[tuple[int, int], ...]

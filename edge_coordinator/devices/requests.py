@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runtime.errors import EdgeError
-from runtime.protocol.coordinator_events import FrameRequest, Reply
+from runtime.protocol.coordinator_events import FrameRequest, Reply, Request
 from runtime.protocol.events import DeviceLost, FrameArrived, Gathered
 from runtime.protocol.gathering import Gathering
+from runtime.wire.commands import MeasureLink
 from runtime.wire.frames import Frame
 
 
@@ -30,6 +31,42 @@ class Answered:
     reply: Reply
     took_s: float | None
     """None where that tells nothing of the device."""
+
+
+class Replies:
+    """Who waits for a device's answer to a control message."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, bool], asyncio.Future[Answered]] = {}
+        """By device, and whether it is its link that is asked about."""
+
+    def __len__(self) -> int:
+        """How many are waited for."""
+        return len(self._waiting)
+
+    def is_awaited(self, device: str) -> bool:
+        """Whether a device was asked something that is not about its link."""
+        return (device, False) in self._waiting
+
+    def expect(self, device: str, request: Request) -> asyncio.Future[Answered]:
+        """Wait for an answer from now on."""
+        answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        self._waiting[device, isinstance(request, MeasureLink)] = answered
+        return answered
+
+    def forget(self, device: str, request: Request) -> None:
+        """Wait for it no longer."""
+        del self._waiting[device, isinstance(request, MeasureLink)]
+
+    def give(self, device: str, what: Request, answered: Answered | DeviceGoneError) -> None:
+        """Hand an answer, or why there is none, to whoever waits."""
+        waiting = self._waiting.get((device, isinstance(what, MeasureLink)))
+        if waiting is None or waiting.done():
+            return
+        if isinstance(answered, Answered):
+            waiting.set_result(answered)
+        else:
+            waiting.set_exception(answered)
 
 
 class Exchange:

@@ -13,8 +13,6 @@ has a moment to come back; while our own is down no clock runs. `next_timeout` s
 `handle_timeout` is due; there is no clock in here.
 """
 
-from dataclasses import dataclass
-from enum import Enum, auto
 from math import inf
 
 from runtime.errors import UnexpectedEventError
@@ -33,7 +31,6 @@ from runtime.protocol.coordinator_events import (
     FrameRequest,
     GiveUp,
     NoteFree,
-    NoteLateAnswer,
     NoteReady,
     NoteRefusal,
     PartArrived,
@@ -44,7 +41,15 @@ from runtime.protocol.coordinator_events import (
     Went,
 )
 from runtime.protocol.events import FrameArrived, FrameSent
-from runtime.protocol.pending import Pending, is_answer, is_at_it, lacks_graphs
+from runtime.protocol.pending import (
+    Owed,
+    PeerState,
+    Pending,
+    Presence,
+    is_answer,
+    is_at_it,
+    lacks_graphs,
+)
 from runtime.protocol.timers import RETURN_S, Allowance, AnswerTimer
 from runtime.wire.commands import (
     AnyReply,
@@ -67,34 +72,6 @@ GRACE_S = 3.0
 GONE = "is not there any more"
 
 
-class PeerState(Enum):
-    """What a device is at, as far as the coordinator knows."""
-
-    IDLE = auto()
-    ASSIGNING = auto()
-    JOINING = auto()
-    ANSWERING = auto()
-    LATE = auto()
-
-
-class Presence(Enum):
-    """Whether a device is there."""
-
-    GONE = auto()
-    AWAY = auto()
-    """Its connection broke a moment ago."""
-    HERE = auto()
-
-
-@dataclass
-class _Owed:
-    """An answer that was given up, and is awaited before anything else is asked."""
-
-    request: FrameRequest
-    timer: AnswerTimer
-    until_s: float
-
-
 class CoordinatorSession:
     """One device as the coordinator has it; `handle` and `handle_timeout` alone change it."""
 
@@ -109,7 +86,7 @@ class CoordinatorSession:
         self._session = self._joined = ""
         self._pending: Pending | None = None
         self._link: Pending | None = None
-        self._owed: _Owed | None = None
+        self._owed: Owed | None = None
 
     @property
     def state(self) -> PeerState:
@@ -206,7 +183,7 @@ class CoordinatorSession:
             ):
                 return self._answered(pending, message, now_s)
             case Pending(what=Assignment() as job), Preparing() if is_at_it(job, message):
-                return _note_sign(pending, now_s)
+                return pending.sign(now_s)
             case Pending(what=Join() as join), NeedGraphs() if lacks_graphs(join, message):
                 return self._graphs_missing(pending, join, now_s)
         return self._unasked(message, is_waiting=pending is not None)
@@ -224,11 +201,11 @@ class CoordinatorSession:
         step = StepId(message.run, message.round, message.cluster, message.epoch)
         request = (FrameKind[message.request.upper()], step)
         if self._owed and request == (self._owed.request.kind, self._owed.request.step):
-            self._owed.until_s = max(self._owed.until_s, now_s + self._patience_s)
+            self._owed.wait_on(self._patience_s, now_s)
             return []
         if self._pending is None or self._pending.frame != request:
             return [CountDropped()]
-        self._pending.timer.note_sign(now_s=now_s)
+        self._pending.sign(now_s)
         lacks: tuple[tuple[int, int], ...] = ()
         if isinstance(what := self._pending.what, FrameRequest):
             lacks = self.frames.missing(what.answer_kind, what.answer_step)
@@ -247,26 +224,20 @@ class CoordinatorSession:
             case FrameArrived():
                 raise UnexpectedEventError(self.state.name, event)
             case PartArrived(kind, step, is_last):
-                if self.asked_for(kind, step) is not None:
-                    assert self._pending is not None
-                    self._pending.timer.note_sign(now_s=now_s)
-                    return []
+                if self._pending and self.asked_for(kind, step) is not None:
+                    return self._pending.sign(now_s)
                 return self._part_of_owed(kind, step, is_last=is_last, now_s=now_s)
         return []
 
     def _part_of_owed(
         self, kind: FrameKind, step: StepId, *, is_last: bool, now_s: float
     ) -> list[CoordinatorCommand]:
-        owed = self._owed
-        commands: list[CoordinatorCommand] = [CountDropped()]
-        if owed is None or (kind, step) != (owed.request.answer_kind, owed.request.answer_step):
-            return commands
-        owed.until_s = max(owed.until_s, now_s + self._patience_s)
-        if is_last:
-            if owed.timer.is_undisturbed:
-                commands.append(NoteLateAnswer(owed.timer.waited_s(now_s=now_s)))
-            commands += self._settle()
-        return commands
+        if self._owed is None or not self._owed.is_answered_by(kind, step):
+            return [CountDropped()]
+        self._owed.wait_on(self._patience_s, now_s)
+        if not is_last:
+            return [CountDropped()]
+        return [CountDropped(), *self._owed.shown(now_s), *self._settle()]
 
     def _present(
         self, event: Arrived | Went | Returned | Seen | Excluded, now_s: float
@@ -275,7 +246,7 @@ class CoordinatorSession:
         if isinstance(event, Excluded):
             return self._lose(event.reason)
         if isinstance(event, Seen):
-            return [each for p in self._all() if p.timer.is_away for each in _return(p, now_s)]
+            return [each for p in self._all() if p.timer.is_away for each in p.back(now_s)]
         commands, self._lost_at_s = self._settle(), inf
         match event:
             case Arrived(session):
@@ -285,7 +256,7 @@ class CoordinatorSession:
                 self.presence, self._lost_at_s = Presence.AWAY, now_s + GRACE_S
             case Returned():
                 self.presence = Presence.HERE
-                commands += [each for pending in self._all() for each in _return(pending, now_s)]
+                commands += [each for pending in self._all() for each in pending.back(now_s)]
         return commands
 
     def _bus(self, event: BusLost | BusBack, now_s: float) -> list[CoordinatorCommand]:
@@ -305,7 +276,7 @@ class CoordinatorSession:
         self, pending: Pending, join: Join, now_s: float
     ) -> list[CoordinatorCommand]:
         if pending.num_graphs:  # They are on their way, or will be asked about.
-            return _note_sign(pending, now_s)
+            return pending.sign(now_s)
         patient = Allowance(0.0, self._patience_s, is_learned=False)
         pending.timer.allow_anew(patient, now_s=now_s)
         return pending.send_graphs(join)
@@ -325,7 +296,7 @@ class CoordinatorSession:
         self._drop(pending.what)
         if isinstance(pending.what, FrameRequest):
             until_s = now_s + max(self._patience_s, waited_s)
-            self._owed = _Owed(pending.what, pending.timer, until_s)
+            self._owed = Owed(pending.what, pending.timer, until_s)
         return [GiveUp(pending.what, pending.why_late(waited_s), waited_s)]
 
     def _settle(self) -> list[CoordinatorCommand]:
@@ -351,13 +322,3 @@ class CoordinatorSession:
 
     def _all(self) -> list[Pending]:
         return [each for each in (self._pending, self._link) if each is not None]
-
-
-def _note_sign(pending: Pending, now_s: float) -> list[CoordinatorCommand]:
-    pending.timer.note_sign(now_s=now_s)
-    return []
-
-
-def _return(pending: Pending, now_s: float) -> list[CoordinatorCommand]:
-    """Ask a device again that has found its connection again."""
-    return pending.again() if pending.timer.note_return(now_s=now_s) else []

@@ -1,11 +1,13 @@
 """One request to one device whose answer has not come, and what is said about it meanwhile."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum, auto
 
 from runtime.protocol.coordinator_events import (
     Asked,
     CoordinatorCommand,
     FrameRequest,
+    NoteLateAnswer,
     SendCommand,
     SendParts,
 )
@@ -29,6 +31,26 @@ from runtime.wire.frames import FrameKind, StepId
 MAX_GRAPHS_SENT = 3
 """How often graphs are sent for one request, to a device that says it lacks them still."""
 
+
+class PeerState(Enum):
+    """What a device is at, as far as the coordinator knows."""
+
+    IDLE = auto()
+    ASSIGNING = auto()
+    JOINING = auto()
+    ANSWERING = auto()
+    LATE = auto()
+
+
+class Presence(Enum):
+    """Whether a device is there."""
+
+    GONE = auto()
+    AWAY = auto()
+    """Its connection broke a moment ago."""
+    HERE = auto()
+
+
 Ranges = tuple[tuple[int, int], ...]
 
 
@@ -45,11 +67,20 @@ class Pending:
     num_questions: int = 0
     num_settled: int = 0
     """Questions up to this one are answered by what was sent again since."""
-    num_graphs: int = field(default=0)
+    num_graphs: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.what, FrameRequest):
             self.frame = (self.what.kind, self.what.step)
+
+    def sign(self, now_s: float) -> list[CoordinatorCommand]:
+        """Take note that the device is at it; there is nothing to do."""
+        self.timer.note_sign(now_s=now_s)
+        return []
+
+    def back(self, now_s: float) -> list[CoordinatorCommand]:
+        """Ask a device again that has found its connection again."""
+        return self.again() if self.timer.note_return(now_s=now_s) else []
 
     def again(self) -> list[CoordinatorCommand]:
         """Repeat a control message; of a frame, ask how far the device is with it."""
@@ -95,6 +126,28 @@ class Pending:
         expected_s = self.timer.expected_s
         expected = f"; {expected_s:.3g} s were expected" if expected_s else ""
         return f"gave no answer within {waited_s:.3g} s{expected}"
+
+
+@dataclass
+class Owed:
+    """An answer that was given up, and is awaited before anything else is asked."""
+
+    request: FrameRequest
+    timer: AnswerTimer
+    until_s: float
+
+    def is_answered_by(self, kind: FrameKind, step: StepId) -> bool:
+        """Whether it is this frame that is owed."""
+        return (kind, step) == (self.request.answer_kind, self.request.answer_step)
+
+    def wait_on(self, patience_s: float, now_s: float) -> None:
+        """Take note that the device is at it still."""
+        self.until_s = max(self.until_s, now_s + patience_s)
+
+    def shown(self, now_s: float) -> list[CoordinatorCommand]:
+        """Say how long the answer took after all, if that tells anything."""
+        took_s = self.timer.waited_s(now_s=now_s)
+        return [NoteLateAnswer(took_s)] if self.timer.is_undisturbed else []
 
 
 def is_answer(request: Asked, reply: AnyReply) -> bool:

@@ -4,7 +4,8 @@ from math import inf
 
 import pytest
 
-from edge_coordinator.devices.deadlines import Answer, AnswerTimes, Question, Usual
+from edge_coordinator.devices.answer_times import AnswerTimes
+from edge_coordinator.devices.deadlines import Answer, Question, Usual
 from edge_coordinator.devices.stragglers import LONGEST_REST, Stragglers
 from runtime.protocol.timers import (
     FIRST_REPEAT_S,

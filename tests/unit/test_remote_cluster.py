@@ -85,7 +85,7 @@ class Devices:
         joining = asyncio.create_task(self.cluster.join())
         for _ in range(5):  # Until both have been asked.
             await asyncio.sleep(0)
-        assert len(self.channel._waiting) == 2
+        assert len(self.channel._replies) == 2
         for device in ("d0", "d1"):
             self._say(TOPICS.up(device, "reply"), JOINED)
         await joining
