@@ -156,13 +156,14 @@ class CoordinatorSession:
 
     def _ask(self, what: Asked, allowance: Allowance, now_s: float) -> list[CoordinatorCommand]:
         is_link = isinstance(what, MeasureLink)
+        if isinstance(what, Join | FrameRequest):
+            is_new = self.state is PeerState.ASSIGNING  # It was restarted, and is asked meanwhile.
+            if self.presence is Presence.GONE or self._owed or (is_new and isinstance(what, Join)):
+                return [GiveUp(what, GONE)]
+            if isinstance(what, FrameRequest) and self._joined != self._session:
+                return [GiveUp(what, "was restarted")]
         if self._link if is_link else self._pending:
             raise UnexpectedEventError(self.state.name, what)
-        is_training = isinstance(what, Join | FrameRequest)
-        if is_training and (self.presence is Presence.GONE or self._owed):
-            return [GiveUp(what, GONE)]
-        if isinstance(what, FrameRequest) and self._joined != self._session:
-            return [GiveUp(what, "was restarted")]
         pending = Pending(what, AnswerTimer(allowance, now_s=now_s))
         if self._is_paused:
             pending.timer.pause()

@@ -66,7 +66,7 @@ TO_ANSWERING = (*TO_JOINED, AskedFor(REQUEST, ALLOWANCE), SENT)
 STATES: dict[PeerState, tuple[CoordinatorEvent, ...]] = {
     PeerState.IDLE: TO_JOINED,
     PeerState.ASSIGNING: (Arrived("one"), AskedFor(ASSIGNMENT, ALLOWANCE)),
-    PeerState.JOINING: TO_JOINED[:2],
+    PeerState.JOINING: (*TO_JOINED, AskedFor(JOIN, ALLOWANCE)),
     PeerState.ANSWERING: TO_ANSWERING,
     PeerState.LATE: TO_ANSWERING,
 }
@@ -128,7 +128,9 @@ def test_every_event_in_every_state_is_taken_or_refused_with_nothing_changed(
     session = _in(state)
     before = _kept(session)
     is_busy = state in {PeerState.ASSIGNING, PeerState.JOINING, PeerState.ANSWERING}
-    is_allowed = state is PeerState.ANSWERING if event is ANSWER else not is_busy
+    is_job = isinstance(event, AskedFor) and event.what is ASSIGNMENT
+    is_given_up = state is PeerState.ASSIGNING and isinstance(event, AskedFor) and not is_job
+    is_allowed = state is PeerState.ANSWERING if event is ANSWER else not is_busy or is_given_up
     if isinstance(event, AskedFor | FrameArrived) and not is_allowed:
         with pytest.raises(UnexpectedEventError, match=state.name):
             session.handle(event, 118.0)
@@ -242,6 +244,14 @@ def test_a_broken_connection_has_a_moment_to_come_back() -> None:
 def test_a_device_that_was_restarted_after_its_join_is_not_asked_for_a_frame() -> None:
     session = _after((*TO_JOINED, Arrived("two")))
     assert session.handle(AskedFor(REQUEST, ALLOWANCE), 101.0) == [GiveUp(REQUEST, "was restarted")]
+
+
+def test_who_is_asked_for_a_turn_while_it_gets_the_job_again_is_given_up() -> None:
+    session = _after((*TO_JOINED, Arrived("two"), AskedFor(ASSIGNMENT, ALLOWANCE)))
+    assert session.handle(AskedFor(REQUEST, ALLOWANCE), 101.0) == [GiveUp(REQUEST, "was restarted")]
+    gone = GiveUp(JOIN, "is not there any more")
+    assert session.handle(AskedFor(JOIN, ALLOWANCE), 101.0) == [gone]
+    assert session.state is PeerState.ASSIGNING
 
 
 def test_what_comes_unasked_is_told_and_a_refusal_ends_all_that_is_asked() -> None:
