@@ -12,7 +12,7 @@ from device_agent.agent.link_answers import LinkProbing
 from device_agent.agent.measuring import Measuring
 from device_agent.agent.publisher import Publisher, claim_of
 from device_agent.agent.trainer import Trainer
-from device_agent.agent.uploads import Ranges, SendError, TurnMeter, Uploads
+from device_agent.agent.uploads import Ranges, SendError, TurnMeter, Uploads, is_of
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.measurement import Measurement, SharedFindings
 from device_agent.profiling.link import LinkProbe
@@ -38,7 +38,7 @@ from runtime.protocol.events import (
     WorkFailed,
 )
 from runtime.wire.commands import Challenge, Join, MeasureLink, decode_command
-from runtime.wire.frames import Frame, FrameKind, StepId
+from runtime.wire.frames import Frame, FrameKind
 from runtime.wire.inbox import decode_chunk_of, leaf_of
 from runtime.wire.ownership import Verdict, judge
 from runtime.wire.published import DeviceProfile, DeviceStatus
@@ -288,7 +288,7 @@ class Agent:
             and not only
             and frame.kind is FrameKind.WEIGHTS
             and join
-            and _is_of(frame.step, join)
+            and is_of(frame.step, join)
         ):
             await self._end_turn(join)
 
@@ -298,7 +298,3 @@ class Agent:
         )
         await self._publisher.tell_metrics(metrics)
         await self._profile.refresh()
-
-
-def _is_of(step: StepId, join: Join) -> bool:
-    return (step.run, step.round, step.cluster) == (join.run, join.round, join.cluster)

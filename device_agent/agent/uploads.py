@@ -169,3 +169,8 @@ class Uploads:
         chunk_bytes = chunk_room(self._bus, self._size.of(frame), pacer)
         self._sent = (frame.kind, frame.step, chunk_bytes)
         return chunk_bytes, None
+
+
+def is_of(step: StepId, join: Join) -> bool:
+    """Whether a step belongs to a turn."""
+    return (step.run, step.round, step.cluster) == (join.run, join.round, join.cluster)

@@ -89,8 +89,6 @@ class DeviceChannel:
         self.answer_times = AnswerTimes(
             patience_s=tolerance.patience_s, least_margin_s=tolerance.margin_s
         )
-        self.graphs: dict[str, tuple[Tensor, ...]] = {}
-        """Graphs that were offered, by digest, as a frame carries them."""
         self._bus = bus
         self._topics = topics
         self._patient = Allowance(0.0, tolerance.patience_s, is_learned=False)
@@ -98,9 +96,6 @@ class DeviceChannel:
         self._on_connected = on_connected
         self._turns: dict[int, itertools.count[int]] = {}
         self._replies = Replies()
-        self._joins: dict[str, Join] = {}
-        """By device, what it was asked to join last."""
-        self._exchange: Exchange | None = None
         self._questions: dict[str, Question] = {}
         """By device, what kind of frame it was asked for last."""
         self._peers = Peers(run=run, patience_s=tolerance.patience_s, carry_out=self._carry_out)
@@ -116,6 +111,11 @@ class DeviceChannel:
     def up_bytes(self) -> int:
         """Bytes of frames that came from devices."""
         return self.inbound.up_bytes
+
+    @property
+    def graphs(self) -> dict[str, tuple[Tensor, ...]]:
+        """Graphs that were offered, by digest, as a frame carries them."""
+        return self._outbound.graphs
 
     @property
     def down_bytes(self) -> int:
@@ -143,8 +143,6 @@ class DeviceChannel:
         finally:
             self._outbound.close()
             self._peers.close()
-
-    # Requests
 
     async def assign(self, device: str, assignment: Assignment) -> None:
         """Give a device the job and note its answer; DeviceGoneError if it takes no part."""
@@ -204,12 +202,10 @@ class DeviceChannel:
         """Tell a device that the run is over."""
         await self._outbound.command(device, Stop(run=self.run))
 
-    # Frames
-
     def exchange(self, requests: Mapping[str, FrameRequest], question: Question) -> Exchange:
         """Expect answers to frames from now on; those to the exchange before are stale."""
         self.abandon()
-        self._exchange = exchange = Exchange(requests)
+        self._replies.exchange = exchange = Exchange(requests)
         allowances = self.answer_times.allow(question, requests)
         for device, request in requests.items():
             self._questions[device] = question
@@ -218,7 +214,7 @@ class DeviceChannel:
 
     def abandon(self) -> None:
         """Wait for no answer of the last exchange any more."""
-        exchange, self._exchange = self._exchange, None
+        exchange, self._replies.exchange = self._replies.exchange, None
         if exchange is not None:
             for device in list(exchange.gathering.missing):
                 self._peers.tell(device, Abandoned(exchange.requests[device]))
@@ -237,8 +233,6 @@ class DeviceChannel:
         for device, took_s in exchange.took_s.items():
             self._outbound.learn(device, took_s=took_s)
 
-    # What happens, and what to do
-
     def _take(self, event: BusEvent) -> None:
         match event:
             case Delivery():
@@ -254,7 +248,7 @@ class DeviceChannel:
     async def _ask(self, device: str, request: Request, allowance: Allowance) -> Answered:
         answered = self._replies.expect(device, request)
         if isinstance(request, Join):
-            self._joins[device] = request
+            self._outbound.joins[device] = request
         self._peers.tell(device, AskedFor(request, allowance))
         try:
             return await answered
@@ -267,12 +261,13 @@ class DeviceChannel:
         match command:
             case SendCommand(message):
                 self._outbound.start_command(device, message)
-            case SendParts(kind, step, missing):
-                self._send_parts(device, kind, step, missing)
+            case SendParts():
+                self._outbound.start_parts(device, command)
             case Deliver():
-                self._deliver(device, command)
+                now_s = asyncio.get_running_loop().time()
+                self._replies.deliver(device, command, now_s=now_s)
             case GiveUp():
-                self._give_up(device, command)
+                self._replies.give_up(device, command)
             case _:
                 self._note(device, command)
 
@@ -292,36 +287,8 @@ class DeviceChannel:
             case _:
                 self.dropped.note(device)
 
-    def _deliver(self, device: str, command: Deliver) -> None:
-        if isinstance(command.answer, Frame):
-            if self._exchange is not None:
-                now_s = asyncio.get_running_loop().time()
-                took_s = command.took_s
-                self._exchange.answer(device, command.answer, took_s=took_s, now_s=now_s)
-        elif not isinstance(command.what, FrameRequest):
-            self._replies.give(device, command.what, Answered(command.answer, command.took_s))
-
-    def _give_up(self, device: str, command: GiveUp) -> None:
-        reason, waited_s = command.reason, command.waited_s
-        if not isinstance(command.what, FrameRequest):
-            error = DeviceGoneError(reason) if waited_s is None else LateError(reason, waited_s)
-            self._replies.give(device, command.what, error)
-        elif self._exchange is not None:
-            self._exchange.give_up(device, reason, waited_s=waited_s)
-
     def _may_refuse(self, device: str) -> bool:
         return self.registry.is_assigned(device) or self._replies.is_awaited(device)
-
-    def _send_parts(
-        self, device: str, kind: FrameKind, step: StepId, missing: tuple[tuple[int, int], ...]
-    ) -> None:
-        if kind is FrameKind.GRAPHS and not self._outbound.has_sent(device, kind, step):
-            offer = self._joins[device].graphs
-            assert offer is not None
-            frame = Frame(kind, step, self.graphs[offer.digest])
-            self._outbound.start_frame(device, frame)
-        else:
-            self._outbound.start_parts(device, missing)
 
     def _note_sent(self, device: str, kind: FrameKind, step: StepId) -> None:
         self._peers.tell(device, FrameSent(kind, step))

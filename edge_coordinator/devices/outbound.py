@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 
 from runtime.bus.bus import Bus
-from runtime.wire.commands import AnyCommand
-from runtime.wire.frames import Frame, FrameKind, StepId
+from runtime.protocol.coordinator_events import SendParts
+from runtime.wire.commands import AnyCommand, Join
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
 from runtime.wire.inbox import leaf_of
 from runtime.wire.reassembly import numbers_of
 from runtime.wire.topics import Topics
@@ -23,6 +24,9 @@ class Outbound:
     ) -> None:
         """`on_sent` hears which frame to which device is with the broker."""
         self.num_bytes = 0
+        self.graphs: dict[str, tuple[Tensor, ...]] = {}
+        self.joins: dict[str, Join] = {}
+        """By device, what it was asked to join last."""
         self._bus = bus
         self._topics = topics
         self._chunk_bytes = chunk_bytes
@@ -75,18 +79,14 @@ class Outbound:
         """Send a control message in the background."""
         self._start(self.command(device, message), f"ask {device}")
 
-    def start_frame(self, device: str, frame: Frame) -> None:
-        """Send a frame in the background."""
-        self._start(self.to_device(device, frame), f"send to {device}")
-
-    def start_parts(self, device: str, missing: Ranges) -> None:
+    def start_parts(self, device: str, parts: SendParts) -> None:
         """Send in the background what is missing of the last frame; all of it if that is none."""
-        self._start(self._send(device, missing), f"mend {device}")
-
-    def has_sent(self, device: str, kind: FrameKind, step: StepId) -> bool:
-        """Whether this is the last frame that a device was sent."""
-        sent = self._frames.get(device)
-        return sent is not None and (sent[0].kind, sent[0].step) == (kind, step)
+        frame, _ = self._frames.get(device, (None, 0))
+        if frame is not None and (frame.kind, frame.step) == (parts.kind, parts.step):
+            self._start(self._send(device, parts.missing), f"mend {device}")
+        elif (offer := self.joins[device].graphs) is not None:
+            graphs = Frame(parts.kind, parts.step, self.graphs[offer.digest])
+            self._start(self.to_device(device, graphs), f"send to {device}")
 
     async def _send(self, device: str, missing: Ranges) -> None:
         frame, chunk_bytes = self._frames[device]

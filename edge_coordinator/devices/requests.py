@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runtime.errors import EdgeError
-from runtime.protocol.coordinator_events import FrameRequest, Reply, Request
+from runtime.protocol.coordinator_events import (
+    Asked,
+    Deliver,
+    FrameRequest,
+    GiveUp,
+    Reply,
+    Request,
+)
 from runtime.protocol.events import DeviceLost, FrameArrived, Gathered
 from runtime.protocol.gathering import Gathering
 from runtime.wire.commands import MeasureLink
@@ -31,42 +38,6 @@ class Answered:
     reply: Reply
     took_s: float | None
     """None where that tells nothing of the device."""
-
-
-class Replies:
-    """Who waits for a device's answer to a control message."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[tuple[str, bool], asyncio.Future[Answered]] = {}
-        """By device, and whether it is its link that is asked about."""
-
-    def __len__(self) -> int:
-        """How many are waited for."""
-        return len(self._waiting)
-
-    def is_awaited(self, device: str) -> bool:
-        """Whether a device was asked something that is not about its link."""
-        return (device, False) in self._waiting
-
-    def expect(self, device: str, request: Request) -> asyncio.Future[Answered]:
-        """Wait for an answer from now on."""
-        answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
-        self._waiting[device, isinstance(request, MeasureLink)] = answered
-        return answered
-
-    def forget(self, device: str, request: Request) -> None:
-        """Wait for it no longer."""
-        del self._waiting[device, isinstance(request, MeasureLink)]
-
-    def give(self, device: str, what: Request, answered: Answered | DeviceGoneError) -> None:
-        """Hand an answer, or why there is none, to whoever waits."""
-        waiting = self._waiting.get((device, isinstance(what, MeasureLink)))
-        if waiting is None or waiting.done():
-            return
-        if isinstance(answered, Answered):
-            waiting.set_result(answered)
-        else:
-            waiting.set_exception(answered)
 
 
 class Exchange:
@@ -106,3 +77,56 @@ class Exchange:
         for gathered in self.gathering.handle(event):
             if not self._gathered.done():
                 self._gathered.set_result(gathered)
+
+
+class Replies:
+    """Who waits for the answers of devices: to control messages, and to the frames of a cluster."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, bool], asyncio.Future[Answered]] = {}
+        """By device, and whether it is its link that is asked about."""
+        self.exchange: Exchange | None = None
+
+    def __len__(self) -> int:
+        """How many are waited for."""
+        return len(self._waiting)
+
+    def is_awaited(self, device: str) -> bool:
+        """Whether a device was asked something that is not about its link."""
+        return (device, False) in self._waiting
+
+    def expect(self, device: str, request: Request) -> asyncio.Future[Answered]:
+        """Wait for an answer from now on."""
+        answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        self._waiting[device, isinstance(request, MeasureLink)] = answered
+        return answered
+
+    def forget(self, device: str, request: Request) -> None:
+        """Wait for it no longer."""
+        del self._waiting[device, isinstance(request, MeasureLink)]
+
+    def deliver(self, device: str, command: Deliver, *, now_s: float) -> None:
+        """Hand an answer to whoever waits for it."""
+        answer, took_s = command.answer, command.took_s
+        if not isinstance(answer, Frame):
+            waiting = self._future(device, command.what)
+            if waiting is not None:
+                waiting.set_result(Answered(answer, took_s))
+        elif self.exchange is not None:
+            self.exchange.answer(device, answer, took_s=took_s, now_s=now_s)
+
+    def give_up(self, device: str, command: GiveUp) -> None:
+        """Tell whoever waits why there is no answer."""
+        reason, waited_s = command.reason, command.waited_s
+        if isinstance(command.what, FrameRequest):
+            if self.exchange is not None:
+                self.exchange.give_up(device, reason, waited_s=waited_s)
+            return
+        waiting = self._future(device, command.what)
+        if waiting is not None:
+            late = DeviceGoneError(reason) if waited_s is None else LateError(reason, waited_s)
+            waiting.set_exception(late)
+
+    def _future(self, device: str, what: Asked) -> asyncio.Future[Answered] | None:
+        waiting = self._waiting.get((device, isinstance(what, MeasureLink)))
+        return None if waiting is None or waiting.done() else waiting

@@ -281,7 +281,7 @@ def _tells_the_coordinator(mutant: Mutant) -> bool:
 
 
 def _state_of_conversation(channel: DeviceChannel) -> tuple[object, ...]:
-    exchange = channel._exchange
+    exchange = channel._replies.exchange
     return (
         dict(channel.registry.records),
         dict(channel.registry.refusals),
