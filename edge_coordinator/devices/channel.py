@@ -255,7 +255,7 @@ class DeviceChannel:
         finally:
             if answered.cancelled():
                 self._peers.tell(device, Abandoned(request))
-            self._replies.forget(device, request)
+            self._replies.forget(device, request, answered)
 
     def _carry_out(self, device: str, command: CoordinatorCommand) -> None:
         match command:

@@ -101,9 +101,11 @@ class Replies:
         self._waiting[device, isinstance(request, MeasureLink)] = answered
         return answered
 
-    def forget(self, device: str, request: Request) -> None:
-        """Wait for it no longer."""
-        del self._waiting[device, isinstance(request, MeasureLink)]
+    def forget(self, device: str, request: Request, answered: asyncio.Future[Answered]) -> None:
+        """Wait for it no longer; somebody else may have asked meanwhile."""
+        key = (device, isinstance(request, MeasureLink))
+        if self._waiting.get(key) is answered:
+            del self._waiting[key]
 
     def deliver(self, device: str, command: Deliver, *, now_s: float) -> None:
         """Hand an answer to whoever waits for it."""

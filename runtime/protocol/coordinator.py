@@ -91,21 +91,14 @@ class CoordinatorSession:
     @property
     def state(self) -> PeerState:
         """What the device is at."""
-        match self._pending.what if self._pending else None:
-            case Assignment():
-                return PeerState.ASSIGNING
-            case Join():
-                return PeerState.JOINING
-            case FrameRequest():
-                return PeerState.ANSWERING
+        if self._pending is not None:
+            return self._pending.state
         return PeerState.LATE if self._owed else PeerState.IDLE
 
     @property
     def why_busy(self) -> str:
         """Why the device is asked for nothing; empty if it may be."""
-        if self._owed is None:
-            return ""
-        return f"was late, and is at its answer of round {self._owed.request.step.round} still"
+        return self._owed.reason if self._owed else ""
 
     def asked_for(self, kind: FrameKind, step: StepId) -> tuple[TensorSpec, ...] | None:
         """Shapes of what the device has yet to send; None for anything else."""
@@ -186,7 +179,7 @@ class CoordinatorSession:
             case Pending(what=Assignment() as job), Preparing() if is_at_it(job, message):
                 return pending.sign(now_s)
             case Pending(what=Join() as join), NeedGraphs() if lacks_graphs(join, message):
-                return self._graphs_missing(pending, join, now_s)
+                return pending.lack_graphs(join, self._patience_s, now_s)
         return self._unasked(message, is_waiting=pending is not None)
 
     def _unasked(self, message: AnyReply, *, is_waiting: bool) -> list[CoordinatorCommand]:
@@ -262,25 +255,13 @@ class CoordinatorSession:
 
     def _bus(self, event: BusLost | BusBack, now_s: float) -> list[CoordinatorCommand]:
         self._is_paused = isinstance(event, BusLost)
-        for pending in self._all():
-            if self._is_paused:
-                pending.timer.pause()
-            else:
-                pending.timer.restart(now_s=now_s)
         if self._is_paused:
+            for pending in self._all():
+                pending.timer.pause()
             return []
         if self.presence is Presence.AWAY:  # It has the time to find the broker again.
             self._lost_at_s = now_s + RETURN_S
-        return [command for pending in self._all() for command in pending.again()]
-
-    def _graphs_missing(
-        self, pending: Pending, join: Join, now_s: float
-    ) -> list[CoordinatorCommand]:
-        if pending.num_graphs:  # They are on their way, or will be asked about.
-            return pending.sign(now_s)
-        patient = Allowance(0.0, self._patience_s, is_learned=False)
-        pending.timer.allow_anew(patient, now_s=now_s)
-        return pending.send_graphs(join)
+        return [command for pending in self._all() for command in pending.resume(now_s)]
 
     def _answered(
         self, pending: Pending, answer: Reply | Frame, now_s: float

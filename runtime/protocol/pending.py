@@ -11,7 +11,7 @@ from runtime.protocol.coordinator_events import (
     SendCommand,
     SendParts,
 )
-from runtime.protocol.timers import AnswerTimer
+from runtime.protocol.timers import Allowance, AnswerTimer
 from runtime.wire.commands import (
     AnyReply,
     Assignment,
@@ -73,6 +73,21 @@ class Pending:
         if isinstance(self.what, FrameRequest):
             self.frame = (self.what.kind, self.what.step)
 
+    @property
+    def state(self) -> PeerState:
+        """What the device is at while this is awaited."""
+        match self.what:
+            case Assignment():
+                return PeerState.ASSIGNING
+            case Join():
+                return PeerState.JOINING
+        return PeerState.ANSWERING
+
+    def resume(self, now_s: float) -> list[CoordinatorCommand]:
+        """Begin the clock anew, and ask again: our connection is back."""
+        self.timer.restart(now_s=now_s)
+        return self.again()
+
     def sign(self, now_s: float) -> list[CoordinatorCommand]:
         """Take note that the device is at it; there is nothing to do."""
         self.timer.note_sign(now_s=now_s)
@@ -113,8 +128,12 @@ class Pending:
                 return [SendCommand(SendAgain.model_validate(vars(at) | named))]
         return []
 
-    def send_graphs(self, join: Join) -> list[CoordinatorCommand]:
-        """Send the graphs that a join offered, for the first time."""
+    def lack_graphs(self, join: Join, patience_s: float, now_s: float) -> list[CoordinatorCommand]:
+        """Send the graphs that a join offered; once: then they are asked about as any frame is."""
+        if self.num_graphs:
+            return self.sign(now_s)
+        patient = Allowance(0.0, patience_s, is_learned=False)
+        self.timer.allow_anew(patient, now_s=now_s)
         step = StepId(join.run, join.round, join.cluster, 0)
         self.frame, self.is_sent, self.num_graphs = (FrameKind.GRAPHS, step), False, 1
         return [SendParts(FrameKind.GRAPHS, step, ())]
@@ -135,6 +154,11 @@ class Owed:
     request: FrameRequest
     timer: AnswerTimer
     until_s: float
+
+    @property
+    def reason(self) -> str:
+        """Why the device is asked for nothing."""
+        return f"was late, and is at its answer of round {self.request.step.round} still"
 
     def is_answered_by(self, kind: FrameKind, step: StepId) -> bool:
         """Whether it is this frame that is owed."""
