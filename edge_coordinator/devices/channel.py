@@ -230,8 +230,6 @@ class DeviceChannel:
     def learn(self, exchange: Exchange, question: Question) -> None:
         """Take in how long the answers of an exchange took, and whose were late."""
         self.answer_times.learn(question, seconds=exchange.took_s, waited_s=exchange.late)
-        for device, took_s in exchange.took_s.items():
-            self._outbound.learn(device, took_s=took_s)
 
     def _take(self, event: BusEvent) -> None:
         match event:
@@ -265,8 +263,12 @@ class DeviceChannel:
                 self._outbound.start_parts(device, command)
             case Deliver():
                 now_s = asyncio.get_running_loop().time()
+                if isinstance(command.what, FrameRequest):
+                    self._outbound.settle(device, took_s=command.took_s)
                 self._replies.deliver(device, command, now_s=now_s)
             case GiveUp():
+                if isinstance(command.what, FrameRequest):
+                    self._outbound.settle(device, took_s=None)
                 self._replies.give_up(device, command)
             case _:
                 self._note(device, command)

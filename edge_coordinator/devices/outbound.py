@@ -47,16 +47,18 @@ class Outbound:
         for task in self._tasks:
             task.cancel()
 
-    def learn(self, device: str, *, took_s: float) -> None:
-        """Take in that a device had its last frame, and had answered, after so many seconds."""
-        frame, _ = self._frames[device]
-        num_bytes = sum(tensor.nbytes for tensor in frame.tensors)
-        self._size(device).learn(num_bytes=num_bytes, seconds=took_s)
+    def settle(self, device: str, *, took_s: float | None) -> None:
+        """Let go of a device's last frame: it has answered after so long, or is given up."""
+        frame, _ = self._frames.pop(device, (None, 0))
+        if frame is not None and took_s is not None:
+            num_bytes = sum(tensor.nbytes for tensor in frame.tensors)
+            self._size(device).learn(num_bytes=num_bytes, seconds=took_s)
 
     async def to_device(self, device: str, frame: Frame) -> None:
         """Send a frame to one device."""
-        self._frames[device] = (frame, self._size(device).of(frame))
-        await self._send(device, ())
+        chunk_bytes = self._size(device).of(frame)
+        self._frames[device] = (frame, chunk_bytes)
+        await self._send(device, frame, chunk_bytes, ())
 
     async def to_cluster(self, devices: Mapping[str, object], frame: Frame) -> None:
         """Send a frame to all who listen to its cluster's topic, these devices."""
@@ -81,15 +83,15 @@ class Outbound:
 
     def start_parts(self, device: str, parts: SendParts) -> None:
         """Send in the background what is missing of the last frame; all of it if that is none."""
-        frame, _ = self._frames.get(device, (None, 0))
+        frame, chunk_bytes = self._frames.get(device, (None, 0))
         if frame is not None and (frame.kind, frame.step) == (parts.kind, parts.step):
-            self._start(self._send(device, parts.missing), f"mend {device}")
+            mending = self._send(device, frame, chunk_bytes, parts.missing)
+            self._start(mending, f"mend {device}")
         elif (offer := self.joins[device].graphs) is not None:
             graphs = Frame(parts.kind, parts.step, self.graphs[offer.digest])
             self._start(self.to_device(device, graphs), f"send to {device}")
 
-    async def _send(self, device: str, missing: Ranges) -> None:
-        frame, chunk_bytes = self._frames[device]
+    async def _send(self, device: str, frame: Frame, chunk_bytes: int, missing: Ranges) -> None:
         topic = self._topics.down(device, leaf_of(frame.kind))
         only = numbers_of(missing) if missing else None
         sent = await send_frame(self._bus, topic, frame, chunk_bytes=chunk_bytes, only=only)
