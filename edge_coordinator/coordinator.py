@@ -217,7 +217,7 @@ class Coordinator:
                 return None
             if not self._are_ready(planned.plan):
                 continue  # Somebody left while the plan was made.
-            barred = self._registry.barred | resting | self._channel.inbound.late_answers.reasons
+            barred = self._registry.barred | resting | self._channel.busy
             planned, report = self._reported(round_, planned, barred)
             self._tell(RoundPlanned(report, self._job.num_rounds))
             if planned.plan.clusters:

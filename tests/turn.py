@@ -6,12 +6,13 @@ import numpy as np
 
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBus
+from runtime.protocol.coordinator_events import FrameRequest
 from runtime.wire.commands import Assignment, Join, Joined, OptimizerSpec, Ready, decode_reply
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, encode_chunks, specs_of
+from runtime.wire.inbox import FrameInbox
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import FrameInbox
 
 RUN, ROUND, CLUSTER, CUT, BATCH = 7, 3, 1, 3, 16
 CHUNK_BYTES = 1000
@@ -104,6 +105,12 @@ SPECS = {
     FrameKind.SMASHED: specs_of(smashed_data(0)),
     FrameKind.WEIGHTS: specs_of(device_side()),
 }
+
+
+def request(kind: FrameKind, step: StepId) -> FrameRequest:
+    """Ask for a frame of this kind and step, as a cluster does."""
+    asked = FrameKind.MODEL if kind is FrameKind.SMASHED else FrameKind.GRADIENT
+    return FrameRequest(asked, step, kind, step, SPECS[kind])
 
 
 class Peer:

@@ -13,9 +13,9 @@ from edge_coordinator.training.edge_model import Turn
 from runtime.bus.bus import Bus, BusEvent, Delivery
 from runtime.errors import MalformedMessageError
 from runtime.wire.frames import CHUNK_HEADER, FrameKind, Tensor
+from runtime.wire.inbox import leaf_of
 from runtime.wire.published import DeviceMetrics
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import leaf_of
 
 Result = TypeVar("Result")
 

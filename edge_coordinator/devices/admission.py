@@ -64,7 +64,7 @@ class Admission:
 
     def _who_is_there(self, ready: Sequence[str], num_devices: int) -> str:
         names = f" ({some(ready)})" if ready else ""
-        others = self._registry.barred | self._channel.inbound.late_answers.reasons
+        others = self._registry.barred | self._channel.busy
         reasons = "".join(f"; {device}: {why}" for device, why in others.items())
         return f"{len(ready)} of {num_devices} devices are ready{names}{reasons}"
 

@@ -222,7 +222,7 @@ class BrokerSettings(Section):
         DEFAULT_CHUNK_BYTES,
         ge=LEAST_CHUNK_BYTES,
         le=MOST_CHUNK_BYTES,
-        description="tensors travel in chunks of this",
+        description="tensors travel in chunks of this at most; a thin link has smaller ones",
     )
 
 

@@ -12,8 +12,8 @@ from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, Question
 from edge_coordinator.devices.requests import DeviceGoneError, Exchange, LateError
 from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
+from runtime.protocol.coordinator_events import FrameRequest
 from runtime.protocol.events import Gathered
-from runtime.protocol.gathering import Gathering
 from runtime.wire.commands import Join, Ready
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
 
@@ -126,7 +126,7 @@ class RemoteCluster:
         frame = Frame(FrameKind.MODEL, self._step(0), tuple(device_side))
         kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
         self._expect(kind, _FIRST_ANSWER[self._purpose], dict.fromkeys(self._members, frame))
-        await self._channel.publish_model(frame.step.cluster, frame)
+        await self._channel.publish_model(self._members, frame)
 
     async def forward(self) -> Mapping[str, Smashed]:
         """Smashed data of every device that is still there, in device-id order."""
@@ -189,22 +189,21 @@ class RemoteCluster:
 
     def _expect(self, kind: FrameKind, answer: Answer, requests: Mapping[str, Frame]) -> None:
         """Gather answers to these requests from now on."""
-        channel = self._channel
-
-        async def ask_again(device: str) -> None:
-            await channel.send(device, requests[device])  # Not self, which holds this.
-
         last = kind is FrameKind.WEIGHTS
         step = self._step(self._local_epochs - 1 if last else self._epoch)
-        expected = {device: self._specs(kind, member) for device, member in self._members.items()}
+        asked = {
+            device: FrameRequest(
+                frame.kind, frame.step, kind, step, self._specs(kind, self._members[device])
+            )
+            for device, frame in requests.items()
+        }
         predicted_s = {
             device: member.predicted_s[answer]
             for device, member in self._members.items()
             if answer in member.predicted_s
         }
         self._question = Question(answer, predicted_s)
-        gathering = Gathering(kind, step, expected)
-        self._exchange = self._channel.exchange(gathering, ask_again, self._question)
+        self._exchange = self._channel.exchange(asked, self._question)
 
     def _specs(self, kind: FrameKind, member: Member) -> tuple[TensorSpec, ...]:
         if kind is FrameKind.SMASHED:
@@ -238,6 +237,7 @@ class RemoteCluster:
         """ClusterLostError if too few are left for the turn to count."""
         if len(self._members) >= self._least:
             return
+        self._channel.abandon()
         reasons = "; ".join(f"{device} {reason}" for device, reason in self.lost.items())
         raise ClusterLostError(
             f"{len(self._members)} of {self._size} devices of the cluster are left, at least "

@@ -32,6 +32,16 @@ MAX_LAYERS = 400
 """Of a network that is measured cut by cut; more would not fit a control message."""
 
 
+MAX_RANGES = 1000
+"""Of chunks that one message names; what else is missing is asked for by the next."""
+
+Chunks = Annotated[
+    tuple[tuple[Small, Small], ...],
+    Field(max_length=MAX_RANGES, description="chunks, as pairs of the first and the last of a run"),
+]
+RequestFrame = Literal["graphs", "model", "gradient"]
+
+
 class OptimizerSpec(Message):
     """An optimiser without its learning rate, which the coordinator gives for each cluster."""
 
@@ -146,6 +156,30 @@ class MeasureLink(Message):
     budget_s: float = Field(gt=0, le=60, description="seconds it may take, at most")
 
 
+class Inquire(Message):
+    """How far is a device with a frame that was sent to it? Asked before anything goes twice."""
+
+    kind: Literal["inquire"] = "inquire"
+    run: RunId
+    round: Round
+    cluster: Small
+    epoch: Small
+    request: RequestFrame
+    number: Positive = Field(description="of the question; its answer has the same")
+
+
+class SendAgain(Message):
+    """Send parts of an answer again: those that were lost on the way to the coordinator."""
+
+    kind: Literal["send_again"] = "send_again"
+    run: RunId
+    round: Round
+    cluster: Small
+    epoch: Small
+    answer: Literal["smashed", "weights"]
+    chunks: Chunks
+
+
 class Ready(Message):
     """Device to coordinator: the answer to an assignment."""
 
@@ -195,6 +229,24 @@ class NeedGraphs(Message):
     digest: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class Holding(Message):
+    """Device to coordinator: how far it is with a frame; also unasked, while one comes slowly."""
+
+    kind: Literal["holding"] = "holding"
+    run: RunId
+    round: Round
+    cluster: Small
+    epoch: Small
+    request: RequestFrame
+    number: Count = Field(description="of the question that this answers; 0 if nobody asked")
+    state: Literal["receiving", "working", "sending", "sent"] = Field(
+        description="sent: all of the answer is with the broker"
+    )
+    missing: Chunks = Field(
+        (), description="receiving: parts of the frame that have not come; none: all of them"
+    )
+
+
 class Refused(Message):
     """Device to coordinator: it cannot do what was asked, and why."""
 
@@ -203,8 +255,8 @@ class Refused(Message):
     reason: Words
 
 
-AnyCommand = Assignment | Join | Stop | Challenge | MeasureLink
-AnyReply = Ready | Preparing | Joined | NeedGraphs | Refused | LinkMeasured
+AnyCommand = Assignment | Join | Stop | Challenge | MeasureLink | Inquire | SendAgain
+AnyReply = Ready | Preparing | Joined | NeedGraphs | Refused | LinkMeasured | Holding
 
 _COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="kind")])
 _REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="kind")])

@@ -15,7 +15,8 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_coordinator.devices.deadlines import Answer, AnswerTimes, Question, predicted_answers
+from edge_coordinator.devices.answer_times import AnswerTimes
+from edge_coordinator.devices.deadlines import Answer, Question, predicted_answers
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.job.file import load_job
 from edge_coordinator.planning.fleet import Workload

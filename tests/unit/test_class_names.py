@@ -20,6 +20,7 @@ INNER = {
     "UntranslatableError": "edge_coordinator/onnx_export",
     "LinkError": "runtime/bus",
     "NoSkeletonError": "runtime/models",
+    "SimulationError": "benchmarks",
     "VersionError": "runtime/bus",
 }
 """What is caught in the package that raises it."""

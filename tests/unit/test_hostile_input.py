@@ -10,7 +10,6 @@ from edge_coordinator.devices.deadlines import Answer, Question
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import MalformedMessageError
 from runtime.protocol.events import Gathered
-from runtime.protocol.gathering import Gathering
 from runtime.wire.commands import (
     LinkMeasured,
     NeedGraphs,
@@ -34,6 +33,7 @@ from tests.turn import (
     TOPICS,
     Original,
     device_side,
+    request,
     sent,
     smashed_data,
     step_at,
@@ -91,18 +91,20 @@ def _tells_the_coordinator(mutant: Mutant) -> bool:
 
 
 def _state_of_conversation(channel: DeviceChannel) -> tuple[object, ...]:
-    exchange = channel._outstanding.exchange
-    gathering = exchange.gathering if exchange else None
+    exchange = channel._replies.exchange
     return (
         dict(channel.registry.records),
         dict(channel.registry.refusals),
-        dict(channel.inbound.grace),
+        [(device, *_state_of_session(channel, device)) for device in channel._peers],
         channel.changed.is_set(),
-        exchange and exchange._events.qsize(),
-        gathering and {name: id(value) for name, value in vars(gathering).items()},
-        gathering and list(gathering.missing),
+        exchange and list(exchange.gathering.missing),
         asyncio.all_tasks(),
     )
+
+
+def _state_of_session(channel: DeviceChannel, device: str) -> tuple[object, ...]:
+    session = channel._peers[device]
+    return session.state, session.presence, id(session._pending), id(session._owed)
 
 
 class Site:
@@ -153,12 +155,8 @@ class Site:
         self, kind: FrameKind, step: StepId, answers: Mapping[str, tuple[Tensor, ...]]
     ) -> Gathered:
         """Two devices are asked for a frame; the first half of one is there early."""
-
-        async def ask_again(_: str) -> None:
-            raise AssertionError
-
-        gathering = Gathering(kind, step, dict.fromkeys(answers, SPECS[kind]))
-        exchange = self.channel.exchange(gathering, ask_again, Question(Answer.FIRST, {}))
+        requests = dict.fromkeys(answers, request(kind, step))
+        exchange = self.channel.exchange(requests, Question(Answer.FIRST, {}))
         chunks = {
             device: sent(TOPICS.up(device, kind.name.lower()), Frame(kind, step, tensors))
             for device, tensors in answers.items()
