@@ -59,14 +59,15 @@ def _train_locally(
     from edge_coordinator.job.settings import device_names
     from edge_coordinator.local.run import run_local
     from edge_coordinator.run.directory import RunDirectory
-    from edge_coordinator.run.folder import forget_run_folder
+    from edge_coordinator.run.folder import forget_run_folder, write_job
     from runtime.datasets.sources import load_source
 
     try:
         data = load_source(settings.data.source, base_dir=Path.cwd())
         job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
         job.check_devices(device_names(settings.devices.count))
-        show_shards(console, settings, data)
+        show_shards(console, job.settings, data)
+        write_job(path, job.settings)  # With the names of the classes.
         del data  # What is trained on, the agents read for themselves.
     except BaseException:
         if flags.resume is None:
