@@ -2,20 +2,36 @@
 
 import json
 import unicodedata
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from rich.console import Console
+from safetensors import safe_open
 
-from edge_coordinator.devices.registry import why_unfit
+from device_agent.settings import published_labels
+from edge_coordinator.cli.tables import show_shards
+from edge_coordinator.devices.registry import DeviceRecord, why_unfit
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import Job, prepare_job
+from edge_coordinator.replanning.corrections import LearnedCorrections
+from edge_coordinator.replanning.device_states import known_devices
+from edge_coordinator.run.model_files import save_onnx, save_weights
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.datasets.shard import make_shard
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
+from runtime.models.cut_table import measure_cut_table
+from runtime.models.load import load_network
 from runtime.wire.commands import Assignment, Ready
-from tests.turn import ASSIGNMENT, READY
+from runtime.wire.published import DeviceProfile
+from tests.stated_profiles import Stated, stated_profile
+from tests.turn import ASSIGNMENT, READY, STATUS
+
+MLP = load_network("mlp", {"input_shape": [4]}, seed=0)
+CUTS = measure_cut_table(MLP, name="mlp", input_shape=(4,))
 
 IN_ORDER = ASSIGNMENT.model_copy(update={"classes": ("along", "across", "round")})
 NUMBERED = IN_ORDER.model_copy(update={"numbers_count_classes": True})
@@ -152,6 +168,40 @@ def test_whole_numbers_saved_as_floats_are_told_from_targets() -> None:
     floats = make_samples(x=np.zeros((2, 4)), y=np.array([0.0, 1.0]), where="own")
     with pytest.raises(SettingsError, match="one whole number: save them as integers"):
         _job(floats, floats)
+
+
+def test_no_table_is_made_of_labels_that_are_ids() -> None:
+    ids = _numbers(0, 4_100_000_000_017)
+    assert published_labels(ids, "pi-1") == {}
+    said = StringIO()
+    settings = load_job(None, {"devices.count": 2, "data.partition": "iid"})
+    show_shards(Console(file=said, width=80), settings, make_data_set(ids, None, name="own"))
+    assert said.getvalue() == "samples of 2 devices: 1, 1\n"
+
+
+def test_published_counts_are_brought_into_the_order_of_the_job() -> None:
+    labels = published_labels(_named("b", "c", "c"), "pi-1")
+    assert labels == {"label_counts": (1, 2), "label_names": ("b", "c")}
+    profile = stated_profile("pi-1", Stated()).model_copy(update=labels)
+    record = DeviceRecord(STATUS, DeviceProfile.decode(profile.encode()), READY)
+    known = known_devices(
+        {"pi-1": record}, CUTS, LearnedCorrections(), shared_bps=None, classes=("c", "a", "b")
+    )
+    assert known[0].state.label_counts == (2, 0, 1)
+
+
+def test_both_files_of_a_model_name_its_classes_and_are_the_same_again(tmp_path: Path) -> None:
+    classes = ("été", "along")
+    for name in ("a", "b"):
+        save_weights(tmp_path / name, MLP, round_=3, classes=classes)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with safe_open(tmp_path / "a", framework="np") as file:
+        assert json.loads(file.metadata()["classes"]) == list(classes)
+        assert file.metadata()["round"] == "3"
+        assert file.get_tensor("fc1.bias").tolist() == MLP.state_dict()["fc1.bias"].tolist()
+    save_onnx(tmp_path / "a.onnx", MLP, (4,), round_=3, classes=classes)
+    said = {each.key: each.value for each in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert (json.loads(said["classes"]), said["round"]) == (list(classes), "3")
 
 
 def test_a_factory_may_name_classes_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
