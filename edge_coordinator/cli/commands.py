@@ -37,11 +37,13 @@ def _local(flags: argparse.Namespace, console: Console) -> None:
     settings = job_settings(flags, console)  # A mistake in them is said before PyTorch is imported.
     from edge_coordinator.local.site import LocalSite
     from edge_coordinator.run.folder import check_clock, clock_of, make_run_folder
+    from edge_coordinator.run.temporary import temporary_files_near
 
     if flags.resume:
         check_clock(flags.resume, clock_of(flags.resume), own="wall")
     path = flags.resume or make_run_folder(settings, now=datetime.now().astimezone())
-    with LocalSite(settings, base_dir=Path.cwd(), log_dir=path) as site:
+    site = LocalSite(settings, base_dir=Path.cwd(), log_dir=path)
+    with temporary_files_near(path.parent), site:
         _train_locally(site, settings, path, flags, console)
 
 
@@ -138,6 +140,7 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
 
 def _compare(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.experiments.compare import ComparisonTask, compare
+    from edge_coordinator.run.temporary import temporary_files_near
 
     settings, scenario = simulated_settings(flags, console)
     task = ComparisonTask(
@@ -148,11 +151,13 @@ def _compare(flags: argparse.Namespace, console: Console) -> None:
         rates=flags.rates,
         base_dir=Path.cwd(),
     )
-    _say_where(console, compare(task, console))
+    with temporary_files_near(settings.output):
+        _say_where(console, compare(task, console))
 
 
 def _reproduce(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.experiments.paper.reproduce import PaperTask, reproduce_paper
+    from edge_coordinator.run.temporary import temporary_files_near
 
     task = PaperTask(
         data=flags.data,
@@ -163,7 +168,8 @@ def _reproduce(flags: argparse.Namespace, console: Console) -> None:
         output=flags.output,
         base_dir=Path.cwd(),
     )
-    _say_where(console, reproduce_paper(task, console))
+    with temporary_files_near(flags.output):
+        _say_where(console, reproduce_paper(task, console))
 
 
 def _effort(flags: argparse.Namespace) -> "Effort":

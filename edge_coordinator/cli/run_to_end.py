@@ -12,7 +12,8 @@ from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
 from edge_coordinator.run.faults import traces_in
 from edge_coordinator.run.outcome import write_outcome
-from edge_coordinator.run.results import Results, temporary_files_near
+from edge_coordinator.run.results import Results
+from edge_coordinator.run.temporary import temporary_files_near
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.event_loop import call_on_signals
