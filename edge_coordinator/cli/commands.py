@@ -139,36 +139,38 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
 
 
 def _compare(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.experiments.compare import ComparisonTask, compare
     from edge_coordinator.run.temporary import temporary_files_near
 
     settings, scenario = simulated_settings(flags, console)
-    task = ComparisonTask(
-        methods=flags.methods,
-        settings=settings,
-        scenario=scenario,
-        effort=_effort(flags),
-        rates=flags.rates,
-        base_dir=Path.cwd(),
-    )
-    with temporary_files_near(settings.output):
+    with temporary_files_near(settings.output):  # Plots want a place before they are imported.
+        from edge_coordinator.experiments.compare import ComparisonTask, compare
+
+        task = ComparisonTask(
+            methods=flags.methods,
+            settings=settings,
+            scenario=scenario,
+            effort=_effort(flags),
+            rates=flags.rates,
+            base_dir=Path.cwd(),
+        )
         _say_where(console, compare(task, console))
 
 
 def _reproduce(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.experiments.paper.reproduce import PaperTask, reproduce_paper
     from edge_coordinator.run.temporary import temporary_files_near
 
-    task = PaperTask(
-        data=flags.data,
-        rounds=flags.rounds,
-        effort=_effort(flags),
-        learning_rate=flags.learning_rate,
-        target=flags.target_accuracy,
-        output=flags.output,
-        base_dir=Path.cwd(),
-    )
     with temporary_files_near(flags.output):
+        from edge_coordinator.experiments.paper.reproduce import PaperTask, reproduce_paper
+
+        task = PaperTask(
+            data=flags.data,
+            rounds=flags.rounds,
+            effort=_effort(flags),
+            learning_rate=flags.learning_rate,
+            target=flags.target_accuracy,
+            output=flags.output,
+            base_dir=Path.cwd(),
+        )
         _say_where(console, reproduce_paper(task, console))
 
 

@@ -40,7 +40,7 @@ class DataSettings(Section):
     classes: ClassNames = Field(
         (),
         description="names of the classes, in the order of the network's outputs; if left out, "
-        "those of the test set and of the local source, in alphabetical order",
+        "those of the local source, or of the test set, in alphabetical order",
     )
     held_out: float = Field(
         0.2, ge=0, lt=1, description="fraction each device keeps, where the devices evaluate"
