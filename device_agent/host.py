@@ -19,7 +19,7 @@ from device_agent.engines.measurement import SharedFindings
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
 from device_agent.profiling.reference_network import generic_measurement
-from device_agent.settings import AgentSettings, count_labels, device_classes
+from device_agent.settings import AgentSettings, device_classes, published_labels
 from profiles.emulation import DeviceClass
 from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus
@@ -132,7 +132,7 @@ class HostedDevice:
                 engine=settings.engine,
                 num_samples=len(samples),
                 sample_shape=samples.sample_shape,
-                label_counts=count_labels(samples) if settings.publish_labels else None,
+                **(published_labels(samples, self.device) if settings.publish_labels else {}),
             ),
             trainer=Trainer(self.device, samples, self._build_engine),
             compute=self._compute,

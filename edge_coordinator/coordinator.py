@@ -28,7 +28,14 @@ from edge_coordinator.rounds.report import round_report
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.training import RoundTraining, Trained, Turns
 from edge_coordinator.run.checkpoint import Reached, SavedProgress
-from edge_coordinator.run.events import Observer, Progress, RoundDone, RoundPlanned, Waiting
+from edge_coordinator.run.events import (
+    ClassesAgreed,
+    Observer,
+    Progress,
+    RoundDone,
+    RoundPlanned,
+    Waiting,
+)
 from edge_coordinator.run.faults import Faults
 from edge_coordinator.training.bounds import Bounds
 from edge_coordinator.training.edge_model import EdgeModel
@@ -81,6 +88,7 @@ class Coordinator:
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
         await self.admission.until_there(self._job.settings.devices.count)
+        self._tell_classes()
         self._started_s = time.monotonic() - self._progress.reached.elapsed_s
         round_, is_over = self._progress.reached.round + 1, False
         standing = self._standing
@@ -97,6 +105,12 @@ class Coordinator:
             is_over = bool(self._job.why_over(report, standing))
             round_ += 1
         await asyncio.gather(*(self._channel.stop(device) for device in self._registry.assigned))
+
+    def _tell_classes(self) -> None:
+        """Tell the names that all devices have in common, where nobody else named the classes."""
+        names = next((ready.class_names for ready in self._registry.ready.values()), None)
+        if names and not self._job.classes:
+            self._tell(ClassesAgreed(names))
 
     def _tell(self, progress: Progress) -> None:
         for observer in self._observers:

@@ -21,6 +21,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.broker_url import TlsFiles
 from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus
+from runtime.wire.class_names import ClassNames
 from runtime.wire.ownership import new_session
 from runtime.wire.published import CoordinatorStatus
 from runtime.wire.topics import Topics
@@ -37,7 +38,7 @@ async def serve_job(
 ) -> None:
     """Train a job with the devices of a broker; with `on_waiting`, wait for the broker too."""
     broker, topics = job.settings.broker, Topics(job.settings.site)
-    status = new_status(job.assignment.run)
+    status = new_status(job.assignment.run, classes=job.classes)
     offline = status.model_copy(update={"state": "offline"})
     async with await MqttBus.connect(
         url,
@@ -133,8 +134,12 @@ def _tell_waiting(observers: Sequence[Observer], what: str) -> None:
         observer.tell(Waiting(what))
 
 
-def new_status(run: int) -> CoordinatorStatus:
-    """Begin a session of a coordinator."""
+def new_status(run: int, *, classes: ClassNames = ()) -> CoordinatorStatus:
+    """Begin a session of a coordinator, of a run with these classes if they have names."""
     return CoordinatorStatus(
-        state="online", session=new_session(), since_unix_s=time.time(), run=run
+        state="online",
+        session=new_session(),
+        since_unix_s=time.time(),
+        run=run,
+        classes=classes or None,
     )

@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator
 
 from edge_coordinator.run.events import (
+    ClassesAgreed,
     ClusterStarted,
     Evaluating,
     Progress,
@@ -62,6 +63,8 @@ class SitePublisher:
         match progress:
             case Waiting(what):
                 self._say(f"waiting: {what}")
+            case ClassesAgreed(classes):
+                self._status = self._status.model_copy(update={"classes": classes})
             case RoundPlanned(plan, num_rounds):
                 self._retain(self._topics.plan, plan.encode())
                 self._say(f"round {plan.round} of {num_rounds}")

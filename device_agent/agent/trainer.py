@@ -82,6 +82,7 @@ class Trainer:
                     "num_held_out": len(self._shard.held_out),
                     "label_dtype": label.dtype,
                     "label_shape": label.shape[1:],
+                    "class_names": None if assignment.classes else self._samples.class_names,
                 }
             )
         )

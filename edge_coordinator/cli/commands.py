@@ -37,11 +37,13 @@ def _local(flags: argparse.Namespace, console: Console) -> None:
     settings = job_settings(flags, console)  # A mistake in them is said before PyTorch is imported.
     from edge_coordinator.local.site import LocalSite
     from edge_coordinator.run.folder import check_clock, clock_of, make_run_folder
+    from edge_coordinator.run.temporary import temporary_files_near
 
     if flags.resume:
         check_clock(flags.resume, clock_of(flags.resume), own="wall")
     path = flags.resume or make_run_folder(settings, now=datetime.now().astimezone())
-    with LocalSite(settings, base_dir=Path.cwd(), log_dir=path) as site:
+    site = LocalSite(settings, base_dir=Path.cwd(), log_dir=path)
+    with temporary_files_near(path.parent), site:
         _train_locally(site, settings, path, flags, console)
 
 
@@ -59,14 +61,15 @@ def _train_locally(
     from edge_coordinator.job.settings import device_names
     from edge_coordinator.local.run import run_local
     from edge_coordinator.run.directory import RunDirectory
-    from edge_coordinator.run.folder import forget_run_folder
+    from edge_coordinator.run.folder import forget_run_folder, write_job
     from runtime.datasets.sources import load_source
 
     try:
         data = load_source(settings.data.source, base_dir=Path.cwd())
         job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
         job.check_devices(device_names(settings.devices.count))
-        show_shards(console, settings, data)
+        show_shards(console, job.settings, data)
+        write_job(path, job.settings)  # With the names of the classes.
         del data  # What is trained on, the agents read for themselves.
     except BaseException:
         if flags.resume is None:
@@ -136,33 +139,39 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
 
 
 def _compare(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.experiments.compare import ComparisonTask, compare
+    from edge_coordinator.run.temporary import temporary_files_near
 
     settings, scenario = simulated_settings(flags, console)
-    task = ComparisonTask(
-        methods=flags.methods,
-        settings=settings,
-        scenario=scenario,
-        effort=_effort(flags),
-        rates=flags.rates,
-        base_dir=Path.cwd(),
-    )
-    _say_where(console, compare(task, console))
+    with temporary_files_near(settings.output):  # Plots want a place before they are imported.
+        from edge_coordinator.experiments.compare import ComparisonTask, compare
+
+        task = ComparisonTask(
+            methods=flags.methods,
+            settings=settings,
+            scenario=scenario,
+            effort=_effort(flags),
+            rates=flags.rates,
+            base_dir=Path.cwd(),
+        )
+        _say_where(console, compare(task, console))
 
 
 def _reproduce(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.experiments.paper.reproduce import PaperTask, reproduce_paper
+    from edge_coordinator.run.temporary import temporary_files_near
 
-    task = PaperTask(
-        data=flags.data,
-        rounds=flags.rounds,
-        effort=_effort(flags),
-        learning_rate=flags.learning_rate,
-        target=flags.target_accuracy,
-        output=flags.output,
-        base_dir=Path.cwd(),
-    )
-    _say_where(console, reproduce_paper(task, console))
+    with temporary_files_near(flags.output):
+        from edge_coordinator.experiments.paper.reproduce import PaperTask, reproduce_paper
+
+        task = PaperTask(
+            data=flags.data,
+            rounds=flags.rounds,
+            effort=_effort(flags),
+            learning_rate=flags.learning_rate,
+            target=flags.target_accuracy,
+            output=flags.output,
+            base_dir=Path.cwd(),
+        )
+        _say_where(console, reproduce_paper(task, console))
 
 
 def _effort(flags: argparse.Namespace) -> "Effort":

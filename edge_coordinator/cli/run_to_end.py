@@ -14,7 +14,8 @@ from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
 from edge_coordinator.run.faults import traces_in
 from edge_coordinator.run.outcome import write_outcome
-from edge_coordinator.run.results import Results, temporary_files_near
+from edge_coordinator.run.results import Results
+from edge_coordinator.run.temporary import temporary_files_near
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import EdgeError
 from runtime.event_loop import call_on_signals
@@ -45,6 +46,13 @@ def run_to_end(
     run: Run = asyncio.run,
 ) -> None:
     """Train under the eyes of a person and of the run directory; `run` has the event loop."""
+    with temporary_files_near(directory.path.parent):
+        _train_and_finish(console, job, model, directory, train, run=run)
+
+
+def _train_and_finish(
+    console: Console, job: Job, model: EdgeModel, directory: RunDirectory, train: Train, *, run: Run
+) -> None:
     if ended := _why_over(directory, job):
         console.print(f"{ended}; to train on, give a larger limit, as by --rounds")
         _finish(console, directory, job, model, ended=ended)
@@ -81,8 +89,7 @@ def _finish(
         if not directory.discard_if_empty():
             console.print(f"no round was finished; the settings and logs are in {directory.path}")
         return
-    writing = console.status("writing the model and the curves")
-    with writing, temporary_files_near(directory.path):
+    with console.status("writing the model and the curves"):
         results = Results()
         lines = write_outcome(
             directory, job, model, results, ended=ended or "interrupted", complete=bool(ended)

@@ -30,6 +30,7 @@ class Admission:
         self._job = job
         self._channel = channel
         self._registry = channel.registry
+        self._registry.numbered = job.test is not None and job.test.class_names is None
         self._say = say
         self._asked = asyncio.Event()
 

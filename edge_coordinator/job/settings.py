@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edge_coordinator.job.plan_settings import PlanSettings, Section
 from edge_coordinator.job.standing import Keep
 from edge_coordinator.planning.form import Method
 from edge_coordinator.training.aggregation import AggregationName
 from edge_coordinator.training.schedule import ScheduleName
+from runtime.errors import SettingsError
 from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
+from runtime.wire.class_names import ClassNames, as_class_name, check_names
 from runtime.wire.commands import OptimizerSpec
 from runtime.wire.fields import Scalar
 
@@ -36,12 +38,31 @@ class DataSettings(Section):
         description="test set: source (that of the source, if it has one), devices (they evaluate "
         "on their held-out part), or another source",
     )
+    classes: ClassNames = Field(
+        (),
+        description="names of the classes, in the order of the network's outputs; if left out, "
+        "those of the local source, or of the test set, in alphabetical order",
+    )
     held_out: float = Field(
         0.2, ge=0, lt=1, description="fraction each device keeps, where the devices evaluate"
     )
     max_evaluation_samples: int = Field(
         512, ge=1, description="at most so many held-out samples of a device"
     )
+
+    @property
+    def test_source(self) -> str:
+        """What the test set is read from, unless the devices evaluate."""
+        return self.source if self.test == "source" else self.test
+
+    @field_validator("classes")
+    @classmethod
+    def _spelled_as_labels_are(cls, names: ClassNames) -> ClassNames:
+        """Compare like with like: labels have their names spelled so too."""
+        try:
+            return check_names(tuple(as_class_name(n, where="a name") for n in names))
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
 
 
 class OptimizerSettings(OptimizerSpec):

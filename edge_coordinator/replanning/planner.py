@@ -19,6 +19,7 @@ from edge_coordinator.replanning.memory import PlannerMemory, copy_figures
 from profiles.device import DeviceState
 from profiles.link import SharedLink
 from runtime.seeding import Purpose
+from runtime.wire.class_names import ClassNames
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class PlanningTask:
     """The cut that was given; None to choose it."""
     workload: Workload
     seed: int
+    classes: ClassNames = ()
+    """Names of the job's classes; empty where devices count along the same without being told."""
 
     @property
     def candidate_cuts(self) -> Sequence[int]:
@@ -84,6 +87,7 @@ class Planner:
             self._task.workload.cuts,
             self._corrections,
             shared_bps=self._task.settings.shared_bps,
+            classes=self._task.classes,
         )
         workload = self._workload([each.state for each in known])
         generator = np.random.default_rng((self._task.seed, Purpose.PLAN, round_))

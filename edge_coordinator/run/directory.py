@@ -10,13 +10,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import EvaluationSettings, JobSettings
 from edge_coordinator.job.standing import BEGINNING, Point, Standing, is_evaluated
 from edge_coordinator.run.best_weights import best_round, keep_checkpoint
 from edge_coordinator.run.checkpoint import START, Reached, load_checkpoint, save_checkpoint
 from edge_coordinator.run.curves import Curve
-from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
-from edge_coordinator.run.folder import Clock, check_clock, make_run_folder
+from edge_coordinator.run.events import ClassesAgreed, Progress, RoundDone, RoundPlanned
+from edge_coordinator.run.folder import Clock, check_clock, make_run_folder, write_job
 from edge_coordinator.run.model_files import write_file
 from edge_coordinator.run.plot_style import figure, line_style
 from edge_coordinator.run.sound_checkpoints import (
@@ -27,6 +28,7 @@ from edge_coordinator.run.sound_checkpoints import (
 from edge_coordinator.run.whole_file import replace_file
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError, StorageError
+from runtime.wire.class_names import ClassNames
 from runtime.wire.published import PlanReport, RoundReport
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class RunDirectory:
         self.reports = Curve()
         self.reached = START
         """The last round that is done and in the checkpoint."""
+        self.classes: ClassNames = ()
+        """What the devices agreed on, where the job names no classes."""
         self._plan: PlanReport | None = None
 
     @classmethod
@@ -97,6 +101,10 @@ class RunDirectory:
     def tell(self, progress: Progress) -> None:
         """Write down a finished round, with the plan it had."""
         match progress:
+            case ClassesAgreed(classes):
+                self.classes = classes
+                path = self.path / "job.toml"
+                write_job(self.path, load_job(path, {"data.classes": list(classes)}))
             case RoundPlanned(plan, _):
                 self._plan = plan
             case RoundDone(report):

@@ -1,10 +1,6 @@
 """Results of a run, written one by one: whatever one of them meets, the others are written."""
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 from rich.text import Text
 
@@ -35,23 +31,6 @@ class Results:
         """StorageError for the first that the disk did not take."""
         if self._unwritten:
             raise self._unwritten[0]
-
-
-@contextmanager
-def temporary_files_near(folder: Path) -> Iterator[None]:
-    """Put temporary files into `folder` where nothing else can be written to, as in a container."""
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".temporary-") as made:
-            os.environ.setdefault("MPLCONFIGDIR", made)
-            tempfile.tempdir = made
-            try:
-                yield
-            finally:
-                tempfile.tempdir = None
-    else:
-        yield
 
 
 def _reason(error: BaseException) -> str:

@@ -109,5 +109,10 @@ def _from_arrays(arrays: Sequence[NDArray[Any]], *, name: str) -> DataSet:
 
 def _checked(samples: Samples, *, where: str) -> Samples:
     return make_samples(
-        x=samples.stored, y=samples.y, where=where, scale=samples.scale, offset=samples.offset
+        x=samples.stored,
+        y=samples.y,
+        where=where,
+        scale=samples.scale,
+        offset=samples.offset,
+        class_names=samples.class_names,
     )

@@ -4,11 +4,12 @@ Validated once, where they enter. Tensors are never here: they travel as frames
 (`runtime.wire.frames`).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from runtime.errors import MalformedMessageError
+from runtime.wire.class_names import ClassNames
 from runtime.wire.fields import (
     Count,
     LabelShape,
@@ -64,6 +65,8 @@ class OptimizerSpec(Message):
 class Assignment(Message):
     """The job, as a device needs it: coordinator to device, once a run."""
 
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("classes", "numbers_count_classes")
+
     kind: Literal["assignment"] = "assignment"
     run: RunId
     network: str
@@ -83,6 +86,12 @@ class Assignment(Message):
     )
     deepest_cut: Count | None = Field(
         default=None, description="layers that a device may have to run at most, if less than all"
+    )
+    classes: ClassNames | None = Field(
+        None, description="what labels count along, where classes have names"
+    )
+    numbers_count_classes: bool | None = Field(
+        None, description="labels that are numbers count along the classes; else they do not fit"
     )
 
 
@@ -183,12 +192,17 @@ class SendAgain(Message):
 class Ready(Message):
     """Device to coordinator: the answer to an assignment."""
 
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("class_names",)
+
     kind: Literal["ready"] = "ready"
     run: RunId
     num_samples: Positive
     num_held_out: Count = Field(description="samples it evaluates on when asked")
     label_dtype: Literal["|u1", "<u2", "<i8", "<f4"]
     label_shape: LabelShape = Field(description="of one sample")
+    class_names: ClassNames | None = Field(
+        None, description="of its own labels, where they have names and the assignment gave none"
+    )
 
 
 class Preparing(Message):

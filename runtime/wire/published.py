@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
+from runtime.wire.class_names import ClassNames
 from runtime.wire.fields import (
     MAX_BPS,
     MAX_PROFILE_BYTES,
@@ -40,11 +41,16 @@ class DeviceStatus(Message):
 class CoordinatorStatus(Message):
     """Retained by the coordinator and, with `offline`, its last will."""
 
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("classes",)
+
     state: Literal["online", "offline"]
     session: Token
     since_unix_s: float
     run: RunId = 0
     phase: Words = Field("", description="what it does or waits for, for people")
+    classes: ClassNames | None = Field(
+        None, description="of the run, in the order of the outputs, where they have names"
+    )
 
 
 class LayerTiming(Message):
@@ -94,6 +100,7 @@ class DeviceProfile(Message):
     """What a device is; retained, for planning and for watching."""
 
     max_bytes: ClassVar[int] = MAX_PROFILE_BYTES
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("label_names",)
 
     device: DeviceId
     engine: Token
@@ -112,6 +119,9 @@ class DeviceProfile(Message):
         None,
         max_length=100_000,
         description="samples of each class; only where the device was told to publish them",
+    )
+    label_names: ClassNames | None = Field(
+        None, description="names of the classes that label_counts counts, where they have names"
     )
     compute: ComputeProfile | None = None
     link: LinkProfile | None = None

@@ -33,6 +33,8 @@ def generate_schema(name: str) -> dict[str, Any]:
     if name not in PUBLISHED:
         raise SettingsError(f"no schema named {name!r}; there are {', '.join(PUBLISHED)}")
     schema = PUBLISHED[name].model_json_schema(mode="serialization")
+    unsent = PUBLISHED[name].unsent_if_none
+    schema["required"] = [field for field in schema["required"] if field not in unsent]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

@@ -20,6 +20,7 @@ INNER = {
     "UntranslatableError": "edge_coordinator/onnx_export",
     "LinkError": "runtime/bus",
     "NoSkeletonError": "runtime/models",
+    "UnreadableImageError": "runtime/datasets",
     "SimulationError": "benchmarks",
     "VersionError": "runtime/bus",
 }
