@@ -178,6 +178,12 @@ async def test_the_map_is_what_the_phases_say_and_a_keyboard_reads_it() -> None:
             starts = [line.replace("\u00a0", " ").split("\t")[-2] for line in of_c]
             # After the turn of a and b: 0.1, twice 1.5 + 0.3 + 0.02 + 0.3 + 0.4, 0.1 seconds.
             assert starts == ["5.24 s", "2.64 s"]
+            await page.evaluate(
+                "(which => {which.value = 1; which.dispatchEvent(new Event('change'))})"
+                "(document.querySelector('#map-cluster'))"
+            )
+            alone = [line.split("\t")[:3] for line in await page.evaluate(cells)]
+            assert alone == [["c", "2", "measured"], ["c", "2", "predicted"]]
 
 
 async def test_what_peers_wrote_is_text_whatever_it_looks_like() -> None:
@@ -292,7 +298,7 @@ async def test_two_recorded_runs_are_compared(tmp_path: Path) -> None:
     async with _page_of_runs(first, second) as page:
         await page.until("!document.querySelector('#runs').hidden")
         table = (await page.text("#runs")).replace("\u00a0", " ")
-        for line in ("first\tsecond", "model.name\tlenet\tmlp", "rounds\t4\t6"):
+        for line in ("figure\tfirst\tsecond", "model.name\tlenet\tmlp", "rounds\t4\t6"):
             assert line in table, line
         assert "best test accuracy\t87.50 % (round 4)\t91.67 % (round 6)" in table
         caption = "document.querySelector('#charts figcaption').innerText"

@@ -10,21 +10,44 @@ const NAMES = Object.fromEntries([...PHASES, ["wait", "waiting"]]);
 export class Gantt {
   constructor() {
     this.canvas = byId("map-canvas");
-    this.chosen = -1;
-    this.what = null;
+    this.chosen = -1; // Of the rows, the one that is told of.
     this.told = "";
     fill(byId("map-legend"), [...PHASES, ["wait", "waiting"], ["predicted", "pale, behind: predicted"], ["over", "the round was over"]]
       .map(([key, name]) => el("li", {}, el("span", { class: `key ${key}` }), name)));
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
     this.canvas.addEventListener("pointerdown", (event) => this.point(event));
+    byId("map-cluster").addEventListener("change", () => this.lay());
     this.canvas.addEventListener("keydown", (event) => this.step(event));
     byId("map-table").closest("details").addEventListener("toggle", () => this.tabulate());
     new ResizeObserver(() => this.draw()).observe(byId("map-box"));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
-  // clusters: [{devices}]; predicted, measured: device to phases; took: seconds of the round.
-  show({ clusters, predicted, measured, localEpochs, what, took }) {
+  // Takes clusters: [{devices}]; predicted, measured: device to phases; localEpochs; what it is;
+  // took: seconds of the round, if it is over.
+  show(round) {
+    this.round = round;
+    this.offer(round.clusters.length);
+    this.lay();
+  }
+
+  // Lets one choose a cluster: of sixty in turn each is a sixtieth of the map.
+  offer(count) {
+    const choice = byId("map-cluster");
+    while (choice.options.length > count + 1) choice.lastElementChild.remove();
+    for (let number = choice.options.length; number <= count; number += 1) {
+      choice.append(el("option", { value: number - 1 }, `of cluster ${number}`));
+    }
+    choice.closest("label").hidden = count < 2;
+  }
+
+  lay() {
+    if (!this.round) return;
+    const { predicted, measured, localEpochs, what } = this.round;
+    const chosen = byId("map-cluster").value;
+    const clusters = this.round.clusters.map((cluster, number) => ({ ...cluster, number }))
+      .filter(({ number }) => chosen === "" || number === Number(chosen));
+    const took = chosen === "" ? this.round.took : null;
     this.predicted = timeline(clusters, predicted, localEpochs);
     this.measured = timeline(clusters, measured, localEpochs);
     this.rows = this.measured.rows;

@@ -154,7 +154,7 @@ export function showPlan(plan, round, evaluatedPhases) {
     [cut.cut_layer, cut.round_s === null ? cut.infeasible || "cannot be used" : seconds(cut.round_s)]));
   const rows = [["predicted", plan.predicted], ["measured", evaluatedPhases]]
     .map(([name, phases]) => [name, Object.values(phases ?? {})]).filter(([, phases]) => phases.length);
-  tabulated("phases-table", ["", ...PHASES.map(([, name]) => name)], rows.map(([name, phases]) =>
+  tabulated("phases-table", ["seconds", ...PHASES.map(([, name]) => name)], rows.map(([name, phases]) =>
     [name, ...PHASES.map(([phase]) => seconds(phases.reduce((total, each) => total + each[`${phase}_s`], 0) / phases.length))]));
 }
 
@@ -207,7 +207,7 @@ export function showRuns(runs) {
     ["down in all", ...runs.map(({ history }) => amount(total(history.down_bytes), "B"))],
     ["devices lost", ...runs.map(({ history }) => history.events.filter(({ kind }) => kind === "lost").length)],
   ];
-  fill(byId("runs-head"), [row(["", ...runs.map(({ name }) => name)], { head: true })]);
+  fill(byId("runs-head"), [row(["figure", ...runs.map(({ name }) => name)], { head: true })]);
   fill(byId("runs-body"), lines.map((cells) => row(cells)));
 }
 

@@ -12,15 +12,15 @@ export const PHASES = [
 const of = (phases, name) => phases[`${name}_s`] ?? 0;
 const MOST_EPOCHS = 50; // Of more, nobody can tell one from the next.
 
-// Rows {device, cluster, segments: [{phase, from, to}]} in the order of the turns, and the end.
+// Takes clusters {number, devices}; gives rows {device, cluster, segments: [{phase, from, to}]} in the order of the turns, and the end.
 export function timeline(clusters, phasesOf, localEpochs) {
   const rows = [];
   let start = 0;
-  clusters.forEach((cluster, index) => {
+  clusters.forEach((cluster) => {
     const present = cluster.devices.filter((device) => phasesOf[device]);
     const turn = turnOf(present, phasesOf, start, localEpochs);
     for (const device of cluster.devices) {
-      rows.push({ device, cluster: index, segments: turn.segments[device] ?? [] });
+      rows.push({ device, cluster: cluster.number, segments: turn.segments[device] ?? [] });
     }
     start = turn.end;
   });
