@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import threading
 import webbrowser
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from runtime.bus.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import SettingsError
-from runtime.event_loop import call_at_end_of_input
+from runtime.event_loop import call_at_end_of_input, call_on_signals
 
 _NEEDED = ("starlette", "uvicorn")
 
@@ -92,6 +93,7 @@ def _run(serving: Coroutine[None, None, None], *, end_with_stdin: bool) -> None:
     async def serve() -> None:
         task = asyncio.current_task()
         assert task is not None
+        call_on_signals([signal.SIGTERM], task.cancel)
         if end_with_stdin:
             call_at_end_of_input(task.cancel)
         await serving
