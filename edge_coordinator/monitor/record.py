@@ -26,6 +26,12 @@ class RunRecord:
         if not self._file.is_file():
             raise SettingsError(f"{path} holds no rounds.jsonl: no round was finished there")
 
+    @property
+    def clock(self) -> str:
+        """Whose seconds it tells: `wall`, or `virtual` of a simulation."""
+        first = next(self._lines(), "{}")
+        return str(self._checked(first, json.loads).get("clock", "wall"))
+
     def history(self, *, max_points: int | None) -> History:
         """Put all rounds together; SettingsError if one cannot be read."""
         history = History(max_points=max_points)

@@ -158,6 +158,20 @@ async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change() -> No
             assert page.complaints == []
 
 
+async def test_without_a_history_the_curves_begin_with_what_is_heard() -> None:
+    broker = MemoryBroker()
+    async with broker.connect("agents") as bus, _page_of(broker) as page:
+        await _publish_site(bus, (("a", "b"),), rounds=3)
+        await bus.publish(TOPICS.history, b"", retain=True)
+        await page.evaluate("document.querySelector('#curves details').open = true")
+        rows = "document.querySelectorAll('#rounds-table tbody tr').length == {}"
+        await page.until(rows.format(1))
+        await _publish(bus, TOPICS.round, _round(4, "ab"))
+        await page.until(rows.format(2))
+        assert "best 87.50" in await page.text("#now")
+        assert page.complaints == []
+
+
 async def test_the_map_is_what_the_phases_say_and_a_keyboard_reads_it() -> None:
     broker = MemoryBroker()
     async with broker.connect("agents") as bus:
@@ -290,6 +304,23 @@ async def test_a_recorded_run_opens_in_the_same_page_at_any_round(tmp_path: Path
         await page.until("document.querySelector('#map-what').innerText.includes('Round 2 of 4')")
         assert await page.evaluate(HAS_DEVICES.format(2))
         assert page.complaints == []
+
+
+async def test_a_record_without_its_local_epochs_is_drawn_with_those_of_the_job(
+    tmp_path: Path,
+) -> None:
+    run = _record(tmp_path / "first", rounds=1, model="lenet")
+    (run / "job.toml").write_text("[training]\nlocal_epochs = 3\n", encoding="utf-8")
+    line = json.loads((run / "rounds.jsonl").read_text(encoding="utf-8"))
+    del line["plan"]["local_epochs"]
+    line["clock"] = "virtual"
+    (run / "rounds.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    async with _page_of_runs(run) as page:
+        await page.until("document.querySelector('#map-what').innerText.includes('Round 1')")
+        await page.evaluate("document.querySelector('#map-canvas').focus()")
+        await page.press("ArrowDown")
+        assert "forward 4.5 s" in (await page.text("#map-readout")).replace("\u00a0", " ")
+        assert await page.text("#state") == "recorded; the seconds of first are simulated"
 
 
 async def test_two_recorded_runs_are_compared(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from edge_coordinator.monitor.json_lines import plain
 from edge_coordinator.monitor.record import RunRecord
 from edge_coordinator.monitor.web.app import records_app
 from edge_coordinator.monitor.web.serving import Address, Say, say_where, served
+from runtime.wire.published import PlanReport
 
 _OF_THE_JOB = (
     ("model", "name"),
@@ -42,24 +43,37 @@ class RunRecords:
         """Give plan and report of one round."""
         if run >= len(self._records):
             return None
-        found = self._records[run].round(number)
-        return None if found is None else {"round": plain(found[0]), "plan": plain(found[1])}
+        record = self._records[run]
+        found = record.round(number)
+        return (
+            None if found is None else {"round": plain(found[0]), "plan": _plan(found[1], record)}
+        )
 
     def _summary(self, record: RunRecord) -> dict[str, Any]:
         report, plan = record.last()
         return {
             "name": record.path.resolve().name,
-            "job": _job(record.path / "job.toml"),
+            "job": _job(record),
             "history": plain(record.history(max_points=None).report(report.run)),
             "round": plain(report),
-            "plan": plain(plan),
+            "plan": _plan(plan, record),
+            "clock": record.clock,
         }
 
 
-def _job(path: Path) -> dict[str, str]:
+def _plan(plan: PlanReport | None, record: RunRecord) -> dict[str, Any] | None:
+    """Give a plan; one that was written down without its local epochs has those of the job."""
+    tree = plain(plan)
+    epochs = _job(record).get("training.local_epochs", "1")
+    if tree is not None and plan is not None and "local_epochs" not in plan.model_fields_set:
+        tree["local_epochs"] = int(epochs) if epochs.isdecimal() else 1
+    return tree
+
+
+def _job(record: RunRecord) -> dict[str, str]:
     """Read what tells runs apart; nothing, where the file cannot be read."""
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads((record.path / "job.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     values = {f"{table}.{key}": tree.get(table, {}).get(key) for table, key in _OF_THE_JOB}

@@ -18,8 +18,9 @@ export async function showRecorded() {
   const title = runs.map(({ name }) => name).join(" and ");
   document.title = `${title}: cpsl`;
   say(byId("title"), several ? `cpsl, ${runs.length} runs` : `cpsl, ${title}`);
-  say(byId("where"), several ? title : Object.values(runs[0].job).join(", "));
-  say(byId("state"), "recorded");
+  say(byId("where"), several ? title : Object.entries(runs[0].job).map((entry) => entry.join(" ")).join(", "));
+  const simulated = runs.filter(({ clock }) => clock === "virtual").map(({ name }) => name);
+  say(byId("state"), simulated.length ? `recorded; the seconds of ${simulated.join(" and ")} are simulated` : "recorded");
   const [{ history, round, plan }] = runs;
   if (!several) showNow(summary(history, round));
   showRuns(runs);

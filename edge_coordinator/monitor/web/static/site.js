@@ -8,11 +8,18 @@ import { best, DeviceTable, predictionOf, showEvents, showNow, showPlan, total }
 
 const LONG_ROUND_S = 10; // A map of such a round fills before one's eyes; of shorter ones it flickers.
 
+const MOST_ROUNDS = 2000;
+const FIGURES = [
+  "round", "elapsed_s", "round_s", "predicted_round_s", "train_loss", "test_loss", "test_accuracy",
+  "up_bytes", "down_bytes", "num_devices", "num_clusters", "cut_layer",
+];
+
 class Site {
   constructor() {
     this.parts = {};
     this.devices = new Map();
     this.plans = new Map(); // By round, the last few.
+    this.rounds = []; // As they were heard.
     this.seen = []; // What befell devices while this page was open.
     this.changed = new Set();
     this.gantt = new Gantt();
@@ -29,7 +36,11 @@ class Site {
         this.changed.add(name);
       }
     }
-    const { plan } = this.parts;
+    const { plan, round } = this.parts;
+    if (round && (!this.rounds.length || key(this.rounds.at(-1)) !== key(round))) {
+      this.rounds.push({ ...round, measured: null });
+      if (this.rounds.length > MOST_ROUNDS) this.rounds.shift();
+    }
     if (plan && !this.plans.has(key(plan))) {
       this.plans.set(key(plan), plan);
       if (this.plans.size > 5) this.plans.delete(this.plans.keys().next().value);
@@ -54,16 +65,17 @@ class Site {
     this.changed.add("devices");
   }
 
-  // The history, and a round that came after it was published.
+  // The rounds so far as published, and those that were heard since: of a coordinator that tells
+  // no history, or where it may not be read, those alone.
   get history() {
-    const { history, round } = this.parts;
-    const run = this.parts.site?.coordinator?.run;
-    const known = history && (run === undefined || history.run === run) ? history : null;
-    if (!round || (run !== undefined && round.run !== run)) return known;
-    if (known && known.run === round.run && known.round.length && known.round.at(-1) >= round.round) return known;
-    const columns = Object.keys(history ?? {}).filter((name) => name in round && name !== "run");
-    const base = known ?? { run: round.run, num_rounds: 0, events: [] };
-    return { ...base, ...Object.fromEntries(columns.map((name) => [name, [...(known?.[name] ?? []), round[name]]])) };
+    const { history, round, site } = this.parts;
+    const run = site?.coordinator?.run ?? round?.run;
+    const known = history && history.run === run ? history : null;
+    const last = known?.round.at(-1) ?? 0;
+    const later = this.rounds.filter((each) => each.run === run && each.round > last);
+    if (!known && !later.length) return null;
+    const columns = FIGURES.map((name) => [name, [...(known?.[name] ?? []), ...later.map((each) => each[name])]]);
+    return { num_rounds: 0, events: [], ...known, ...Object.fromEntries(columns) };
   }
 
   render() {
