@@ -25,25 +25,37 @@ _REFRESH_S = 1.0
 _PAUSE_S = 0.2
 
 
-async def monitor(url: str, site: str, *, tls: TlsFiles, show: Show, once: bool) -> None:
+async def monitor(
+    url: str,
+    site: str,
+    *,
+    tls: TlsFiles,
+    show: Show,
+    once: bool = False,
+    from_the_start: bool = False,
+) -> None:
     """Show a site again and again, until cancelled; with `once` when it is complete, then return.
 
-    Raises SettingsError if `once` finds nothing.
+    What is shown first is complete, unless it is to be shown `from_the_start`: on a site that is
+    never silent nobody can tell when it is. Raises SettingsError if `once` finds nothing.
     """
     topics = Topics(site)
     client_id = f"monitor-{new_session()}"
     async with await MqttBus.connect(url, client_id=client_id, wait=False, tls=tls) as bus:
-        await watch(bus, topics, show=show, once=once)
+        await watch(bus, topics, show=show, once=once, from_the_start=from_the_start)
 
 
-async def watch(bus: Bus, topics: Topics, *, show: Show, once: bool) -> None:
+async def watch(
+    bus: Bus, topics: Topics, *, show: Show, once: bool = False, from_the_start: bool = False
+) -> None:
     """Do the same on a bus that stands."""
     view = SiteView(topics)
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         receiving = tasks.create_task(_receive(bus.events(), view, changed), name="receive")
         quiet_s = await _subscribe(bus, view)
-        await _until_complete(changed, quiet_s=quiet_s)
+        if not from_the_start:
+            await _until_complete(changed, quiet_s=quiet_s)
         if once:
             _show_once(view, topics, show)
         else:

@@ -35,7 +35,7 @@ async def _page_of(broker: MemoryBroker) -> AsyncIterator[Page]:
     hub = Hub()
     parts = SiteParts(hub, broker="mqtt://edge:1883")
     async with broker.connect("watcher") as bus:
-        watching = asyncio.create_task(watch(bus, TOPICS, show=parts.show, once=False))
+        watching = asyncio.create_task(watch(bus, TOPICS, show=parts.show, from_the_start=True))
         app = site_app(hub, bound_to="127.0.0.1")
         try:
             async with (

@@ -18,6 +18,6 @@ async def serve_site(
     async with served(site_app(hub, bound_to=address.host), listening) as url:
         say_where(url, address, say)
         try:
-            await monitor(broker_url, site, tls=tls, show=parts.show, once=False)
+            await monitor(broker_url, site, tls=tls, show=parts.show, from_the_start=True)
         finally:
             hub.close()
