@@ -264,5 +264,7 @@ def _add_page(parser: argparse.ArgumentParser) -> None:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; ports are 1 to 65535")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a port; they go up to 65535, 0 is a free one"
+        )
     return int(text)

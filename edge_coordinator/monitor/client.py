@@ -112,9 +112,16 @@ def _show_once(view: SiteView, topics: Topics, show: Show) -> None:
 
 
 async def _show_changes(view: SiteView, changed: asyncio.Event, show: Show) -> None:
-    """Show at every change, though not more often than a person can read, and as ages grow."""
-    while True:
-        changed.clear()
-        show(view.state(time.time()))
-        await asyncio.sleep(_PAUSE_S)
-        await _happens(changed, within_s=_REFRESH_S)
+    """Show at every change, though not more often than a person can read, and as ages grow.
+
+    What was heard last is shown even if it is cancelled then.
+    """
+    try:
+        while True:
+            changed.clear()
+            show(view.state(time.time()))
+            await asyncio.sleep(_PAUSE_S)
+            await _happens(changed, within_s=_REFRESH_S)
+    finally:
+        if changed.is_set():
+            show(view.state(time.time()))

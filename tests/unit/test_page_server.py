@@ -36,6 +36,16 @@ async def test_a_watcher_gets_all_parts_and_then_only_what_is_new() -> None:
     assert [event async for event in events] == []
 
 
+async def test_the_last_part_is_told_before_the_end() -> None:
+    hub = Hub()
+    hub.put({"a": "1"})
+    events = hub.events()
+    await _parts(events)
+    hub.put({"a": "2"})
+    hub.close()
+    assert [event async for event in events] == ['data: {"a":2}\n\n']
+
+
 async def test_a_change_wakes_every_watcher() -> None:
     hub = Hub()
     watchers = [asyncio.create_task(_parts(hub.events())) for _ in range(10)]

@@ -35,17 +35,16 @@ class Hub:
         self._wake()
 
     def close(self) -> None:
-        """End every stream of events."""
+        """End every stream of events, once it has told the last."""
         self._is_closed = True
         self._wake()
 
     async def events(self) -> AsyncIterator[str]:
         """Give all parts, then what changes, until closed."""
         seen = 0
-        while not self._is_closed:
-            changed = self._changed
+        while not (self._is_closed and self._version == seen):
             if self._version == seen:
-                if not await _happens(changed):
+                if not await _happens(self._changed):
                     yield ": still here\n\n"
                 continue
             fresh = [name for name, version in self._versions.items() if version > seen]
