@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test lint coverage docs clean
 
 demo: $(VENV)/.demo-installed
-	$(BIN)/cpsl local --scenario mixed
+	$(BIN)/cpsl local --scenario mixed --web
 
 test: $(VENV)/.test-installed lint
 	$(BIN)/pytest

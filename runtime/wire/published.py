@@ -205,6 +205,7 @@ class PlanReport(Message):
     cut: int
     cut_layer: str
     clusters: tuple[ClusterReport, ...]
+    local_epochs: Positive = Field(1, description="of each cluster's turn")
     left_out: dict[str, str] = Field(description="device id to reason")
     reason: str
     changed: str = Field("", description="how and why it differs from the plan before, if it does")

@@ -8,6 +8,7 @@ from typing import Any
 
 from runtime.errors import SettingsError, StorageError
 from runtime.wire.fields import Message
+from runtime.wire.history import HistoryReport
 from runtime.wire.published import (
     CoordinatorStatus,
     DeviceMetrics,
@@ -23,6 +24,7 @@ PUBLISHED: dict[str, type[Message]] = {
     "metrics": DeviceMetrics,
     "plan": PlanReport,
     "round": RoundReport,
+    "history": HistoryReport,
     "coordinator": CoordinatorStatus,
 }
 """Schema name to message; the files `schemas/NAME.json` ship with the package."""

@@ -25,7 +25,7 @@ def _name(topic: str) -> str | None:
             return _LEAVES.get(leaf)
         case ["coordinator", "status"]:
             return "coordinator"
-        case ["plan" | "round" as name]:
+        case ["plan" | "round" | "history" as name]:
             return name
     return None
 
@@ -57,7 +57,7 @@ def test_the_shipped_schema_is_the_one_of_the_code(name: str) -> None:
 
 
 def test_an_unknown_schema_names_those_that_are() -> None:
-    with pytest.raises(SettingsError, match="status, profile, metrics, plan, round, coordinator"):
+    with pytest.raises(SettingsError, match="metrics, plan, round, history, coordinator"):
         generate_schema("plans")
 
 
