@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.poisoned_devices import ATTACKS, Attack, Told, train
-from edge_coordinator.training.aggregation import AggregationName
+from edge_coordinator.training.aggregation_name import AggregationName
 from runtime.datasets.sources import load_source
 from runtime.errors import EdgeError, root_cause
 

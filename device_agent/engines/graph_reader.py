@@ -55,7 +55,9 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
     },
     "Tensor": {
         "dims": (1, "int64", True),
+        "data_type": (2, "int32", False),
         "name": (8, "string", False),
+        "raw_data": (9, "bytes", False),
         "external_data": (13, "bytes", True),
         "data_location": (14, "int32", False),
     },

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from edge_coordinator.job.plan_settings import PlanSettings, Section
 from edge_coordinator.job.standing import Keep
 from edge_coordinator.planning.form import Method
-from edge_coordinator.training.aggregation import AggregationName
+from edge_coordinator.training.aggregation_name import AggregationName
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.errors import SettingsError
 from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES

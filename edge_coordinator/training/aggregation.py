@@ -8,15 +8,14 @@ float64; integers (batch norm's counters) are rounded.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import ceil
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_coordinator.training.aggregation_name import AggregationName
 from edge_coordinator.training.averaging import average
 from runtime.wire.frames import Tensor
 
-AggregationName = Literal["mean", "clipped", "trimmed_mean", "median"]
 Models = Mapping[str, Sequence[Tensor]]
 """Device id to its device-side model's tensors."""
 Aggregate = Callable[[Models, Mapping[str, int], Sequence[Tensor]], list[Tensor]]

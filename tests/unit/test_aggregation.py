@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_coordinator.training.aggregation import AggregationName, aggregation
+from edge_coordinator.training.aggregation import aggregation
+from edge_coordinator.training.aggregation_name import AggregationName
 from edge_coordinator.training.averaging import average, believed_counts
 from runtime.wire.frames import Tensor
 
