@@ -6,3 +6,11 @@ ENGINES = ("torch", ONNX_ENGINE)
 DEFAULT_CHUNK_BYTES = 256 * 1024
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1024, 64 * 1024 * 1024
 """Tensors travel in chunks of this."""
+FILE_SOURCES = ("mnist", "npz", "folder")
+"""Data from files are named `mnist:DIR` and so on; another word before a colon is a module's."""
+
+
+def is_factory(source: str) -> bool:
+    """Whether a data source is code, `package.module:factory`, not files or a built-in name."""
+    scheme, colon, _ = source.partition(":")
+    return bool(colon) and scheme not in FILE_SOURCES

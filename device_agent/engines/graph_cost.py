@@ -1,13 +1,14 @@
 """What graphs would take of this device, by the shapes of their values, before they run."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psutil
 
 from device_agent.engines.graph_operators import flop_of
 from device_agent.engines.graph_reader import read_model
-from device_agent.engines.graph_shapes import ITEM_BYTES, forms_of
+from device_agent.engines.graph_shapes import ITEM_BYTES, Forms, forms_of
 from device_agent.limits import Limits
 from runtime.errors import SettingsError
 from runtime.wire.device_graphs import DeviceGraphs, DeviceManifest, GraphName
@@ -30,8 +31,8 @@ class Cost:
         return Cost(self.num_bytes + other.num_bytes, self.flop + other.flop)
 
 
-_known: dict[tuple[str, int], Cost] = {}
-_MOST_KNOWN = 1000
+_known: dict[str, tuple[Forms, Cost]] = {}
+_MOST_KNOWN = 50
 
 
 def check_cost(graphs: DeviceGraphs, *, batch_size: int, limits: Limits) -> None:
@@ -46,7 +47,7 @@ def check_cost(graphs: DeviceGraphs, *, batch_size: int, limits: Limits) -> None
     )
     memory_bytes = limits.memory_bytes or psutil.virtual_memory().available
     for what, num_samples, names in work:
-        found = [_cost_once(graphs, name, num_samples) for name in names if name in graphs.payloads]
+        found = _costs(graphs, names, num_samples)
         cost = sum(found, Cost(_held_bytes(graphs.manifest, num_samples), 0.0))
         where = f"{what} {num_samples} samples takes"
         if cost.num_bytes > memory_bytes:
@@ -68,20 +69,24 @@ def _held_bytes(manifest: DeviceManifest, num_samples: int) -> int:
     return _COPIES_OF_STATE * state + _MASK_BYTES * masks
 
 
-def _cost_once(graphs: DeviceGraphs, name: GraphName, batch_size: int) -> Cost:
-    """Look at a graph once in a process, however many of its devices run it."""
-    key = (graphs.manifest.graph_specs()[name].sha256, batch_size)
-    if key not in _known:
-        if len(_known) >= _MOST_KNOWN:
-            _known.clear()
-        _known[key] = cost_of(graphs.payloads[name], batch_size)
-    return _known[key]
+def _costs(graphs: DeviceGraphs, names: Sequence[GraphName], batch_size: int) -> Iterator[Cost]:
+    """What graphs that run one after another cost; each is looked at once in a process."""
+    key, forms = f"{batch_size}", Forms()
+    for name in names:
+        if name in graphs.payloads:
+            key += graphs.manifest.graph_specs()[name].sha256
+            if key not in _known:
+                if len(_known) >= _MOST_KNOWN:
+                    _known.clear()
+                forms = forms_of(graphs.payloads[name], batch_size, forms)
+                _known[key] = forms, cost_of(graphs.payloads[name], forms)
+            forms, cost = _known[key]
+            yield cost
 
 
-def cost_of(payload: bytes, batch_size: int) -> Cost:
-    """Add up what each operator of a graph gives and computes for a batch of this size."""
+def cost_of(payload: bytes, forms: Forms) -> Cost:
+    """Add up what each operator of a graph gives and computes, by the forms of its values."""
     model = read_model(payload)
-    forms = forms_of(payload, batch_size)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     shapes |= {name: tuple(size or 0 for size in form.shape) for name, form in forms.items()}
     flop = math.fsum(flop_of(node, shapes) for node in model.graph.node)

@@ -44,6 +44,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
     },
     "Attribute": {
         "name": (1, "string", False),
+        "i": (3, "int64", False),
         "t": (5, "Tensor", False),
         "g": (6, "bytes", False),
         "ints": (8, "int64", True),

@@ -54,14 +54,18 @@ class ValueForm:
         return math.prod(size or 0 for size in self.shape)
 
 
-def forms_of(payload: bytes, batch_size: int) -> dict[str, ValueForm]:
+Forms = dict[str, ValueForm]
+
+
+def forms_of(payload: bytes, batch_size: int, before: Forms | None = None) -> Forms:
     """Every value that a graph takes, computes or gives, by name.
 
+    `before` are those of the graph that runs before it, of which it takes some.
     MalformedMessageError where a shape does not follow from the shapes of the inputs.
     """
     model = read_model(payload)
-    _pin_batch(model, batch_size)
-    forms: dict[str, ValueForm] = {}
+    _pin(model, batch_size, before or {})
+    forms: Forms = {}
     for _ in range(_MOST_PASSES):
         forms |= _inferred(model)
         if all(form.is_known for form in forms.values()):
@@ -74,16 +78,21 @@ def forms_of(payload: bytes, batch_size: int) -> dict[str, ValueForm]:
     )
 
 
-def _pin_batch(model: Message, batch_size: int) -> None:
-    """Have every dimension that follows the batch be of this size."""
-    for value in (*model.graph.input, *model.graph.output):
-        for dimension in value.type.tensor_type.shape.dim:
+def _pin(model: Message, batch_size: int, before: Forms) -> None:
+    """Have every dimension of the inputs be a number; those of the outputs follow."""
+    for value in model.graph.input:
+        dimensions = value.type.tensor_type.shape.dim
+        known = before[value.name].shape if value.name in before else [batch_size] * len(dimensions)
+        for dimension, size in zip(dimensions, known, strict=True):
             if dimension.dim_param:
                 dimension.Clear()
-                dimension.dim_value = batch_size
+                dimension.dim_value = size
+    for value in model.graph.output:
+        for dimension in value.type.tensor_type.shape.dim:
+            dimension.ClearField("dim_param")
 
 
-def _inferred(model: Message) -> dict[str, ValueForm]:
+def _inferred(model: Message) -> Forms:
     open_about = type(model)()
     open_about.CopyFrom(model)
     given = {value.name for value in model.graph.output}
@@ -99,7 +108,7 @@ def _inferred(model: Message) -> dict[str, ValueForm]:
     }
 
 
-def _fold(model: Message, forms: dict[str, ValueForm]) -> bool:
+def _fold(model: Message, forms: Forms) -> bool:
     """Put the numbers that follow from known shapes in the place of what computes them."""
     constants = {tensor.name for tensor in model.graph.initializer}
     given = {value.name for value in model.graph.output}
@@ -109,8 +118,10 @@ def _fold(model: Message, forms: dict[str, ValueForm]) -> bool:
         is_small = all(forms[n].is_known and forms[n].num_items <= _MOST_NUMBERS for n in outputs)
         if not is_small or not given.isdisjoint(outputs):
             kept.append(node)
-        elif node.op_type == "Shape" and forms[node.input[0]].is_known and not node.attribute:
-            found[outputs[0]] = np.array(forms[node.input[0]].shape, np.int64)
+        elif node.op_type == "Shape" and forms[node.input[0]].is_known:
+            between = {attribute.name: attribute.i for attribute in node.attribute}
+            sizes = forms[node.input[0]].shape[between.get("start", 0) : between.get("end")]
+            found[outputs[0]] = np.array(sizes, np.int64)
             constants.update(outputs)
         elif node.op_type != "Shape" and all(name in constants for name in node.input if name):
             folded.append(node)

@@ -1,7 +1,7 @@
 """What a job names that is neither built in nor a file: code of its user's own."""
 
 from edge_coordinator.job.settings import JobSettings
-from runtime.datasets.sources import is_factory
+from runtime.offered import is_factory
 
 
 def own_code(settings: JobSettings) -> list[str]:

@@ -16,7 +16,6 @@ from runtime.datasets.samples import DataSet, Samples, make_data_set, make_sampl
 from runtime.errors import SettingsError
 from runtime.plugins import call_factory, import_factory
 
-_FILES = ("mnist", "npz", "folder")
 KNOWN_SOURCES = "digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
 
 
@@ -42,12 +41,6 @@ def load_source(reference: str, *, base_dir: Path) -> DataSet:
         path, _, query = rest.partition("?")
         return load_image_folder(_existing(path, base_dir, folder=True), query, name=reference)
     return _load_from_factory(reference, base_dir)
-
-
-def is_factory(reference: str) -> bool:
-    """Whether a source is code, `package.module:factory`, rather than files or a built-in name."""
-    scheme, colon, _ = reference.partition(":")
-    return bool(colon) and scheme not in _FILES
 
 
 def _existing(text: str, base_dir: Path, *, folder: bool) -> Path:

@@ -9,12 +9,16 @@ from itertools import pairwise
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from device_agent.engines.graph_check import check_graphs
-from device_agent.engines.graph_cost import check_cost, cost_of
+from device_agent.engines.graph_cost import Cost, check_cost, cost_of
+from device_agent.engines.graph_shapes import forms_of
 from device_agent.limits import Limits
 from device_agent.profiling.reference_network import load_shipped
+from edge_coordinator.onnx_export.device_side import export_device_side
 from runtime.errors import MalformedMessageError, SettingsError
 from runtime.wire.device_graphs import (
     SAMPLES,
@@ -104,6 +108,11 @@ def plain(**fields: object) -> DeviceGraphs:
     return graphs_of([helper.make_node("Relu", [SAMPLES], [SMASHED])], **fields)  # type: ignore[arg-type]
 
 
+def forward_cost(graphs: DeviceGraphs, batch_size: int) -> Cost:
+    payload = graphs.payloads["forward"]
+    return cost_of(payload, forms_of(payload, batch_size))
+
+
 def test_a_device_may_take_the_graphs_that_ship_with_it() -> None:
     for cut in SHIPPED_CUTS:
         check_cost(load_shipped(cut), batch_size=16, limits=Limits(memory_bytes=100_000_000))
@@ -128,14 +137,14 @@ def test_a_few_bytes_that_stand_for_gigabytes_are_refused_before_they_are_there(
 
 def test_graphs_that_compute_for_minutes_are_refused_by_their_arithmetic() -> None:
     graphs = products(600, 1000)
-    assert cost_of(graphs.payloads["forward"], 16).flop == pytest.approx(600 * 2e9, rel=0.01)
+    assert forward_cost(graphs, 16).flop == pytest.approx(600 * 2e9, rel=0.01)
     with pytest.raises(SettingsError, match=r"takes 1\.2e\+12 floating-point operations"):
         check_cost(graphs, batch_size=16, limits=Limits(memory_bytes=2**40))
 
 
 def test_a_batch_counts_as_often_as_it_has_samples() -> None:
     graphs = plain()
-    one, many = (cost_of(graphs.payloads["forward"], size) for size in (1, 1000))
+    one, many = (forward_cost(graphs, size) for size in (1, 1000))
     assert (many.num_bytes, many.flop) == (1000 * one.num_bytes, 1000 * one.flop)
     assert one.num_bytes == 2 * WIDTH * 4
 
@@ -153,6 +162,22 @@ def test_a_shape_that_hangs_on_values_is_refused() -> None:
     )
     with pytest.raises(MalformedMessageError, match="'filled' of a graph has no fixed shape"):
         check_cost(graphs, batch_size=16, limits=Limits())
+
+
+def test_a_recurrent_layer_is_priced_though_its_shapes_are_computed_of_shapes() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            last: torch.Tensor = self.cells(x)[0][:, -1]
+            return last
+
+    graphs = export_device_side(Last(), (5, 3), batch_size=2)
+    check_cost(graphs, batch_size=7, limits=Limits(memory_bytes=1_000_000, step_flop=1e6))
+    with pytest.raises(SettingsError, match=r"may take 1.0e\+02"):
+        check_cost(graphs, batch_size=7, limits=Limits(step_flop=100.0))
 
 
 def test_a_process_ends_although_a_thread_of_it_computes_on() -> None:
