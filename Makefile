@@ -1,12 +1,13 @@
 # Two commands: `make demo` trains a real network on this machine, `make test` checks the project.
+# For those who work on it also: `make lint`, `make coverage`, `make docs`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint coverage docs clean
 
 demo: $(VENV)/.demo-installed
-	$(BIN)/cpsl local --scenario mixed
+	$(BIN)/cpsl local --scenario mixed --web
 
 test: $(VENV)/.test-installed lint
 	$(BIN)/pytest
@@ -16,6 +17,18 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Lines and branches that the tests reach, those of the programs that they start included.
+coverage: export COVERAGE_FILE = $(CURDIR)/build/coverage/data
+coverage: $(VENV)/.coverage-installed
+	mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+# A page for every module, from its docstrings; build/docs/index.html is where to begin.
+docs: $(VENV)/.docs-installed
+	$(BIN)/pdoc --output-directory build/docs profiles runtime device_agent edge_coordinator
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=…")'
@@ -28,6 +41,10 @@ $(VENV)/.demo-installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test-installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(VENV)/.demo-installed
+
+$(VENV)/.coverage-installed $(VENV)/.docs-installed: $(VENV)/.%-installed: $(VENV)/.test-installed
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$*]'
+	touch $@
 
 clean:
 	rm -rf $(VENV)

@@ -32,6 +32,9 @@ class NoProgress:
 
     reached: Reached = field(default=START)
 
+    def return_to_sound(self, model: EdgeModel) -> int | None:
+        """Nothing to go back to."""
+
     def save(self, model: EdgeModel, reached: Reached) -> None:
         """Keep nothing."""
 

@@ -14,8 +14,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -23,9 +22,11 @@ from time import perf_counter
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.step_session import BusSide, BusTurn, PlainTurn, Session, bus_side, make_session
+from benchmarks.steps.bus_side import BusSide, bus_side
+from benchmarks.steps.result import Result, Wire
+from benchmarks.steps.session import BusTurn, PlainTurn, StepSession, make_session
+from benchmarks.steps.table import show
 from edge_coordinator.local.agents import AgentProcess, local_agents
 from edge_coordinator.local.broker import local_broker
 from edge_coordinator.rounds.server_thread import EdgeWorker
@@ -33,53 +34,11 @@ from runtime.datasets.sources import load_source
 from runtime.models.load import input_shape_of, layer_shapes, load_network
 from runtime.process import keep_freed_memory
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec, encode_chunks, specs_of
-from runtime.wire.transfer import FrameInbox, leaf_of
+from runtime.wire.inbox import FrameInbox, leaf_of
 
 MAX_OVERHEAD = 0.01
 OVERHEAD_COUNTS_FROM_BYTES = 10_000
 """Tensors smaller than this have a header that shows."""
-
-
-@dataclass(frozen=True)
-class Wire:
-    """A kind of frame: its tensors' raw bytes, and its MQTT packets' bytes."""
-
-    raw_bytes: float
-    sent_bytes: float
-
-    @property
-    def overhead(self) -> float:
-        """Fraction above the raw bytes."""
-        return self.sent_bytes / self.raw_bytes - 1
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one batch size gave; milliseconds are per step."""
-
-    batch_size: int
-    num_steps: int
-    over_mqtt_ms: float
-    in_process_ms: float
-    best_case_ms: float
-    """The slowest device's arithmetic and the server's, with nothing between them."""
-    turn_overhead_ms: float
-    """Of a turn, besides its steps: join, model out, models back; over MQTT less in process."""
-    phases_ms: Mapping[str, float]
-    serialising_ms: float
-    """Of the transit: a frame each way encoded and decoded, measured apart."""
-    in_process_device_ms: float
-    """One device's forward and backward, where it has the core for itself."""
-    in_process_server_ms: float
-    in_process_ran_ms: float
-    core_ms: Mapping[str, tuple[float, float]]
-    """Thread to milliseconds on a core, and waiting for one."""
-    wire: Mapping[str, Wire]
-
-    @property
-    def ratio(self) -> float:
-        """Over MQTT to in one process."""
-        return self.over_mqtt_ms / self.in_process_ms
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="cluster-step-") as folder:
         results = asyncio.run(_measure(flags, Path(folder)))
-    _show(results, flags, Console(stderr=flags.json))
+    title = f"{flags.model} cut at {flags.cut}, {flags.devices} devices, ms a step"
+    show(results, title, Console(stderr=flags.json))
     if flags.json:
         print(json.dumps([_as_json(result) for result in results]))
     heavy = [wire for result in results for wire in result.wire.values() if not _is_light(wire)]
@@ -120,7 +80,7 @@ async def _measure(flags: argparse.Namespace, folder: Path) -> list[Result]:
 
 
 async def _measure_one(
-    session: Session, num_turns: int, *, url: str, agents: Sequence[AgentProcess]
+    session: StepSession, num_turns: int, *, url: str, agents: Sequence[AgentProcess]
 ) -> Result:
     over_bus, in_process = [], []
     with EdgeWorker(num_threads=1) as worker:
@@ -134,7 +94,10 @@ async def _measure_one(
 
 
 def _result(
-    session: Session, over_bus: Sequence[BusTurn], in_process: Sequence[PlainTurn], side: BusSide
+    session: StepSession,
+    over_bus: Sequence[BusTurn],
+    in_process: Sequence[PlainTurn],
+    side: BusSide,
 ) -> Result:
     step_s = median(s for turn in over_bus for s in turn.step_s)
     plain_s = median(s for turn in in_process for s in turn.step_s)
@@ -172,7 +135,7 @@ def _result(
     )
 
 
-def _smashed_specs(session: Session) -> tuple[TensorSpec, ...]:
+def _smashed_specs(session: StepSession) -> tuple[TensorSpec, ...]:
     job = session.job
     assert job.cut is not None
     batch_size = job.settings.training.batch_size
@@ -193,7 +156,7 @@ def _serialising_s(specs: Sequence[TensorSpec], *, num_repeats: int = 50) -> flo
     return median(seconds)
 
 
-def _wires(session: Session, side: BusSide) -> Iterator[tuple[str, Wire]]:
+def _wires(session: StepSession, side: BusSide) -> Iterator[tuple[str, Wire]]:
     smashed_bytes = sum(spec.num_bytes for spec in _smashed_specs(session))
     assert session.job.cut is not None
     turn = session.over_bus.turn(cut=session.job.cut, round_=1, learning_rate=0.0)
@@ -216,59 +179,6 @@ def _wires(session: Session, side: BusSide) -> Iterator[tuple[str, Wire]]:
 
 def _is_light(wire: Wire) -> bool:
     return wire.raw_bytes < OVERHEAD_COUNTS_FROM_BYTES or wire.overhead <= MAX_OVERHEAD
-
-
-# Reporting
-
-
-def _show(results: Sequence[Result], flags: argparse.Namespace, console: Console) -> None:
-    table = Table(title=f"{flags.model} cut at {flags.cut}, {flags.devices} devices, ms a step")
-    table.add_column("")
-    for result in results:
-        table.add_column(f"B = {result.batch_size}", justify="right")
-    for row in _rows(results):
-        if row is None:
-            table.add_section()
-        else:
-            table.add_row(*row)
-    console.print(table)
-
-
-def _rows(results: Sequence[Result]) -> Iterator[tuple[str, ...] | None]:
-    def row(name: str, values: Sequence[float]) -> tuple[str, ...]:
-        return (name, *(f"{value:.2f}" for value in values))
-
-    yield row("over MQTT, median", [r.over_mqtt_ms for r in results])
-    yield row("in one process, median", [r.in_process_ms for r in results])
-    yield row("ratio", [r.ratio for r in results])
-    yield row("best case: slowest device + server", [r.best_case_ms for r in results])
-    yield row("besides the steps, a turn", [r.turn_overhead_ms for r in results])
-    yield None
-    yield ("over MQTT, mean of the quieter turns", *("" for _ in results))
-    for name in results[0].phases_ms:
-        yield row(f"  {name}", [r.phases_ms[name] for r in results])
-        if name == "transit down and up":
-            yield row("    of that serialising, alone", [r.serialising_ms for r in results])
-    yield row("  sum", [sum(r.phases_ms.values()) for r in results])
-    yield ("in one process", *("" for _ in results))
-    yield row("  one device's compute", [r.in_process_device_ms for r in results])
-    yield row("  server compute", [r.in_process_server_ms for r in results])
-    yield None
-    yield ("on a core (waiting for one)", *("" for _ in results))
-    for name, (ran_ms, _) in results[0].core_ms.items():
-        if ran_ms < 0.01:
-            continue  # A thread that only waits.
-        cells = ("{:.2f} ({:.2f})".format(*r.core_ms[name]) for r in results)
-        yield (f"  {name}", *cells)
-    total = [sum(ran for ran, _ in r.core_ms.values()) for r in results]
-    yield row("  sum", total)
-    yield row("  in one process", [r.in_process_ran_ms for r in results])
-    yield None
-    yield ("bytes of a frame's packets above raw fp32", *("" for _ in results))
-    for name in results[0].wire:
-        wires = [r.wire[name] for r in results]
-        cells = (f"{w.overhead:+.2%} of {w.raw_bytes / 1e3:.1f} kB" for w in wires)
-        yield (f"  {name}", *cells)
 
 
 def _as_json(result: Result) -> dict[str, object]:

@@ -21,7 +21,7 @@ GROUPINGS = ("planned", "random")
 
 
 @dataclass(frozen=True)
-class Run:
+class GroupedRun:
     """Rounds of one run."""
 
     rounds: list[dict[str, Any]]
@@ -51,14 +51,14 @@ def main() -> None:
         f"{arguments.devices} devices, {arguments.clusters} clusters, "
         f"{arguments.rounds} rounds, {arguments.repeats} runs of each kind"
     )
-    print_row("scenario", "planned", "random", "gain", "error, 1st", "error, 4th on")
+    print_row("scenario", "planned", "random", "gain", "error, 1st", "4th and on")
     for scenario in arguments.scenarios:
         print_scenario(scenario, arguments)
 
 
 def print_scenario(scenario: str, arguments: argparse.Namespace) -> None:
     """Train in turns; print medians of the seconds of a round, and of the errors."""
-    runs: dict[str, list[Run]] = {grouping: [] for grouping in GROUPINGS}
+    runs: dict[str, list[GroupedRun]] = {grouping: [] for grouping in GROUPINGS}
     for repeat in range(arguments.repeats):
         for grouping in GROUPINGS:
             runs[grouping].append(train(scenario, grouping, arguments, seed=repeat))
@@ -75,7 +75,7 @@ def print_scenario(scenario: str, arguments: argparse.Namespace) -> None:
     )
 
 
-def train(scenario: str, grouping: str, arguments: argparse.Namespace, *, seed: int) -> Run:
+def train(scenario: str, grouping: str, arguments: argparse.Namespace, *, seed: int) -> GroupedRun:
     """Train by the command line; the rounds that it wrote down."""
     settings = [
         "plan.mode=auto",
@@ -96,12 +96,16 @@ def train(scenario: str, grouping: str, arguments: argparse.Namespace, *, seed: 
         ]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True)
         (lines,) = Path(output).glob("*/rounds.jsonl")
-        return Run([json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()])
+        return GroupedRun(
+            [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+        )
 
 
 def print_row(first: str, *others: str) -> None:
-    """Print one line of the table."""
-    print(f"{first:20}", *(f"{cell:>14}" for cell in others), flush=True)
+    """Print one line of the table, eighty columns wide; a long name stands on its own."""
+    if len(first) > 15:
+        first = f"{first}\n{'':15}"
+    print(f"{first:15}" + "".join(f" {cell:>12}" for cell in others), flush=True)
 
 
 if __name__ == "__main__":

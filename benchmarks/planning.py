@@ -78,7 +78,7 @@ def times_s(seed: int, num_devices: int, medium: Medium) -> tuple[float, float, 
 
 def print_quality(seed: int) -> None:
     """Compare the predicted round with what other ways of grouping would have cost."""
-    print_row("predicted round, s", "devices", "planned", "sorted", "random", "random, equal")
+    print_row("predicted round, s", "devices", "planned", "sorted", "random", "and equal")
     for medium in MEDIA:
         for num_devices in (30, 1000):
             pricer, sizes = pricer_of(seed, num_devices, medium)
@@ -122,7 +122,7 @@ def print_losses(seed: int, num_instances: int) -> None:
 def print_divisions(seed: int, num_instances: int) -> None:
     """Compare the division of a cluster's subcarriers with the best of all divisions."""
     print()
-    print_row("above the best, %", "local epochs", "greedy", "max", "exchanges", "max", "equal")
+    print_row("above the best, %", "epochs", "greedy", "max", "exchanges", "max", "equal")
     for num_subcarriers, num_devices, local_epochs in DIVIDED:
         generator = np.random.default_rng(seed)
         members, medium = np.arange(num_devices)[np.newaxis], Subcarriers(num_subcarriers)
@@ -190,8 +190,9 @@ def named(medium: Medium) -> str:
 
 
 def print_row(first: str, *others: object) -> None:
-    """Print one line of a table."""
-    print(f"{first:20}", *(f"{cell:>15}" for cell in cells(others)))
+    """Print one line of a table, eighty columns wide at the most."""
+    width = 60 // len(others) - 1
+    print(f"{first:20}" + "".join(f" {cell:>{width}}" for cell in cells(others)))
 
 
 def cells(values: Iterable[object]) -> list[str]:

@@ -15,17 +15,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.balance import NoProgress
 from edge_coordinator.job.file import load_job, parse_assignment
 from edge_coordinator.job.settings import JobSettings
-from edge_coordinator.run.checkpoint import START, Reached
 from edge_coordinator.simulation.prepare import prepare_simulation, settings_for
-from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.sources import load_source
 
 CAPABILITIES = ("default", "avx2", "avx512")
@@ -39,18 +38,8 @@ PLANS: Mapping[str, Mapping[str, object]] = {
 }
 
 
-@dataclass
-class NoProgress:
-    """A run that begins at the beginning and is not written down."""
-
-    reached: Reached = field(default=START)
-
-    def save(self, model: EdgeModel, reached: Reached) -> None:
-        """Keep nothing."""
-
-
 @dataclass(frozen=True)
-class Run:
+class SeededRun:
     """How one run went."""
 
     capability: str
@@ -86,11 +75,11 @@ def main() -> int:
     return 0 if all(held) else 1
 
 
-def run_seeds(arguments: argparse.Namespace, capability: str) -> list[Run]:
+def run_seeds(arguments: argparse.Namespace, capability: str) -> list[SeededRun]:
     """Train all seeds in a process that computes as with this capability."""
     runs = []
     for line in _lines(arguments, capability):
-        runs.append(Run(capability, line["seed"], tuple(line["accuracies"]), line["best"]))
+        runs.append(SeededRun(capability, line["seed"], tuple(line["accuracies"]), line["best"]))
         print(f"{capability}, seed {runs[-1].seed}: {runs[-1].accuracies[-1]:.2%}", flush=True)
     return runs
 
@@ -111,7 +100,7 @@ def train(plan: str, seed: int, assignments: Sequence[str]) -> dict[str, object]
     return {"seed": seed, "accuracies": accuracies[-NUM_LATE:], "best": max(accuracies)}
 
 
-def table(runs: Sequence[Run]) -> str:
+def table(runs: Sequence[SeededRun]) -> str:
     """A row for each run."""
     lines = [f"{'capability':>10} {'seed':>5} {'last':>8} {'worst of 10':>12} {'best':>8}"]
     for run in sorted(runs, key=lambda run: (run.seed, run.capability)):

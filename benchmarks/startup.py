@@ -28,7 +28,7 @@ LINE = "{:>12} {:>8} {:>8} {:>9} {:>10} {:>9} {:>13}"
 
 
 @dataclass(frozen=True)
-class Run:
+class StartedRun:
     """What to start."""
 
     engine: str
@@ -44,7 +44,7 @@ class Run:
 class Figures:
     """What one run took."""
 
-    run: Run
+    run: StartedRun
     start_s: float
     memory_bytes: int
     round_s: float
@@ -65,7 +65,7 @@ def main() -> None:
     for engine in arguments.engines:
         for plan in arguments.plans:
             for num_devices in arguments.devices:
-                run = Run(engine, plan, num_devices, arguments.rounds)
+                run = StartedRun(engine, plan, num_devices, arguments.rounds)
                 figures = asyncio.run(_measure(run))
                 found.append(figures)
                 _print(figures)
@@ -85,7 +85,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _measure(run: Run) -> Figures:
+async def _measure(run: StartedRun) -> Figures:
     with tempfile.TemporaryDirectory(prefix="cpsl-startup-") as name:
         folder = Path(name)
         _write_data(folder / "data.npz", run.num_devices)
@@ -104,7 +104,7 @@ async def _measure(run: Run) -> Figures:
             await program.kill()
 
 
-async def _watch(program: Program, watch: Stopwatch, run: Run, folder: Path) -> Figures:
+async def _watch(program: Program, watch: Stopwatch, run: StartedRun, folder: Path) -> Figures:
     coordinator = psutil.Process(program.process.pid)
     await _until(program, "cut after", f"{run}: starting", watch)
     start_s = watch.seconds

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from device_agent.limits import DEFAULT_STEP_FLOP
 from runtime.distribution import VersionAction
 from runtime.offered import DEFAULT_CHUNK_BYTES, ENGINES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
 
@@ -26,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--site", default="default", help="part of every topic; that of the coordinator")
     _add_data_flags(parser)
     _add_engine_flags(parser)
+    _add_limits(parser)
     add("--wait", action="store_true", help="if the broker is not there, wait for it")
     _add_tls_flags(parser)
     chunk_help = "tensors travel in chunks of this"
@@ -69,6 +71,46 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     add("--partition", default="iid", help="how parts are made: iid, classes:K, dirichlet:ALPHA")
     add("--seed", type=_seed, default=0, help="seed of the partition; that of the job")
     add("--publish-labels", action="store_true", help="tell how many samples of each class it has")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """What this device's owner lets a coordinator do."""
+    limits = parser.add_argument_group("what a coordinator may have this device do")
+    code_help = (
+        "run networks and losses of this package, or this one function (PACKAGE.MODULE:NAME); "
+        "without it, only built-in ones; again for more"
+    )
+    limits.add_argument(
+        "--allow-code", action="append", default=[], metavar="PACKAGE", help=code_help
+    )
+    memory_help = "take so much in a step of training, as 300MB; by default what is free then"
+    limits.add_argument("--max-memory", type=_size, metavar="SIZE", help=memory_help)
+    flop_help = "compute so much in a step of training (1e12 floating-point operations)"
+    limits.add_argument(
+        "--max-step-flop", type=_amount, default=DEFAULT_STEP_FLOP, metavar="FLOP", help=flop_help
+    )
+
+
+def _size(text: str) -> int:
+    from pydantic import ByteSize, TypeAdapter, ValidationError  # noqa: PLC0415
+
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        size = 0
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size, as 300MB or 2GiB")
+    return size
+
+
+def _amount(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, as 1e12")
+    return amount
 
 
 def _add_engine_flags(parser: argparse.ArgumentParser) -> None:

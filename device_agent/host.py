@@ -19,7 +19,7 @@ from device_agent.engines.measurement import SharedFindings
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
 from device_agent.profiling.reference_network import generic_measurement
-from device_agent.settings import AgentSettings, count_labels, device_classes
+from device_agent.settings import AgentSettings, device_classes, published_labels
 from profiles.emulation import DeviceClass
 from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus
@@ -28,6 +28,7 @@ from runtime.descriptors import allow_many
 from runtime.distribution import own_version
 from runtime.errors import BusError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
+from runtime.process import COMPUTE_THREAD
 from runtime.wire.commands import Assignment
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus
@@ -131,7 +132,7 @@ class HostedDevice:
                 engine=settings.engine,
                 num_samples=len(samples),
                 sample_shape=samples.sample_shape,
-                label_counts=count_labels(samples) if settings.publish_labels else None,
+                **(published_labels(samples, self.device) if settings.publish_labels else {}),
             ),
             trainer=Trainer(self.device, samples, self._build_engine),
             compute=self._compute,
@@ -152,6 +153,7 @@ class HostedDevice:
             sample_shape=sample_shape,
             graphs=self._graphs,
             num_threads=self._settings.num_threads,
+            limits=self._settings.limits,
         )
         return EmulatedEngine(engine, self._class) if self._class else engine
 
@@ -163,10 +165,12 @@ def _compute_threads(
     num_devices = len(settings.devices)
     num_threads = num_devices if settings.scenario else 1
     pools = [
-        stack.enter_context(ThreadPoolExecutor(1, "compute", _start_compute, (settings,)))
+        ThreadPoolExecutor(1, COMPUTE_THREAD, _start_compute, (settings,))
         for _ in range(num_threads)
     ]
     for pool in pools:
+        # Whoever is told to end does not wait for what a coordinator has it compute.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         pool.submit(int)  # The engine is imported while the coordinator is waited for.
     return pools if settings.scenario else pools * num_devices
 

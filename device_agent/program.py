@@ -7,19 +7,35 @@ import logging
 import sys
 from collections.abc import Callable
 
+from device_agent.limits import Limits
 from device_agent.profiling.machine import memory_sentence
 from device_agent.settings import AgentSettings, parse_shard
 from runtime.bus.broker_url import TlsFiles
 from runtime.errors import EdgeError, root_cause
 from runtime.offered import ONNX_ENGINE
-from runtime.process import keep_freed_memory, until_reader_leaves
+from runtime.plugins import AllowedCode
+from runtime.process import (
+    COMPUTE_THREAD,
+    end_despite_threads,
+    keep_freed_memory,
+    until_reader_leaves,
+)
 from runtime.wire.topics import check_name
+
+_PATIENCE_S = 2.0
+"""With a computation that runs still, once all is over."""
 
 log = logging.getLogger("cpsl-agent")
 
 
 def run_program(flags: argparse.Namespace, *, is_profile: bool) -> int:
     """Serve or measure; the program's exit code."""
+    code = _run(flags, is_profile=is_profile)
+    end_despite_threads(COMPUTE_THREAD, code, patience_s=_PATIENCE_S)
+    return code
+
+
+def _run(flags: argparse.Namespace, *, is_profile: bool) -> int:
     logging.basicConfig(
         level=flags.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
@@ -85,6 +101,7 @@ def agent_settings(flags: argparse.Namespace) -> AgentSettings:
         tls=_tls(flags),
         wait=flags.wait,
         end_with_stdin=flags.end_with_stdin,
+        limits=Limits(AllowedCode(tuple(flags.allow_code)), flags.max_memory, flags.max_step_flop),
     )
 
 

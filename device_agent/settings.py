@@ -1,18 +1,24 @@
 """What an agent is told when it starts."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
+from device_agent.limits import Limits
 from profiles.emulation import DeviceClass, EmulationError
 from runtime.bus.broker_url import TlsFiles
 from runtime.datasets.partition import partition
-from runtime.datasets.samples import Samples
+from runtime.datasets.samples import MOST_CLASSES, Samples
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 from runtime.scenario_files import load_emulation
+from runtime.wire.class_names import check_names
 from runtime.wire.topics import check_name
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class AgentSettings:
     wait: bool = False
     """Whether to wait for a broker that is not there."""
     end_with_stdin: bool = False
+    limits: Limits = field(default_factory=Limits)
     base_dir: Path = Path()
 
     def __post_init__(self) -> None:
@@ -80,11 +87,31 @@ def device_classes(settings: AgentSettings) -> list[DeviceClass | None]:
     return [scenario.class_of(number) for number in numbers]
 
 
-def count_labels(samples: Samples) -> tuple[int, ...] | None:
-    """Samples of each class, [class]; None where labels are no classes."""
-    if samples.y.ndim != 1 or not np.issubdtype(samples.y.dtype, np.integer):
-        return None
-    return tuple(np.bincount(samples.y).tolist()) if len(samples.y) else ()
+class PublishedLabels(TypedDict, total=False):
+    """What a profile says of labels; nothing where they are no classes."""
+
+    label_counts: tuple[int, ...]
+    label_names: tuple[str, ...] | None
+
+
+def published_labels(samples: Samples, device: str) -> PublishedLabels:
+    """Count the samples of each class, and name the classes where they have names."""
+    y, names = samples.y, samples.class_names
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        return {}
+    if len(y) and y.max() >= MOST_CLASSES:
+        log.warning(
+            "%s does not publish how many samples each class has: label %d is none of at most %d",
+            *(device, y.max(), MOST_CLASSES),
+        )
+        return {}
+    try:
+        check_names(names or ())
+    except ValueError as error:
+        log.warning("%s does not publish how many samples each class has: %s", device, error)
+        return {}
+    counts = np.bincount(y, minlength=len(names or ()))
+    return {"label_counts": tuple(counts.tolist()), "label_names": names}
 
 
 def load_samples(settings: AgentSettings) -> list[Samples]:

@@ -1,6 +1,7 @@
 """The coordinator of a run: devices in, rounds of training, reports out."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,25 +11,39 @@ from edge_coordinator.devices.admission import Admission
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.stragglers import Stragglers
 from edge_coordinator.job.job import Job
+from edge_coordinator.job.labels import label_form
 from edge_coordinator.job.standing import Standing
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.unplanned import unpredicted
 from edge_coordinator.replanning.corrections import TurnMeasured
-from edge_coordinator.replanning.memory import RunMemory
+from edge_coordinator.replanning.memory import RunMemory, TrustMemory
 from edge_coordinator.replanning.planner import PlannedRound
 from edge_coordinator.replanning.report import plan_report
+from edge_coordinator.replanning.suspensions import Suspensions
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.evaluation import Evaluator
 from edge_coordinator.rounds.planning import RoundPlanning
+from edge_coordinator.rounds.recovery import Recovery
 from edge_coordinator.rounds.report import round_report
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.training import RoundTraining, Trained, Turns
 from edge_coordinator.run.checkpoint import Reached, SavedProgress
-from edge_coordinator.run.events import Observer, Progress, RoundDone, RoundPlanned, Waiting
+from edge_coordinator.run.events import (
+    ClassesAgreed,
+    Observer,
+    Progress,
+    RoundDone,
+    RoundPlanned,
+    Waiting,
+)
 from edge_coordinator.run.faults import Faults
+from edge_coordinator.training.bounds import Bounds
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import DivergedError, SettingsError
 from runtime.wire.published import PlanReport, RoundReport
+
+ALL_EXCLUDED_S = 10.0
+"""How long others are waited for when all that are there are excluded."""
 
 
 class Coordinator:
@@ -53,13 +68,19 @@ class Coordinator:
         self._channel = channel
         self._planning = planning
         self._registry = channel.registry
+        self._registry.labels = label_form(job)
         self._observers = observers
         self._progress = progress
         self._exports = exports
         self._faults = faults
         self._turns = Turns(job, channel, exports)
-        self._training = RoundTraining(job, model, self._turns, self._tell)
+        trust, rules = memory.trust, job.settings.devices
+        self._bounds = Bounds(trust.largest, trust.cut) if rules.bounds else None
+        self._suspensions = Suspensions(rules.excluded_rounds, trust.suspensions)
+        self._training = RoundTraining(job, model, self._turns, self._tell, bounds=self._bounds)
         self._evaluator = Evaluator(job, model, channel, self._turns, self._tell)
+        self._recovery = Recovery(job, model, progress)
+        self._standing = progress.reached.standing
         self._stragglers = Stragglers(memory.num_tries, memory.attendance)
         self.admission = Admission(job, channel, lambda what: self._tell(Waiting(what)))
         channel.answer_times.usual.update(memory.answer_times)
@@ -67,21 +88,29 @@ class Coordinator:
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
         await self.admission.until_there(self._job.settings.devices.count)
+        self._tell_classes()
         self._started_s = time.monotonic() - self._progress.reached.elapsed_s
         round_, is_over = self._progress.reached.round + 1, False
-        standing = self._progress.reached.standing
+        standing = self._standing
         while not is_over:
             report = await self._round(round_, worker)
             if report is None:
                 await self.admission.until_there(1, others_s=0.0)
                 continue
+            report, standing = await self._recovery.judged(report, standing, worker)
+            self._standing = standing
             self._tell(RoundDone(report))
             memory = self._memory()
-            standing = self._job.standing_after(standing, report)
             await worker.do(partial(self._save, report, memory, standing))
             is_over = bool(self._job.why_over(report, standing))
             round_ += 1
         await asyncio.gather(*(self._channel.stop(device) for device in self._registry.assigned))
+
+    def _tell_classes(self) -> None:
+        """Tell the names that all devices have in common, where nobody else named the classes."""
+        names = next((ready.class_names for ready in self._registry.ready.values()), None)
+        if names and not self._job.classes:
+            self._tell(ClassesAgreed(names))
 
     def _tell(self, progress: Progress) -> None:
         for observer in self._observers:
@@ -102,6 +131,11 @@ class Coordinator:
                 num_tries=self._stragglers.num_tries,
                 attendance=self._stragglers.records,
                 planner=self._planning.remember(),
+                trust=TrustMemory(
+                    largest=self._bounds.largest if self._bounds else {},
+                    cut=self._bounds.cut if self._bounds else None,
+                    suspensions=self._suspensions.records,
+                ),
             )
         return RunMemory()
 
@@ -117,8 +151,13 @@ class Coordinator:
             return None  # Somebody left while graphs were exported.
         up, down = self._channel.up_bytes, self._channel.down_bytes
         start_s = time.monotonic()
-        trained = await self._training.train(round_, planned, worker)
+        try:
+            trained = await self._training.train(round_, planned, worker)
+        except DivergedError as error:
+            await self._recovery.after_divergence(error, self._standing, worker)
+            return None
         self._note_late(planned.plan, trained)
+        self._suspensions.note(round_, trained.caught)
         if trained.undone:
             self._tell(Waiting(trained.undone))
             return None
@@ -182,16 +221,17 @@ class Coordinator:
         """Plan, and wait if nobody can take part; None if nobody is there."""
         while True:
             self._channel.learnt.clear()
-            resting = self._stragglers.resting(self._registry.ready)
+            excluded = await self._excluded(round_)
+            resting = excluded | self._stragglers.resting(self._registry.ready.keys() - excluded)
             planned = await self._planning.plan(round_, worker, resting=resting)
-            if planned is not None and resting and not planned.plan.clusters:
-                resting = {}  # Only they can train at all.
+            if planned is not None and resting != excluded and not planned.plan.clusters:
+                resting = excluded  # Only those that rest can train at all.
                 planned = await self._planning.plan(round_, worker, resting=resting)
             if planned is None:
                 return None
             if not self._are_ready(planned.plan):
                 continue  # Somebody left while the plan was made.
-            barred = self._registry.barred | resting | self._channel.inbound.late_answers.reasons
+            barred = self._registry.barred | resting | self._channel.busy
             planned, report = self._reported(round_, planned, barred)
             self._tell(RoundPlanned(report, self._job.num_rounds))
             if planned.plan.clusters:
@@ -199,6 +239,22 @@ class Coordinator:
             reasons = "; ".join(f"{device} {why}" for device, why in report.left_out.items())
             self._tell(Waiting(f"{planned.plan.reason}: {reasons}"))
             await self._channel.learnt.wait()
+
+    async def _excluded(self, round_: int) -> dict[str, str]:
+        """Who is out for what it sent; if all are, wait for others, and then give them a try."""
+        excluded = self._suspensions.out(round_, self._registry.ready)
+        if not excluded or len(excluded) < len(self._registry.ready):
+            return excluded
+        reasons = "; ".join(f"{device} {why}" for device, why in excluded.items())
+        self._tell(Waiting(f"all devices are excluded: {reasons}"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ALL_EXCLUDED_S):
+                while len(self._registry.ready) <= len(excluded):
+                    self._channel.changed.clear()
+                    await self._channel.changed.wait()
+        ready = self._registry.ready
+        excluded = self._suspensions.out(round_, ready)
+        return excluded if len(excluded) < len(ready) else {}
 
     def _reported(
         self, round_: int, planned: PlannedRound, barred: Mapping[str, str]

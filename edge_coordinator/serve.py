@@ -21,6 +21,8 @@ from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.broker_url import TlsFiles
 from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus
+from runtime.wire.class_names import ClassNames
+from runtime.wire.history import History
 from runtime.wire.ownership import new_session
 from runtime.wire.published import CoordinatorStatus
 from runtime.wire.topics import Topics
@@ -34,10 +36,14 @@ async def serve_job(
     observers: Sequence[Observer],
     progress: SavedProgress,
     on_waiting: Callable[[str], None] | None,
+    history: History | None = None,
 ) -> None:
-    """Train a job with the devices of a broker; with `on_waiting`, wait for the broker too."""
+    """Train a job with the devices of a broker; with `on_waiting`, wait for the broker too.
+
+    `history` holds the rounds of a run that goes on, for those who watch.
+    """
     broker, topics = job.settings.broker, Topics(job.settings.site)
-    status = new_status(job.assignment.run)
+    status = new_status(job.assignment.run, classes=job.classes)
     offline = status.model_copy(update={"state": "offline"})
     async with await MqttBus.connect(
         url,
@@ -47,7 +53,15 @@ async def serve_job(
         on_waiting=on_waiting,
         tls=TlsFiles(broker.cafile, broker.certfile, broker.keyfile),
     ) as bus:
-        await serve_on(bus, job, model, status=status, observers=observers, progress=progress)
+        await serve_on(
+            bus,
+            job,
+            model,
+            status=status,
+            observers=observers,
+            progress=progress,
+            history=history,
+        )
 
 
 async def serve_on(
@@ -58,11 +72,12 @@ async def serve_on(
     status: CoordinatorStatus,
     observers: Sequence[Observer],
     progress: SavedProgress,
+    history: History | None = None,
 ) -> None:
     """Train a job over a bus that stands."""
     topics = Topics(job.settings.site)
     faults = Faults()
-    publisher = SitePublisher(bus, topics, status, faults)
+    publisher = SitePublisher(bus, topics, status, faults, history or History())
     events = bus.events()
     await publisher.claim(events)
     channel = _channel(bus, topics, job, publisher)
@@ -133,8 +148,12 @@ def _tell_waiting(observers: Sequence[Observer], what: str) -> None:
         observer.tell(Waiting(what))
 
 
-def new_status(run: int) -> CoordinatorStatus:
-    """Begin a session of a coordinator."""
+def new_status(run: int, *, classes: ClassNames = ()) -> CoordinatorStatus:
+    """Begin a session of a coordinator, of a run with these classes if they have names."""
     return CoordinatorStatus(
-        state="online", session=new_session(), since_unix_s=time.time(), run=run
+        state="online",
+        session=new_session(),
+        since_unix_s=time.time(),
+        run=run,
+        classes=classes or None,
     )

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import AsyncIterator
 
 from edge_coordinator.run.events import (
+    ClassesAgreed,
     ClusterStarted,
     Evaluating,
     Progress,
@@ -19,11 +21,14 @@ from runtime.bus.bus import Bus, BusEvent, Delivery
 from runtime.errors import BusError, MalformedMessageError
 from runtime.wire.commands import Challenge
 from runtime.wire.fields import as_words
+from runtime.wire.history import History
 from runtime.wire.ownership import Claim, Verdict, judge
 from runtime.wire.published import CoordinatorStatus
 from runtime.wire.topics import Topics
 
 _GOODBYE_S = 2.0
+_HISTORY_S = 1.0
+"""The history is published no more often than this: it is far longer than a round's report."""
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +36,17 @@ log = logging.getLogger(__name__)
 class SitePublisher:
     """Owns the site and publishes the run's retained topics; an observer of the run."""
 
-    def __init__(self, bus: Bus, topics: Topics, status: CoordinatorStatus, faults: Faults) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        topics: Topics,
+        status: CoordinatorStatus,
+        faults: Faults,
+        history: History,
+    ) -> None:
+        """`history` holds the rounds before this start, and grows."""
+        self._history = history
+        self._history_at_s = -math.inf
         self._bus = bus
         self._topics = topics
         self._status = status
@@ -52,9 +67,10 @@ class SitePublisher:
         """Topic of a report to the size from which on the broker does not take it."""
 
     async def claim(self, events: AsyncIterator[BusEvent]) -> None:
-        """Own the site, or raise SettingsError because another coordinator does."""
+        """Own the site, or raise TakenError because another coordinator does."""
         await self._claim.make(self._bus, events)
         self._is_ours = True
+        self._retain_history()  # In the place of another run's.
         self._say("starting")
 
     def tell(self, progress: Progress) -> None:
@@ -62,18 +78,24 @@ class SitePublisher:
         match progress:
             case Waiting(what):
                 self._say(f"waiting: {what}")
+            case ClassesAgreed(classes):
+                self._status = self._status.model_copy(update={"classes": classes})
             case RoundPlanned(plan, num_rounds):
+                self._history.plan(plan, num_rounds)
                 self._retain(self._topics.plan, plan.encode())
                 self._say(f"round {plan.round} of {num_rounds}")
             case Evaluating(round_):
                 self._say(f"evaluating round {round_}")
             case RoundDone(report):
+                self._history.add(report)
                 self._retain(self._topics.round, report.encode())
+                if time.monotonic() - self._history_at_s >= _HISTORY_S:
+                    self._retain_history()
             case ClusterStarted():
                 pass
 
     def receive(self, delivery: Delivery) -> None:
-        """Answer a challenger; SettingsError if an older coordinator turns out to be there."""
+        """Answer a challenger; TakenError if an older coordinator turns out to be there."""
         if delivery.topic == self._topics.coordinator_challenge:
             challenge = Challenge.decode(delivery.payload)
             if challenge.session != self._status.session:
@@ -98,6 +120,7 @@ class SitePublisher:
         if not self._is_ours:
             return
         offline = self._status.model_copy(update={"state": "offline", "phase": ""})
+        self._retain_history()
         self._retain(self._topics.coordinator_status, offline.encode())
         with contextlib.suppress(BusError, TimeoutError):
             async with asyncio.timeout(_GOODBYE_S):
@@ -139,6 +162,10 @@ class SitePublisher:
     def _say(self, phase: str) -> None:
         status = self._status.model_copy(update={"phase": as_words(phase)})
         self._retain(self._topics.coordinator_status, status.encode())
+
+    def _retain_history(self) -> None:
+        self._history_at_s = time.monotonic()
+        self._retain(self._topics.history, self._history.report(self._status.run).encode())
 
     def _retain(self, topic: str, payload: bytes) -> None:
         self._retained[topic] = payload

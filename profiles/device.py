@@ -69,6 +69,9 @@ class DeviceState:
     corrections: Corrections = field(default_factory=Corrections.none)
     label_counts: tuple[int, ...] | None = None
     """Samples of each class, [class]; published only by devices that were told to."""
+    deepest_cut: int | None = None
+    """Layers that it can run at most, where it cannot run all."""
+    why_no_deeper: str = ""
 
 
 def _sums_before(values: Floats) -> Floats:

@@ -1,12 +1,27 @@
-"""Every error that a caller can act on.
+"""Every error that a caller can act on, wherever it is raised.
 
 * EdgeError
-    * SettingsError         the user asked for what cannot be; the message says what can
-    * BusError              the way to the broker failed; trying again may help
-        * MessageSizeError  the broker does not take a message of that size; a smaller one may go
-    * ProtocolError         a peer broke the conversation; trying again will not
+    * SettingsError          the user asked for what cannot be; the message says what can
+    * TakenError             another program holds the id, the site or the port; stop it first
+    * StorageError           the disk does not take what is written; make room and go on
+    * DivergedError          numbers are no longer finite; a lower learning rate may help
+    * CannotTrainError       nobody is left who can train as planned; other devices could
+    * WorkerError            a process that trained for a comparison failed
+    * BusError               the way to the broker failed; trying again may help
+        * MessageSizeError   the broker does not take a message of that size; a smaller one may go
+    * ProtocolError          a peer broke the conversation; trying again will not help
         * UnexpectedEventError
         * MalformedMessageError
+    * LinkProbeError         a link was measured in vain; later it may go better
+    * SendError              an answer could not be sent; the device is out of its turn
+    * DeviceGoneError        a device answers no more; the others go on
+        * LateError
+    * ClusterLostError       too few of a cluster are left; its turn is undone
+        * StepFailedError
+        * SpoiltStepError
+
+Packages without I/O raise a ValueError of their own, which whoever calls them translates:
+InfeasiblePlanError, EmulationError and ScenarioError. What never leaves its package is not here.
 """
 
 
@@ -16,6 +31,26 @@ class EdgeError(Exception):
 
 class SettingsError(EdgeError):
     """A setting, an argument or data that cannot be used; says which and what would be right."""
+
+
+class TakenError(EdgeError):
+    """Another program holds what only one can have: a device id, a site, a port."""
+
+
+class StorageError(EdgeError):
+    """A file or folder that cannot be written; says which and why."""
+
+
+class DivergedError(EdgeError):
+    """Training went to numbers that are not finite."""
+
+
+class CannotTrainError(EdgeError):
+    """No plan, cluster or device can do what the job asks; the message says why."""
+
+
+class WorkerError(EdgeError):
+    """A process that trained beside this one failed; says what of."""
 
 
 class BusError(EdgeError):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets.shard import Shard
-from runtime.errors import SettingsError
+from runtime.errors import DivergedError
 from runtime.seeding import Key
 from runtime.wire.frames import StepId, Tensor
 
@@ -27,9 +27,9 @@ class WholeNetwork(Protocol):
 
 
 def check_finite(what: str, tensors: Sequence[Tensor]) -> None:
-    """SettingsError for an answer that would spoil the whole cluster's step."""
+    """DivergedError for an answer that would spoil the whole cluster's step."""
     if not all(np.isfinite(tensor).all() for tensor in tensors if tensor.dtype.kind == "f"):
-        raise SettingsError(
+        raise DivergedError(
             f"its {what} are no longer finite numbers: training diverged, so take a lower learning "
             "rate, or a batch normalisation on the device was given a single sample"
         )

@@ -1,13 +1,15 @@
 """Things of the user's own, named in a setting as `package.module:factory`.
 
 A factory is a function that returns a network or a data set. Its module is imported from the
-Python path, or else from the folder that the settings came from.
+Python path, or else from the folder that the settings came from. What somebody else named, in a
+message or in the directory of a run, is imported only where this machine's user allowed it.
 """
 
 import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,42 @@ from typing import Any
 from runtime.errors import SettingsError
 
 Factory = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class AllowedCode:
+    """What may run here although somebody else named it: packages, or single factories.
+
+    Of a package (`nets`) this is what it, or a module in it, defines itself, not what it has
+    imported: else a module that needs `subprocess.run` would lend it to whoever asks. A factory
+    (`nets:small`) is allowed wherever it was defined.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def check(self, reference: str, *, what: str, base_dir: Path = Path()) -> None:
+        """Raise SettingsError unless this is a built-in name or allowed; imports nothing else."""
+        module_name, colon, _ = reference.partition(":")
+        if not colon or reference in self.names:
+            return
+        if not self._has(module_name):
+            raise SettingsError(
+                f"{what} {reference!r} is code, which nobody allowed here; if you trust it, add "
+                f"--allow-code {reference}"
+            )
+        home = getattr(import_factory(reference, base_dir=base_dir), "__module__", None)
+        if not self._has(str(home)):
+            raise SettingsError(
+                f"{what} {reference!r} is allowed for {module_name}, but {home} defines it; if you "
+                f"trust it, add --allow-code {reference}"
+            )
+
+    def _has(self, module_name: str) -> bool:
+        parts = module_name.split(".")
+        return any(".".join(parts[:end]) in self.names for end in range(1, len(parts) + 1))
+
+
+NO_CODE = AllowedCode()
 
 
 def import_factory(reference: str, *, base_dir: Path) -> Factory:

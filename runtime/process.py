@@ -5,6 +5,8 @@ import gc
 import os
 import platform
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,3 +62,22 @@ def until_reader_leaves() -> Iterator[None]:
         sys.stdout.flush()
     except* BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+COMPUTE_THREAD = "compute"
+"""How the names of threads begin that compute for somebody else, and may never end."""
+
+
+def end_despite_threads(prefix: str, code: int, *, patience_s: float) -> None:
+    """End the process at once if threads whose names begin so compute on for longer than this.
+
+    The interpreter waits for its threads; nobody can stop one in the midst of a computation.
+    """
+    end_s = time.monotonic() + patience_s
+    for thread in threading.enumerate():
+        if thread.name.startswith(prefix):
+            thread.join(max(0.0, end_s - time.monotonic()))
+            if thread.is_alive():
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)

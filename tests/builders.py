@@ -16,7 +16,9 @@ import torch
 from device_agent.agent.agent import Agent
 from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
+from device_agent.limits import Limits
 from device_agent.profiling.machine import measure_profile
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import Job, prepare_job
 from edge_coordinator.run.checkpoint import START, Reached
@@ -24,15 +26,17 @@ from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer, Progress, RoundDone
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.bus.bus import Will
+from runtime.bus.bus import Delivery, Will
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import DataSet, Samples
+from runtime.plugins import AllowedCode
+from runtime.wire.fields import Message
 from runtime.wire.frames import Tensor
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus, RoundReport
 from runtime.wire.topics import Topics
-
-Shape = tuple[int, ...]
+from tests.noise import random_samples
+from tests.turn import JOIN, JOINED, READY, STATUS, TOPICS
 
 
 @dataclass
@@ -47,25 +51,11 @@ class Reports:
         if isinstance(progress, RoundDone):
             self.rounds.append(progress.report)
 
+    def return_to_sound(self, model: EdgeModel) -> int | None:  # noqa: ARG002 - nothing is kept
+        return None
+
     def save(self, model: EdgeModel, reached: Reached) -> None:
         self.saved, self.reached = model, reached
-
-
-def random_samples(count: int, shape: Shape, *, num_classes: int, seed: int) -> Samples:
-    """Learnable noise: each class has a pattern of its own."""
-    generator = np.random.default_rng(seed)
-    y = generator.integers(0, num_classes, count)
-    patterns = np.random.default_rng(0).standard_normal((num_classes, *shape))
-    x = patterns[y] + 0.5 * generator.standard_normal((count, *shape))
-    return Samples(x.astype(np.float32), y)
-
-
-def shards(sizes: Sequence[int], shape: Shape, *, num_classes: int = 10) -> dict[str, Samples]:
-    """Samples for devices `d0`, `d1` and so on."""
-    return {
-        f"d{index}": random_samples(size, shape, num_classes=num_classes, seed=100 + index)
-        for index, size in enumerate(sizes)
-    }
 
 
 def make_job(own: Mapping[str, Samples], overrides: Mapping[str, object]) -> tuple[Job, EdgeModel]:
@@ -161,7 +151,12 @@ async def serve_agent(
             trainer=Trainer(
                 device,
                 samples,
-                lambda assignment, shape: open_engine(engine, assignment, sample_shape=shape),
+                lambda assignment, shape: open_engine(
+                    engine,
+                    assignment,
+                    sample_shape=shape,
+                    limits=Limits(AllowedCode((assignment.network, assignment.loss))),
+                ),
                 probe_s=0.0,
             ),
             compute=compute,
@@ -193,3 +188,20 @@ def largest_difference(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) 
 def as_torch(x: Tensor) -> torch.Tensor:
     """A tensor of these values."""
     return torch.from_numpy(np.array(x))
+
+
+async def join_all(channel: DeviceChannel, devices: Sequence[str]) -> None:
+    """Have devices show up at a coordinator's end, ready, and take part in a turn."""
+
+    def say(topic: str, message: Message) -> None:
+        payload = memoryview(message.encode())
+        channel.inbound.receive(Delivery(topic, payload, retained=False))
+
+    for device in devices:
+        say(TOPICS.status(device), STATUS)
+        channel.registry.note_ready(device, READY)
+    joining = [asyncio.create_task(channel.join(device, JOIN)) for device in devices]
+    await asyncio.sleep(0)  # They are asked at once.
+    for device in devices:
+        say(TOPICS.up(device, "reply"), JOINED)
+    await asyncio.gather(*joining)

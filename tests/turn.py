@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_agent.engines.open import open_engine
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBus
+from runtime.protocol.coordinator_events import FrameRequest
 from runtime.wire.commands import Assignment, Join, Joined, OptimizerSpec, Ready, decode_reply
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, encode_chunks, specs_of
+from runtime.wire.inbox import FrameInbox
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import FrameInbox
 
 RUN, ROUND, CLUSTER, CUT, BATCH = 7, 3, 1, 3, 16
 CHUNK_BYTES = 1000
@@ -83,9 +83,10 @@ def smashed_data(seed: int) -> tuple[Tensor, ...]:
 
 
 def device_side() -> tuple[Tensor, ...]:
-    """A device-side model as the coordinator hands it out."""
-    engine = open_engine("torch", ASSIGNMENT, sample_shape=(1, 28, 28))
-    return tuple(engine.open(CUT).tensors())
+    """A device-side model as the coordinator hands it out: LeNet's, and its momentum."""
+    shapes: list[tuple[int, ...]] = [(6, 1, 5, 5), (6,)]
+    weights = [_floats(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    return (*weights, *(np.zeros_like(weight) for weight in weights))
 
 
 def gradient_frame(epoch: int) -> Frame:
@@ -104,6 +105,12 @@ SPECS = {
     FrameKind.SMASHED: specs_of(smashed_data(0)),
     FrameKind.WEIGHTS: specs_of(device_side()),
 }
+
+
+def request(kind: FrameKind, step: StepId) -> FrameRequest:
+    """Ask for a frame of this kind and step, as a cluster does."""
+    asked = FrameKind.MODEL if kind is FrameKind.SMASHED else FrameKind.GRADIENT
+    return FrameRequest(asked, step, kind, step, SPECS[kind])
 
 
 class Peer:

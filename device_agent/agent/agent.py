@@ -10,9 +10,9 @@ from itertools import groupby
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
 from device_agent.agent.link_answers import LinkProbing
 from device_agent.agent.measuring import Measuring
-from device_agent.agent.publisher import Publisher
+from device_agent.agent.publisher import Publisher, claim_of
 from device_agent.agent.trainer import Trainer
-from device_agent.agent.uploads import SendError, TurnMeter, Uploads
+from device_agent.agent.uploads import Ranges, SendError, TurnMeter, Uploads, is_of
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.measurement import Measurement, SharedFindings
 from device_agent.profiling.link import LinkProbe
@@ -26,7 +26,9 @@ from runtime.protocol.events import (
     DeviceCommand,
     DeviceEvent,
     FrameArrived,
+    FrameSent,
     OpenPass,
+    PartCame,
     PassOpened,
     Prepare,
     SendFrame,
@@ -36,11 +38,14 @@ from runtime.protocol.events import (
     WorkFailed,
 )
 from runtime.wire.commands import Challenge, Join, MeasureLink, decode_command
-from runtime.wire.frames import Frame, FrameKind, StepId
-from runtime.wire.ownership import Claim, Verdict, judge
+from runtime.wire.frames import Frame, FrameKind
+from runtime.wire.inbox import decode_chunk_of, leaf_of
+from runtime.wire.ownership import Verdict, judge
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import FrameInbox, leaf_of
+
+TELL_EVERY_S = 3.0
+"""So often a device says how far a frame is that takes long to come down."""
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +77,7 @@ class Agent:
         self._bus = bus
         self._topics = topics
         self._status = status
-        self._claim = _claim(device, topics, status)
+        self._claim = claim_of(device, topics, status)
         self._is_ours = False
         self._publisher = Publisher(device, bus, topics, status, profile)
         self._profile = self._publisher.profile
@@ -85,14 +90,17 @@ class Agent:
         self._measuring = Measuring(
             device, trainer, self._profile, compute, shared=shared, generic=generic
         )
-        self._session = DeviceSession()
-        self._frames = FrameInbox(self._session.asked_for)
+        self.session = DeviceSession()
+        self._frames = self.session.frames
+        self._told_s = 0.0
+        """When a frame was whole last, or we said how far it is."""
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
         self._cluster_topic = ""
         self._pacer: Pacer | None = None
         self._opening = asyncio.Lock()
         self._turn = TurnMeter()
-        self._dropped = DroppedMessages(device)
+        self._ended: Join | None = None
+        self.dropped = DroppedMessages(device)
 
     async def serve(self) -> None:
         """Claim the id, then answer the coordinator; the first failure stops all."""
@@ -128,16 +136,16 @@ class Agent:
     def _take(self, event: BusEvent | DeviceEvent) -> None:
         match event:
             case Delivery():
-                self._receive(event)
+                self.receive(event)
             case Connected():
                 log.info("%s is connected again", self._device)
                 self._background.start_again("announce", self._publisher.announce)
             case Disconnected(reason):
                 log.warning("%s lost the broker (%s); trying again", self._device, reason)
             case _:
-                self._act(self._session.handle(event))
+                self._act(self.session.handle(event))
 
-    def _receive(self, delivery: Delivery) -> None:
+    def receive(self, delivery: Delivery) -> None:
         """Decode one message; whatever is wrong with it is said once and dropped."""
         try:
             if delivery.topic == self._topics.down(self._device, "command"):
@@ -149,7 +157,7 @@ class Agent:
             elif (kind := self._kind_of(delivery.topic)) is not None:
                 self._frame(delivery.payload, kind)
         except ProtocolError as error:
-            self._dropped.note(delivery.topic, error)
+            self.dropped.note(delivery.topic, error)
 
     def _command(self, payload: memoryview) -> None:
         message = decode_command(payload)
@@ -160,10 +168,10 @@ class Agent:
         if isinstance(message, MeasureLink):
             self._background.start_once("link", partial(self._probing.measure, message))
             return
-        was_assigned = self._session.state is not SessionState.UNASSIGNED
-        self._act(self._session.handle(CommandArrived(message)))
-        if was_assigned and self._session.state is SessionState.UNASSIGNED:
-            dropped = self._dropped.sentence()
+        was_assigned = self.session.state is not SessionState.UNASSIGNED
+        self._act(self.session.handle(CommandArrived(message)))
+        if was_assigned and self.session.state is SessionState.UNASSIGNED:
+            dropped = self.dropped.sentence()
             log.info("%s is done with the run; %s%s", self._device, memory_sentence(), dropped)
 
     def _compare(self, delivery: Delivery) -> None:
@@ -179,13 +187,19 @@ class Agent:
         self._background.start_again("status", self._publisher.say_online)
 
     def _frame(self, payload: memoryview, kind: FrameKind) -> None:
-        num_stale = self._frames.num_stale
-        frame = self._frames.feed(payload, kind=kind)
-        if self._frames.num_stale == num_stale:
-            self._turn.arrived(kind, len(payload))
+        chunk, num_stale = decode_chunk_of(kind, payload), self._frames.num_stale
+        frame = self._frames.add(chunk)
+        if self._frames.num_stale > num_stale:
+            return
+        self._turn.arrived(kind, len(payload))
+        now_s = asyncio.get_running_loop().time()
         if frame is not None:
+            self._told_s = now_s
             self._profile.link = self._turn.completed(kind, self._profile.link)
-            self._act(self._session.handle(FrameArrived("", frame)))
+            self._act(self.session.handle(FrameArrived("", frame)))
+        elif now_s - self._told_s >= TELL_EVERY_S:
+            self._told_s = now_s
+            self._act(self.session.handle(PartCame(kind, chunk.step)))
 
     def _kind_of(self, topic: str) -> FrameKind | None:
         model = self._topics.down(self._device, leaf_of(FrameKind.MODEL))
@@ -222,14 +236,12 @@ class Agent:
                 self._background.start(self._work(take, join.run))
             case SendReply(message):
                 self._background.start_once(message, partial(self._publisher.reply, message))
-            case SendFrame(frame):
-                # A slow upload is asked for again before it is through: once is enough.
-                send = partial(self._send, frame)
-                self._background.start_once((frame.kind, frame.step), send)
+            case SendFrame(frame, only):
+                self._background.start(self._send(frame, only))
 
     async def _open(self, join: Join) -> None:
         async with self._opening:
-            if join != self._session.join:
+            if join != self.session.join:
                 return  # Another one came while this one waited.
             await self._listen_to(self._topics.cluster_model(join.cluster))
             self._turn = TurnMeter()
@@ -249,7 +261,7 @@ class Agent:
         await self._bus.subscribe(topic)
 
     async def _work(self, do: Callable[[], DeviceEvent], run: int | None = None) -> None:
-        join = self._session.join
+        join = self.session.join
         about = run if run is not None else (join.run if join else 0)
         try:
             event = await asyncio.get_running_loop().run_in_executor(self._compute, do)
@@ -262,15 +274,22 @@ class Agent:
         self._queue.put_nowait(event)
         await self._measuring.after_answer(event)
 
-    async def _send(self, frame: Frame) -> None:
+    async def _send(self, frame: Frame, only: Ranges) -> None:
         """Upload; the turn may be over before a slow upload is, and then another's has begun."""
         try:
-            was_sent = await self._uploads.send(frame, self._turn, self._pacer)
+            was_sent = await self._uploads.send(frame, self._turn, self._pacer, only=only)
         except SendError as error:
             self._queue.put_nowait(WorkFailed(frame.step.run, str(error)))
             return
-        join = self._session.join
-        if was_sent and frame.kind is FrameKind.WEIGHTS and join and _is_of(frame.step, join):
+        self._queue.put_nowait(FrameSent(frame.kind, frame.step))
+        join = self.session.join
+        if (
+            was_sent
+            and not only
+            and frame.kind is FrameKind.WEIGHTS
+            and join
+            and is_of(frame.step, join)
+        ):
             await self._end_turn(join)
 
     async def _end_turn(self, join: Join) -> None:
@@ -279,17 +298,3 @@ class Agent:
         )
         await self._publisher.tell_metrics(metrics)
         await self._profile.refresh()
-
-
-def _is_of(step: StepId, join: Join) -> bool:
-    return (step.run, step.round, step.cluster) == (join.run, join.round, join.cluster)
-
-
-def _claim(device: str, topics: Topics, status: DeviceStatus) -> Claim[DeviceStatus]:
-    return Claim(
-        what=f"device id {device!r} on site {topics.site!r}",
-        status_topic=topics.status(device),
-        challenge_topic=topics.down(device, "command"),
-        own=status,
-        decode=DeviceStatus.decode,
-    )

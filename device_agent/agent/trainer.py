@@ -82,6 +82,7 @@ class Trainer:
                     "num_held_out": len(self._shard.held_out),
                     "label_dtype": label.dtype,
                     "label_shape": label.shape[1:],
+                    "class_names": None if assignment.classes else self._samples.class_names,
                 }
             )
         )
@@ -158,8 +159,7 @@ class Trainer:
         result: ForwardDone | WeightsCollected | None = None
         for command in work:
             result = self._run_one(command)
-        if result is None:
-            raise SettingsError(f"work without a result: {work}")
+        assert result is not None, f"work without a result: {work}"
         return result
 
     def _run_one(self, command: Work) -> ForwardDone | WeightsCollected | None:

@@ -11,10 +11,15 @@ from runtime.bus.bus import Bus
 from runtime.bus.pacing import Pacer
 from runtime.errors import BusError, EdgeError, MessageSizeError
 from runtime.wire.commands import Join
-from runtime.wire.frames import Frame, FrameKind
+from runtime.wire.frames import Frame, FrameKind, StepId
+from runtime.wire.inbox import leaf_of
 from runtime.wire.published import DeviceMetrics, PhaseSeconds
+from runtime.wire.reassembly import numbers_of
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import leaf_of, send_frame
+from runtime.wire.transfer import ChunkSize, chunk_room, send_frame
+
+Ranges = tuple[tuple[int, int], ...]
+"""Runs of chunks, by the first and the last of each."""
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +114,17 @@ class Uploads:
         self._bus = bus
         self._topics = topics
         self._profile = profile
-        self._chunk_bytes = chunk_bytes
+        self._size = ChunkSize(chunk_bytes)
+        self._sent: tuple[FrameKind, StepId, int] | None = None
+        """The last frame, and the size of its chunks."""
         self._has_failed = False
 
-    async def send(self, frame: Frame, turn: TurnMeter, pacer: Pacer | None) -> bool:
+    async def send(
+        self, frame: Frame, turn: TurnMeter, pacer: Pacer | None, *, only: Ranges = ()
+    ) -> bool:
         """Whether the broker took it; if not, the coordinator asks for it again.
+
+        With `only`, these runs of its chunks, if it goes in the chunks that it went in before.
 
         SendError if asking is no use: it is too large, or neither was the one before taken.
         """
@@ -121,8 +132,9 @@ class Uploads:
         turn.begin_upload()
         start_s = perf_counter()
         try:
+            chunk_bytes, numbers = self._cut(frame, pacer, only)
             num_bytes = await send_frame(
-                self._bus, topic, frame, chunk_bytes=self._chunk_bytes, pacer=pacer
+                self._bus, topic, frame, chunk_bytes=chunk_bytes, pacer=pacer, only=numbers
             )
         except BusError as error:
             what = f"could not send its {leaf_of(frame.kind)}: {error}"
@@ -136,10 +148,29 @@ class Uploads:
         self._has_failed = False
         seconds = perf_counter() - start_s
         turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
+        self._size.learn(num_bytes=num_bytes, seconds=seconds)
         if pacer is None:  # A paced upload shows the share, not the link.
             self._profile.link = self._profile.link.after_upload(
                 num_bytes=num_bytes,
                 acknowledged_after_s=seconds,
-                num_messages=-(-num_bytes // self._chunk_bytes),
+                num_messages=-(-num_bytes // chunk_bytes),
             )
         return True
+
+    def _cut(
+        self, frame: Frame, pacer: Pacer | None, only: Ranges
+    ) -> tuple[int, frozenset[int] | None]:
+        """Size of the frame's chunks, and which of them to send; none is all."""
+        if only and self._sent is not None:
+            kind, step, before_bytes = self._sent
+            chunk_bytes = chunk_room(self._bus, before_bytes, pacer)
+            if (kind, step, chunk_bytes) == (frame.kind, frame.step, before_bytes):
+                return chunk_bytes, numbers_of(only)
+        chunk_bytes = chunk_room(self._bus, self._size.of(frame), pacer)
+        self._sent = (frame.kind, frame.step, chunk_bytes)
+        return chunk_bytes, None
+
+
+def is_of(step: StepId, join: Join) -> bool:
+    """Whether a step belongs to a turn."""
+    return (step.run, step.round, step.cluster) == (join.run, join.round, join.cluster)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from profiles.units import Floats
 from runtime.wire.fields import LEAST_RATE, MAX_FLOP_PER_S
-from runtime.wire.published import ComputeProfile, LayerTiming
+from runtime.wire.published import MAX_REASON_LETTERS, ComputeProfile, LayerTiming
 
 LEAST_S = 1e-9
 
@@ -21,6 +21,9 @@ class ComputeTimings:
     """FLOPs of one sample through all layers."""
     backward_flop: float
     measured_at_unix_s: float
+    deepest_cut: int | None = None
+    """Up to where the layers could be measured, if not all that were asked for."""
+    why_no_deeper: str = ""
 
     def slowed(self, factor: float) -> "ComputeTimings":
         """The same on a device that takes so many times as long."""
@@ -47,6 +50,8 @@ class ComputeTimings:
             else forward_flop_per_s,
             relative_deviation=self.relative_deviation,
             measured_at_unix_s=self.measured_at_unix_s,
+            deepest_cut=self.deepest_cut if network else None,
+            why_no_deeper=self.why_no_deeper[:MAX_REASON_LETTERS],
         )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from google.protobuf.message import Message
 
-from device_agent.engines.onnx_reader import read_model
+from device_agent.engines.graph_operators import ALLOWED
+from device_agent.engines.graph_reader import read_model
 from runtime.errors import MalformedMessageError
 from runtime.wire.commands import MAX_GRAPHS_BYTES
 from runtime.wire.device_graphs import (
@@ -27,7 +28,6 @@ _SAVED_PREFIX = "<saved>"
 Values = dict[str, GraphValue]
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
-_CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _ELEMENT_TYPES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
 
 
@@ -135,8 +135,10 @@ def _check_node(node: Message) -> None:
     if node.domain not in _STANDARD_DOMAINS:
         raise MalformedMessageError(f"operator {node.domain}.{node.op_type} is not standard")
     subgraphs = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-    if node.op_type in _CONTROL_FLOW or subgraphs:
-        raise MalformedMessageError(f"operator {node.op_type} is control flow")
+    if node.op_type not in ALLOWED or subgraphs:
+        raise MalformedMessageError(
+            f"operator {node.op_type} is none of the plain arithmetic that a device runs"
+        )
     for attribute in node.attribute:
         sparse = attribute.HasField("sparse_tensor") or attribute.sparse_tensors
         if sparse or attribute.ref_attr_name:

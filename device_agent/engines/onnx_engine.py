@@ -2,29 +2,39 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.engine import EmptyExecutor, Executor
+from device_agent.engines.graph_check import check_graphs
+from device_agent.engines.graph_cost import check_cost
 from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Measurement, Timing
 from device_agent.engines.onnx_executor import OnnxExecutor
 from device_agent.engines.timing import Pass, divide_among_layers, time_sides
+from device_agent.limits import Limits
 from runtime.errors import SettingsError
 from runtime.wire.commands import Assignment, LayerWork
 from runtime.wire.device_graphs import DeviceGraphs
 
 
 @dataclass(frozen=True)
-class TimedSide:
+class SideTiming:
     """The device side at one cut: seconds of a mini-batch, and their deviation."""
 
     seconds: Pass
     relative_deviation: float
     measured_at_unix_s: float
+
+
+@dataclass(frozen=True)
+class FailedSide:
+    """A cut whose device side does not run here, and why."""
+
+    reason: str
 
 
 class OnnxEngine:
@@ -37,14 +47,17 @@ class OnnxEngine:
         sample_shape: tuple[int, ...],
         graphs: GraphStore,
         num_threads: int,
+        limits: Limits,
     ) -> None:
         self.graphs = graphs
+        self._limits = limits
         self._assignment = assignment
         self._sample_shape = sample_shape
         self._num_threads = num_threads
         self._opened: tuple[DeviceGraphs, OnnxExecutor] | None = None
-        self._timed: dict[int, TimedSide] = {}
+        self._timed: dict[int, SideTiming] = {}
         """By cut."""
+        self._failed: dict[int, FailedSide] = {}
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Accept any samples for now: what fits is known when the graphs come."""
@@ -55,7 +68,7 @@ class OnnxEngine:
         *,
         budget_s: float,  # noqa: ARG002
         clock: Callable[[], float],  # noqa: ARG002
-    ) -> Measurement[TimedSide] | None:
+    ) -> Measurement[SideTiming] | None:
         """Time nothing: there are no graphs yet."""
         return None
 
@@ -68,20 +81,36 @@ class OnnxEngine:
         digest: str,
         budget_s: float,
         clock: Callable[[], float],
-    ) -> Measurement[TimedSide]:
-        """Time the graphs of a cut; the layers between two cuts share by their FLOPs."""
+    ) -> Measurement[SideTiming | FailedSide]:
+        """Time the graphs of a cut; the layers between two cuts share by their FLOPs.
 
-        def take() -> Timing[TimedSide]:
-            # Not the executor that trains: it keeps what its next backward needs.
-            side = self._executor(self._fitting()) if cut else EmptyExecutor(self._sample_shape)
-            seconds, deviation = yield from time_sides(
-                [side], batch, budget_s=budget_s, clock=clock
-            )
-            return TimedSide(seconds, deviation, time.time())
+        What does not run here, where a shallower cut does, is no reason to refuse the job.
+        """
 
-        def read(found: TimedSide) -> ComputeTimings | None:
-            self._timed[cut] = found
-            return _layers_of(self._timed, layers, num_samples=len(batch))
+        def take() -> Timing[SideTiming | FailedSide]:
+            graphs = self._fitting() if cut else None
+            try:
+                # Not the executor that trains: it keeps what its next backward needs.
+                side = self._executor(graphs) if graphs else EmptyExecutor(self._sample_shape)
+                seconds, deviation = yield from time_sides(
+                    [side], batch, budget_s=budget_s, clock=clock
+                )
+            except Exception as error:  # Whatever the graphs or the memory of this device raise.
+                if not any(timed < cut for timed in self._timed):
+                    raise
+                return FailedSide(str(error) or type(error).__name__)
+            return SideTiming(seconds, deviation, time.time())
+
+        def read(found: SideTiming | FailedSide) -> ComputeTimings | None:
+            if isinstance(found, FailedSide):
+                self._failed[cut] = found
+            else:
+                self._timed[cut] = found
+            timings = _layers_of(self._timed, layers, num_samples=len(batch))
+            if timings is None or not self._failed:
+                return timings
+            first = min(self._failed)
+            return replace(timings, deepest_cut=first - 1, why_no_deeper=self._failed[first].reason)
 
         key = (self._assignment.encode(), digest, cut, batch.shape, self._num_threads, clock)
         return Measurement(key, take, read)
@@ -110,6 +139,8 @@ class OnnxEngine:
         return graphs
 
     def _executor(self, graphs: DeviceGraphs) -> OnnxExecutor:
+        check_graphs(graphs)
+        check_cost(graphs, batch_size=self._assignment.batch_size, limits=self._limits)
         return OnnxExecutor(
             graphs,
             self._assignment.optimizer,
@@ -120,7 +151,7 @@ class OnnxEngine:
 
 
 def _layers_of(
-    timed: Mapping[int, TimedSide], layers: Sequence[LayerWork], *, num_samples: int
+    timed: Mapping[int, SideTiming], layers: Sequence[LayerWork], *, num_samples: int
 ) -> ComputeTimings | None:
     """Divide the seconds of some device sides among the layers; None where layers are unknown."""
     cuts = sorted(cut for cut in timed if 0 < cut <= len(layers))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from device_agent.engines.engine import DropoutKey
 from device_agent.engines.graph_check import check_graphs
+from device_agent.engines.graph_cost import MOST_PREDICTED
 from device_agent.engines.numpy_training import load_loss
 from device_agent.engines.onnx_session import OnnxWeights, Session, Values, to_value
 from runtime.dropout_masks import dropout_mask
@@ -117,7 +118,7 @@ class OnnxExecutor:
         """Forward in evaluation mode."""
         if self._predict is None:
             self._predict = self._open("predict")
-        batch_size = self._manifest.batch_size or len(x)
+        batch_size = self._manifest.batch_size or min(len(x), MOST_PREDICTED)
         parts = [x[start : start + batch_size] for start in range(0, len(x), batch_size)]
         return np.concatenate([self._predict_batch(self._predict, part) for part in parts])
 

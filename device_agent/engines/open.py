@@ -2,6 +2,7 @@
 
 from device_agent.engines.engine import Engine
 from device_agent.engines.graph_store import GraphStore
+from device_agent.limits import Limits
 from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 from runtime.offered import ONNX_ENGINE
@@ -15,20 +16,29 @@ def open_engine(
     sample_shape: tuple[int, ...],
     graphs: GraphStore | None = None,
     num_threads: int = 1,
+    limits: Limits | None = None,
 ) -> Engine:
     """Make the network of a job with the named engine.
 
     `graphs` and `num_threads` are for onnxruntime: the graphs of earlier jobs, and the threads
-    of a session. Torch has its threads from its own setting.
+    of a session. Torch has its threads from its own setting. `limits` are the owner's
+    (without: the usual ones); SettingsError for code that they do not allow.
     """
+    limits = limits or Limits()
     if name == ONNX_ENGINE:
         from device_agent.engines.onnx_engine import OnnxEngine  # noqa: PLC0415
 
         store = GraphStore() if graphs is None else graphs
         return OnnxEngine(
-            assignment, sample_shape=sample_shape, graphs=store, num_threads=num_threads
+            assignment,
+            sample_shape=sample_shape,
+            graphs=store,
+            num_threads=num_threads,
+            limits=limits,
         )
     if name == "torch":
+        limits.allowed_code.check(assignment.network, what="the network")
+        limits.allowed_code.check(assignment.loss, what="the loss")
         try:
             from device_agent.engines.torch_engine import TorchEngine  # noqa: PLC0415
         except ModuleNotFoundError as error:

@@ -73,7 +73,7 @@ def time_sides(
     """
     num_rests = 2 * len(sides) * (WARM_UP_PASSES + MIN_PASSES)
     rest_s = min(REST_S, budget_s / num_rests)
-    steps = [_Step(side, batch, clock, rest_s=rest_s) for side in sides]
+    steps = [_TimedStep(side, batch, clock, rest_s=rest_s) for side in sides]
 
     def run_pass() -> Timing[Pass]:
         forward_s, backward_s = np.zeros(len(steps)), np.zeros(len(steps))
@@ -84,7 +84,7 @@ def time_sides(
     return median_pass((yield from repeat_passes(run_pass, budget_s=budget_s)))
 
 
-class _Step:
+class _TimedStep:
     """A training step on random numbers, timed."""
 
     def __init__(

@@ -1,10 +1,11 @@
 """The device side on PyTorch, as an engine that can be timed, layer by layer and as it trains."""
 
-import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -20,23 +21,30 @@ from device_agent.engines.timing import (
     repeat_passes,
     time_sides,
 )
+from profiles.cuts import CutTable
+from profiles.units import Floats
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.device_side import DeviceNetwork
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.given_gradient import with_gradient
-from runtime.models.sequence import layers_of
+from runtime.models.load import split
+from runtime.models.sequence import Network, layers_of
 from runtime.models.side import Side, empty_state
 from runtime.wire.commands import LayerWork, OptimizerSpec
 
 LAYERS_SHARE = 0.25
 """Part of the budget for layers one by one; the device sides get the rest."""
 
-OpenSide = Callable[[nn.Sequential, int], TimedSide]
-"""Cut a network after so many layers, as it will be trained."""
+STATE_COPIES = 3
+"""Weights, gradients and what an optimiser keeps, as a plan counts."""
+
+OpenSide = Callable[[Network], TimedSide]
+"""Make some first layers a device side, as it will be trained."""
 
 
 def time_network(
-    network: nn.Sequential,
+    table: CutTable,
+    layers: Network,
     open_side: OpenSide,
     optimizer: OptimizerSpec,
     x: NDArray[np.float32],
@@ -44,11 +52,12 @@ def time_network(
     budget_s: float,
     clock: Callable[[], float],
 ) -> Timing[ComputeTimings]:
-    """Measure a network as this thread computes it on a mini-batch; its buffers may change.
+    """Measure the first layers of a network as this thread computes them on a mini-batch.
 
-    Torch's random generator is after each step as it was before: others may train in between.
+    Their buffers may change. The layers above them count by their FLOPs. Torch's random generator
+    is after each step as it was before: others may train in between.
     """
-    timing = _time_network(network, open_side, optimizer, x, budget_s=budget_s, clock=clock)
+    timing = _time_network(table, layers, open_side, optimizer, x, budget_s=budget_s, clock=clock)
     while True:
         with torch.random.fork_rng(devices=[]):
             try:
@@ -60,7 +69,8 @@ def time_network(
 
 
 def _time_network(
-    network: nn.Sequential,
+    table: CutTable,
+    layers: Network,
     open_side: OpenSide,
     optimizer: OptimizerSpec,
     x: NDArray[np.float32],
@@ -68,27 +78,39 @@ def _time_network(
     budget_s: float,
     clock: Callable[[], float],
 ) -> Timing[ComputeTimings]:
-    table = measure_cut_table(network, name="", input_shape=x.shape[1:])
-    timer = LayerTimer(network, optimizer, torch.from_numpy(x), clock)
-    layers, _ = median_pass(
+    timer = LayerTimer(layers, optimizer, torch.from_numpy(x), clock)
+    single, _ = median_pass(
         (yield from repeat_passes(timer.time_layers, budget_s=budget_s * LAYERS_SHARE))
     )
-    cuts = choose_cuts(layers.forward_s + layers.backward_s, first=_first_that_learns(network))
+    layers, _ = split(layers, len(single.forward_s))
+    cuts = choose_cuts(single.forward_s + single.backward_s, first=_first_that_learns(layers))
     sides, relative_deviation = yield from time_sides(
-        [open_side(network, cut) for cut in cuts],
+        [open_side(split(layers, cut)[0]) for cut in cuts],
         x,
         budget_s=budget_s * (1 - LAYERS_SHARE),
         clock=clock,
     )
+    forward_flop = np.array([layer.forward_flop for layer in table.layers])
+    backward_flop = np.array([layer.backward_flop for layer in table.layers])
+    forward = _with_layers_above(single.forward_s, forward_flop)
+    backward = _with_layers_above(single.backward_s, backward_flop)
     return ComputeTimings(
-        layer_names=tuple(layers_of(network)),
-        forward_s=divide_among_layers(sides.forward_s, cuts, layers.forward_s) / len(x),
-        backward_s=divide_among_layers(sides.backward_s, cuts, layers.backward_s) / len(x),
+        layer_names=table.cut_names[1:],
+        forward_s=divide_among_layers(sides.forward_s, cuts, forward) / len(x),
+        backward_s=divide_among_layers(sides.backward_s, cuts, backward) / len(x),
         relative_deviation=relative_deviation,
-        forward_flop=float(table.device_forward_flop[-1]),
-        backward_flop=float(table.device_backward_flop[-1]),
+        forward_flop=float(forward_flop.sum()),
+        backward_flop=float(backward_flop.sum()),
         measured_at_unix_s=time.time(),
+        deepest_cut=len(layers) if timer.why_no_deeper else None,
+        why_no_deeper=timer.why_no_deeper,
     )
+
+
+def _with_layers_above(measured_s: Floats, layer_flop: Floats) -> Floats:
+    """Add what the layers that were not timed cost at the speed of those that were, [layer]."""
+    below, above = layer_flop[: len(measured_s)], layer_flop[len(measured_s) :]
+    return np.concatenate([measured_s, above * (measured_s.sum() / (below.sum() or 1.0))])
 
 
 class LayerTimer:
@@ -106,20 +128,36 @@ class LayerTimer:
         set_dropout_keys(network, [((0,), len(batch))])
         self._layers = list(layers_of(network).values())
         self._sides = [_side(nn.Sequential(layer), optimizer) for layer in self._layers]
+        self.why_no_deeper = ""
+        """What the first layer that does not run here raises, if a layer below it does."""
 
     def time_layers(self) -> Timing[Pass]:
         """Forward, then backward and update, of one layer after another, [layer]; one step."""
         yield 0.0
-        forward_s, backward_s = [], []
+        seconds: list[tuple[float, float]] = []
         batch = self._batch
         for layer, side in zip(self._layers, self._sides, strict=True):
-            batch = batch.detach().requires_grad_(batch.requires_grad)
-            start_s = self._clock()
-            output = layer(batch)
-            forward_s.append(self._clock() - start_s)
-            backward_s.append(self._time_backward(output, side))
-            batch = output
-        return Pass(np.array(forward_s), np.array(backward_s))
+            try:
+                batch, *taken_s = self._time_layer(layer, side, batch)
+            except Exception as error:  # Whatever a layer of the user's or the memory raises.
+                if not seconds:
+                    raise
+                self.why_no_deeper = str(error) or type(error).__name__
+                break
+            seconds.append((taken_s[0], taken_s[1]))
+        del self._layers[len(seconds) :], self._sides[len(seconds) :]
+        forward_s, backward_s = np.array(seconds).T
+        return Pass(forward_s, backward_s)
+
+    def _time_layer(
+        self, layer: nn.Module, side: Side, batch: torch.Tensor
+    ) -> tuple[torch.Tensor, float, float]:
+        """Give what the layer gives, and its seconds forward and backward."""
+        batch = batch.detach().requires_grad_(batch.requires_grad)
+        start_s = self._clock()
+        output: torch.Tensor = layer(batch)
+        forward_s = self._clock() - start_s
+        return output, forward_s, self._time_backward(output, side)
 
     def _time_backward(self, output: torch.Tensor, side: Side) -> float:
         if not output.requires_grad:
@@ -129,6 +167,19 @@ class LayerTimer:
         torch.autograd.backward(number)
         side.step(0.0)
         return self._clock() - start_s
+
+
+def _fitting(table: CutTable, wanted: int, *, batch_size: int) -> tuple[int, str]:
+    """How many of the first layers there is memory to measure, at least one; and why no more."""
+    free_bytes = psutil.virtual_memory().available
+    state_bytes = np.cumsum([layer.state_bytes for layer in table.layers[:wanted]])
+    activation_bytes = np.cumsum([layer.activation_bytes for layer in table.layers[:wanted]])
+    needed_bytes = STATE_COPIES * state_bytes + 2 * batch_size * activation_bytes
+    fitting = max(int((needed_bytes <= free_bytes).sum()), 1)
+    if fitting == wanted:
+        return wanted, ""
+    needed_mb, free_mb = needed_bytes[fitting] / 1e6, free_bytes / 1e6
+    return fitting, f"measuring takes {needed_mb:.3g} MB, {free_mb:.3g} MB are free"
 
 
 def _first_that_learns(network: nn.Sequential) -> int:
@@ -151,19 +202,32 @@ class TorchEngine(DeviceNetwork):
     def measure_layers(
         self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]
     ) -> Measurement[ComputeTimings]:
-        """Time a copy of the network, at several cuts and layer by layer between them."""
+        """Time a copy of the layers that this job may give it, at several cuts and one by one."""
         return Measurement(
             key=("torch", self.assignment.encode(), batch.shape, clock),
-            take=lambda: time_network(
-                copy.deepcopy(self.network),
-                self.cut_open,
-                self.assignment.optimizer,
-                batch,
-                budget_s=budget_s,
-                clock=clock,
-            ),
+            take=lambda: self._time(batch, budget_s=budget_s, clock=clock),
             read=lambda found: found,
         )
+
+    def _time(
+        self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]
+    ) -> Timing[ComputeTimings]:
+        table = measure_cut_table(self.network, name="", input_shape=batch.shape[1:])
+        deepest = self.assignment.deepest_cut
+        wanted = len(self.network) if deepest is None else min(max(deepest, 1), len(self.network))
+        fitting, why_no_deeper = _fitting(table, wanted, batch_size=len(batch))
+        found = yield from time_network(
+            table,
+            self.copy(fitting),
+            self.side,
+            self.assignment.optimizer,
+            batch,
+            budget_s=budget_s,
+            clock=clock,
+        )
+        if found.deepest_cut is None and why_no_deeper:
+            return replace(found, deepest_cut=fitting, why_no_deeper=why_no_deeper)
+        return found
 
     def measure_cut(
         self,

@@ -48,6 +48,7 @@ def measure_profile(
     num_samples: int,
     sample_shape: tuple[int, ...],
     label_counts: tuple[int, ...] | None = None,
+    label_names: tuple[str, ...] | None = None,
 ) -> DeviceProfile:
     """Read the machine's facts now."""
     memory = psutil.virtual_memory()
@@ -66,6 +67,7 @@ def measure_profile(
         num_samples=num_samples,
         sample_shape=sample_shape,
         label_counts=label_counts,
+        label_names=label_names,
         measured_at_unix_s=time.time(),
     )
 

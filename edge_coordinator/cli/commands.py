@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from edge_coordinator.cli.job_of_flags import job_settings, simulated_settings
-from runtime.bus.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import EdgeError, SettingsError, root_cause
 from runtime.process import keep_freed_memory, until_reader_leaves
 
@@ -35,13 +34,20 @@ if TYPE_CHECKING:
 
 def _local(flags: argparse.Namespace, console: Console) -> None:
     settings = job_settings(flags, console)  # A mistake in them is said before PyTorch is imported.
-    from edge_coordinator.local.site import LocalSite
+    from edge_coordinator.local.site import LocalSite, PageWanted
     from edge_coordinator.run.folder import check_clock, clock_of, make_run_folder
+    from edge_coordinator.run.temporary import temporary_files_near
 
+    if flags.web:
+        from edge_coordinator.cli.watching import require_page
+
+        require_page()
     if flags.resume:
         check_clock(flags.resume, clock_of(flags.resume), own="wall")
     path = flags.resume or make_run_folder(settings, now=datetime.now().astimezone())
-    with LocalSite(settings, base_dir=Path.cwd(), log_dir=path) as site:
+    page = PageWanted(port=flags.web_port, opens=not flags.no_open) if flags.web else None
+    site = LocalSite(settings, base_dir=Path.cwd(), log_dir=path, page=page)
+    with temporary_files_near(path.parent), site:
         _train_locally(site, settings, path, flags, console)
 
 
@@ -59,14 +65,15 @@ def _train_locally(
     from edge_coordinator.job.settings import device_names
     from edge_coordinator.local.run import run_local
     from edge_coordinator.run.directory import RunDirectory
-    from edge_coordinator.run.folder import forget_run_folder
+    from edge_coordinator.run.folder import forget_run_folder, write_job
     from runtime.datasets.sources import load_source
 
     try:
         data = load_source(settings.data.source, base_dir=Path.cwd())
         job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
         job.check_devices(device_names(settings.devices.count))
-        show_shards(console, settings, data)
+        show_shards(console, job.settings, data)
+        write_job(path, job.settings)  # With the names of the classes.
         del data  # What is trained on, the agents read for themselves.
     except BaseException:
         if flags.resume is None:
@@ -85,6 +92,8 @@ def _train_locally(
         )
 
     run_to_end(console, job, model, directory, train, run=site.run)
+    if flags.web:
+        console.print(f"to look at it again: cpsl show {directory.path}", soft_wrap=True)
 
 
 def _coordinator(flags: argparse.Namespace, console: Console) -> None:
@@ -94,6 +103,7 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
         raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
     from edge_coordinator.cli.run_to_end import run_to_end
     from edge_coordinator.job.job import prepare_job
+    from edge_coordinator.monitor.record import history_so_far
     from edge_coordinator.serve import serve_job
 
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
@@ -107,6 +117,7 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
             observers=observers,
             progress=directory,
             on_waiting=console.print if flags.wait else None,
+            history=history_so_far(directory.path),
         )
 
     run_to_end(console, job, model, directory, train)
@@ -136,39 +147,49 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
 
 
 def _compare(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.experiments.compare import ComparisonTask, compare
+    from edge_coordinator.run.temporary import temporary_files_near
 
     settings, scenario = simulated_settings(flags, console)
-    task = ComparisonTask(
-        methods=flags.methods,
-        settings=settings,
-        scenario=scenario,
-        effort=_effort(flags),
-        rates=flags.rates,
-        base_dir=Path.cwd(),
-    )
-    _say_where(console, compare(task, console))
+    with temporary_files_near(settings.output):  # Plots want a place before they are imported.
+        from edge_coordinator.experiments.compare import ComparisonTask, compare
+
+        task = ComparisonTask(
+            methods=flags.methods,
+            settings=settings,
+            scenario=scenario,
+            effort=_effort(flags),
+            rates=flags.rates,
+            base_dir=Path.cwd(),
+        )
+        _say_where(console, compare(task, console))
 
 
 def _reproduce(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.experiments.paper.reproduce import PaperTask, reproduce_paper
+    from edge_coordinator.run.temporary import temporary_files_near
 
-    task = PaperTask(
-        data=flags.data,
-        rounds=flags.rounds,
-        effort=_effort(flags),
-        learning_rate=flags.learning_rate,
-        target=flags.target_accuracy,
-        output=flags.output,
-        base_dir=Path.cwd(),
-    )
-    _say_where(console, reproduce_paper(task, console))
+    with temporary_files_near(flags.output):
+        from edge_coordinator.experiments.paper.reproduce import PaperTask, reproduce_paper
+
+        task = PaperTask(
+            data=flags.data,
+            rounds=flags.rounds,
+            effort=_effort(flags),
+            learning_rate=flags.learning_rate,
+            target=flags.target_accuracy,
+            output=flags.output,
+            base_dir=Path.cwd(),
+        )
+        _say_where(console, reproduce_paper(task, console))
 
 
 def _effort(flags: argparse.Namespace) -> "Effort":
+    from edge_coordinator.experiments.executors import check_executor
     from edge_coordinator.experiments.workers import Effort
 
-    return Effort(num_seeds=flags.seeds, workers=flags.workers, draws=flags.draws)
+    check_executor(flags.executor)
+    return Effort(
+        num_seeds=flags.seeds, workers=flags.workers, executor=flags.executor, draws=flags.draws
+    )
 
 
 def _say_where(console: Console, folder: Path) -> None:
@@ -209,27 +230,15 @@ def _model(flags: argparse.Namespace, console: Console) -> None:
 
 
 def _monitor(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.monitor.client import monitor
-    from edge_coordinator.monitor.json_lines import SiteLines
-    from edge_coordinator.monitor.screen import LiveSite
+    from edge_coordinator.cli.watching import monitor_in_browser, monitor_in_terminal
 
-    if not (flags.once or flags.json or console.is_terminal):
-        raise SettingsError("the live view needs a terminal; without one, take --once or --json")
-    broker = str(parse_broker_url(flags.broker))
-    tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
-    site, lines = LiveSite(console, broker=broker), SiteLines(_print_line, broker=broker)
-    show = lines.show if flags.json else site.print if flags.once else site.show
-    watching = monitor(flags.broker, flags.site, tls=tls, show=show, once=flags.once)
-    try:
-        asyncio.run(watching)
-    except* KeyboardInterrupt:
-        pass  # That is how one stops watching.
-    finally:
-        site.close()
+    (monitor_in_browser if flags.web else monitor_in_terminal)(flags, console)
 
 
-def _print_line(line: str) -> None:
-    print(line, flush=True)
+def _show(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.cli.watching import show_runs
+
+    show_runs(flags, console)
 
 
 def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG001
@@ -251,6 +260,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
     "reproduce": _reproduce,
     "model": _model,
     "monitor": _monitor,
+    "show": _show,
     "schema": _schema,
 }
 

@@ -50,6 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
     schema.add_argument("name", nargs="?", help="which one; all if left out")
     schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
+    _add_watching(commands)
+    return parser
+
+
+def _add_watching(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     _add_monitor(
         commands.add_parser(
             "monitor",
@@ -58,7 +63,14 @@ def build_parser() -> argparse.ArgumentParser:
             "figures, the plan with its reasons, predicted against measured. Publishes nothing.",
         )
     )
-    return parser
+    show = commands.add_parser(
+        "show",
+        help="a recorded run in the browser; several: compared",
+        description="Show what a run has written down in the same page that `cpsl monitor --web` "
+        "serves; of several runs, the curves and totals side by side.",
+    )
+    show.add_argument("runs", type=Path, nargs="+", metavar="RUNDIR", help="as runs/2026…")
+    _add_page(show)
 
 
 def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -70,6 +82,9 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_job_flags(local, JOB_FLAGS)
     local.add_argument("--broker", metavar="KIND", help="auto, mosquitto or amqtt")
     local.set_defaults(broker_key="broker.local")
+    local.add_argument("--web", action="store_true", help="serve a page to watch the run in")
+    local.add_argument("--web-port", type=_port, metavar="PORT", help="of the page")
+    local.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
     coordinator = commands.add_parser(
         "coordinator",
         help="train with the devices of a broker",
@@ -125,6 +140,14 @@ def _add_job_flags(
             metavar="RUNDIR",
             help="go on with a run from its last checkpoint",
         )
+    parser.add_argument(
+        "--allow-code",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="run code of this package, or this PACKAGE.MODULE:NAME, where the job of an earlier "
+        "run names it (--resume, --plan replay:…)",
+    )
     for flag, key, metavar in job_flags:
         parser.add_argument(f"--{flag}", metavar=metavar, help=f"{key} of the job file")
     parser.add_argument(
@@ -180,6 +203,11 @@ def _add_runs(parser: argparse.ArgumentParser, *, num_seeds: int) -> None:
         metavar="N",
         help="processes that train side by side (one a core)",
     )
+    parser.add_argument(
+        "--executor",
+        metavar="dask://HOST:PORT",
+        help="train on the workers of a Dask scheduler instead",
+    )
     _add_draws(parser)
 
 
@@ -227,6 +255,29 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     add("--site", default="default", metavar="NAME", help="that of the coordinator and the agents")
     add("--once", action="store_true", help="print it once; fails if there is nothing")
     add("--json", action="store_true", help="a line of JSON for every change")
+    add("--web", action="store_true", help="serve a page for the browser instead")
+    _add_page(parser)
+    add("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
     add("--cafile", type=Path, help="whom to trust, for mqtts")
     add("--certfile", type=Path, help="client certificate")
     add("--keyfile", type=Path, help="its key")
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--port", type=_port, help="of the page (8420; if that is taken, a free one)")
+    add(
+        "--bind",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where the page is served (127.0.0.1); elsewhere whoever reaches it sees it",
+    )
+    add("--no-open", action="store_true", help="do not open the page, though there is a display")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a port; they go up to 65535, 0 is a free one"
+        )
+    return int(text)

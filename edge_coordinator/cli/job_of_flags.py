@@ -9,6 +9,7 @@ from rich.console import Console
 
 from edge_coordinator.cli.flags import JOB_FLAGS, SIMULATION_FLAGS
 from runtime.errors import SettingsError
+from runtime.plugins import AllowedCode
 
 if TYPE_CHECKING:
     from edge_coordinator.job.settings import JobSettings
@@ -20,7 +21,9 @@ def job_settings(flags: argparse.Namespace, console: Console) -> "JobSettings":
     from edge_coordinator.job.file import load_job
 
     path = _job_path(flags, console)
-    return load_job(path, _overrides(flags))
+    settings = load_job(path, _overrides(flags))
+    _check_code(flags, settings, path)
+    return settings
 
 
 def simulated_settings(
@@ -37,6 +40,7 @@ def simulated_settings(
         from_file=path is not None,
         say=partial(console.print, soft_wrap=True),
     )
+    _check_code(flags, settings, path)
     if settings.devices.engine != "torch":
         console.print(
             f"its devices compute with torch; a run with {settings.devices.engine} differs by "
@@ -44,6 +48,22 @@ def simulated_settings(
             soft_wrap=True,
         )
     return settings, scenario
+
+
+def _check_code(flags: argparse.Namespace, settings: "JobSettings", path: Path | None) -> None:
+    """Raise SettingsError if the job of an earlier run names code that nobody allowed now.
+
+    A directory of a run may be another's; what this command's own words name is its user's wish.
+    """
+    from edge_coordinator.job.own_code import own_code
+
+    if path is None or path == flags.config:
+        return
+    said = _overrides(flags).values()
+    allowed = AllowedCode(tuple(flags.allow_code))
+    for name in own_code(settings):
+        if name not in said:
+            allowed.check(name, what=f"{path} names", base_dir=Path.cwd())
 
 
 def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:

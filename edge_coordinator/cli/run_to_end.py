@@ -1,6 +1,7 @@
 """Train until the end or until told to end, then write down what there is to write."""
 
 import asyncio
+import shlex
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 
@@ -8,13 +9,15 @@ from rich.console import Console
 
 from edge_coordinator.cli.run_view import RunView
 from edge_coordinator.job.job import Job
+from edge_coordinator.job.own_code import code_flags
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
 from edge_coordinator.run.faults import traces_in
 from edge_coordinator.run.outcome import write_outcome
-from edge_coordinator.run.results import Results, temporary_files_near
+from edge_coordinator.run.results import Results
+from edge_coordinator.run.temporary import temporary_files_near
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import EdgeError
 from runtime.event_loop import call_on_signals
 from runtime.process import prompt_collection
 
@@ -43,6 +46,13 @@ def run_to_end(
     run: Run = asyncio.run,
 ) -> None:
     """Train under the eyes of a person and of the run directory; `run` has the event loop."""
+    with temporary_files_near(directory.path.parent):
+        _train_and_finish(console, job, model, directory, train, run=run)
+
+
+def _train_and_finish(
+    console: Console, job: Job, model: EdgeModel, directory: RunDirectory, train: Train, *, run: Run
+) -> None:
     if ended := _why_over(directory, job):
         console.print(f"{ended}; to train on, give a larger limit, as by --rounds")
         _finish(console, directory, job, model, ended=ended)
@@ -67,7 +77,7 @@ def _finish_early(console: Console, directory: RunDirectory, job: Job, model: Ed
     try:
         directory.go_back(model)
         _finish(console, directory, job, model, ended="")
-    except (SettingsError, OSError) as error:
+    except (EdgeError, OSError) as error:
         console.print(str(error), soft_wrap=True, markup=False)
 
 
@@ -79,8 +89,7 @@ def _finish(
         if not directory.discard_if_empty():
             console.print(f"no round was finished; the settings and logs are in {directory.path}")
         return
-    writing = console.status("writing the model and the curves")
-    with writing, temporary_files_near(directory.path):
+    with console.status("writing the model and the curves"):
         results = Results()
         lines = write_outcome(
             directory, job, model, results, ended=ended or "interrupted", complete=bool(ended)
@@ -98,5 +107,6 @@ def _finish(
     for line in (*lines, *results.missing):
         console.print(line, soft_wrap=True, highlight=False)
     if not ended:
-        console.print(f"to go on, give --resume {directory.path}", soft_wrap=True)
+        words = ["--resume", str(directory.path), *code_flags(job.settings)]
+        console.print(f"to go on, give {shlex.join(words)}", soft_wrap=True)
     results.check_written()

@@ -1,6 +1,8 @@
 """What a person sees of a run."""
 
+import time
 from collections import deque
+from collections.abc import Callable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,7 +22,7 @@ _ROUNDS_SHOWN = 6
 class RunView:
     """A live view on a terminal; on anything else a line for each round."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._is_live = console.is_terminal
         self._status = ""
@@ -33,10 +35,11 @@ class RunView:
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
+            get_time=clock,
         )
         self._task = self._bar.add_task("rounds", total=None)
         self._live = Live(
-            get_renderable=self._render, console=console, refresh_per_second=8, transient=True
+            get_renderable=self.__rich__, console=console, refresh_per_second=8, transient=True
         )
 
     def __enter__(self) -> "RunView":
@@ -81,6 +84,10 @@ class RunView:
             self._seconds = seconds_table(predicted=list(predicted), measured=list(measured))
         for device, reason in report.lost.items():
             self._print(f"round {report.round}: {device} was left out: {reason}")
+        if report.went_back_to:
+            rounds = ", then ".join(map(str, report.went_back_to))
+            why = f" ({report.spoilt})" if report.spoilt else ""
+            self._print(f"round {report.round}: spoilt{why}: went back to round {rounds}")
         if not self._is_live:
             cells = [f"{name} {cell}" for name, cell in _cells(report).items()]
             self._print(", ".join(cells))
@@ -94,7 +101,7 @@ class RunView:
             self._print(text)
         self._status = text
 
-    def _render(self) -> RenderableType:
+    def __rich__(self) -> RenderableType:
         table = Table(box=None, header_style="dim", pad_edge=False)
         rows = [_cells(report) for report in self._rounds]
         names = max((list(row) for row in rows), key=len, default=[])

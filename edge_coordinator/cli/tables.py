@@ -14,7 +14,7 @@ from edge_coordinator.formatting import amount
 from edge_coordinator.job.settings import JobSettings, device_names
 from profiles.cuts import CutTable, Floats, device_round_bytes
 from runtime.datasets.partition import class_counts, partition
-from runtime.datasets.samples import DataSet
+from runtime.datasets.samples import MOST_CLASSES, DataSet
 
 LAYER_COLUMNS = ("forward\nFLOP", "backward\nFLOP", "state\nbytes", "output", "output\nbytes")
 CUT_COLUMNS = ("bytes of\na round", "saved", "FLOP of\na step", "saved")
@@ -163,9 +163,15 @@ def show_shards(console: Console, settings: JobSettings, data: DataSet) -> None:
     """Print how many samples of which class each device will have."""
     labels, count = data.train.y, settings.devices.count
     parts = partition(labels, settings.data.partition, num_devices=count, seed=settings.seed)
-    if data.num_classes is None or not np.issubdtype(labels.dtype, np.integer):
+    if data.num_classes is None or data.num_classes > MOST_CLASSES:
         sizes = ", ".join(str(len(part)) for part in parts)
         console.print(f"samples of {count} devices: {sizes}")
         return
     counts = class_counts(labels, parts, num_classes=data.num_classes)
-    console.print(data_table(counts, devices=device_names(count), width=console.width))
+    table = data_table(
+        counts,
+        devices=device_names(count),
+        class_names=data.train.class_names,
+        width=console.width,
+    )
+    console.print(table)

@@ -30,6 +30,7 @@ class Admission:
         self._job = job
         self._channel = channel
         self._registry = channel.registry
+        self._registry.numbered = job.test is not None and job.test.class_names is None
         self._say = say
         self._asked = asyncio.Event()
 
@@ -64,7 +65,7 @@ class Admission:
 
     def _who_is_there(self, ready: Sequence[str], num_devices: int) -> str:
         names = f" ({some(ready)})" if ready else ""
-        others = self._registry.barred | self._channel.inbound.late_answers.reasons
+        others = self._registry.barred | self._channel.busy
         reasons = "".join(f"; {device}: {why}" for device, why in others.items())
         return f"{len(ready)} of {num_devices} devices are ready{names}{reasons}"
 

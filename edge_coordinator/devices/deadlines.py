@@ -1,21 +1,11 @@
-"""How long a device may take over an answer: what is expected, and how far off that has been.
+"""What a device is asked for, and what a plan or its own past says of the answer."""
 
-The deadline of an answer is the expected seconds plus a margin: a multiple of the learned
-deviation, and never less than a floor, so that a busy machine drops no healthy device. Where a
-plan predicts seconds, those are expected; else what the device itself usually took. Mean and
-deviation are smoothed as TCP smooths its round-trip times (Jacobson and Karels; RFC 6298).
-"""
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from edge_coordinator.planning.plan import PredictedPhases
 
-NUM_DEVIATIONS = 4.0
-LEAST_RELATIVE_DEVIATION = 0.25
-"""Of what is expected: so nobody is late before twice the expected seconds."""
-SMOOTHING = 0.25
 LONGEST_EXPECTED_S = 3600.0
 """A prediction rests on what devices say of themselves: it is waited for so long, and no longer
 before a device has really been as slow."""
@@ -58,93 +48,6 @@ class Usual:
     deviation_s: float
 
 
-@dataclass(frozen=True)
-class Allowance:
-    """How long one answer may take."""
-
-    expected_s: float
-    margin_s: float
-    is_learned: bool
-    """Whether the device has given such an answer before; if not, every part of it that arrives
-    gives it the margin anew."""
-
-    @property
-    def deadline_s(self) -> float:
-        """Seconds after the request at which the device is late."""
-        return self.expected_s + self.margin_s
-
-
-class AnswerTimes:
-    """What each device's answers took, and so how long the next may take."""
-
-    def __init__(self, *, patience_s: float, least_margin_s: float) -> None:
-        """`patience_s` is the margin of an answer that the device has never given before."""
-        self._patience_s = patience_s
-        self._least_margin_s = least_margin_s
-        self.usual: dict[str, dict[Answer, Usual]] = {}
-        """By device; all that has been learned."""
-
-    def allow(self, question: Question, devices: Iterable[str]) -> dict[str, Allowance]:
-        """Say how long each device may take."""
-        return {device: self._allow_one(device, question) for device in devices}
-
-    def learn(
-        self, question: Question, *, seconds: Mapping[str, float], waited_s: Mapping[str, float]
-    ) -> None:
-        """Take in what the answers took, and how long those were waited for that did not come."""
-        for device, took_s in seconds.items():
-            self._learn_one(device, question.answer, took_s, question.expected_s(device))
-        for device, late_s in waited_s.items():
-            self._learn_late(device, question.answer, late_s, question.expected_s(device))
-
-    def _allow_one(self, device: str, question: Question) -> Allowance:
-        answer, predicted_s = question.answer, question.expected_s(device)
-        usual = self.usual.get(device, {}).get(answer)
-        if usual is None:
-            return Allowance(predicted_s or 0.0, self._patience_s, is_learned=False)
-        expected_s = usual.seconds if predicted_s is None else predicted_s
-        deviation_s = max(usual.deviation_s, LEAST_RELATIVE_DEVIATION * expected_s)
-        margin_s = max(self._least_margin_s, NUM_DEVIATIONS * deviation_s)
-        if answer is Answer.JOINED:  # No training in it: a long wait would only be for the dead.
-            margin_s = max(min(margin_s, self._patience_s - expected_s), self._least_margin_s)
-        return Allowance(expected_s, margin_s, is_learned=True)
-
-    def _learn_one(
-        self, device: str, answer: Answer, seconds: float, predicted_s: float | None
-    ) -> None:
-        answers = self.usual.setdefault(device, {})
-        before = answers.get(answer)
-        if before is None:
-            answers[answer] = Usual(seconds, seconds / 2)
-            return
-        expected_s = before.seconds if predicted_s is None else predicted_s
-        answers[answer] = Usual(
-            _towards(before.seconds, seconds),
-            _towards(before.deviation_s, abs(seconds - expected_s)),
-        )
-
-    def _learn_late(
-        self, device: str, answer: Answer, waited_s: float, predicted_s: float | None
-    ) -> None:
-        """Take in that an answer takes longer than this: how much longer, nobody knows.
-
-        The next deadline is at least twice as far beyond what was expected. The device's other
-        answers are expected to take longer in proportion, but not by more than was waited.
-        """
-        answers = self.usual.setdefault(device, {})
-        before = answers.get(answer, Usual(predicted_s or 0.0, 0.0))
-        expected_s = before.seconds if predicted_s is None else predicted_s
-        deviation_s = max(2 * (waited_s - expected_s) / NUM_DEVIATIONS, 0.0)
-        slower_s = max(before.seconds, waited_s)
-        if answer is Answer.JOINED:
-            slower_s = before.seconds  # Who does not join is busy or dead, not slow at joining.
-        else:
-            for other, usual in answers.items():
-                if other is not Answer.JOINED:
-                    answers[other] = _slower(usual, waited_s, expected_s, deviation_s)
-        answers[answer] = Usual(slower_s, max(before.deviation_s, deviation_s))
-
-
 def predicted_answers(phases: PredictedPhases, *, local_epochs: int) -> dict[Answer, float]:
     """Add up the phases of each answer; the server's are over before a device is asked."""
     forward_s = phases.forward_s + phases.upload_s
@@ -156,13 +59,3 @@ def predicted_answers(phases: PredictedPhases, *, local_epochs: int) -> dict[Ans
         Answer.LAST: backward_s + phases.model_upload_s,
         Answer.WHOLE: whole_s,
     }
-
-
-def _slower(usual: Usual, waited_s: float, expected_s: float, deviation_s: float) -> Usual:
-    factor = waited_s / expected_s if expected_s > 0 else 1.0
-    slower_s = min(usual.seconds * max(factor, 1.0), usual.seconds + waited_s)
-    return Usual(slower_s, max(usual.deviation_s, deviation_s))
-
-
-def _towards(before: float, now: float) -> float:
-    return before + SMOOTHING * (now - before)

@@ -1,11 +1,14 @@
 """The devices that the coordinator knows, and whether they can be part of this job."""
 
+import json
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 import numpy as np
 
+from edge_coordinator.job.labels import LabelForm
+from runtime.wire.class_names import in_words
 from runtime.wire.commands import Assignment, LinkMeasured, Ready
 from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
 
@@ -13,11 +16,20 @@ MAX_DEVICES = 20_000
 """More are not taken note of: twice as many as a job can have."""
 
 
-def why_unfit(ready: Ready, assignment: Assignment, others: Iterable[Ready]) -> str:
+def why_unfit(
+    ready: Ready,
+    assignment: Assignment,
+    others: Iterable[Ready],
+    *,
+    labels: LabelForm | None = None,
+    numbered: bool = False,
+) -> str:
     """Say why a device cannot take part with labels like these; nothing if it can.
 
     Batches of one cluster are joined to one, and what a device announces is what room is made
-    for: so an answer is not taken at its word. `others` are ready already, the first counts.
+    for: so an answer is not taken at its word. `labels` is what the job says of them; where it
+    cannot, they have to be like those of the first of `others`, who are ready already.
+    `numbered` where the labels of the test set are numbers.
     """
     most = assignment.max_evaluation_samples
     if ready.num_held_out > most:
@@ -25,15 +37,44 @@ def why_unfit(ready: Ready, assignment: Assignment, others: Iterable[Ready]) -> 
             f"it holds out {ready.num_held_out} samples to evaluate on; the job's "
             f"data.max_evaluation_samples is {most}"
         )
+    first = next(iter(others), ready)
+    if unfit := _why_other_classes(ready, assignment, first, numbered=numbered):
+        return unfit
     if assignment.num_classes is not None:
         return _why_no_class_labels(ready)
-    first = next(iter(others), ready)
+    if labels is not None:
+        return labels.why_unfit(ready)
     if _labels_of(ready) != _labels_of(first):
         return (
             f"its labels are {_in_words(ready)}, those of the devices before it "
             f"{_in_words(first)}; they have to be alike"
         )
     return ""
+
+
+def _why_other_classes(
+    ready: Ready, assignment: Assignment, first: Ready, *, numbered: bool
+) -> str:
+    """Compare names where the job has none: each device numbers its labels along its own."""
+    if assignment.classes is not None:
+        return ""
+    listed = f"; list all in the job's data.classes, as in {json.dumps(_all_names(ready, first))}"
+    if numbered and ready.class_names is not None:
+        return f"its classes have names, the labels of the test set are numbers{listed}"
+    if ready.class_names != first.class_names:
+        return (
+            f"its classes are {_names_in_words(ready)}, those of the devices before it "
+            f"{_names_in_words(first)}{listed}"
+        )
+    return ""
+
+
+def _all_names(*answers: Ready) -> list[str]:
+    return sorted({name for ready in answers for name in ready.class_names or ()})
+
+
+def _names_in_words(ready: Ready) -> str:
+    return in_words(ready.class_names) if ready.class_names else "numbers"
 
 
 def _why_no_class_labels(ready: Ready) -> str:
@@ -91,6 +132,10 @@ class Registry:
 
     assignment: Assignment | None = None
     """What devices were asked to be ready for; None before anybody was asked."""
+    labels: LabelForm | None = None
+    """What the job says of its labels, if it can."""
+    numbered: bool = False
+    """Whether the labels of the job's test set are numbers."""
     records: dict[str, DeviceRecord] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     """Ids of devices that gave no answer to the assignment, until they show up anew."""
@@ -195,7 +240,12 @@ class Registry:
         Those that were let in before are alike, whether they are there now or not.
         """
         others = (record.ready for record in self.records.values() if record.ready is not None)
-        unfit = why_unfit(ready, self.assignment, others) if self.assignment else ""
+        asked = self.assignment
+        unfit = (
+            why_unfit(ready, asked, others, labels=self.labels, numbered=self.numbered)
+            if asked
+            else ""
+        )
         if unfit:
             self.refusals[device] = unfit
         else:

@@ -28,7 +28,7 @@ from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.prepare import prepare_simulation
 from profiles.scenario import Scenario
 from runtime.datasets.sources import load_source
-from runtime.errors import SettingsError
+from runtime.errors import StorageError
 
 DEFAULT_TARGET = 0.95
 RateRule = Literal["given", "per-sample"]
@@ -59,7 +59,7 @@ def compare(task: ComparisonTask, console: Console) -> Path:
     with new_folder(task.settings.output, name) as folder, progress_bar(console) as bar:
         studies = study(prepared, draws=task.effort.draws, bar=bar)  # They take less than training.
         runs = train_variants(
-            specs, seeds=seeds, base_dir=task.base_dir, workers=task.effort.workers, bar=bar
+            specs, seeds=seeds, base_dir=task.base_dir, effort=task.effort, bar=bar
         )
         write_rounds(folder / "rounds.csv", runs)  # Whatever happens now, the training is kept.
     text = "\n".join(
@@ -105,12 +105,12 @@ def step_batches(settings: JobSettings) -> float:
 def new_folder(output: Path, name: str) -> Iterator[Path]:
     """Make a folder for a report, and remove it if the block fails before anything is in it.
 
-    SettingsError if it cannot be made.
+    StorageError if it cannot be made.
     """
     try:
         folder = make_unused(output, f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}")
     except OSError as error:
-        raise SettingsError(f"output {output} cannot be written: {error.strerror}") from error
+        raise StorageError(f"output {output} cannot be written: {error.strerror}") from error
     try:
         yield folder
     except BaseException:

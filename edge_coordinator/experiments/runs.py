@@ -17,7 +17,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from profiles.scenario import Scenario
 from runtime.datasets.samples import DataSet
 from runtime.datasets.sources import load_source
-from runtime.errors import SettingsError
+from runtime.errors import CannotTrainError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class RunSpec:
 
 
 def check_runs(specs: Sequence[RunSpec], data: DataSet, *, base_dir: Path) -> None:
-    """SettingsError if any of these runs cannot begin, so that none is trained in vain."""
+    """Raise, naming the run, if any of these cannot begin, so that none is trained in vain."""
     for spec in specs:
         try:
             prepared = prepare_simulation(
                 spec.settings, spec.scenario, data, run=0, base_dir=base_dir
             )
             prepared.simulation.check_first_plan()
-        except SettingsError as error:
-            raise SettingsError(f"{spec.name}: {error}") from error
+        except (SettingsError, CannotTrainError) as error:
+            raise type(error)(f"{spec.name}: {error}") from error
 
 
 @dataclass
@@ -58,6 +58,9 @@ class _Counter:
     def tell(self, progress: Progress) -> None:
         if isinstance(progress, RoundDone):
             self.on_round(progress.report.round)
+
+    def return_to_sound(self, model: EdgeModel) -> int | None:
+        """Nothing to go back to."""
 
     def save(self, model: EdgeModel, reached: Reached) -> None:
         """Nothing to go on with."""

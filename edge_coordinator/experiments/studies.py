@@ -13,7 +13,7 @@ from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.simulation.planning import grouping_of
 from edge_coordinator.simulation.prepare import PreparedSimulation
-from runtime.errors import SettingsError
+from runtime.errors import CannotTrainError
 
 CutTableCosts = tuple[str, str, list[CutCost]]
 """A title, the name of a file, and what each cut costs."""
@@ -31,7 +31,7 @@ class Studies:
 def study(prepared: PreparedSimulation, *, draws: int, bar: Progress) -> Studies:
     """Study groupings and cuts where a simulation takes place.
 
-    SettingsError if there is no plan to study.
+    CannotTrainError if there is no plan to study.
     """
     steps = bar.add_task("groupings and cuts", total=num_steps())
     try:
@@ -39,7 +39,7 @@ def study(prepared: PreparedSimulation, *, draws: int, bar: Progress) -> Studies
         groupings = study_groupings(setting, draws=draws, on_step=lambda: bar.advance(steps))
         cuts = every_cut(setting, prepared)
     except InfeasiblePlanError as error:
-        raise SettingsError(f"what planning buys cannot be studied: {error}") from error
+        raise CannotTrainError(f"what planning buys cannot be studied: {error}") from error
     bar.update(steps, completed=num_steps())
     return Studies(setting, groupings, cuts)
 

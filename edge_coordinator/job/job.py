@@ -7,15 +7,17 @@ from typing import Protocol
 
 import numpy as np
 
+from edge_coordinator.job.classes import agree_on_classes, check_outputs, check_test_set
 from edge_coordinator.job.given_plans import GivenPlans, PlansByHand, num_clusters
 from edge_coordinator.job.loss_check import check_loss
 from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.standing import Standing
 from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
+from edge_coordinator.training.aggregation import aggregation
 from edge_coordinator.training.edge_model import EdgeModel, Training
 from edge_coordinator.training.schedule import Schedule
-from runtime.datasets.samples import DataSet, Samples, check_labels
+from runtime.datasets.samples import DataSet, Samples
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 from runtime.models.load import (
@@ -28,6 +30,7 @@ from runtime.models.load import (
 )
 from runtime.models.losses import load_loss
 from runtime.models.sequence import Network, layers_of
+from runtime.wire.class_names import ClassNames
 from runtime.wire.commands import Assignment
 from runtime.wire.published import RoundReport
 
@@ -63,6 +66,11 @@ class Job:
     """The coordinator's test set; None if the devices evaluate."""
     refused_cuts: Mapping[int, str]
     """Cuts that this network cannot be cut at, whatever the devices are; and why."""
+
+    @property
+    def classes(self) -> ClassNames:
+        """Names of the classes, in the order of the outputs; empty where nobody named them."""
+        return self.settings.data.classes
 
     @property
     def num_rounds(self) -> int:
@@ -161,6 +169,9 @@ def prepare_job(
     """
     loss = load_loss(settings.training.loss, base_dir=base_dir)
     test = whole_test_set(settings, base_dir=base_dir, data=data)
+    train = data.train if data else None
+    given = settings.data.classes
+    settings, test = agree_on_classes(settings, test=test, train=train)
     known = data.sample_shape if data else test.sample_shape if test else None
     network = load_network(
         settings.model.name,
@@ -171,9 +182,10 @@ def prepare_job(
     )
     shape = known or input_shape_of(network)
     check_sample_shape(network, shape)
-    assignment = _assignment(settings, network, run=run, shape=shape)
+    assignment = _assignment(settings, network, run=run, shape=shape, stated=bool(given))
+    check_outputs(settings, num_outputs=assignment.num_classes, train=train)
     if test is not None:
-        _check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
+        check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
         check_loss(
             network,
             loss,
@@ -199,6 +211,7 @@ def prepare_job(
         server_optimizer=settings.training.server_optimizer.spec(),
         device_optimizer=settings.training.device_spec(),
         carry_state=settings.training.carry_optimizer_state,
+        aggregate=aggregation(settings.training.aggregation, trim=settings.training.trim),
         loss=loss,
         seed=settings.seed,
     )
@@ -206,8 +219,9 @@ def prepare_job(
 
 
 def _assignment(
-    settings: JobSettings, network: Network, *, run: int, shape: tuple[int, ...]
+    settings: JobSettings, network: Network, *, run: int, shape: tuple[int, ...], stated: bool
 ) -> Assignment:
+    """Say what a device is told; `stated` if the job itself lists its classes."""
     outputs = layer_shapes(network, shape)[-1]
     classifies = settings.training.loss == "cross_entropy" and len(outputs) == 1
     return Assignment(
@@ -223,7 +237,18 @@ def _assignment(
         optimizer=settings.training.device_spec(),
         carry_state=settings.training.carry_optimizer_state,
         measure=settings.plan.mode == "auto",
+        deepest_cut=_deepest_cut(settings, network),
+        classes=settings.data.classes or None,
+        numbers_count_classes=stated or None,
     )
+
+
+def _deepest_cut(settings: JobSettings, network: Network) -> int | None:
+    """How many layers a device may be given; None if nothing is known of that."""
+    if settings.plan.replayed is not None:
+        return None
+    cut = _cut(settings, network)
+    return len(layers_of(network)) - 1 if cut is None else cut
 
 
 def _cut(settings: JobSettings, network: Network) -> int | None:
@@ -272,19 +297,6 @@ def whole_test_set(
             "or to another source"
         )
     return source.test
-
-
-def _check_test_set(
-    test: Samples, settings: JobSettings, *, shape: tuple[int, ...], num_classes: int | None
-) -> None:
-    where = settings.data.source if settings.data.test == "source" else settings.data.test
-    if test.sample_shape != shape:
-        raise SettingsError(
-            f"test samples of {where} have the shape {test.sample_shape}; "
-            f"those to train on have {shape}"
-        )
-    if num_classes is not None:
-        check_labels(test, num_classes=num_classes, where=f"the test set of {where}")
 
 
 def _check_clusters(settings: JobSettings) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from edge_coordinator.training.edge_model import is_classification
+from edge_coordinator.training.evaluation import is_classification
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.models.losses import Loss

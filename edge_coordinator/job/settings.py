@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edge_coordinator.job.plan_settings import PlanSettings, Section
 from edge_coordinator.job.standing import Keep
 from edge_coordinator.planning.form import Method
+from edge_coordinator.training.aggregation import AggregationName
 from edge_coordinator.training.schedule import ScheduleName
+from runtime.errors import SettingsError
 from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
+from runtime.wire.class_names import ClassNames, as_class_name, check_names
 from runtime.wire.commands import OptimizerSpec
 from runtime.wire.fields import Scalar
 
@@ -35,12 +38,31 @@ class DataSettings(Section):
         description="test set: source (that of the source, if it has one), devices (they evaluate "
         "on their held-out part), or another source",
     )
+    classes: ClassNames = Field(
+        (),
+        description="names of the classes, in the order of the network's outputs; if left out, "
+        "those of the local source, or of the test set, in alphabetical order",
+    )
     held_out: float = Field(
         0.2, ge=0, lt=1, description="fraction each device keeps, where the devices evaluate"
     )
     max_evaluation_samples: int = Field(
         512, ge=1, description="at most so many held-out samples of a device"
     )
+
+    @property
+    def test_source(self) -> str:
+        """What the test set is read from, unless the devices evaluate."""
+        return self.source if self.test == "source" else self.test
+
+    @field_validator("classes")
+    @classmethod
+    def _spelled_as_labels_are(cls, names: ClassNames) -> ClassNames:
+        """Compare like with like: labels have their names spelled so too."""
+        try:
+            return check_names(tuple(as_class_name(n, where="a name") for n in names))
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
 
 
 class OptimizerSettings(OptimizerSpec):
@@ -103,6 +125,12 @@ class TrainingSettings(Section):
         default=True,
         description="the device side's momentum travels with its weights and is averaged",
     )
+    aggregation: AggregationName = Field(
+        "mean", description="of the device-side models: mean, clipped, trimmed_mean or median"
+    )
+    trim: float = Field(
+        0.2, gt=0, lt=0.5, description="fraction that trimmed_mean leaves out at each end"
+    )
     schedule: ScheduleSettings = ScheduleSettings()
 
     def device_spec(self) -> OptimizerSpec:
@@ -135,6 +163,12 @@ class DeviceSettings(Section):
     )
     max_unusable: int = Field(
         100, ge=1, description="messages that can never be right before a device is excluded"
+    )
+    bounds: bool = Field(
+        default=True, description="a device that sends what is far out of the ordinary is excluded"
+    )
+    excluded_rounds: int = Field(
+        10, ge=1, description="for so many rounds; twice as many each time it is caught again"
     )
     engine: Literal["torch", "onnxruntime", "mixed"] = Field(
         "torch", description="local mode: what computes on the devices; mixed: they alternate"
@@ -178,6 +212,14 @@ class EvaluationSettings(Section):
         "best", description="which round the run's model is of: the best evaluated, or the last"
     )
 
+    spoilt_evaluations: int = Field(
+        3, ge=1, description="in a row, after which a run goes back to an older checkpoint"
+    )
+    most_returns: int = Field(3, ge=0, description="how often a run goes back by itself")
+    sound_checkpoints: int = Field(
+        3, ge=0, le=10, description="kept to go back to, of rounds further and further apart"
+    )
+
     @property
     def may_stop_early(self) -> bool:
         """Whether a run may end before its last round."""
@@ -201,7 +243,7 @@ class BrokerSettings(Section):
         DEFAULT_CHUNK_BYTES,
         ge=LEAST_CHUNK_BYTES,
         le=MOST_CHUNK_BYTES,
-        description="tensors travel in chunks of this",
+        description="tensors travel in chunks of this at most; a thin link has smaller ones",
     )
 
 

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from edge_coordinator.job.soundness import UNTRIED, Soundness
 from runtime.wire.published import RoundReport
 
 Keep = Literal["best", "last"]
@@ -48,14 +49,17 @@ class Standing:
     """The last evaluation that gained, by more than the least gain, on the one that did before."""
     num_without_gain: int = 0
     """Evaluations since `mark`."""
+    soundness: Soundness = UNTRIED
+    """Whether the model was spoilt."""
 
-    def after(self, report: RoundReport | Point, *, least_gain: float) -> "Standing":
+    def after(self, report: RoundReport, *, least_gain: float) -> "Standing":
         """Take the next round into account; one without an evaluation changes nothing."""
-        point = report if isinstance(report, Point) else Point.of(report)
+        point = Point.of(report)
+        judged = replace(self, soundness=self.soundness.after(report))
         if not is_evaluated(point):
-            return self
+            return judged
         better = self.best is None or _score(point) > _score(self.best)
-        standing = replace(self, best=point) if better else self
+        standing = replace(judged, best=point) if better else judged
         if self.mark is None or _gain(self.mark, point) > least_gain:
             return replace(standing, mark=point, num_without_gain=0)
         return replace(standing, num_without_gain=self.num_without_gain + 1)

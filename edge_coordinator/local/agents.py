@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from edge_coordinator.job.own_code import code_flags
 from edge_coordinator.job.settings import JobSettings, device_names
 from runtime.errors import EdgeError
 
@@ -137,6 +138,7 @@ async def _start(
             "--end-with-stdin",
             *own,
             *(("--scenario", settings.devices.scenario) if settings.devices.scenario else ()),
+            *code_flags(settings),
             *(("--publish-labels",) if settings.plan.balance_weight else ()),
             stdin=PIPE,
             stdout=file,

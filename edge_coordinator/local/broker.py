@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
 
-from runtime.errors import BusError, SettingsError
+from runtime.errors import BusError, SettingsError, TakenError
 
 BrokerKind = Literal["auto", "mosquitto", "amqtt"]
 
@@ -107,7 +107,7 @@ async def _until_ready(process: Process, log: IO[bytes]) -> LocalBroker:
             port, _, name = rest.partition(" ")
             return LocalBroker(url=f"mqtt://127.0.0.1:{port}", kind=name, _host=process)
         case "taken":
-            raise SettingsError(f"{rest}; choose another one, or leave it out for a free one")
+            raise TakenError(f"{rest}; choose another one, or leave it out for a free one")
         case "failed":
             raise BusError(rest)
     log.seek(0)

@@ -8,6 +8,7 @@ from rich.console import Console
 from edge_coordinator.job.job import Job
 from edge_coordinator.local.agents import watch
 from edge_coordinator.local.site import LocalSite
+from edge_coordinator.monitor.record import history_so_far
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
 from edge_coordinator.serve import serve_job
@@ -30,6 +31,8 @@ async def run_local(
     if site.emulated:
         console.print(site.emulated)
     try:
+        if site.page is not None:
+            console.print(await site.page.where(), soft_wrap=True, highlight=False)
         async with asyncio.TaskGroup() as tasks:
             watching = [
                 tasks.create_task(watch(site.agents), name="watch agents"),
@@ -42,6 +45,7 @@ async def run_local(
                 observers=observers,
                 progress=directory,
                 on_waiting=None,
+                history=history_so_far(directory.path),
             )
             for task in watching:
                 task.cancel()

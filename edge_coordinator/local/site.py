@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from typing import Self
 from edge_coordinator.job.settings import JobSettings, device_names
 from edge_coordinator.local.agents import AgentProcess, local_agents
 from edge_coordinator.local.broker import LocalBroker, local_broker
+from edge_coordinator.local.page import LocalPage, local_page
 from profiles.emulation import EmulationError
 from runtime.descriptors import allow_many
 from runtime.errors import SettingsError
@@ -24,19 +26,37 @@ MAX_NAMED = 12
 """Devices whose classes are named one by one; of more, they are counted."""
 
 
+@dataclass(frozen=True)
+class PageWanted:
+    """That a page is to be served, and how."""
+
+    port: int | None
+    opens: bool
+    """In a browser, where there is a display."""
+
+
 class LocalSite:
     """A broker and agents for the length of the block, or until `end`; on a loop of their own.
 
     What then goes on with them has to `run` there.
     """
 
-    def __init__(self, settings: JobSettings, *, base_dir: Path, log_dir: Path) -> None:
+    def __init__(
+        self,
+        settings: JobSettings,
+        *,
+        base_dir: Path,
+        log_dir: Path,
+        page: PageWanted | None = None,
+    ) -> None:
         self.emulated = emulated_classes(settings, base_dir=base_dir)
         self._settings, self._base_dir, self._log_dir = settings, base_dir, log_dir
         self._runner = asyncio.Runner()
         self._started = AsyncExitStack()
         self.broker: LocalBroker
         self.agents: list[AgentProcess]
+        self.page: LocalPage | None = None
+        self._page_wanted = page
 
     def __enter__(self) -> Self:
         allow_many()  # Broker and agents inherit it.
@@ -77,6 +97,14 @@ class LocalSite:
                 log_dir=self._log_dir,
             )
             self.agents = list(await started.enter_async_context(agents))
+            if (wanted := self._page_wanted) is not None:
+                page = local_page(
+                    broker_url=self.broker.url,
+                    site=self._settings.site,
+                    port=wanted.port,
+                    opens=wanted.opens,
+                )
+                self.page = await started.enter_async_context(page)
             self._started = started.pop_all()
 
 

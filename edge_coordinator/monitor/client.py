@@ -25,25 +25,37 @@ _REFRESH_S = 1.0
 _PAUSE_S = 0.2
 
 
-async def monitor(url: str, site: str, *, tls: TlsFiles, show: Show, once: bool) -> None:
+async def monitor(
+    url: str,
+    site: str,
+    *,
+    tls: TlsFiles,
+    show: Show,
+    once: bool = False,
+    from_the_start: bool = False,
+) -> None:
     """Show a site again and again, until cancelled; with `once` when it is complete, then return.
 
-    Raises SettingsError if `once` finds nothing.
+    What is shown first is complete, unless it is to be shown `from_the_start`: on a site that is
+    never silent nobody can tell when it is. Raises SettingsError if `once` finds nothing.
     """
     topics = Topics(site)
     client_id = f"monitor-{new_session()}"
     async with await MqttBus.connect(url, client_id=client_id, wait=False, tls=tls) as bus:
-        await watch(bus, topics, show=show, once=once)
+        await watch(bus, topics, show=show, once=once, from_the_start=from_the_start)
 
 
-async def watch(bus: Bus, topics: Topics, *, show: Show, once: bool) -> None:
+async def watch(
+    bus: Bus, topics: Topics, *, show: Show, once: bool = False, from_the_start: bool = False
+) -> None:
     """Do the same on a bus that stands."""
     view = SiteView(topics)
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         receiving = tasks.create_task(_receive(bus.events(), view, changed), name="receive")
         quiet_s = await _subscribe(bus, view)
-        await _until_complete(changed, quiet_s=quiet_s)
+        if not from_the_start:
+            await _until_complete(changed, quiet_s=quiet_s)
         if once:
             _show_once(view, topics, show)
         else:
@@ -100,9 +112,16 @@ def _show_once(view: SiteView, topics: Topics, show: Show) -> None:
 
 
 async def _show_changes(view: SiteView, changed: asyncio.Event, show: Show) -> None:
-    """Show at every change, though not more often than a person can read, and as ages grow."""
-    while True:
-        changed.clear()
-        show(view.state(time.time()))
-        await asyncio.sleep(_PAUSE_S)
-        await _happens(changed, within_s=_REFRESH_S)
+    """Show at every change, though not more often than a person can read, and as ages grow.
+
+    What was heard last is shown even if it is cancelled then.
+    """
+    try:
+        while True:
+            changed.clear()
+            show(view.state(time.time()))
+            await asyncio.sleep(_PAUSE_S)
+            await _happens(changed, within_s=_REFRESH_S)
+    finally:
+        if changed.is_set():
+            show(view.state(time.time()))

@@ -36,19 +36,20 @@ def site_line(state: SiteState, *, broker: str) -> str:
         "broker": broker,
         "site": state.site,
         "connection_lost": state.connection_lost or None,
-        "coordinator": _plain(state.coordinator),
-        "plan": _plain(state.plan),
-        "round": _plain(state.round),
+        "coordinator": plain(state.coordinator),
+        "plan": plain(state.plan),
+        "round": plain(state.round),
         "evaluated_round": state.evaluated.round if state.evaluated is not None else None,
         "test_accuracy": state.evaluated.test_accuracy if state.evaluated is not None else None,
-        "devices": [_device(view) for view in state.devices],
+        "devices": [device_fields(view) for view in state.devices],
         "num_malformed": state.num_malformed,
         "last_malformed": state.last_malformed or None,
     }
     return json.dumps(line, allow_nan=False)
 
 
-def _device(view: DeviceView) -> dict[str, Any]:
+def device_fields(view: DeviceView) -> dict[str, Any]:
+    """Give what is known of a device, by the names that `docs/watching.md` explains."""
     return {
         "device": view.device,
         "state": view.presence,
@@ -61,14 +62,15 @@ def _device(view: DeviceView) -> dict[str, Any]:
         "cluster": view.cluster,
         "share": view.share,
         "phase": view.activity,
-        "profile": _plain(view.profile, exclude=_TOO_LONG),
-        "metrics": _plain(view.metrics),
-        "predicted": _plain(view.predicted),
-        "measured": _plain(view.measured),
+        "profile": plain(view.profile, exclude=_TOO_LONG),
+        "metrics": plain(view.metrics),
+        "predicted": plain(view.predicted),
+        "measured": plain(view.measured),
     }
 
 
-def _plain(
+def plain(
     message: BaseModel | None, exclude: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:
+    """Give a message as JSON has it."""
     return None if message is None else message.model_dump(mode="json", exclude=exclude)

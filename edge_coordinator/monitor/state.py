@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runtime.errors import MalformedMessageError
+from runtime.wire.history import HistoryReport
 from runtime.wire.published import (
     ComputeProfile,
     CoordinatorStatus,
@@ -97,6 +98,8 @@ class SiteState:
     round: RoundReport | None
     evaluated: RoundReport | None
     """The last round of this run, as far as it was seen, that has a test accuracy or loss."""
+    history: HistoryReport | None = field(compare=False)
+    """The rounds of the run so far; it says what `round` said before."""
     num_malformed: int
     last_malformed: str
 

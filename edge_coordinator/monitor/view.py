@@ -16,6 +16,7 @@ from edge_coordinator.monitor.state import (
 )
 from runtime.errors import MalformedMessageError
 from runtime.wire.fields import as_words
+from runtime.wire.history import HistoryReport
 from runtime.wire.published import CoordinatorStatus, PhaseSeconds, PlanReport, RoundReport
 from runtime.wire.topics import Topics
 
@@ -44,7 +45,7 @@ class SiteView:
         """Return what to subscribe to."""
         topics = self._topics
         devices = [topics.every_device(leaf) for leaf in LEAVES]
-        return [topics.coordinator_status, topics.plan, topics.round, *devices]
+        return [topics.coordinator_status, topics.plan, topics.round, topics.history, *devices]
 
     def connected(self) -> None:
         """Begin anew: the broker is about to tell all that it has retained."""
@@ -55,6 +56,7 @@ class SiteView:
         self._plan_is_fresh = False
         self._round: RoundReport | None = None
         self._evaluated: RoundReport | None = None
+        self._history: HistoryReport | None = None
 
     def disconnected(self, reason: str) -> None:
         """Note that nothing is heard any more."""
@@ -93,6 +95,7 @@ class SiteView:
             plan=self._plan,
             round=self._round,
             evaluated=self._evaluated,
+            history=self._history,
             num_malformed=self._num_malformed,
             last_malformed=self._last_malformed,
         )
@@ -107,6 +110,8 @@ class SiteView:
             self._plan_is_fresh = not retained
         elif topic == self._topics.round:
             self._take_round(RoundReport.decode(payload) if payload else None)
+        elif topic == self._topics.history:
+            self._history = HistoryReport.decode(payload) if payload else None
         elif (parsed := self._topics.parse(topic)) is not None:
             known = self._devices.get(parsed.device) or WatchedDevice(parsed.device)
             known.take(parsed.leaf, payload, retained=retained, now_s=now_s)

@@ -126,7 +126,7 @@ def leave_out(
 ) -> dict[str, str]:
     """Give the reason for each device that cannot take part at any of the candidate cuts."""
     usable = [cut for cut in candidates if cut not in workload.refused_cuts] or list(candidates)
-    needed_bytes = device_memory_bytes(workload)[usable].min()
+    needed_bytes, shallowest = device_memory_bytes(workload)[usable].min(), min(usable)
     reasons = {}
     for state in sorted(devices, key=lambda each: each.device):
         if state.num_samples == 0:
@@ -140,6 +140,8 @@ def leave_out(
                 f"the smallest device side needs {needed_bytes / 1e6:.3g} MB, "
                 f"{state.free_memory_bytes / 1e6:.3g} MB are free"
             )
+        elif state.deepest_cut is not None and state.deepest_cut < shallowest:
+            reasons[state.device] = f"cannot run {shallowest} layers: {state.why_no_deeper}"
     return reasons
 
 

@@ -5,7 +5,7 @@ at the worst of what the others have, at what is slow anyway, and at no more tha
 that failed has shown to be possible. Every assumption comes with its reason.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from edge_coordinator.replanning.figure import Figure
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
+from runtime.wire.class_names import ClassNames
 from runtime.wire.fields import MAX_FLOP_PER_S
 from runtime.wire.published import ComputeProfile, DeviceProfile, LinkProfile
 
@@ -85,14 +86,33 @@ def known_devices(
     corrections: LearnedCorrections,
     *,
     shared_bps: float | None,
+    classes: ClassNames = (),
 ) -> list[KnownDevice]:
-    """Say what is known of these devices, all of which are ready, in id order."""
+    """Say what is known of these devices, all of which are ready, in id order.
+
+    Labels are counted along the job's `classes`, if these have names.
+    """
     profiles = [record.profile for record in records.values() if record.profile]
     assumptions = Assumptions.of(profiles)
     return [
-        _known(device, record, cuts, corrections, assumptions, shared_bps=shared_bps)
+        _known(
+            *(device, record, cuts, corrections, assumptions),
+            shared_bps=shared_bps,
+            classes=classes,
+        )
         for device, record in sorted(records.items())
     ]
+
+
+def cuts_beyond(states: Iterable[DeviceState], candidates: Sequence[int]) -> dict[int, str]:
+    """Candidate cuts that some device cannot run, though it can run another; and why."""
+    able = [
+        (each.deepest_cut, f"{each.device} cannot run it: {each.why_no_deeper}")
+        for each in states
+        if each.deepest_cut is not None and each.deepest_cut >= min(candidates)
+    ]
+    deepest, why = min(able, default=(max(candidates), ""))
+    return {cut: why for cut in candidates if cut > deepest}
 
 
 def is_complete(profile: DeviceProfile | None, cuts: CutTable) -> bool:
@@ -119,6 +139,7 @@ def _known(
     assumptions: Assumptions,
     *,
     shared_bps: float | None,
+    classes: ClassNames,
 ) -> KnownDevice:
     profile = record.profile
     compute = profile.compute if profile else None
@@ -143,10 +164,21 @@ def _known(
         compute=_compute_state(compute, cuts, assumptions),
         link=link,
         corrections=corrections.of(device),
-        label_counts=profile.label_counts if profile else None,
+        label_counts=_counts_along(classes, profile) if profile else None,
+        deepest_cut=compute.deepest_cut if compute and is_of_network(compute, cuts) else None,
+        why_no_deeper=compute.why_no_deeper if compute else "",
     )
     figures = _compute_figures(compute) | _link_figures(measured)
     return KnownDevice(state, "; ".join(assumed), figures)
+
+
+def _counts_along(classes: ClassNames, profile: DeviceProfile) -> tuple[int, ...] | None:
+    """Samples of each of the job's classes; a device counts along its own."""
+    counts, names = profile.label_counts, profile.label_names
+    if counts is None or names is None or not classes:
+        return counts
+    of_name = dict(zip(names, counts, strict=False))
+    return tuple(of_name.get(name, 0) for name in classes)
 
 
 def _compute_state(

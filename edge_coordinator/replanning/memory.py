@@ -18,6 +18,7 @@ from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.unplanned import unpredicted
 from edge_coordinator.replanning.figure import Figure
+from edge_coordinator.replanning.suspensions import Suspension
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
 from profiles.phases import Corrections, Phase
@@ -146,6 +147,15 @@ class SimulatedMemory(_MemoryPart):
     """The cut of the last plan, in the cost table."""
 
 
+class TrustMemory(_MemoryPart):
+    """What bounds and exclusions rest on."""
+
+    largest: dict[str, dict[str, float]] = {}
+    """By what was sent and device, as a logarithm."""
+    cut: int | None = None
+    suspensions: dict[str, Suspension] = {}
+
+
 class RunMemory(_MemoryPart):
     """All that a run has learned of its devices."""
 
@@ -154,6 +164,7 @@ class RunMemory(_MemoryPart):
     attendance: dict[str, Record] = {}
     planner: PlannerMemory | None = None
     simulated: SimulatedMemory | None = None
+    trust: TrustMemory = TrustMemory()
 
     @classmethod
     def decode(cls, text: str) -> Self:

@@ -14,11 +14,12 @@ from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.replanning.corrections import LearnedCorrections, TurnMeasured
 from edge_coordinator.replanning.cut_schedule import CutChooser, CutSchedule, Figures, drifted
-from edge_coordinator.replanning.device_states import KnownDevice, known_devices
+from edge_coordinator.replanning.device_states import KnownDevice, cuts_beyond, known_devices
 from edge_coordinator.replanning.memory import PlannerMemory, copy_figures
 from profiles.device import DeviceState
 from profiles.link import SharedLink
 from runtime.seeding import Purpose
+from runtime.wire.class_names import ClassNames
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class PlanningTask:
     """The cut that was given; None to choose it."""
     workload: Workload
     seed: int
+    classes: ClassNames = ()
+    """Names of the job's classes; empty where devices count along the same without being told."""
 
     @property
     def candidate_cuts(self) -> Sequence[int]:
@@ -84,6 +87,7 @@ class Planner:
             self._task.workload.cuts,
             self._corrections,
             shared_bps=self._task.settings.shared_bps,
+            classes=self._task.classes,
         )
         workload = self._workload([each.state for each in known])
         generator = np.random.default_rng((self._task.seed, Purpose.PLAN, round_))
@@ -159,8 +163,10 @@ class Planner:
         """What a round takes beyond its phases; before the first, its clusters have to join."""
         links = [state.link for state in devices if state.link is not None]
         join_s = max((link.round_trip_s for link in links), default=0.0)
+        beyond = cuts_beyond(devices, self._task.candidate_cuts)
         return replace(
             self._task.workload,
+            refused_cuts=beyond | dict(self._task.workload.refused_cuts),
             cluster_overhead_s=self._corrections.cluster_s,
             round_overhead_s=self._corrections.round_s if self._corrections.num_rounds else join_s,
         )

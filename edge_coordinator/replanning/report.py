@@ -32,6 +32,7 @@ def plan_report(
         cut=plan.cut,
         cut_layer=job.cut_name(plan.cut),
         clusters=tuple(_cluster_report(cluster) for cluster in plan.clusters),
+        local_epochs=job.local_epochs,
         left_out=dict(plan.left_out) | dict(barred),
         reason=plan.reason,
         changed=planned.changed,

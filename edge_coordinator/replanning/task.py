@@ -120,7 +120,7 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
         form=settings.plan.grouping,
         equal_shares=settings.plan.shares == "equal",
     )
-    return PlanningTask(settings.plan, grouping, job.cut, workload, settings.seed)
+    return PlanningTask(settings.plan, grouping, job.cut, workload, settings.seed, job.classes)
 
 
 def job_cut_table(job: Job, model: EdgeModel) -> CutTable:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 
@@ -37,21 +38,38 @@ class ComputeSurvey:
         """
         if table.num_layers > MAX_LAYERS:
             return
-        for cut in cuts:
-            asked = self._asked.setdefault(cut, {})
-            sessions = {device: self._session(device) for device in self._exports.devices}
-            new = [device for device in sessions if asked.get(device) != sessions[device]]
-            if not new or not cut or cut in self._exports.refused:
-                continue
-            asked |= sessions
-            try:
-                await self._exports.prepare(cut, worker)
-            except SettingsError as error:
-                log.warning("%s", error)
-                continue
-            join = self._join(table, round_, cut)
-            groups = by_process(self._channel.registry, new)
-            await asyncio.gather(*(self._measure_machine(group, join) for group in groups))
+        new_by_cut = {cut: new for cut in cuts if (new := self._not_asked(cut))}
+        await self._export(next(iter(new_by_cut), None), worker)
+        for cut, later in zip_longest(new_by_cut, [*new_by_cut][1:]):
+            # The next graphs are made while these are measured.
+            await asyncio.gather(
+                self._measure_cut(self._join(table, round_, cut), new_by_cut[cut]),
+                self._export(later, worker),
+            )
+
+    def _not_asked(self, cut: int) -> list[str]:
+        """Devices that have not been asked to measure a cut and now will be."""
+        if not cut or cut in self._exports.refused:
+            return []
+        asked = self._asked.setdefault(cut, {})
+        sessions = {device: self._session(device) for device in self._exports.devices}
+        new = [device for device in sessions if asked.get(device) != sessions[device]]
+        asked |= sessions
+        return new
+
+    async def _export(self, cut: int | None, worker: EdgeWorker) -> None:
+        if cut is None:
+            return
+        try:
+            await self._exports.prepare(cut, worker)
+        except SettingsError as error:
+            log.warning("%s", error)
+
+    async def _measure_cut(self, join: Join, devices: Sequence[str]) -> None:
+        if join.cut in self._exports.refused:
+            return
+        groups = by_process(self._channel.registry, devices)
+        await asyncio.gather(*(self._measure_machine(group, join) for group in groups))
 
     def _join(self, table: CutTable, round_: int, cut: int) -> Join:
         return Join(

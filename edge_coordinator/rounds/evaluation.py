@@ -1,15 +1,20 @@
 """Evaluating the joint network: on the coordinator's test set, or on what the devices hold out."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from math import isfinite
 
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.job import Job
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.training import Turns
 from edge_coordinator.run.events import Evaluating, Progress
-from edge_coordinator.training.algorithm import ClusterLostError
-from edge_coordinator.training.edge_model import EdgeModel, Evaluation
+from edge_coordinator.training.algorithm import ClusterLostError, Smashed
+from edge_coordinator.training.bounds import Bounds, Sent, sample_size
+from edge_coordinator.training.culprits import culprits
+from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.training.evaluation import Evaluation
+from runtime.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -59,4 +64,26 @@ class Evaluator:
         except ClusterLostError as error:
             log.warning("round %d could not be evaluated: %s", round_, error)
             return None
-        return await worker.do(lambda: self._model.evaluate_smashed(cut, smashed))
+        return await worker.do(lambda: self._evaluate_smashed(round_, cut, smashed))
+
+    def _evaluate_smashed(
+        self, round_: int, cut: int, smashed: Mapping[str, Smashed]
+    ) -> Evaluation:
+        """Evaluate on what devices sent, without those that make an evaluation impossible."""
+        sizes = {device: sample_size(own.data) for device, own in smashed.items()}
+        out = (
+            Bounds({}, cut).check(Sent.SMASHED, sizes) if self._job.settings.devices.bounds else {}
+        )
+        kept = {device: own for device, own in smashed.items() if device not in out}
+        try:
+            evaluation = self._model.evaluate_smashed(cut, kept)
+        except (RuntimeError, ValueError, TypeError, IndexError, SettingsError):
+            evaluation = None
+        if evaluation is None or not isfinite(evaluation.loss):
+            found = culprits(kept, lambda own: self._model.evaluate_smashed(cut, own).loss)
+            out |= found
+            kept = {device: own for device, own in kept.items() if device not in found}
+            evaluation = self._model.evaluate_smashed(cut, kept)
+        for device, what in out.items():
+            log.warning("round %d is evaluated without %s: it %s", round_, device, what)
+        return evaluation

@@ -24,10 +24,10 @@ from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.remote_cluster import Late
 from edge_coordinator.rounds.report import measured_turns
 from edge_coordinator.rounds.server_thread import EdgeWorker
-from edge_coordinator.rounds.timing import TurnTimes
+from edge_coordinator.rounds.training import TurnTimes
 from edge_coordinator.run.faults import Faults
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import CannotTrainError
 from runtime.wire.published import DeviceMetrics
 
 METRICS_PATIENCE_S = 1.0
@@ -108,7 +108,7 @@ class RoundPlanning:
         except InfeasiblePlanError as error:
             if self._last is not None:
                 raise  # Those who could train a round before may train the next as well.
-            raise SettingsError(f"the devices cannot train this network: {error}") from error
+            raise CannotTrainError(f"the devices cannot train this network: {error}") from error
         # What the next plan knows better; and the graphs are there when the round begins.
         await self._measure_compute(round_, worker, [planned.plan.cut])
         return planned

@@ -1,6 +1,7 @@
 """A cluster reached over the bus: what `algorithm.Cluster` promises, as frames."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -11,8 +12,8 @@ from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, Question
 from edge_coordinator.devices.requests import DeviceGoneError, Exchange, LateError
 from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
+from runtime.protocol.coordinator_events import FrameRequest
 from runtime.protocol.events import Gathered
-from runtime.protocol.gathering import Gathering
 from runtime.wire.commands import Join, Ready
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
 
@@ -34,6 +35,13 @@ class Member:
     batch_size: int
     predicted_s: Mapping[Answer, float] = field(default_factory=dict)
     """What the plan says of its answers, if it says anything."""
+    believed: int | None = None
+    """What its |D_k| counts as, where that is not what it says itself."""
+
+    @property
+    def num_samples(self) -> int:
+        """|D_k|."""
+        return self.ready.num_samples if self.believed is None else self.believed
 
 
 @dataclass(frozen=True)
@@ -86,13 +94,21 @@ class RemoteCluster:
         """Device id to what was waited for in vain; they are lost as well."""
         self.lost: dict[str, str] = {}
         """Device id to why it fell out of this turn."""
-        self.answered_at_s: Mapping[str, float] = {}
-        """When each device gave the last answer that was gathered, by the monotonic clock."""
+        self.answers_s: dict[str, list[float]] = {}
+        """Device id to seconds from each request to its answer: the model, then every gradient."""
+        self.finished: tuple[str, ...] = ()
+        """Those that came to the turn's end."""
+        self._asked_at_s = 0.0
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the devices."""
+        return next(iter(self._joins.values())).learning_rate
 
     @property
     def sample_counts(self) -> Mapping[str, int]:
         """|D_k| of each device."""
-        return {device: member.ready.num_samples for device, member in self._members.items()}
+        return {device: member.num_samples for device, member in self._members.items()}
 
     async def join(self) -> None:
         """Have every member listen; those that do not are out of this turn."""
@@ -104,12 +120,13 @@ class RemoteCluster:
 
     async def load(self, device_side: Sequence[Tensor]) -> None:
         """Distribute the device-side model, one publish for all."""
+        self._asked_at_s = time.monotonic()
         self._require_quorum()
         self._device_side = specs_of(device_side)
         frame = Frame(FrameKind.MODEL, self._step(0), tuple(device_side))
         kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
         self._expect(kind, _FIRST_ANSWER[self._purpose], dict.fromkeys(self._members, frame))
-        await self._channel.publish_model(frame.step.cluster, frame)
+        await self._channel.publish_model(self._members, frame)
 
     async def forward(self) -> Mapping[str, Smashed]:
         """Smashed data of every device that is still there, in device-id order."""
@@ -118,6 +135,7 @@ class RemoteCluster:
 
     async def backward(self, gradients: Mapping[str, Tensor]) -> None:
         """Return its gradient to each device; where nothing learns, an empty frame."""
+        self._asked_at_s = time.monotonic()
         step = self._step(self._epoch)
         frames = {
             device: Frame(FrameKind.GRADIENT, step, self._scaled(gradients.get(device)))
@@ -137,12 +155,18 @@ class RemoteCluster:
     async def weights(self) -> Collected:
         """The device-side models after the last local epoch."""
         answers = (await self._gathered()).answers
+        self.finished = tuple(answers)
         if self._purpose != "train_locally":
             return Collected(answers)
         return Collected(
             {device: tensors[:-1] for device, tensors in answers.items()},
             [float(tensors[-1]) for tensors in answers.values()],
         )
+
+    def drop(self, reasons: Mapping[str, str]) -> None:
+        """Go on without some devices; ClusterLostError if too few are left."""
+        self._drop(reasons)
+        self._require_quorum()
 
     def _scaled(self, gradient: Tensor | None) -> tuple[Tensor, ...]:
         """Make up for a rate that is that of more devices than the gradient is a mean over."""
@@ -165,22 +189,21 @@ class RemoteCluster:
 
     def _expect(self, kind: FrameKind, answer: Answer, requests: Mapping[str, Frame]) -> None:
         """Gather answers to these requests from now on."""
-        channel = self._channel
-
-        async def ask_again(device: str) -> None:
-            await channel.send(device, requests[device])  # Not self, which holds this.
-
         last = kind is FrameKind.WEIGHTS
         step = self._step(self._local_epochs - 1 if last else self._epoch)
-        expected = {device: self._specs(kind, member) for device, member in self._members.items()}
+        asked = {
+            device: FrameRequest(
+                frame.kind, frame.step, kind, step, self._specs(kind, self._members[device])
+            )
+            for device, frame in requests.items()
+        }
         predicted_s = {
             device: member.predicted_s[answer]
             for device, member in self._members.items()
             if answer in member.predicted_s
         }
         self._question = Question(answer, predicted_s)
-        gathering = Gathering(kind, step, expected)
-        self._exchange = self._channel.exchange(gathering, ask_again, self._question)
+        self._exchange = self._channel.exchange(asked, self._question)
 
     def _specs(self, kind: FrameKind, member: Member) -> tuple[TensorSpec, ...]:
         if kind is FrameKind.SMASHED:
@@ -197,11 +220,12 @@ class RemoteCluster:
         self._require_quorum()
         gathered = await self._exchange.gathered()
         self._channel.learn(self._exchange, self._question)
-        self.answered_at_s = self._exchange.answered_at_s
         for device, waited_s in self._exchange.late.items():
             self.late[device] = Late(self._question.answer, waited_s)
         self._drop(gathered.lost)
         self._require_quorum()
+        for device, at_s in self._exchange.answered_at_s.items():
+            self.answers_s.setdefault(device, []).append(at_s - self._asked_at_s)
         return gathered
 
     def _drop(self, lost: Mapping[str, str]) -> None:
@@ -213,6 +237,7 @@ class RemoteCluster:
         """ClusterLostError if too few are left for the turn to count."""
         if len(self._members) >= self._least:
             return
+        self._channel.abandon()
         reasons = "; ".join(f"{device} {reason}" for device, reason in self.lost.items())
         raise ClusterLostError(
             f"{len(self._members)} of {self._size} devices of the cluster are left, at least "

@@ -1,6 +1,7 @@
 """The edge model off the event loop: one thread does all its arithmetic."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -47,6 +48,8 @@ class OffLoopEdge:
     def __init__(self, worker: EdgeWorker, turn: Turn) -> None:
         self._worker = worker
         self._turn = turn
+        self.steps_s: list[float] = []
+        """Seconds of each local epoch's step."""
 
     async def device_side(self) -> Sequence[Tensor]:
         """The device-side model."""
@@ -54,8 +57,13 @@ class OffLoopEdge:
 
     async def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
         """Forward, loss, backward, update of the server-side model."""
-        return await self._worker.do(lambda: self._turn.step(smashed))
+        start_s = time.monotonic()
+        step = await self._worker.do(lambda: self._turn.step(smashed))
+        self.steps_s.append(time.monotonic() - start_s)
+        return step
 
-    async def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over the averaged device-side model."""
-        await self._worker.do(lambda: self._turn.absorb(device_side))
+    async def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        await self._worker.do(lambda: self._turn.aggregate(weights, sample_counts))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,19 +12,24 @@ from edge_coordinator.devices.deadlines import Answer, predicted_answers
 from edge_coordinator.job.job import Job
 from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.replanning.planner import PlannedRound
+from edge_coordinator.rounds.bounded_turn import BoundedCluster, BoundedEdge, TurnBounds
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster, least_of
-from edge_coordinator.rounds.server_thread import EdgeWorker, OffLoopEdge
-from edge_coordinator.rounds.timing import TimedCluster, TimedEdge, TurnTimes
+from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.run.events import ClusterStarted, Progress
 from edge_coordinator.training.algorithm import (
+    Cluster,
     ClusterLostError,
+    Edge,
+    SpoiltStepError,
     StepFailedError,
     train_cluster,
     train_locally,
 )
-from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from edge_coordinator.training.averaging import MOST_CLAIMED, believed_counts
+from edge_coordinator.training.bounds import Bounds
+from edge_coordinator.training.edge_model import EdgeModel, Turn
+from runtime.errors import CannotTrainError
 from runtime.wire.commands import Join, Ready
 
 EVALUATION_CLUSTER = 0xFFFF
@@ -40,6 +46,8 @@ class Turns:
         self._channel = channel
         self._registry = channel.registry
         self._exports = exports
+        self._doubted: set[str] = set()
+        """Whose number of samples is not believed."""
 
     def training(self, round_: int, cluster: ClusterPlan, planned: PlannedRound) -> RemoteCluster:
         """Have the devices of a cluster train together."""
@@ -56,7 +64,11 @@ class Turns:
             device: predicted_answers(phases, local_epochs=self._job.local_epochs)
             for device, phases in zip(cluster.devices, cluster.phases, strict=False)
         }
-        members = [self._member(device, predicted_s.get(device, {})) for device in cluster.devices]
+        believed = self._believed()
+        members = [
+            self._member(device, predicted_s.get(device, {}), believed.get(device))
+            for device in cluster.devices
+        ]
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
         return self._remote(join, members, up_share_bps=planned.up_share_bps, quorum=quorum)
 
@@ -77,10 +89,28 @@ class Turns:
             members.append(Member(device, ready, ready.num_held_out))
         return self._remote(join, members, up_share_bps={}, quorum=0.0)
 
-    def _member(self, device: str, predicted_s: Mapping[Answer, float]) -> Member:
+    def _believed(self) -> dict[str, int]:
+        """What the number of samples of each device counts as; those who claim too much are told.
+
+        Every device that is ready has a say, also one that is not in the round.
+        """
+        claimed = {device: ready.num_samples for device, ready in self._registry.ready.items()}
+        believed = believed_counts(claimed)
+        for device, count in believed.items():
+            if count != claimed[device] and device not in self._doubted:
+                self._doubted.add(device)
+                log.warning(
+                    "%s says that it has %d samples, more than %d times as many as others; it "
+                    "counts as %d", device, claimed[device], MOST_CLAIMED, count,
+                )  # fmt: skip
+        return believed
+
+    def _member(
+        self, device: str, predicted_s: Mapping[Answer, float], believed: int | None
+    ) -> Member:
         ready = self._ready(device)
         size = min(self._job.settings.training.batch_size, ready.num_samples)
-        return Member(device, ready, size, predicted_s)
+        return Member(device, ready, size, predicted_s, believed)
 
     def _ready(self, device: str) -> Ready:
         ready = self._registry.records[device].ready
@@ -114,6 +144,19 @@ class Turns:
         )
 
 
+@dataclass(frozen=True)
+class TurnTimes:
+    """Seconds of one cluster's turn as the coordinator sees them."""
+
+    devices: tuple[str, ...]
+    """Those that came to its end."""
+    answers_s: Mapping[str, Sequence[float]]
+    """From each request to each device's answer: the model, then every gradient."""
+    server_s: Sequence[float]
+    """Of each local epoch."""
+    turn_s: float
+
+
 @dataclass
 class Trained:
     """What a round of training gave."""
@@ -124,6 +167,8 @@ class Trained:
     lost: dict[str, str] = field(default_factory=dict)
     late: dict[str, Late] = field(default_factory=dict)
     times: list[TurnTimes] = field(default_factory=list)
+    caught: dict[str, str] = field(default_factory=dict)
+    """Device id to what it sent that would have spoilt the model; it is lost as well."""
     failures: list[str] = field(default_factory=list)
     """Why the server side could not train on what a cluster sent."""
     undone: str = ""
@@ -134,12 +179,20 @@ class RoundTraining:
     """First parallel, then sequential; a turn or a round below its quorum leaves no trace."""
 
     def __init__(
-        self, job: Job, model: EdgeModel, turns: Turns, tell: Callable[[Progress], None]
+        self,
+        job: Job,
+        model: EdgeModel,
+        turns: Turns,
+        tell: Callable[[Progress], None],
+        *,
+        bounds: Bounds | None,
     ) -> None:
+        """`bounds` of what devices send; none if whatever they send is taken."""
         self._job = job
         self._model = model
         self._turns = turns
         self._tell = tell
+        self._bounds = bounds
 
     async def train(self, round_: int, planned: PlannedRound, worker: EdgeWorker) -> Trained:
         """Train every cluster of the plan in its turn."""
@@ -153,7 +206,7 @@ class RoundTraining:
             await self._train_cluster(round_, planned, cluster, worker, trained)
         num_planned = sum(len(plan.devices) for plan in plans)
         if trained.failures and not trained.devices:
-            raise SettingsError(f"no cluster can train in round {round_}: {trained.failures[0]}")
+            raise CannotTrainError(f"no cluster can train in round {round_}: {trained.failures[0]}")
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.round_quorum
         least = least_of(num_planned, quorum)
         if len(trained.devices) < least:
@@ -174,27 +227,44 @@ class RoundTraining:
         trained: Trained,
     ) -> None:
         """Give a cluster its turn, and add to the round what came of it."""
-        timed = TimedCluster(cluster)
+        start_s = time.monotonic()
         before = await worker.do(self._model.snapshot)
         turn = self._model.turn(
             cut=planned.plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
         )
+        edge = worker.edge(turn)
+        bounds = self._turn_bounds(planned.plan.cut, turn, cluster, worker)
         try:
-            losses = await self._turn(timed, worker.edge(turn))
+            if bounds is None:
+                losses = await self._turn(cluster, edge)
+            else:
+                bounded = BoundedCluster(cluster, bounds)
+                losses = await self._turn(bounded, BoundedEdge(edge, bounds))
         except ClusterLostError as error:
             if isinstance(error, StepFailedError):
                 trained.failures.append(str(error))
+            if isinstance(error, SpoiltStepError):
+                trained.caught |= error.culprits
             await worker.do(partial(self._model.restore, before))
             log.warning("round %d, a turn is undone: %s", round_, error)
         else:
             trained.losses += losses
             trained.devices += cluster.sample_counts
-        trained.times.append(timed.finish())
-        trained.lost |= cluster.lost
+        turn_s = time.monotonic() - start_s
+        trained.times.append(TurnTimes(cluster.finished, cluster.answers_s, edge.steps_s, turn_s))
+        trained.caught |= bounds.caught if bounds else {}
+        trained.lost |= cluster.lost | trained.caught
         trained.late |= cluster.late
 
-    async def _turn(self, cluster: TimedCluster, edge: OffLoopEdge) -> list[float]:
-        timed = TimedEdge(edge, cluster.times)
+    def _turn_bounds(
+        self, cut: int, turn: Turn, cluster: RemoteCluster, worker: EdgeWorker
+    ) -> TurnBounds | None:
+        if self._bounds is None:
+            return None
+        self._bounds.at_cut(cut)
+        return TurnBounds(self._bounds, worker, turn.device_parts(), cluster.learning_rate)
+
+    async def _turn(self, cluster: Cluster, edge: Edge) -> list[float]:
         if self._job.loss_on_device:
-            return await train_locally(cluster, timed)
-        return await train_cluster(cluster, timed, local_epochs=self._job.local_epochs)
+            return await train_locally(cluster, edge)
+        return await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)

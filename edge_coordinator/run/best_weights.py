@@ -13,7 +13,7 @@ from pathlib import Path
 from edge_coordinator.run.checkpoint import NAME, read_tensors
 from edge_coordinator.run.whole_file import sync_folder
 from edge_coordinator.training.edge_model import WEIGHTS
-from runtime.errors import SettingsError
+from runtime.errors import SettingsError, StorageError
 from runtime.models.sequence import Network
 
 BEST_NAME = "checkpoint-best.safetensors"
@@ -21,7 +21,12 @@ BEST_NAME = "checkpoint-best.safetensors"
 
 def keep_checkpoint(directory: Path) -> None:
     """Keep the checkpoint as the best, whatever is written after it."""
-    draft = directory / f"{BEST_NAME}.new"
+    keep_checkpoint_as(directory, BEST_NAME)
+
+
+def keep_checkpoint_as(directory: Path, name: str) -> None:
+    """Give the checkpoint a second name."""
+    draft = directory / f"{name}.new"
     try:
         draft.unlink(missing_ok=True)
         try:
@@ -29,11 +34,11 @@ def keep_checkpoint(directory: Path) -> None:
         except OSError:  # Some file systems have no second names.
             shutil.copyfile(directory / NAME, draft)
             _sync(draft)
-        draft.replace(directory / BEST_NAME)
+        draft.replace(directory / name)
         sync_folder(directory)
     except OSError as error:
-        raise SettingsError(
-            f"{directory / BEST_NAME} cannot be written: {error.strerror}; the checkpoint is "
+        raise StorageError(
+            f"{directory / name} cannot be written: {error.strerror}; the checkpoint is "
             f"whole, go on from it with --resume {directory}"
         ) from error
 

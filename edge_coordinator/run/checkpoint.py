@@ -15,7 +15,7 @@ from safetensors.torch import save
 from edge_coordinator.job.standing import BEGINNING, Standing
 from edge_coordinator.run.whole_file import replace_file
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import SettingsError, StorageError
 
 NAME = "checkpoint.safetensors"
 _VERSION = "1"
@@ -47,25 +47,25 @@ def save_checkpoint(directory: Path, model: EdgeModel, reached: Reached) -> None
     try:
         content = save(model.snapshot(), metadata)
     except SafetensorError as error:
-        raise SettingsError(
+        raise StorageError(
             f"cannot write a checkpoint to {directory}, with what was learned of the devices it "
             f"would be too large: {error}"
         ) from error
     try:
         replace_file(directory / NAME, content)
     except OSError as error:
-        raise SettingsError(
+        raise StorageError(
             f"cannot write a checkpoint to {directory}: {error.strerror}; the one before is whole, "
             f"go on from it with --resume {directory}"
         ) from error
 
 
-def load_checkpoint(directory: Path, model: EdgeModel) -> Reached:
+def load_checkpoint(directory: Path, model: EdgeModel, *, name: str = NAME) -> Reached:
     """Put a run's checkpoint into the model; where the run ended.
 
     A run that ended before its first round was done goes on from the beginning.
     """
-    path = directory / NAME
+    path = directory / name
     if not path.exists():
         return START
     metadata, tensors = read_tensors(path, below="")
@@ -102,4 +102,8 @@ class SavedProgress(Protocol):
 
     def save(self, model: EdgeModel, reached: Reached) -> None:
         """Write down that a round is done."""
+        ...
+
+    def return_to_sound(self, model: EdgeModel) -> int | None:
+        """Put an older checkpoint, of a sound round, into the model; its round, if there is one."""
         ...

@@ -10,18 +10,25 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import EvaluationSettings, JobSettings
 from edge_coordinator.job.standing import BEGINNING, Point, Standing, is_evaluated
 from edge_coordinator.run.best_weights import best_round, keep_checkpoint
 from edge_coordinator.run.checkpoint import START, Reached, load_checkpoint, save_checkpoint
 from edge_coordinator.run.curves import Curve
-from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
-from edge_coordinator.run.folder import Clock, check_clock, make_run_folder
+from edge_coordinator.run.events import ClassesAgreed, Progress, RoundDone, RoundPlanned
+from edge_coordinator.run.folder import Clock, check_clock, make_run_folder, write_job
 from edge_coordinator.run.model_files import write_file
 from edge_coordinator.run.plot_style import figure, line_style
+from edge_coordinator.run.sound_checkpoints import (
+    forget_sound_after,
+    keep_sound,
+    return_to_sound,
+)
 from edge_coordinator.run.whole_file import replace_file
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import SettingsError, StorageError
+from runtime.wire.class_names import ClassNames
 from runtime.wire.published import PlanReport, RoundReport
 
 if TYPE_CHECKING:
@@ -45,11 +52,13 @@ class RunDirectory:
         self.reports = Curve()
         self.reached = START
         """The last round that is done and in the checkpoint."""
+        self.classes: ClassNames = ()
+        """What the devices agreed on, where the job names no classes."""
         self._plan: PlanReport | None = None
 
     @classmethod
     def make(cls, settings: JobSettings, *, now: datetime, clock: Clock = "wall") -> "RunDirectory":
-        """Make a new directory below the job's output folder; SettingsError if that cannot be."""
+        """Make a new directory below the job's output folder; StorageError if that cannot be."""
         path = make_run_folder(settings, now=now)
         return cls(path, clock=clock, rules=settings.evaluation)
 
@@ -68,6 +77,7 @@ class RunDirectory:
         standing = directory._keep_rounds_until(reached.round)
         directory.reached = replace(reached, standing=standing)
         directory._find_best()
+        forget_sound_after(path, reached.round)
         return directory
 
     def save(self, model: EdgeModel, reached: Reached) -> None:
@@ -75,6 +85,13 @@ class RunDirectory:
         save_checkpoint(self.path, model, reached)
         self.reached = reached
         self._keep_if_best()
+        if reached.standing.soundness.last_sound == reached.round:
+            rules = self.rules
+            keep_sound(self.path, reached.round, every=rules.every, most=rules.sound_checkpoints)
+
+    def return_to_sound(self, model: EdgeModel) -> int | None:
+        """Put the newest checkpoint of a sound round into the model; its round, if there is one."""
+        return return_to_sound(self.path, model)
 
     def go_back(self, model: EdgeModel) -> None:
         """Forget what came after the checkpoint: a round that was not done is in no model."""
@@ -84,6 +101,10 @@ class RunDirectory:
     def tell(self, progress: Progress) -> None:
         """Write down a finished round, with the plan it had."""
         match progress:
+            case ClassesAgreed(classes):
+                self.classes = classes
+                path = self.path / "job.toml"
+                write_job(self.path, load_job(path, {"data.classes": list(classes)}))
             case RoundPlanned(plan, _):
                 self._plan = plan
             case RoundDone(report):
@@ -117,7 +138,7 @@ class RunDirectory:
                 file.flush()
                 os.fsync(file.fileno())  # So that no round of the checkpoint is missing here.
         except OSError as error:
-            raise SettingsError(
+            raise StorageError(
                 f"{self.path / 'rounds.jsonl'} cannot be written: {error.strerror}; make room and "
                 f"go on with --resume {self.path}"
             ) from error

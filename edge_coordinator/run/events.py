@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from runtime.wire.class_names import ClassNames
 from runtime.wire.published import PlanReport, RoundReport
 
 
@@ -11,6 +12,13 @@ class Waiting:
     """Nothing can happen until something else has; `what` says what."""
 
     what: str
+
+
+@dataclass(frozen=True)
+class ClassesAgreed:
+    """The devices have these classes, all of them, in this order, and the job named none."""
+
+    classes: ClassNames
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class RoundDone:
     report: RoundReport
 
 
-Progress = Waiting | RoundPlanned | ClusterStarted | Evaluating | RoundDone
+Progress = Waiting | ClassesAgreed | RoundPlanned | ClusterStarted | Evaluating | RoundDone
 
 
 class Observer(Protocol):

@@ -9,7 +9,7 @@ from typing import Literal
 from edge_coordinator.job.file import dump_job
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.run.whole_file import replace_file
-from runtime.errors import SettingsError
+from runtime.errors import SettingsError, StorageError
 
 Clock = Literal["wall", "virtual"]
 """Whose seconds a run tells: those that passed, or those of simulated devices."""
@@ -33,25 +33,25 @@ def clock_of(path: Path) -> Clock:
 
 
 def make_run_folder(settings: JobSettings, *, now: datetime) -> Path:
-    """Make a new folder below the job's output folder; SettingsError if that cannot be."""
+    """Make a new folder below the job's output folder; StorageError if that cannot be."""
     model = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.name)
     name = f"{now:%Y%m%d-%H%M%S}-{settings.training.method}-{model}"
     try:
         path = make_unused(settings.output, name)
         replace_file(path / "job.toml", dump_job(settings).encode())
     except OSError as error:
-        raise SettingsError(
+        raise StorageError(
             f"output {settings.output} cannot be written: {error.strerror}"
         ) from error
     return path
 
 
 def write_job(path: Path, settings: JobSettings) -> None:
-    """Write down what a run goes on with; SettingsError if that cannot be."""
+    """Write down what a run goes on with; StorageError if that cannot be."""
     try:
         replace_file(path / "job.toml", dump_job(settings).encode())
     except OSError as error:
-        raise SettingsError(f"{path / 'job.toml'} cannot be written: {error.strerror}") from error
+        raise StorageError(f"{path / 'job.toml'} cannot be written: {error.strerror}") from error
 
 
 def forget_run_folder(path: Path) -> None:
@@ -70,4 +70,4 @@ def make_unused(folder: Path, name: str) -> Path:
         except FileExistsError:
             continue
         return path
-    raise SettingsError(f"{folder} has a thousand runs named {name}; move some away")
+    raise StorageError(f"{folder} has a thousand runs named {name}; move some away")

@@ -1,5 +1,6 @@
 """The model that a run leaves: the weights of its best round and of its last, each as two files."""
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -11,19 +12,42 @@ import torch
 from safetensors.torch import save
 
 from edge_coordinator.run.whole_file import replace_file
-from runtime.errors import SettingsError
+from runtime.errors import StorageError
 from runtime.models.sequence import Network
+from runtime.wire.class_names import ClassNames
 
 
-def save_weights(path: Path, network: Network, *, round_: int) -> None:
-    """Write a whole model as safetensors, which say the round that it is of."""
+def save_weights(path: Path, network: Network, *, round_: int, classes: ClassNames = ()) -> None:
+    """Write a whole model as safetensors, which say the round that it is of and its classes."""
     # Copies: weights that are tied are in the file under each of their names.
     weights = {name: t.clone().contiguous() for name, t in network.state_dict().items()}
-    # One entry: the order of several is not the same from one file to the next.
-    write_file(path, save(weights, {"round": str(round_)}))
+    content = save(weights, _metadata(round_, classes))
+    write_file(path, _in_order(content) if classes else content)
 
 
-def save_onnx(path: Path, network: Network, sample_shape: tuple[int, ...], *, round_: int) -> None:
+def _metadata(round_: int, classes: ClassNames) -> dict[str, str]:
+    """What both files say of a model; its classes as a JSON list, in the order of the outputs."""
+    return {"round": str(round_)} | ({"classes": json.dumps(classes)} if classes else {})
+
+
+def _in_order(content: bytes) -> bytes:
+    """Sort the entries of a file's metadata, whose order differs from one file to the next."""
+    num_bytes = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + num_bytes])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + num_bytes :]
+
+
+def save_onnx(
+    path: Path,
+    network: Network,
+    sample_shape: tuple[int, ...],
+    *,
+    round_: int,
+    classes: ClassNames = (),
+) -> None:
     """Write a whole model as ONNX, any batch size, in evaluation mode."""
     example = torch.zeros(2, *sample_shape)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -40,13 +64,13 @@ def save_onnx(path: Path, network: Network, sample_shape: tuple[int, ...], *, ro
             verbose=False,
         )
         assert program is not None
-        program.model.metadata_props["round"] = str(round_)
+        program.model.metadata_props.update(_metadata(round_, classes))
         with _in_one_sentence(path):
             program.save(path, external_data=False)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file as a whole; SettingsError if that cannot be."""
+    """Write a file as a whole; StorageError if that cannot be."""
     with _in_one_sentence(path):
         replace_file(path, content)
 
@@ -56,4 +80,4 @@ def _in_one_sentence(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error

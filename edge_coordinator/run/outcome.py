@@ -57,10 +57,12 @@ def _write_model(
     complete: bool,
 ) -> None:
     weights, onnx = (directory.path / f"{name}{suffix}" for suffix in (_WEIGHTS, _ONNX))
-    results.attempt(weights.name, lambda: save_weights(weights, model.network, round_=of.round))
+    classes = job.classes or directory.classes
+    save_them = partial(save_weights, weights, model.network, round_=of.round, classes=classes)
+    results.attempt(weights.name, save_them)
     if complete:
-        shape = job.shapes[0]
-        results.attempt(onnx.name, lambda: save_onnx(onnx, model.network, shape, round_=of.round))
+        export = partial(save_onnx, onnx, model.network, job.shapes[0], round_=of.round)
+        results.attempt(onnx.name, partial(export, classes=classes))
 
 
 def _copy_model(directory: RunDirectory, results: Results, *, complete: bool) -> None:

@@ -1,14 +1,10 @@
 """Results of a run, written one by one: whatever one of them meets, the others are written."""
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 from rich.text import Text
 
-from runtime.errors import SettingsError
+from runtime.errors import StorageError
 
 
 class Results:
@@ -17,13 +13,13 @@ class Results:
     def __init__(self) -> None:
         self.missing: list[str] = []
         """A sentence on each that cannot be had of this network, whatever the disk."""
-        self._unwritten: list[SettingsError] = []
+        self._unwritten: list[StorageError] = []
 
     def attempt(self, name: str, write: Callable[[], object]) -> bool:
         """Write one, and whether that worked. The user's own network may raise anything."""
         try:
             write()
-        except SettingsError as error:
+        except StorageError as error:
             self._unwritten.append(error)
             return False
         except Exception as error:
@@ -32,26 +28,9 @@ class Results:
         return True
 
     def check_written(self) -> None:
-        """SettingsError for the first that the disk did not take."""
+        """StorageError for the first that the disk did not take."""
         if self._unwritten:
             raise self._unwritten[0]
-
-
-@contextmanager
-def temporary_files_near(folder: Path) -> Iterator[None]:
-    """Put temporary files into `folder` where nothing else can be written to, as in a container."""
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".temporary-") as made:
-            os.environ.setdefault("MPLCONFIGDIR", made)
-            tempfile.tempdir = made
-            try:
-                yield
-            finally:
-                tempfile.tempdir = None
-    else:
-        yield
 
 
 def _reason(error: BaseException) -> str:

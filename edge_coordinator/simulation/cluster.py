@@ -11,7 +11,7 @@ import torch
 from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
 from runtime.datasets.shard import Shard
-from runtime.errors import SettingsError
+from runtime.errors import DivergedError, SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
 from runtime.wire.frames import CHUNK_HEADER, StepId, Tensor, body_bytes, specs_of
@@ -152,8 +152,8 @@ def _naming(device: str, round_: int) -> Iterator[None]:
     """Say whose mistake it was, and when."""
     try:
         yield
-    except SettingsError as error:
-        raise SettingsError(f"{device} in round {round_}: {error}") from error
+    except (SettingsError, DivergedError) as error:
+        raise type(error)(f"{device} in round {round_}: {error}") from error
 
 
 class InlineEdge:
@@ -181,6 +181,8 @@ class InlineEdge:
         finally:
             torch.set_num_threads(before)
 
-    async def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over the averaged device-side model."""
-        self._turn.absorb(device_side)
+    async def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        self._turn.aggregate(weights, sample_counts)

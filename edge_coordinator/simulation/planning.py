@@ -26,7 +26,7 @@ from edge_coordinator.simulation.world import World
 from profiles.device import DeviceState
 from profiles.link import SharedLink, Subcarriers
 from profiles.scenario import Scenario
-from runtime.errors import SettingsError
+from runtime.errors import CannotTrainError, SettingsError
 from runtime.seeding import Purpose
 
 
@@ -49,7 +49,7 @@ class PlanSource(Protocol):
     """Plans the rounds of one simulation."""
 
     def plan(self, round_: int, *, elapsed_s: float) -> SimulatedPlan:
-        """Plan the round that begins at this moment; SettingsError if there is no plan."""
+        """Plan the round that begins at this moment; CannotTrainError if there is no plan."""
         ...
 
     def remember(self) -> SimulatedMemory | None:
@@ -123,7 +123,7 @@ class SimulatedPlanning:
         self._before: int | None = None
 
     def plan(self, round_: int, *, elapsed_s: float) -> SimulatedPlan:
-        """Plan the round that begins at this moment; SettingsError if there is no plan."""
+        """Plan the round that begins at this moment; CannotTrainError if there is no plan."""
         states = self._world.states(
             round_, elapsed_s=elapsed_s, with_labels=self._grouping.balance_weight > 0
         )
@@ -138,10 +138,10 @@ class SimulatedPlanning:
                 generator=generator,
             )
         except InfeasiblePlanError as error:
-            raise SettingsError(f"no plan for round {round_}: {error}") from error
+            raise CannotTrainError(f"no plan for round {round_}: {error}") from error
         if not plan.clusters:
             reasons = some([f"{device}: {why}" for device, why in plan.left_out.items()], most=2)
-            raise SettingsError(f"no plan for round {round_}: {plan.reason}: {reasons}")
+            raise CannotTrainError(f"no plan for round {round_}: {plan.reason}: {reasons}")
         before, self._before = self._before, plan.cut
         changed = schedule.why if before is not None and before != plan.cut else ""
         return SimulatedPlan(self._of_network(plan), plan.cut, changed)
@@ -193,7 +193,7 @@ class ReplayedSimulation:
         try:
             priced = price_plan(states, self._workload, replace(given, cut=table_cut))
         except InfeasiblePlanError as error:
-            raise SettingsError(f"round {round_} cannot be replayed here: {error}") from error
+            raise CannotTrainError(f"round {round_} cannot be replayed here: {error}") from error
         return SimulatedPlan(replace(priced, cut=given.cut), table_cut, "")
 
     def remember(self) -> None:

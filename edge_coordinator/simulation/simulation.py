@@ -32,10 +32,11 @@ from edge_coordinator.simulation.costs import (
 from edge_coordinator.simulation.planning import SimulatedPlan, make_workload, plan_source
 from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
-from edge_coordinator.training.edge_model import EdgeModel, Evaluation
+from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.training.evaluation import Evaluation
 from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE
-from runtime.errors import SettingsError
+from runtime.errors import DivergedError
 from runtime.models.device_side import DeviceNetwork
 from runtime.wire.frames import StepId, spec_of
 from runtime.wire.published import RoundReport
@@ -82,7 +83,7 @@ class Simulation:
         return len(self._shards)
 
     def check_first_plan(self) -> None:
-        """SettingsError if the first round has no plan; of a simulation that is not run."""
+        """CannotTrainError if the first round has no plan; of a simulation that is not run."""
         self._planning.plan(1, elapsed_s=0.0)
 
     def price(self, round_: int, *, elapsed_s: float) -> tuple[float, RoundCosts]:
@@ -118,7 +119,7 @@ class Simulation:
         losses = await self._train(round_, planned.plan, traffic, observers)
         evaluation = self._evaluate(round_, planned.plan.cut, observers)
         if not np.isfinite([*losses, evaluation.loss if evaluation else 0.0]).all():
-            raise SettingsError(
+            raise DivergedError(
                 f"the loss is no longer finite in round {round_}: training diverged; take a lower "
                 "training.server_optimizer.learning_rate"
             )

@@ -13,7 +13,7 @@ from profiles.device import DeviceState
 from profiles.scenario import Scenario
 from profiles.variation import between_devices, between_rounds
 from runtime.datasets.partition import partition
-from runtime.datasets.samples import Samples
+from runtime.datasets.samples import MOST_CLASSES, Samples
 from runtime.datasets.shard import Shard, make_shard
 from runtime.errors import SettingsError
 from runtime.seeding import Purpose
@@ -106,7 +106,8 @@ class World:
     def _with_data(self, state: DeviceState, *, with_labels: bool) -> DeviceState:
         shard = self._shards[state.device]
         counts, labels = None, shard.packed
-        if with_labels and np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1:
+        are_classes = np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1
+        if with_labels and are_classes and self._num_classes <= MOST_CLASSES:
             counts = tuple(np.bincount(shard.y, minlength=self._num_classes).tolist())
         return replace(state, num_samples=len(shard.kept), label_counts=counts)
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_coordinator.training.averaging import average
 from runtime.errors import EdgeError
 from runtime.wire.frames import Tensor
 
@@ -21,6 +20,15 @@ class ClusterLostError(EdgeError):
 
 class StepFailedError(ClusterLostError):
     """The server side cannot compute a step on what a cluster sent; the message says why."""
+
+
+class SpoiltStepError(ClusterLostError):
+    """What some devices sent would spoil the model; their turn is over."""
+
+    def __init__(self, culprits: Mapping[str, str]) -> None:
+        """`culprits` is device id to what it did."""
+        super().__init__("; ".join(f"{device} {what}" for device, what in culprits.items()))
+        self.culprits = culprits
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,10 @@ class Edge(Protocol):
         """Forward, loss over the cluster, backward, update of the server-side model."""
         ...
 
-    async def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over the averaged device-side model."""
+    async def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Average the device-side models, or as the job says, and take over what comes of it."""
         ...
 
 
@@ -103,7 +113,7 @@ async def train_cluster(cluster: Cluster, edge: Edge, *, local_epochs: int) -> l
         await cluster.backward(step.gradients)
         losses.append(step.loss)
     collected = await cluster.weights()
-    await edge.absorb(average(collected.weights, cluster.sample_counts))
+    await edge.aggregate(collected.weights, cluster.sample_counts)
     return losses
 
 
@@ -111,5 +121,5 @@ async def train_locally(cluster: Cluster, edge: Edge) -> list[float]:
     """Federated averaging's turn: whole network and loss on the devices; each device's loss."""
     await cluster.load(await edge.device_side())
     collected = await cluster.weights()
-    await edge.absorb(average(collected.weights, cluster.sample_counts))
+    await edge.aggregate(collected.weights, cluster.sample_counts)
     return list(collected.losses)

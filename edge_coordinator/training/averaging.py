@@ -6,6 +6,9 @@ import numpy as np
 
 from runtime.wire.frames import Tensor
 
+MOST_CLAIMED = 10
+"""Times the median of the others: so much more data a device may have than they."""
+
 
 def average(
     weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
@@ -21,6 +24,23 @@ def average(
     shares = [sample_counts[device] / total for device in devices]
     columns = zip(*(weights[device] for device in devices), strict=True)
     return [_weighted_sum(column, shares) for column in columns]
+
+
+def believed_counts(claimed: Mapping[str, int]) -> dict[str, int]:
+    """Give what each device's |D_k| counts as, by what all devices of the run claim.
+
+    Nobody sees how much data a device has: what it really sends is a mini-batch a local epoch, as
+    all do. So a claim of more than `MOST_CLAIMED` times the median of the others' is not believed,
+    and such a device counts as that median.
+    """
+    ordered = sorted(claimed.values())
+    believed = dict(claimed)
+    for device, count in claimed.items():
+        if count > MOST_CLAIMED * ordered[(len(ordered) - 1) // 2]:
+            others = sorted(each for other, each in claimed.items() if other != device)
+            if others and count > MOST_CLAIMED * others[len(others) // 2]:
+                believed[device] = others[len(others) // 2]
+    return believed
 
 
 def _weighted_sum(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

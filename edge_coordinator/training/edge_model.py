@@ -4,19 +4,24 @@ Between turns the server holds every layer with its optimiser state, so a change
 layers between two halves of one network and nothing else.
 """
 
-import copy
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from edge_coordinator.training.algorithm import ServerStep, Smashed, StepFailedError
+from edge_coordinator.training.aggregation import Aggregate
+from edge_coordinator.training.algorithm import (
+    ServerStep,
+    Smashed,
+    SpoiltStepError,
+    StepFailedError,
+)
+from edge_coordinator.training.culprits import culprits
+from edge_coordinator.training.evaluation import Evaluation, evaluate_layers
 from runtime.datasets.samples import Samples
-from runtime.errors import SettingsError
+from runtime.errors import DivergedError, SettingsError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.kernels import usual_kernels
 from runtime.models.load import split
@@ -29,18 +34,6 @@ from runtime.wire.frames import Tensor, TensorSpec, specs_of
 
 WEIGHTS = "weights/"
 """What the names of weights and buffers begin with in a snapshot."""
-_EVALUATION_BATCH = 250
-MOST_WORKERS = 4
-"""Of an evaluation: each holds the activations of a batch."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Loss and accuracy over some samples."""
-
-    loss: float
-    accuracy: float | None
-    """Fraction right; None where the labels are no classes."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +43,7 @@ class Training:
     server_optimizer: OptimizerSpec
     device_optimizer: OptimizerSpec
     carry_state: bool
+    aggregate: Aggregate
     loss: Loss
     seed: int
 
@@ -116,9 +110,7 @@ class EdgeModel:
     def evaluate_smashed(self, cut: int, smashed: Mapping[str, Smashed]) -> Evaluation:
         """Evaluate the layers above the cut on what the devices' layers gave."""
         _, server_layers = split(self.network, cut)
-        x = np.concatenate([smashed[device].data for device in sorted(smashed)])
-        y = np.concatenate([smashed[device].labels for device in sorted(smashed)])
-        return evaluate_layers(server_layers, Samples(x, y), self.training.loss)
+        return evaluate_layers(server_layers, Samples(*_joined(smashed)), self.training.loss)
 
 
 class Turn:
@@ -148,30 +140,31 @@ class Turn:
         """Shapes of `device_side`."""
         return specs_of(self.device_side())
 
-    def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over an averaged device-side model."""
-        self._device_side.load(device_side)
+    def device_parts(self) -> list[str]:
+        """What each of `device_side` is."""
+        return self._device_side.parts()
+
+    def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        before = self._device_side.tensors()
+        self._device_side.load(self._training.aggregate(weights, sample_counts, before))
 
     @usual_kernels()
     def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
         """Forward, mean loss over the cluster, backward, update; a gradient for each device."""
         devices = sorted(smashed)
-        sizes = [len(smashed[device].data) for device in devices]
-        inputs = torch.from_numpy(np.concatenate([smashed[device].data for device in devices]))
-        labels = torch.from_numpy(np.concatenate([smashed[device].labels for device in devices]))
-        learns = bool(self._device_side.layers.state_dict())
-        inputs.requires_grad_(learns)
         try:
-            outputs = self._forward(inputs, dict(zip(devices, sizes, strict=True)))
-            loss = self._training.loss(outputs, labels)
+            inputs, loss = self._loss(smashed)
         except (RuntimeError, ValueError, TypeError, IndexError, SettingsError) as error:
+            self._require_innocent(smashed)
+            shapes = ", ".join(f"{tuple(smashed[d].data.shape)} of {d}" for d in devices)
             reason = str(error).partition("\n")[0]
-            raise StepFailedError(
-                f"the server side cannot train on {tuple(inputs.shape)} of {', '.join(devices)}: "
-                f"{reason}"
-            ) from error
+            raise StepFailedError(f"the server side cannot train on {shapes}: {reason}") from error
         if not torch.isfinite(loss):
-            raise SettingsError(
+            self._require_innocent(smashed)
+            raise DivergedError(
                 f"the loss became {loss.item()} in round {self._round}: training diverged; take "
                 "a lower training.server_optimizer.learning_rate"
             )
@@ -180,10 +173,25 @@ class Turn:
         self._epoch += 1
         if inputs.grad is None:
             return ServerStep(loss.item(), {})
-        parts = torch.split(inputs.grad, sizes)
+        parts = torch.split(inputs.grad, [len(smashed[device].data) for device in devices])
         return ServerStep(
             loss.item(), {device: part.numpy() for device, part in zip(devices, parts, strict=True)}
         )
+
+    def _loss(self, smashed: Mapping[str, Smashed]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the joined smashed data and the mean loss on it."""
+        sizes = {device: len(smashed[device].data) for device in sorted(smashed)}
+        data, y = _joined(smashed)
+        inputs, labels = torch.from_numpy(data), torch.from_numpy(y)
+        inputs.requires_grad_(bool(self._device_side.layers.state_dict()))
+        return inputs, self._training.loss(self._forward(inputs, sizes), labels)
+
+    def _require_innocent(self, smashed: Mapping[str, Smashed]) -> None:
+        """SpoiltStepError if it is some devices' fault that a step has no loss."""
+        with torch.no_grad():
+            found = culprits(smashed, lambda own: self._loss(own)[1].item())
+        if found:
+            raise SpoiltStepError(found)
 
     def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
         keys = [(self._key(device), size) for device, size in sizes.items()]
@@ -212,60 +220,14 @@ def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     }
 
 
-def is_classification(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
-    """Whether the largest of a sample's outputs names its class: [n, class] and whole [n]."""
-    whole = not labels.is_floating_point()
-    return whole and outputs.dim() == 2 and outputs.shape[1] > 1 and labels.dim() == 1
+def _joined(smashed: Mapping[str, Smashed]) -> tuple[NDArray[np.float32], Tensor]:
+    """Join smashed data and labels in device-id order.
 
-
-def evaluate_layers(
-    layers: torch.nn.Module, test: Samples, loss: Loss, *, most_workers: int = MOST_WORKERS
-) -> Evaluation:
-    """Loss and accuracy of some layers in evaluation mode, several batches at a time.
-
-    Whoever waits for it uses no processor meanwhile, so all are taken, up to `most_workers`. Each
-    batch is one thread's, and sums are in the order of the batches: so the result is the same on
-    any number of processors.
+    Axes of one value are left out of labels that differ in them: a job says how many numbers the
+    label of a sample is, and may leave their shape to the devices.
     """
-    layers.eval()
-    starts = range(0, len(test), _EVALUATION_BATCH)
-    copies = _copies(layers, min(most_workers, os.cpu_count() or 1, len(starts)))
-    free: SimpleQueue[torch.nn.Module] = SimpleQueue()
-    for each in copies:
-        free.put(each)
-
-    def evaluate_at(start: int) -> tuple[float, int | None]:
-        own = free.get()
-        batch = slice(start, start + _EVALUATION_BATCH)
-        try:
-            return _evaluate_batch(own, test.x_of(batch), test.y[batch], loss)
-        finally:
-            free.put(own)
-
-    with ThreadPoolExecutor(len(copies), "evaluate", torch.set_num_threads, (1,)) as pool:
-        losses, rights = zip(*pool.map(evaluate_at, starts), strict=True)
-    num_right = sum(right for right in rights if right is not None)
-    return Evaluation(sum(losses) / len(test), None if None in rights else num_right / len(test))
-
-
-@usual_kernels()
-def _evaluate_batch(
-    layers: torch.nn.Module, x: np.ndarray, y: Tensor, loss: Loss
-) -> tuple[float, int | None]:
-    """Sum of the loss, and how many are right; None where the labels are no classes."""
-    with torch.no_grad():
-        labels = torch.from_numpy(y)
-        outputs = layers(torch.from_numpy(x))
-        total_loss = loss(outputs, labels).item() * len(labels)
-        if not is_classification(outputs, labels):
-            return total_loss, None
-        return total_loss, int((outputs.argmax(1) == labels).sum())
-
-
-def _copies(layers: torch.nn.Module, count: int) -> list[torch.nn.Module]:
-    """The layers and copies that share their tensors: a user's own may keep notes of a forward."""
-    tensors = {id(tensor): tensor for tensor in (*layers.parameters(), *layers.buffers())}
-    try:
-        return [layers, *(copy.deepcopy(layers, dict(tensors)) for _ in range(count - 1))]
-    except (RuntimeError, TypeError):  # Such notes can make layers that cannot be copied.
-        return [layers]
+    each = [smashed[device] for device in sorted(smashed)]
+    labels = [own.labels for own in each]
+    if len({y.shape[1:] for y in labels}) > 1:
+        labels = [y.reshape(len(y), *(size for size in y.shape[1:] if size > 1)) for y in labels]
+    return np.concatenate([own.data for own in each]), np.concatenate(labels)

@@ -29,8 +29,8 @@ class MemoryBroker:
     ) -> None:
         self._copies = 2 if duplicate else 1
         self._shuffle = shuffle
-        self._retained: dict[str, bytes] = {}
-        self._clients: dict[str, MemoryBus] = {}
+        self.retained: dict[str, bytes] = {}
+        self.clients: dict[str, MemoryBus] = {}
         self._running = True
 
     def connect(
@@ -49,8 +49,8 @@ class MemoryBroker:
     def stop(self) -> None:
         """Stop as a killed broker does: every connection and retained message is gone, no wills."""
         self._running = False
-        self._retained.clear()
-        for client in list(self._clients.values()):
+        self.retained.clear()
+        for client in list(self.clients.values()):
             client.drop("the broker stopped")
 
     def start(self) -> None:
@@ -61,29 +61,29 @@ class MemoryBroker:
         """Take a client's connection."""
         if not self._running:
             raise BusError("cannot reach the broker: it is stopped")
-        older = self._clients.get(client.client_id)
+        older = self.clients.get(client.client_id)
         if older is not None:
             older.cut("session taken over")
-        self._clients[client.client_id] = client
+        self.clients[client.client_id] = client
 
     def leave(self, client: "MemoryBus") -> None:
         """Forget a client's connection."""
-        if self._clients.get(client.client_id) is client:
-            del self._clients[client.client_id]
+        if self.clients.get(client.client_id) is client:
+            del self.clients[client.client_id]
 
     def route(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Deliver a message to every client that subscribes to its topic."""
         if retain and payload:
-            self._retained[topic] = payload
+            self.retained[topic] = payload
         elif retain:
-            self._retained.pop(topic, None)
-        for client in list(self._clients.values()):
+            self.retained.pop(topic, None)
+        for client in list(self.clients.values()):
             if any(matches(wanted, topic) for wanted in client.filters):
                 self._deliver(client, topic, payload, retained=False)
 
     def send_retained(self, client: "MemoryBus", topic_filter: str) -> None:
         """Deliver the retained messages that a new subscription picks."""
-        for topic, payload in list(self._retained.items()):
+        for topic, payload in list(self.retained.items()):
             if matches(topic_filter, topic):
                 self._deliver(client, topic, payload, retained=True)
 

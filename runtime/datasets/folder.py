@@ -1,59 +1,105 @@
 """A folder of images: one folder for each class, perhaps below `train/` and `test/`."""
 
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import parse_qsl
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.datasets.images import MODES, UnreadableImageError, import_pillow, read_image
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
-from runtime.distribution import install_hint
 from runtime.errors import SettingsError
+from runtime.wire.class_names import as_class_name, in_words
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-MODES = {1: "L", 3: "RGB"}
+NO_CLASSES = frozenset(
+    {"lost+found", "system volume information", "__macosx", "__pycache__", "$recycle.bin"}
+    | {"#recycle", "#snapshot", "@eadir", "@recycle", "@recently-snapshot"}
+)
+"""Folders that file systems, programs and network drives leave behind, in small letters."""
 # Bytes 0 to 255 become -1 to 1, whatever the images are, so that all devices scale alike.
 PIXEL_SCALE = 2 / 255
 PIXEL_OFFSET = -1.0
+
+ClassFiles = Mapping[str, Sequence[Path]]
+"""Name of a class to the files of its images, both in alphabetical order."""
+NUM_NAMED_FILES = 3
 
 
 def load_image_folder(directory: Path, query: str, *, name: str) -> DataSet:
     """Read a folder of images as channels x rows x columns, scaled to -1 .. 1.
 
-    Classes are the folder names in alphabetical order. `query` is `size=32` (bring images to
-    32 x 32), `channels=1` (grey; colour is the default), or both joined by `&`.
+    Classes are the folders with an image in them, by their names. `query` is `size=32` (bring
+    images to 32 x 32), `channels=1` (grey; colour is the default), or both joined by `&`. Files
+    that cannot be read as images are left out, and said.
     """
     size, channels = _read_query(query, name=name)
+    import_pillow()
     train_dir = directory / "train" if (directory / "train").is_dir() else directory
-    classes = _subfolders(train_dir)
-    if train_dir == directory:
-        return make_data_set(
-            _load_part(directory, classes, size=size, channels=channels), None, name=name
-        )
-    test_dir, test = directory / "test", None
-    if test_dir.is_dir():
-        _check_classes(test_dir, classes)
-        test = _load_part(test_dir, classes, size=size, channels=channels)
-    train = _load_part(train_dir, classes, size=size, channels=channels)
-    return make_data_set(train, test, name=name)
+    train, test = _find_classes(train_dir), None
+    test_dir = directory / "test"
+    if train_dir != directory and test_dir.is_dir():
+        files = _find_classes(test_dir)
+        _check_classes(test_dir, files, tuple(train))
+        test = _load_part(test_dir, files, tuple(train), size=size, channels=channels)
+    loaded = _load_part(train_dir, train, tuple(train), size=size, channels=channels)
+    return make_data_set(loaded, test, name=name)
 
 
-def _load_part(directory: Path, classes: list[str], *, size: int | None, channels: int) -> Samples:
-    paths, labels = [], []
-    for label, class_name in enumerate(classes):
-        found = sorted(
-            path
-            for path in (directory / class_name).glob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
-        paths += found
-        labels += [label] * len(found)
-    if not paths:
+def _find_classes(directory: Path) -> ClassFiles:
+    """Find the images of every class, and say which folders hold none."""
+    found: dict[str, list[Path]] = {}
+    for folder in _entries(directory):
+        if not folder.is_dir():
+            continue
+        files = [path for path in _entries(folder) if path.is_file()]
+        images = [path for path in files if path.suffix.lower() in SUFFIXES]
+        if images:
+            class_name = as_class_name(folder.name, where=f"the name of {str(folder)!a}")
+            found.setdefault(class_name, []).extend(images)
+        else:
+            log.warning("%s is no class: %s", folder, _why_none(files))
+    if not found:
         raise SettingsError(
             f"{directory} has no images; it needs one folder for each class with images in it"
         )
-    images = [_read_image(path, size=size, channels=channels) for path in paths]
+    return dict(sorted(found.items()))
+
+
+def _entries(directory: Path) -> list[Path]:
+    """What is in a folder, in order, but for what nobody put there."""
+    try:
+        paths = sorted(directory.iterdir())
+    except OSError as error:
+        raise SettingsError(f"cannot read the folder {directory}: {error.strerror}") from error
+    return [
+        path
+        for path in paths
+        if not path.name.startswith(".") and path.name.lower() not in NO_CLASSES
+    ]
+
+
+def _why_none(files: Sequence[Path]) -> str:
+    endings = ", ".join(sorted({path.suffix.lower() or path.name for path in files})[:3])
+    taken = ", ".join(sorted(SUFFIXES))
+    return f"it has no image in it, only {endings}; taken are {taken}" if files else "it is empty"
+
+
+def _load_part(
+    directory: Path, files: ClassFiles, classes: tuple[str, ...], *, size: int | None, channels: int
+) -> Samples:
+    images, paths, labels = [], [], list[int]()
+    for class_name, of_class in files.items():
+        read = _read_images(of_class, size=size, channels=channels)
+        paths += list(read)
+        images += list(read.values())
+        labels += [classes.index(class_name)] * len(read)
+    if not images:
+        raise SettingsError(f"none of the images in {directory} can be read; the log names them")
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             raise SettingsError(
@@ -66,21 +112,28 @@ def _load_part(directory: Path, classes: list[str], *, size: int | None, channel
         where=str(directory),
         scale=PIXEL_SCALE,
         offset=PIXEL_OFFSET,
+        class_names=classes,
     )
 
 
-def _read_image(path: Path, *, size: int | None, channels: int) -> NDArray[np.uint8]:
-    """One image as bytes [channel, row, column]."""
-    pillow = _import_pillow()
-    try:
-        with pillow.open(path) as file:
-            image = file.convert(MODES[channels])
-            if size is not None:
-                image = image.resize((size, size), pillow.Resampling.BILINEAR)
-            pixels = np.asarray(image, dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-        raise SettingsError(f"cannot read the image {path}: {error}") from error
-    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
+def _read_images(
+    paths: Sequence[Path], *, size: int | None, channels: int
+) -> dict[Path, NDArray[np.uint8]]:
+    """Read the images of a class; name and count those that cannot be read."""
+    read, broken = {}, list[str]()
+    for path in paths:
+        try:
+            read[path] = read_image(path, size=size, channels=channels)
+        except UnreadableImageError as error:
+            broken.append(f"{path.name} ({error})")
+    if broken:
+        more = f" and {len(broken) - NUM_NAMED_FILES} more" if len(broken) > NUM_NAMED_FILES else ""
+        log.warning(
+            "%d of %d images in %s cannot be read and are left out: %s%s",
+            *(len(broken), len(paths), paths[0].parent),
+            *(", ".join(broken[:NUM_NAMED_FILES]), more),
+        )
+    return read
 
 
 def _read_query(query: str, *, name: str) -> tuple[int | None, int]:
@@ -96,28 +149,14 @@ def _read_query(query: str, *, name: str) -> tuple[int | None, int]:
     return (int(options["size"]) if "size" in options else None), channels
 
 
-def _subfolders(directory: Path) -> list[str]:
-    return sorted(
-        path.name for path in directory.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-
-
-def _check_classes(test_dir: Path, classes: list[str]) -> None:
-    for class_name in _subfolders(test_dir):
+def _check_classes(test_dir: Path, files: ClassFiles, classes: tuple[str, ...]) -> None:
+    for class_name in files:
         if class_name not in classes:
             raise SettingsError(
                 f"{test_dir / class_name} is a class without training images; "
-                f"the classes are {', '.join(classes)}"
+                f"the classes are {in_words(classes)}"
             )
 
 
 def _sides(image: NDArray[np.uint8]) -> str:
     return f"{image.shape[1]} x {image.shape[2]}"
-
-
-def _import_pillow() -> ModuleType:
-    try:
-        from PIL import Image  # noqa: PLC0415 - only this source needs it
-    except ImportError as error:
-        raise SettingsError(f"image folders need pillow: {install_hint('images')}") from error
-    return Image

@@ -71,6 +71,7 @@ def make_shard(device: str, assignment: Assignment, samples: Samples) -> Shard:
     num_samples = len(samples)
     if num_samples == 0:
         raise SettingsError(f"device {device} has no samples; give it data or leave it out")
+    fitting = _in_the_jobs_classes(samples, assignment, device=device)
     order = np.random.default_rng(
         step_key(Purpose.HELD_OUT, seed=assignment.seed, device=device, round_=0, epoch=0)
     ).permutation(num_samples)
@@ -80,10 +81,21 @@ def make_shard(device: str, assignment: Assignment, samples: Samples) -> Shard:
         device=device,
         seed=assignment.seed,
         batch_size=assignment.batch_size,
-        samples=samples,
-        packed=pack_labels(samples.y, num_classes=assignment.num_classes, device=device),
+        samples=fitting,
+        packed=pack_labels(fitting.y, num_classes=assignment.num_classes, device=device),
         kept=kept,
         held_out=held_out[: assignment.max_evaluation_samples],
+    )
+
+
+def _in_the_jobs_classes(samples: Samples, assignment: Assignment, *, device: str) -> Samples:
+    """Number the labels as the job does; as they are if its classes have no names."""
+    if assignment.classes is None:
+        return samples
+    return samples.in_classes(
+        assignment.classes,
+        where=f"device {device}",
+        numbers_count=bool(assignment.numbers_count_classes),
     )
 
 

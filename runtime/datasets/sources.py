@@ -16,6 +16,7 @@ from runtime.datasets.samples import DataSet, Samples, make_data_set, make_sampl
 from runtime.errors import SettingsError
 from runtime.plugins import call_factory, import_factory
 
+_FILES = ("mnist", "npz", "folder")
 KNOWN_SOURCES = "digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
 
 
@@ -41,6 +42,12 @@ def load_source(reference: str, *, base_dir: Path) -> DataSet:
         path, _, query = rest.partition("?")
         return load_image_folder(_existing(path, base_dir, folder=True), query, name=reference)
     return _load_from_factory(reference, base_dir)
+
+
+def is_factory(reference: str) -> bool:
+    """Whether a source is code, `package.module:factory`, rather than files or a built-in name."""
+    scheme, colon, _ = reference.partition(":")
+    return bool(colon) and scheme not in _FILES
 
 
 def _existing(text: str, base_dir: Path, *, folder: bool) -> Path:
@@ -102,5 +109,10 @@ def _from_arrays(arrays: Sequence[NDArray[Any]], *, name: str) -> DataSet:
 
 def _checked(samples: Samples, *, where: str) -> Samples:
     return make_samples(
-        x=samples.stored, y=samples.y, where=where, scale=samples.scale, offset=samples.offset
+        x=samples.stored,
+        y=samples.y,
+        where=where,
+        scale=samples.scale,
+        offset=samples.offset,
+        class_names=samples.class_names,
     )

@@ -17,7 +17,7 @@ from profiles.cuts import CutTable, LayerCost
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.flop_count import count_flop
 from runtime.models.given_gradient import with_gradient
-from runtime.models.load import layer_shapes
+from runtime.models.load import device_of, layer_shapes
 from runtime.models.sequence import layers_of
 
 BATCH = 2
@@ -36,7 +36,7 @@ def measure_cut_table(
     subject = seed_dropout(copy.deepcopy(network)).train()
     set_dropout_keys(subject, [((0,), BATCH)])
     costs = []
-    batch = torch.ones(BATCH, *input_shape)
+    batch = torch.ones(BATCH, *input_shape, device=device_of(network))
     with torch.random.fork_rng(devices=[]):
         for (layer_name, layer), shape in zip(layers_of(subject).items(), shapes, strict=True):
             cost, batch = _measure_layer(layer, batch, name=layer_name, shape=shape)

@@ -1,6 +1,8 @@
 """The device side of a cut network on PyTorch, wherever it runs: on a device or in a simulation."""
 
+import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,22 +14,27 @@ from runtime.models.given_gradient import with_gradient
 from runtime.models.kernels import usual_kernels
 from runtime.models.load import check_sample_shape, load_network, split
 from runtime.models.losses import Loss, load_loss
+from runtime.models.sequence import Network
 from runtime.models.side import Side, empty_state
+from runtime.models.skeleton import NoSkeletonError, build_skeleton, filled, is_skeleton
+from runtime.plugins import import_factory
 from runtime.seeding import Key, torch_seed
 from runtime.wire.commands import Assignment
 from runtime.wire.frames import Tensor, TensorSpec
 
 
 class DeviceNetwork:
-    """A job's whole network, as a device holds it; cut anew whenever the cut changes."""
+    """A job's network, as a device holds it: of what it does not run, the shapes at most."""
 
     def __init__(self, assignment: Assignment, *, sample_shape: tuple[int, ...]) -> None:
         self.assignment = assignment
         self.sample_shape = sample_shape
-        network = load_network(
-            assignment.network, assignment.options, seed=assignment.seed, sample_shape=sample_shape
-        )
-        self.network = seed_dropout(network)
+        if ":" in assignment.network:  # What its module computes for itself needs its numbers.
+            import_factory(assignment.network, base_dir=Path())
+        try:
+            self.network = build_skeleton(self._build, sample_shape)
+        except NoSkeletonError:
+            self.network = self._build()
         self._loss = load_loss(assignment.loss)
         self._open_at: tuple[int, DeviceSide] | None = None
 
@@ -41,13 +48,43 @@ class DeviceNetwork:
         It holds nothing that `load` does not replace, and most rounds keep the cut.
         """
         if self._open_at is None or self._open_at[0] != cut:
-            self._open_at = (cut, self.cut_open(self.network, cut))
+            self._open_at = None  # Its memory goes before more is taken.
+            layers = self._filled(cut)
+            self._open_at = (
+                cut,
+                self.side(split(self.network, cut)[0] if layers is None else layers),
+            )
         return self._open_at[1]
 
-    def cut_open(self, network: nn.Sequential, cut: int) -> "DeviceSide":
-        """Cut this network, or a copy of it, whatever is open."""
-        layers, _ = split(network, cut)
+    def copy(self, cut: int) -> Network:
+        """Copy the layers below a cut, whatever is open; what they hold is nobody's weights."""
+        layers = self._filled(cut)
+        return copy.deepcopy(split(self.network, cut)[0]) if layers is None else layers
+
+    def side(self, layers: Network) -> "DeviceSide":
+        """Make some first layers a device side."""
         return DeviceSide(layers, self.assignment, sample_shape=self.sample_shape, loss=self._loss)
+
+    def _build(self) -> Network:
+        assignment = self.assignment
+        network = load_network(
+            assignment.network,
+            assignment.options,
+            seed=assignment.seed,
+            sample_shape=self.sample_shape,
+        )
+        seed_dropout(network)
+        return network
+
+    def _filled(self, cut: int) -> Network | None:
+        """Layers with memory of their own; None if the whole network has its numbers."""
+        if not is_skeleton(self.network):
+            return None
+        try:
+            return filled(split(self.network, cut)[0], self.sample_shape)
+        except NoSkeletonError:
+            self.network = self._build()
+            return None
 
 
 class DeviceSide:

@@ -1,5 +1,6 @@
 """From the name of a network to its layers, and from the name of a cut to two halves."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def _outputs(network: nn.Sequential, sample_shape: Shape) -> list[torch.Tensor]:
     outputs = []
     was_training = network.training
     network.eval()
-    batch = torch.zeros(1, *sample_shape)
+    batch = torch.zeros(1, *sample_shape, device=device_of(network))
     try:
         with torch.no_grad():
             for name, layer in layers_of(network).items():
@@ -125,6 +126,12 @@ def _outputs(network: nn.Sequential, sample_shape: Shape) -> list[torch.Tensor]:
     finally:
         network.train(was_training)
     return outputs
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network computes: the processor, or `meta`, where tensors have no numbers."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return next((each.device for each in tensors), torch.device("cpu"))
 
 
 def cut_index(network: nn.Sequential, cut: str | int) -> int:

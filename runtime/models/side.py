@@ -66,6 +66,16 @@ class Side:
         """Shapes of `tensors`."""
         return specs_of(self.tensors())
 
+    def parts(self) -> list[str]:
+        """Say what each of `tensors` is: a parameter, or which buffer or slot by its own name."""
+        parameters = dict(self.layers.named_parameters(remove_duplicate=False))
+        state = [
+            "parameter" if name in parameters else name.rpartition(".")[2]
+            for name in self.layers.state_dict()
+        ]
+        slots = self._spec.slots if self._carry_state else ()
+        return state + [slot for _ in self._trainable for slot in slots]
+
     def load(self, tensors: Sequence[Tensor]) -> None:
         """Take over what another side's `tensors` gave."""
         loaded = [torch.from_numpy(np.array(tensor)) for tensor in tensors]

@@ -10,9 +10,11 @@ from runtime.protocol.events import (
     DeviceEvent,
     ForwardDone,
     FrameArrived,
+    FrameSent,
     GraphsMissing,
     LoadModel,
     OpenPass,
+    PartCame,
     PassOpened,
     Predict,
     Prepare,
@@ -28,16 +30,20 @@ from runtime.protocol.events import (
 )
 from runtime.wire.commands import (
     Assignment,
+    Holding,
+    Inquire,
     Join,
     Joined,
     NeedGraphs,
     Preparing,
     Ready,
     Refused,
+    SendAgain,
     Stop,
 )
 from runtime.wire.device_graphs import offered_specs
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
+from runtime.wire.inbox import FrameInbox
 
 
 class SessionState(Enum):
@@ -67,6 +73,9 @@ class DeviceSession:
         self._opened: PassOpened | None = None
         self._request: tuple[FrameKind, StepId] | None = None
         self._answer: Frame | None = None
+        self._is_sent = False
+        """Whether all of the answer is with the broker."""
+        self.frames = FrameInbox(self.asked_for)
         self._step = StepId(0, 0, 0, 0)
 
     @property
@@ -95,14 +104,37 @@ class DeviceSession:
     def handle(self, event: DeviceEvent) -> list[DeviceCommand]:
         """Take one event; what to do now. A repeat is answered again, what is stale is dropped."""
         match event:
-            case CommandArrived(message):
+            case CommandArrived(Inquire() | SendAgain() as question):
+                return self._asked(question)
+            case CommandArrived(Assignment() | Join() | Stop() as message):
                 return self._command_arrived(message)
             case FrameArrived(_, frame):
                 return self._frame_arrived(frame)
+            case PartCame() | FrameSent():
+                return self._frame_moved(event)
             case WorkFailed(run, reason):
                 return self._work_failed(run, reason)
-            case _:
-                return self._work_done(event)
+        return self._work_done(event)
+
+    def _frame_moved(self, event: PartCame | FrameSent) -> list[DeviceCommand]:
+        if isinstance(event, PartCame):
+            return self._tell_held(event.kind, event.step, number=0)
+        if self._answer and (event.kind, event.step) == (self._answer.kind, self._answer.step):
+            self._is_sent = True
+        return []
+
+    def _asked(self, message: Inquire | SendAgain) -> list[DeviceCommand]:
+        """Say how far a frame is, or send what was lost of the answer to it."""
+        if isinstance(message, Inquire):
+            kind = FrameKind[message.request.upper()]
+            return self._tell_held(kind, _step_of(message), number=message.number)
+        if self._answer is None or not self._is_answer(message):
+            self.num_stale += 1
+            return []
+        if not self._is_sent:
+            return []  # It is on its way.
+        self._is_sent = False
+        return [SendFrame(self._answer, message.chunks)]
 
     def _command_arrived(self, message: Assignment | Join | Stop) -> list[DeviceCommand]:
         match self.state, message:
@@ -131,7 +163,7 @@ class DeviceSession:
                 self.state = SessionState.OPENING
                 return [TakeGraphs(self._join, frame.tensors)]
             case _ if request == self._request:
-                return [SendFrame(self._answer)] if self._answer else []
+                return []  # It came twice. What is missing of the answer is asked for by name.
             case SessionState.AWAITING_MODEL, FrameKind.MODEL if frame.step == self._first_step():
                 self._compute(request)
                 return [LoadModel(frame.tensors), self._first_work(frame.step)]
@@ -157,11 +189,11 @@ class DeviceSession:
             case SessionState.COMPUTING, ForwardDone(step, tensors) if step == self._step:
                 evaluating = self._join is not None and self._join.purpose == "evaluate"
                 self.state = SessionState.FINISHED if evaluating else SessionState.AWAITING_GRADIENT
-                self._answer = Frame(FrameKind.SMASHED, step, tensors)
+                self._answer, self._is_sent = Frame(FrameKind.SMASHED, step, tensors), False
                 return [SendFrame(self._answer)]
             case SessionState.COMPUTING, WeightsCollected(step, tensors) if step == self._step:
                 self.state = SessionState.FINISHED
-                self._answer = Frame(FrameKind.WEIGHTS, step, tensors)
+                self._answer, self._is_sent = Frame(FrameKind.WEIGHTS, step, tensors), False
                 return [SendFrame(self._answer)]
             case (
                 _,
@@ -186,6 +218,28 @@ class DeviceSession:
         if self.state is SessionState.AWAITING_GRAPHS and join.graphs:
             return [SendReply(NeedGraphs(**place, digest=join.graphs.digest))]
         return []
+
+    def _tell_held(self, kind: FrameKind, step: StepId, *, number: int) -> list[DeviceCommand]:
+        """Say how far a frame is, and what is missing of it."""
+        held: dict[str, object] = {"request": kind.name.lower(), "number": number}
+        if (kind, step) == self._request:
+            sent = "sent" if self._is_sent else "sending"
+            held["state"] = sent if self._answer else "working"
+        elif self.asked_for(kind, step) is not None:
+            held |= {"state": "receiving", "missing": self.frames.missing(kind, step)}
+        elif kind is FrameKind.GRAPHS and self._join and step == self._first_step():
+            if self._opened:
+                return self._answer_to_join(self._join)
+            held["state"] = "working"
+        else:
+            self.num_stale += 1
+            return []
+        return [SendReply(Holding.model_validate(vars(step) | held))]
+
+    def _is_answer(self, message: SendAgain) -> bool:
+        if self._answer is None or self._answer.step != _step_of(message):
+            return False
+        return self._answer.kind.name.lower() == message.answer
 
     def _offered_at(self, step: StepId) -> tuple[TensorSpec, ...] | None:
         """Shapes of the graphs of this turn's offer, while they are missing."""
@@ -232,6 +286,10 @@ class DeviceSession:
     def _forget(self, state: SessionState, assignment: Assignment | None) -> None:
         self.state, self._assignment = state, assignment
         self._ready = self._join = self._opened = self._request = self._answer = None
+
+
+def _step_of(message: Inquire | SendAgain) -> StepId:
+    return StepId(message.run, message.round, message.cluster, message.epoch)
 
 
 def _at(step: StepId, epoch: int) -> StepId:

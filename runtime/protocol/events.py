@@ -4,15 +4,18 @@ from dataclasses import dataclass
 
 from runtime.wire.commands import (
     Assignment,
+    Holding,
+    Inquire,
     Join,
     Joined,
     NeedGraphs,
     Preparing,
     Ready,
     Refused,
+    SendAgain,
     Stop,
 )
-from runtime.wire.frames import Frame, StepId, Tensor, TensorSpec
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
 
 # Events, in the past tense.
 
@@ -21,7 +24,23 @@ from runtime.wire.frames import Frame, StepId, Tensor, TensorSpec
 class CommandArrived:
     """The coordinator sent a control message."""
 
-    message: Assignment | Join | Stop
+    message: Assignment | Join | Stop | Inquire | SendAgain
+
+
+@dataclass(frozen=True)
+class PartCame:
+    """Part of a frame came that was asked for, and it is time to say how far it is."""
+
+    kind: FrameKind
+    step: StepId
+
+
+@dataclass(frozen=True)
+class FrameSent:
+    """All of a frame that was to be sent is with the broker, as far as that could be."""
+
+    kind: FrameKind
+    step: StepId
 
 
 @dataclass(frozen=True)
@@ -81,13 +100,6 @@ class WorkFailed:
 
 
 @dataclass(frozen=True)
-class Overdue:
-    """Too long since a device was asked; the request or its answer may have been lost."""
-
-    device: str
-
-
-@dataclass(frozen=True)
 class DeviceLost:
     """A device will not answer any more."""
 
@@ -98,6 +110,8 @@ class DeviceLost:
 DeviceEvent = (
     CommandArrived
     | FrameArrived
+    | PartCame
+    | FrameSent
     | Prepared
     | PassOpened
     | GraphsMissing
@@ -105,7 +119,7 @@ DeviceEvent = (
     | WeightsCollected
     | WorkFailed
 )
-GatheringEvent = FrameArrived | Overdue | DeviceLost
+GatheringEvent = FrameArrived | DeviceLost
 
 # Commands, in the imperative.
 
@@ -136,14 +150,16 @@ class TakeGraphs:
 class SendReply:
     """Send a control message to the coordinator."""
 
-    message: Ready | Preparing | Joined | NeedGraphs | Refused
+    message: Ready | Preparing | Joined | NeedGraphs | Holding | Refused
 
 
 @dataclass(frozen=True)
 class SendFrame:
-    """Send a frame to the coordinator."""
+    """Send a frame to the coordinator, or those parts of it that were lost; then `FrameSent`."""
 
     frame: Frame
+    only: tuple[tuple[int, int], ...] = ()
+    """The first and the last of each run of chunks; none: all of them."""
 
 
 @dataclass(frozen=True)
@@ -195,18 +211,8 @@ DeviceCommand = Prepare | OpenPass | TakeGraphs | SendReply | SendFrame | Work
 
 
 @dataclass(frozen=True)
-class AskAgain:
-    """Repeat the request to a device whose answer is missing."""
-
-    device: str
-
-
-@dataclass(frozen=True)
 class Gathered:
     """Every device that is still there has answered; in device-id order."""
 
     answers: dict[str, tuple[Tensor, ...]]
     lost: dict[str, str]
-
-
-GatheringCommand = AskAgain | Gathered

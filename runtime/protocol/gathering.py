@@ -1,16 +1,13 @@
-"""The coordinator's half: it asks the devices of a cluster and gathers their answers."""
+"""The answers of a cluster's devices to one request, until each has answered or is lost."""
 
 from collections.abc import KeysView, Mapping
 
 from runtime.errors import UnexpectedEventError
 from runtime.protocol.events import (
-    AskAgain,
     DeviceLost,
     FrameArrived,
     Gathered,
-    GatheringCommand,
     GatheringEvent,
-    Overdue,
 )
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
 
@@ -43,11 +40,9 @@ class Gathering:
             return None
         return self._expected.get(device)
 
-    def handle(self, event: GatheringEvent) -> list[GatheringCommand]:
+    def handle(self, event: GatheringEvent) -> list[Gathered]:
         """Take one event; what to do now."""
         match event:
-            case Overdue(device):
-                return [AskAgain(device)] if device in self.missing else []
             case FrameArrived(device, _) if self._is_settled(device):
                 self.num_dropped += 1
                 return []
@@ -69,7 +64,7 @@ class Gathering:
     def _is_answer(self, device: str, frame: Frame) -> bool:
         return self.asked_for(device, frame.kind, frame.step) is not None
 
-    def _close_if_complete(self) -> list[GatheringCommand]:
+    def _close_if_complete(self) -> list[Gathered]:
         if self._missing:
             return []
         ordered = {device: self._answers[device] for device in sorted(self._answers)}

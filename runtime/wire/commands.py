@@ -4,11 +4,12 @@ Validated once, where they enter. Tensors are never here: they travel as frames
 (`runtime.wire.frames`).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from runtime.errors import MalformedMessageError
+from runtime.wire.class_names import ClassNames
 from runtime.wire.fields import (
     Count,
     LabelShape,
@@ -30,6 +31,16 @@ MAX_GRAPHS_BYTES = 16_000_000
 
 MAX_LAYERS = 400
 """Of a network that is measured cut by cut; more would not fit a control message."""
+
+
+MAX_RANGES = 1000
+"""Of chunks that one message names; what else is missing is asked for by the next."""
+
+Chunks = Annotated[
+    tuple[tuple[Small, Small], ...],
+    Field(max_length=MAX_RANGES, description="chunks, as pairs of the first and the last of a run"),
+]
+RequestFrame = Literal["graphs", "model", "gradient"]
 
 
 class OptimizerSpec(Message):
@@ -54,6 +65,8 @@ class OptimizerSpec(Message):
 class Assignment(Message):
     """The job, as a device needs it: coordinator to device, once a run."""
 
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("classes", "numbers_count_classes")
+
     kind: Literal["assignment"] = "assignment"
     run: RunId
     network: str
@@ -70,6 +83,15 @@ class Assignment(Message):
         default=True,
         description="the answer comes when its speed at this network is known and published; else "
         "that is measured between the steps of training",
+    )
+    deepest_cut: Count | None = Field(
+        default=None, description="layers that a device may have to run at most, if less than all"
+    )
+    classes: ClassNames | None = Field(
+        None, description="what labels count along, where classes have names"
+    )
+    numbers_count_classes: bool | None = Field(
+        None, description="labels that are numbers count along the classes; else they do not fit"
     )
 
 
@@ -143,8 +165,34 @@ class MeasureLink(Message):
     budget_s: float = Field(gt=0, le=60, description="seconds it may take, at most")
 
 
+class Inquire(Message):
+    """How far is a device with a frame that was sent to it? Asked before anything goes twice."""
+
+    kind: Literal["inquire"] = "inquire"
+    run: RunId
+    round: Round
+    cluster: Small
+    epoch: Small
+    request: RequestFrame
+    number: Positive = Field(description="of the question; its answer has the same")
+
+
+class SendAgain(Message):
+    """Send parts of an answer again: those that were lost on the way to the coordinator."""
+
+    kind: Literal["send_again"] = "send_again"
+    run: RunId
+    round: Round
+    cluster: Small
+    epoch: Small
+    answer: Literal["smashed", "weights"]
+    chunks: Chunks
+
+
 class Ready(Message):
     """Device to coordinator: the answer to an assignment."""
+
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("class_names",)
 
     kind: Literal["ready"] = "ready"
     run: RunId
@@ -152,6 +200,9 @@ class Ready(Message):
     num_held_out: Count = Field(description="samples it evaluates on when asked")
     label_dtype: Literal["|u1", "<u2", "<i8", "<f4"]
     label_shape: LabelShape = Field(description="of one sample")
+    class_names: ClassNames | None = Field(
+        None, description="of its own labels, where they have names and the assignment gave none"
+    )
 
 
 class Preparing(Message):
@@ -192,6 +243,24 @@ class NeedGraphs(Message):
     digest: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class Holding(Message):
+    """Device to coordinator: how far it is with a frame; also unasked, while one comes slowly."""
+
+    kind: Literal["holding"] = "holding"
+    run: RunId
+    round: Round
+    cluster: Small
+    epoch: Small
+    request: RequestFrame
+    number: Count = Field(description="of the question that this answers; 0 if nobody asked")
+    state: Literal["receiving", "working", "sending", "sent"] = Field(
+        description="sent: all of the answer is with the broker"
+    )
+    missing: Chunks = Field(
+        (), description="receiving: parts of the frame that have not come; none: all of them"
+    )
+
+
 class Refused(Message):
     """Device to coordinator: it cannot do what was asked, and why."""
 
@@ -200,8 +269,8 @@ class Refused(Message):
     reason: Words
 
 
-AnyCommand = Assignment | Join | Stop | Challenge | MeasureLink
-AnyReply = Ready | Preparing | Joined | NeedGraphs | Refused | LinkMeasured
+AnyCommand = Assignment | Join | Stop | Challenge | MeasureLink | Inquire | SendAgain
+AnyReply = Ready | Preparing | Joined | NeedGraphs | Refused | LinkMeasured | Holding
 
 _COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="kind")])
 _REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="kind")])

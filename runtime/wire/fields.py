@@ -87,10 +87,13 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     max_bytes: ClassVar[int] = MAX_MESSAGE_BYTES
+    unsent_if_none: ClassVar[tuple[str, ...]] = ()
+    """Fields that are left out where they are None: an older peer does not know of them."""
 
     def encode(self) -> bytes:
         """Serialise as JSON."""
-        return self.model_dump_json().encode()
+        unsent = {name for name in self.unsent_if_none if getattr(self, name) is None}
+        return self.model_dump_json(exclude=unsent or None).encode()
 
     @classmethod
     def decode(cls, payload: bytes | memoryview) -> Self:

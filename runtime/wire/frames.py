@@ -10,7 +10,7 @@ and never allocates by what a stranger declares.
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -111,14 +111,21 @@ def body_bytes(specs: Sequence[TensorSpec]) -> int:
     return sum(_padded(spec.num_bytes) for spec in specs) + len(_body_header(specs))
 
 
-def encode_chunks(frame: Frame, *, chunk_bytes: int) -> Iterator[bytes]:
-    """Cut a frame into payloads of at most `chunk_bytes` of body and a header each."""
+def encode_chunks(
+    frame: Frame, *, chunk_bytes: int, only: Container[int] | None = None
+) -> Iterator[bytes]:
+    """Cut a frame into payloads of at most `chunk_bytes` of body and a header each.
+
+    With `only`, just the chunks of these numbers.
+    """
     body = _encode_body(frame.tensors)
     num_chunks = max(1, math.ceil(len(body) / chunk_bytes))
     if num_chunks > _MAX_CHUNKS:
         raise ValueError(f"{len(body)} bytes in chunks of {chunk_bytes} are {num_chunks} chunks")
     view = memoryview(body)
     for index in range(num_chunks):
+        if only is not None and index not in only:
+            continue
         data = view[index * chunk_bytes : (index + 1) * chunk_bytes]
         head = _chunk_head(frame, index=index, num_chunks=num_chunks, body_length=len(body))
         crc = zlib.crc32(data, zlib.crc32(head))

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import Generic, Protocol, TypeVar
 
 from runtime.bus.bus import Bus, BusEvent, Connected, Delivery
-from runtime.errors import MalformedMessageError, SettingsError
+from runtime.errors import MalformedMessageError, SettingsError, TakenError
 from runtime.wire.commands import Challenge
 
 ECHO_S = 5.0
@@ -87,7 +87,7 @@ class Claim(Generic[AnyStatus]):
     decode: Callable[[memoryview], AnyStatus]
 
     async def make(self, bus: Bus, events: AsyncIterator[BusEvent]) -> None:
-        """Own the id, or raise SettingsError because another program answers for it."""
+        """Own the id, or raise TakenError because another program answers for it."""
         await bus.subscribe(self.status_topic)
         await bus.subscribe(self.challenge_topic)
         owner = await self._previous_owner(bus, events)
@@ -100,9 +100,9 @@ class Claim(Generic[AnyStatus]):
         except TimeoutError:
             return  # Nobody answers for it: what is retained is a dead session's.
 
-    def taken_by(self, seen: AnyStatus) -> SettingsError:
+    def taken_by(self, seen: AnyStatus) -> TakenError:
         """Say that the id is another's."""
-        return SettingsError(
+        return TakenError(
             f"the {self.what} is in use by another program (session {seen.session}); "
             "stop that one, or take another"
         )

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
+from runtime.wire.class_names import ClassNames
 from runtime.wire.fields import (
     MAX_BPS,
     MAX_PROFILE_BYTES,
@@ -40,11 +41,16 @@ class DeviceStatus(Message):
 class CoordinatorStatus(Message):
     """Retained by the coordinator and, with `offline`, its last will."""
 
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("classes",)
+
     state: Literal["online", "offline"]
     session: Token
     since_unix_s: float
     run: RunId = 0
     phase: Words = Field("", description="what it does or waits for, for people")
+    classes: ClassNames | None = Field(
+        None, description="of the run, in the order of the outputs, where they have names"
+    )
 
 
 class LayerTiming(Message):
@@ -53,6 +59,9 @@ class LayerTiming(Message):
     name: Token
     forward_s: Seconds = Field(description="seconds per sample")
     backward_s: Seconds = Field(description="seconds per sample")
+
+
+MAX_REASON_LETTERS = 500
 
 
 class ComputeProfile(Message):
@@ -67,6 +76,10 @@ class ComputeProfile(Message):
         ge=0, le=1e6, description="of the seconds, between repetitions"
     )
     measured_at_unix_s: float
+    deepest_cut: Count | None = Field(
+        None, description="layers that could be measured; null: all that this device may be given"
+    )
+    why_no_deeper: str = Field("", max_length=MAX_REASON_LETTERS)
 
 
 class LinkProfile(Message):
@@ -87,6 +100,7 @@ class DeviceProfile(Message):
     """What a device is; retained, for planning and for watching."""
 
     max_bytes: ClassVar[int] = MAX_PROFILE_BYTES
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("label_names",)
 
     device: DeviceId
     engine: Token
@@ -105,6 +119,9 @@ class DeviceProfile(Message):
         None,
         max_length=100_000,
         description="samples of each class; only where the device was told to publish them",
+    )
+    label_names: ClassNames | None = Field(
+        None, description="names of the classes that label_counts counts, where they have names"
     )
     compute: ComputeProfile | None = None
     link: LinkProfile | None = None
@@ -188,6 +205,7 @@ class PlanReport(Message):
     cut: int
     cut_layer: str
     clusters: tuple[ClusterReport, ...]
+    local_epochs: Positive = Field(1, description="of each cluster's turn")
     left_out: dict[str, str] = Field(description="device id to reason")
     reason: str
     changed: str = Field("", description="how and why it differs from the plan before, if it does")
@@ -226,6 +244,10 @@ class RoundReport(Message):
     faults: dict[str, int] = Field(
         default={},
         description="what went wrong beside the training to how often it did; the run went on",
+    )
+    spoilt: Words = Field("", description="why its evaluation says that the model is, if so")
+    went_back_to: tuple[Round, ...] = Field(
+        (), description="rounds whose weights were taken again, because the model was spoilt"
     )
     predicted_round_s: float | None = Field(None, ge=0, description="of round_s, by the plan")
     relative_error: float | None = Field(

@@ -1,9 +1,17 @@
 """Putting a frame together from its chunks, one frame at a time from one peer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from runtime.errors import MalformedMessageError
-from runtime.wire.frames import Chunk, Frame, TensorSpec, body_bytes, decode_body
+from runtime.wire.frames import (
+    Chunk,
+    Frame,
+    FrameKind,
+    StepId,
+    TensorSpec,
+    body_bytes,
+    decode_body,
+)
 
 
 class Reassembly:
@@ -17,6 +25,17 @@ class Reassembly:
     def __init__(self) -> None:
         self._identity: tuple[object, ...] = ()
         self._parts: dict[int, bytes] = {}
+        self._num_chunks = 0
+
+    def missing(self, kind: FrameKind, step: StepId) -> tuple[tuple[int, int], ...]:
+        """Chunks of a frame that have not come, by the first and last of each run.
+
+        Nothing if none has come: how many there are is not known then.
+        """
+        if self._identity[:2] != (kind, step):
+            return ()
+        absent = [index for index in range(self._num_chunks) if index not in self._parts]
+        return runs_of(absent)
 
     def feed(self, chunk: Chunk, specs: Sequence[TensorSpec]) -> Frame | None:
         """Add a chunk of a frame with these tensors; the frame, once it is complete."""
@@ -24,6 +43,7 @@ class Reassembly:
         identity = (chunk.kind, chunk.step, chunk_bytes)
         if identity != self._identity:
             self._identity, self._parts = identity, {}
+            self._num_chunks = chunk.num_chunks
         if chunk.index not in self._parts:
             self._parts[chunk.index] = bytes(chunk.data)
         if len(self._parts) < chunk.num_chunks:
@@ -31,6 +51,22 @@ class Reassembly:
         body = bytearray().join(self._parts[index] for index in range(chunk.num_chunks))
         self._identity, self._parts = (), {}
         return Frame(chunk.kind, chunk.step, decode_body(body, specs))
+
+
+def runs_of(numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Put ascending numbers together to runs: the first and the last of each."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return tuple(runs)
+
+
+def numbers_of(runs: Iterable[tuple[int, int]]) -> frozenset[int]:
+    """Undo `runs_of`."""
+    return frozenset(number for first, last in runs for number in range(first, last + 1))
 
 
 def _chunk_bytes(chunk: Chunk, *, asked_bytes: int) -> int:

@@ -6,8 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import SettingsError
+from runtime.errors import SettingsError, StorageError
 from runtime.wire.fields import Message
+from runtime.wire.history import HistoryReport
 from runtime.wire.published import (
     CoordinatorStatus,
     DeviceMetrics,
@@ -23,6 +24,7 @@ PUBLISHED: dict[str, type[Message]] = {
     "metrics": DeviceMetrics,
     "plan": PlanReport,
     "round": RoundReport,
+    "history": HistoryReport,
     "coordinator": CoordinatorStatus,
 }
 """Schema name to message; the files `schemas/NAME.json` ship with the package."""
@@ -33,6 +35,8 @@ def generate_schema(name: str) -> dict[str, Any]:
     if name not in PUBLISHED:
         raise SettingsError(f"no schema named {name!r}; there are {', '.join(PUBLISHED)}")
     schema = PUBLISHED[name].model_json_schema(mode="serialization")
+    unsent = PUBLISHED[name].unsent_if_none
+    schema["required"] = [field for field in schema["required"] if field not in unsent]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -42,14 +46,14 @@ def dump_schema(name: str) -> str:
 
 
 def write_schemas(folder: Path, names: Iterable[str]) -> None:
-    """Write each schema as a file NAME.json; SettingsError where that cannot be."""
+    """Write each schema as a file NAME.json; StorageError where that cannot be."""
     texts = {name: dump_schema(name) for name in names}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / f"{name}.json").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"cannot write {error.filename}: {error.strerror}") from error
+        raise StorageError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def shipped_schema(name: str) -> str:

@@ -81,6 +81,11 @@ class Topics:
         """Retained: JSON `RoundReport`, the last round's measurements."""
         return f"{ROOT}/{self.site}/round"
 
+    @property
+    def history(self) -> str:
+        """Retained: JSON `HistoryReport`, the rounds so far in short."""
+        return f"{ROOT}/{self.site}/history"
+
     def every_device(self, leaf: str) -> str:
         """Filter for one leaf of every device."""
         return self._device("+", leaf)

@@ -1,46 +1,71 @@
-"""Frames over a bus: out in chunks with few unacknowledged, in through a reassembly."""
+"""Frames over a bus: out in chunks with few unacknowledged, of a size that the link carries."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Container
 from itertools import chain
 
+from profiles.units import BITS_PER_BYTE
 from runtime.bus.bus import Bus
 from runtime.bus.pacing import Pacer
-from runtime.errors import BusError, MalformedMessageError, root_cause
-from runtime.wire.frames import (
-    CHUNK_HEADER,
-    Frame,
-    FrameKind,
-    StepId,
-    TensorSpec,
-    check_values,
-    decode_chunk,
-    encode_chunks,
-)
-from runtime.wire.reassembly import Reassembly
+from runtime.errors import BusError, root_cause
+from runtime.wire.frames import CHUNK_HEADER, Frame, encode_chunks
 
 MAX_UNACKNOWLEDGED_CHUNKS = 4
+CHUNK_S = 0.5
+"""What a link carries in this time is one chunk: a question that waits behind a few of them is
+answered before anybody takes the connection for dead."""
+FIRST_CHUNK_BYTES = 16_000
+"""Of a link that nothing is known of."""
+LEAST_CHUNK_BYTES = 10_000
+"""With fewer, headers would be more than a hundredth of what travels."""
+MOST_CHUNKS = 400
+"""Of one frame: a broker keeps so many messages for a reader that is slow, and some more."""
 
-AskedFor = Callable[[FrameKind, StepId], Sequence[TensorSpec] | None]
 
+class ChunkSize:
+    """How large the chunks of a link's next frame are, by what its last ones took."""
 
-def leaf_of(kind: FrameKind) -> str:
-    """Last level of the topic that frames of this kind travel on."""
-    return kind.name.lower()
+    def __init__(self, most_bytes: int) -> None:
+        """`most_bytes` is what a chunk may have however fast the link is."""
+        self._most_bytes = most_bytes
+        self._bytes = FIRST_CHUNK_BYTES
+
+    def of(self, frame: Frame) -> int:
+        """Give the bytes of this frame's chunks."""
+        num_bytes = sum(tensor.nbytes for tensor in frame.tensors)
+        return min(max(self._bytes, math.ceil(num_bytes / MOST_CHUNKS)), self._most_bytes)
+
+    def learn(self, *, num_bytes: int, seconds: float) -> None:
+        """Take in that the link carried so many bytes in at most so many seconds."""
+        if num_bytes < LEAST_CHUNK_BYTES:
+            return
+        carried = num_bytes * CHUNK_S / seconds if seconds > 0 else self._most_bytes
+        self._bytes = int(min(max(carried, LEAST_CHUNK_BYTES), self._most_bytes))
+
+    def know(self, bps: float) -> None:
+        """Take the rate of a link that has been measured."""
+        self.learn(num_bytes=LEAST_CHUNK_BYTES, seconds=LEAST_CHUNK_BYTES * BITS_PER_BYTE / bps)
 
 
 async def send_frame(
-    bus: Bus, topic: str, frame: Frame, *, chunk_bytes: int, pacer: Pacer | None = None
+    bus: Bus,
+    topic: str,
+    frame: Frame,
+    *,
+    chunk_bytes: int,
+    pacer: Pacer | None = None,
+    only: Container[int] | None = None,
 ) -> int:
-    """Publish a frame in chunks; the bytes of its payloads, once the broker has them all."""
-    if pacer is not None:
-        chunk_bytes = min(chunk_bytes, pacer.chunk_bytes)
-    room = min(chunk_bytes, bus.max_payload_bytes - CHUNK_HEADER.size)
-    if room < 1:
-        raise BusError(f"the broker accepts {bus.max_payload_bytes} bytes, too few for a tensor")
-    chunks = encode_chunks(frame, chunk_bytes=room)
-    first = next(chunks)
+    """Publish a frame in chunks; the bytes of its payloads, once the broker has them all.
+
+    With `only`, just the chunks of these numbers, which has to be the size that they had before.
+    """
+    room = chunk_room(bus, chunk_bytes, pacer)
+    chunks = encode_chunks(frame, chunk_bytes=room, only=only)
+    first = next(chunks, None)
+    if first is None:
+        return 0
     second = next(chunks, None)
     if second is None:  # Most frames: no need of tasks.
         if pacer is not None:
@@ -69,30 +94,11 @@ async def send_frame(
     return num_bytes
 
 
-class FrameInbox:
-    """Frames from one peer: what was not asked for is counted and dropped, unread.
-
-    One frame of each kind may be under way, so that a late repeat of one does not undo another.
-    """
-
-    def __init__(self, asked_for: AskedFor) -> None:
-        self._asked_for = asked_for
-        self._reassemblies: defaultdict[FrameKind, Reassembly] = defaultdict(Reassembly)
-        self.num_stale = 0
-
-    def feed(self, payload: memoryview, *, kind: FrameKind) -> Frame | None:
-        """Take one payload from the topic of `kind`; the frame that it completes.
-
-        Raises MalformedMessageError for what can never be right.
-        """
-        chunk = decode_chunk(payload)
-        if chunk.kind is not kind:
-            raise MalformedMessageError(f"a {leaf_of(chunk.kind)} frame among {leaf_of(kind)}")
-        specs = self._asked_for(chunk.kind, chunk.step)
-        if specs is None:
-            self.num_stale += 1
-            return None
-        frame = self._reassemblies[kind].feed(chunk, specs)
-        if frame is not None:
-            check_values(frame.tensors, specs)
-        return frame
+def chunk_room(bus: Bus, chunk_bytes: int, pacer: Pacer | None) -> int:
+    """Bytes of a frame in one message, of those wished for; BusError if there is no room at all."""
+    if pacer is not None:
+        chunk_bytes = min(chunk_bytes, pacer.chunk_bytes)
+    room = min(chunk_bytes, bus.max_payload_bytes - CHUNK_HEADER.size)
+    if room < 1:
+        raise BusError(f"the broker accepts {bus.max_payload_bytes} bytes, too few for a tensor")
+    return room

@@ -10,7 +10,7 @@ import pytest
 from edge_coordinator.local.broker import BrokerKind, find_mosquitto, local_broker
 from runtime.bus.bus import Connected, Disconnected
 from runtime.bus.mqtt_bus import MqttBus
-from runtime.errors import BusError, SettingsError
+from runtime.errors import BusError, SettingsError, TakenError
 
 _STARTER = """
 import asyncio
@@ -89,7 +89,7 @@ async def test_a_broker_that_is_killed_comes_back_on_its_port() -> None:
 async def test_a_port_in_use_is_named(kind: BrokerKind) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"port {port} is already in use"):
+        with pytest.raises(TakenError, match=f"port {port} is already in use"):
             async with local_broker(kind, port):
                 pass
 

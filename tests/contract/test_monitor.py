@@ -9,6 +9,7 @@ import pytest
 from edge_coordinator.monitor.client import watch
 from edge_coordinator.monitor.state import SiteState
 from runtime.bus.bus import Bus
+from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
 from runtime.wire.published import CoordinatorStatus, DeviceStatus
 from runtime.wire.topics import Topics
@@ -63,3 +64,22 @@ async def test_a_change_is_shown_and_so_is_a_broken_connection(wire: Wire, topic
             pass
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_what_was_heard_last_is_shown_before_the_end() -> None:
+    broker, topics = MemoryBroker(), Topics("default")
+    shown: asyncio.Queue[SiteState] = asyncio.Queue()
+    async with broker.connect("agents") as agents, broker.connect("monitor") as bus:
+        watching = asyncio.create_task(
+            watch(bus, topics, show=shown.put_nowait, from_the_start=True)
+        )
+        last = await shown.get()
+        assert last.is_empty
+        await _announce(agents, topics, 1)
+        for _ in range(10):  # It is heard; to be shown, it would have to wait for a pause.
+            await asyncio.sleep(0)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    while not shown.empty():
+        last = shown.get_nowait()
+    assert len(last.devices) == 1

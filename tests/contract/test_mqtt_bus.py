@@ -1,74 +1,23 @@
 """What only a bus through a real broker, or one that misbehaves, can show."""
 
 import asyncio
-import gc
-import shutil
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from edge_coordinator.local.broker import find_mosquitto, local_broker
-from runtime.bus.broker_url import TlsFiles, parse_broker_url
-from runtime.bus.bus import Bus, Connected, Delivery, Disconnected
+from runtime.bus.bus import Connected, Delivery, Disconnected
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.bus.paho_client import FastClient, client_class
-from runtime.errors import BusError, SettingsError
+from runtime.errors import BusError
 from runtime.process import keep_freed_memory
+from tests.contract.fake_broker import fake_broker, hang_up, read_packet, until
 
 _CONNACK5 = b"\x20\x03\x00\x00\x00"
 _NOT_AUTHORIZED5 = b"\x20\x03\x00\x87\x00"
 _TAKEN_OVER5 = b"\xe0\x02\x8e\x00"
 _RECEIVE_MAXIMUM_2 = b"\x20\x06\x00\x00\x03\x21\x00\x02"
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
 needs_mosquitto = pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
-
-
-async def _until(bus: Bus, kind: type[Connected] | type[Disconnected] | type[Delivery]) -> object:
-    """Wait for an event of that kind."""
-    async for event in bus.events():
-        if isinstance(event, kind):
-            return event
-    raise AssertionError("the bus was closed")
-
-
-async def _read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Return the type and the body of an MQTT packet."""
-    kind = (await reader.readexactly(1))[0] >> 4
-    length, shift = 0, 0
-    while True:
-        byte = (await reader.readexactly(1))[0]
-        length, shift = length | (byte & 127) << shift, shift + 7
-        if byte < 128:
-            return kind, await reader.readexactly(length)
-
-
-@asynccontextmanager
-async def _fake_broker(handle: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """Serve connections by `handle`; yields the URL."""
-    sessions: list[asyncio.Task[None]] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if (session := asyncio.current_task()) is not None:
-            sessions.append(session)
-        try:
-            await handle(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    port = server.sockets[0].getsockname()[1]
-    yield f"mqtts://localhost:{port}" if tls else f"mqtt://127.0.0.1:{port}"
-    server.close()
-    for session in sessions:
-        session.cancel()
-    await asyncio.gather(*sessions, return_exceptions=True)
 
 
 @needs_mosquitto
@@ -77,13 +26,13 @@ async def test_a_broker_that_comes_back_gets_what_was_pending(site: str) -> None
         port = int(broker.url.rpartition(":")[2])
         bus = await MqttBus.connect(broker.url, client_id="a", wait=False)
         await bus.subscribe(site)
-    await _until(bus, Disconnected)
+    await until(bus, Disconnected)
     pending = [asyncio.ensure_future(bus.publish(site, b"x", retain=False)) for _ in range(40)]
     async with local_broker("mosquitto", port):
-        await _until(bus, Connected)
+        await until(bus, Connected)
         await asyncio.gather(*pending)
         for _ in range(40):
-            await _until(bus, Delivery)
+            await until(bus, Delivery)
         await bus.close()
 
 
@@ -103,7 +52,7 @@ async def test_a_bus_that_may_wait_connects_once_there_is_a_broker(amqtt_url: st
         finally:
             upstream_writer.close()
 
-    async with _fake_broker(handle) as url, asyncio.TaskGroup() as tasks:
+    async with fake_broker(handle) as url, asyncio.TaskGroup() as tasks:
         connecting = tasks.create_task(
             MqttBus.connect(url, client_id="a", wait=True, on_waiting=told.put_nowait)
         )
@@ -113,14 +62,14 @@ async def test_a_bus_that_may_wait_connects_once_there_is_a_broker(amqtt_url: st
 
 
 async def test_an_absent_broker_is_named_in_one_sentence() -> None:
-    async with _fake_broker(_hang_up) as url:
+    async with fake_broker(hang_up) as url:
         pass
     with pytest.raises(BusError, match=f"^cannot reach the broker at {url}: connection refused$"):
         await MqttBus.connect(url, client_id="a", wait=False)
 
 
 async def test_waiting_for_a_broker_can_be_given_up() -> None:
-    async with _fake_broker(_hang_up) as url:
+    async with fake_broker(hang_up) as url:
         pass
     told: asyncio.Queue[str] = asyncio.Queue()
     connecting = asyncio.ensure_future(
@@ -135,11 +84,11 @@ async def test_waiting_for_a_broker_can_be_given_up() -> None:
 @pytest.mark.parametrize("wait", [False, True])
 async def test_a_refused_password_is_an_error_at_once(*, wait: bool) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _read_packet(reader)
+        await read_packet(reader)
         writer.write(_NOT_AUTHORIZED5)
         await reader.read()
 
-    async with _fake_broker(handle) as url:
+    async with fake_broker(handle) as url:
         with pytest.raises(BusError, match=f"^the broker at {url} refused us: not authorized$"):
             await MqttBus.connect(url, client_id="a", wait=wait)
 
@@ -148,15 +97,15 @@ async def test_a_refusal_after_a_reconnect_ends_the_events_with_its_reason() -> 
     answers = iter([_CONNACK5, _CONNACK5, _NOT_AUTHORIZED5])
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _read_packet(reader)
+        await read_packet(reader)
         writer.write(answer := next(answers))
         if answer == _NOT_AUTHORIZED5:
             await reader.read()
 
-    async with _fake_broker(handle) as url:
+    async with fake_broker(handle) as url:
         bus = await MqttBus.connect(url, client_id="a", wait=False)
         with pytest.raises(BusError, match="refused us: not authorized"):
-            await _until(bus, Delivery)
+            await until(bus, Delivery)
         with pytest.raises(BusError, match="refused us: not authorized"):
             await bus.publish("a", b"", retain=False)
         await bus.close()
@@ -166,7 +115,7 @@ async def test_no_more_is_unacknowledged_than_the_broker_asked_for() -> None:
     bursts: list[int] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _read_packet(reader)
+        await read_packet(reader)
         writer.write(_RECEIVE_MAXIMUM_2)
         while True:
             burst = await reader.read(65536)
@@ -177,7 +126,7 @@ async def test_no_more_is_unacknowledged_than_the_broker_asked_for() -> None:
             for mid in range(sum(bursts) - num_publishes, sum(bursts)):
                 writer.write(b"\x40\x02" + (mid + 1).to_bytes(2))
 
-    async with _fake_broker(handle) as url:
+    async with fake_broker(handle) as url:
         bus = await MqttBus.connect(url, client_id="a", wait=False)
         await asyncio.gather(*(bus.publish("one topic", b"", retain=False) for _ in range(9)))
         await bus.close()
@@ -187,11 +136,11 @@ async def test_no_more_is_unacknowledged_than_the_broker_asked_for() -> None:
 
 async def test_a_message_that_always_breaks_the_connection_is_given_up() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _read_packet(reader)
+        await read_packet(reader)
         writer.write(_CONNACK5)
-        await _read_packet(reader)
+        await read_packet(reader)
 
-    async with _fake_broker(handle) as url:
+    async with fake_broker(handle) as url:
         bus = await MqttBus.connect(url, client_id="a", wait=False)
         with pytest.raises(BusError, match=r"2000 bytes on big: the connection broke at once"):
             await bus.publish("big", bytes(2000), retain=False)
@@ -207,9 +156,9 @@ async def test_a_link_that_breaks_again_and_again_is_no_fault_of_a_message(
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal num_breaks
-        await _read_packet(reader)
+        await read_packet(reader)
         writer.write(_CONNACK5)
-        kind, _ = await _read_packet(reader)
+        kind, _ = await read_packet(reader)
         if kind != 3:
             return  # The question for the version.
         if num_breaks < 4:
@@ -219,7 +168,7 @@ async def test_a_link_that_breaks_again_and_again_is_no_fault_of_a_message(
         writer.write(b"\x40\x02\x00\x01")
         await reader.read()
 
-    async with _fake_broker(handle) as url:
+    async with fake_broker(handle) as url:
         bus = await MqttBus.connect(url, client_id="a", wait=False)
         await bus.publish("a", bytes(num_bytes), retain=False)
         await bus.close()
@@ -228,17 +177,17 @@ async def test_a_link_that_breaks_again_and_again_is_no_fault_of_a_message(
 
 async def test_what_is_not_mqtt_ends_the_connection_and_nothing_else() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _read_packet(reader)
+        await read_packet(reader)
         writer.write(_CONNACK5)
         if (await reader.read(1)) == b"\x32":  # a PUBLISH, so not the question for the version
             writer.write(b"\x32\x03\xff\xff\x00")
             await reader.read()
 
-    async with _fake_broker(handle) as url:
+    async with fake_broker(handle) as url:
         bus = await MqttBus.connect(url, client_id="a", wait=False)
         publish = asyncio.ensure_future(bus.publish("a", b"", retain=False))
-        await _until(bus, Disconnected)
-        await _until(bus, Connected)
+        await until(bus, Disconnected)
+        await until(bus, Connected)
         await bus.close()
         with pytest.raises(BusError, match="closed"):
             await publish
@@ -271,92 +220,24 @@ async def test_a_second_client_with_the_same_id_throws_the_first_out(
 ) -> None:
     async with await MqttBus.connect(mosquitto_url, client_id=site, wait=False) as first:
         async with await MqttBus.connect(mosquitto_url, client_id=site, wait=False):
-            await _until(first, Disconnected)
-        await _until(first, Connected)
+            await until(first, Disconnected)
+        await until(first, Connected)
 
 
 async def test_the_reason_that_the_broker_gives_for_a_disconnect_is_passed_on() -> None:
     num_connections = iter(range(100))
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _read_packet(reader)
+        await read_packet(reader)
         writer.write(_CONNACK5)
         if next(num_connections) == 1:  # the first only asks for the version
             writer.write(_TAKEN_OVER5)
         await reader.read()
 
-    async with _fake_broker(handle) as url:
+    async with fake_broker(handle) as url:
         bus = await MqttBus.connect(url, client_id="a", wait=False)
-        assert await _until(bus, Disconnected) == Disconnected("session taken over")
+        assert await until(bus, Disconnected) == Disconnected("session taken over")
         await bus.close()
-
-
-async def test_large_messages_pass_tls(mosquitto_url: str, site: str, tmp_path: Path) -> None:
-    async with _tls_broker(mosquitto_url, tmp_path) as (url, cafile):
-        payload = bytes(range(256)) * 12_000
-        tls = TlsFiles(cafile=cafile)
-        async with await MqttBus.connect(url, client_id=site, wait=False, tls=tls) as bus:
-            await bus.subscribe(site)
-            await bus.publish(site, payload, retain=False)
-            delivery = await _until(bus, Delivery)
-            assert isinstance(delivery, Delivery)
-            assert delivery.payload == payload
-
-
-@pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")  # paho's, after a failure
-async def test_a_certificate_that_nobody_vouches_for_is_an_error_at_once(
-    mosquitto_url: str, tmp_path: Path
-) -> None:
-    async with _tls_broker(mosquitto_url, tmp_path) as (url, _):
-        with pytest.raises(BusError, match="its certificate is not trusted"):
-            await MqttBus.connect(url, client_id="a", wait=True)
-    gc.collect()
-
-
-@asynccontextmanager
-async def _tls_broker(broker_url: str, folder: Path) -> AsyncIterator[tuple[str, Path]]:
-    """Put TLS before a broker; yields the URL and the certificate to trust."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl, to make a certificate")
-    certificate, key = await _make_certificate(folder)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    port = int(broker_url.rpartition(":")[2])
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_pump(reader, broker_writer))
-            tasks.create_task(_pump(broker_reader, writer))
-
-    async with _fake_broker(relay, tls=context) as url:
-        yield url, certificate
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while chunk := await reader.read(65536):
-            writer.write(chunk)
-            await writer.drain()
-    finally:
-        writer.close()
-
-
-async def _make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Return a new certificate for localhost and its key."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    name = "-subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    process = await asyncio.create_subprocess_exec(
-        *(*command.split(), *name.split(), "-keyout", str(key), "-out", str(certificate)),
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert await process.wait() == 0
-    return certificate, key
-
-
-async def _hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    pass
 
 
 def test_the_fast_client_fits_the_installed_paho() -> None:
@@ -365,38 +246,3 @@ def test_the_fast_client_fits_the_installed_paho() -> None:
 
 def test_both_allocator_thresholds_are_set_or_none() -> None:
     assert keep_freed_memory() in {True, False}
-
-
-def test_a_url_names_the_broker_and_hides_the_password() -> None:
-    url = parse_broker_url("mqtts://pi:s%40crt@broker.local")
-    assert (url.host, url.port, url.tls) == ("broker.local", 8883, True)
-    assert (url.username, url.password) == ("pi", "s@crt")
-    assert str(url) == "mqtts://broker.local:8883"
-    assert "crt" not in repr(url)
-    assert str(parse_broker_url("mqtt://[::1]")) == "mqtt://[::1]:1883"
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "localhost:1883", "http://host", "mqtt://", "mqtt://h:0", "mqtt://u:pw@h:x", "mqtt://h/a"],
-)
-async def test_a_url_that_is_none_says_what_is_right(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"write mqtt://host") as caught:
-        await MqttBus.connect(text, client_id="a", wait=False)
-    assert "pw" not in str(caught.value).replace("password", "")
-
-
-@pytest.mark.parametrize("secret", ["s3cret/x", "s3cret#x", "s3cret?x", "s3c://ret/x", "12/s3cret"])
-def test_a_password_that_breaks_its_url_is_not_shown(secret: str) -> None:
-    with pytest.raises(SettingsError, match=r"write / as %2F") as caught:
-        parse_broker_url(f"mqtt://user:{secret}@127.0.0.1")
-    assert "s3c" not in str(caught.value)
-    assert "user:***@127.0.0.1" in str(caught.value)
-
-
-async def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    missing = TlsFiles(cafile=tmp_path / "none.pem")
-    with pytest.raises(SettingsError, match=r"none\.pem"):
-        await MqttBus.connect("mqtts://h", client_id="a", wait=False, tls=missing)
-    with pytest.raises(SettingsError, match="mqtts://"):
-        await MqttBus.connect("mqtt://h", client_id="a", wait=False, tls=missing)

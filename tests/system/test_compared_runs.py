@@ -9,7 +9,7 @@ from edge_coordinator.experiments.results import TrainedRun
 from edge_coordinator.experiments.runs import RunSpec, train_one
 from edge_coordinator.job.file import load_job
 from edge_coordinator.simulation.prepare import settings_for
-from tests.builders import random_samples
+from tests.noise import random_samples
 
 SHAPE = (1, 28, 28)
 

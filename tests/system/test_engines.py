@@ -12,7 +12,8 @@ from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError, root_cause
 from runtime.wire.frames import CHUNK_HEADER, FrameKind, Tensor, decode_chunk
 from runtime.wire.published import RoundReport
-from tests.builders import largest_difference, run_job, same_bits, shards, weights_of
+from tests.builders import largest_difference, run_job, same_bits, weights_of
+from tests.noise import shards
 from tests.rounding import ALLOWED, nudged
 
 LENET, RESNET, SERIES = (1, 28, 28), (3, 32, 32), (9, 128)

@@ -17,7 +17,8 @@ from runtime.models.load import load_network, split
 from runtime.models.sequence import layers_of
 from runtime.seeding import Purpose, draw_batch, step_key
 from runtime.wire.frames import Tensor
-from tests.builders import as_torch, largest_difference, run_job, same_bits, shards, weights_of
+from tests.builders import as_torch, largest_difference, run_job, same_bits, weights_of
+from tests.noise import shards
 
 pytestmark = pytest.mark.numerics
 

@@ -20,9 +20,10 @@ from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
 from edge_coordinator.run.faults import Faults, traces_in
 from profiles.link import LinkState
 from runtime.bus.memory_bus import MemoryBroker
-from runtime.errors import SettingsError
+from runtime.errors import StorageError
 from runtime.wire.published import PlanReport, RoundReport
-from tests.builders import run_job, shards
+from tests.builders import run_job
+from tests.noise import shards
 
 OWN = shards((40, 30, 30), (1, 28, 28))
 AUTO: Mapping[str, object] = {
@@ -117,7 +118,7 @@ def test_the_trace_of_the_first_fault_of_a_kind_is_written_down(tmp_path: Path) 
 
 def test_what_a_person_can_mend_is_no_fault() -> None:
     faults = Faults()
-    for error in (SettingsError("disk full"), ExceptionGroup("", [SettingsError("disk full")])):
+    for error in (StorageError("disk full"), ExceptionGroup("", [StorageError("disk full")])):
         with pytest.raises(type(error)), faults.gone_on_from("planning", instead="nothing"):
             raise error
     assert not faults.counts

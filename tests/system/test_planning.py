@@ -15,7 +15,8 @@ from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.published import PlanReport, RoundReport
-from tests.builders import Reports, make_job, same_bits, serve_agent, shards, weights_of
+from tests.builders import Reports, make_job, same_bits, serve_agent, weights_of
+from tests.noise import shards
 from tests.stated_profiles import Stated, StatedProfiles
 
 SETTINGS: dict[str, object] = {

@@ -10,10 +10,11 @@ import torch
 from edge_coordinator.run.events import Progress, RoundDone
 from edge_coordinator.serve import new_status, serve_on
 from runtime.bus.memory_bus import MemoryBroker
-from runtime.errors import SettingsError, root_cause
+from runtime.errors import StorageError, TakenError, root_cause
 from runtime.wire.published import CoordinatorStatus
 from runtime.wire.topics import Topics
-from tests.builders import Reports, make_job, serve_agent, shards
+from tests.builders import Reports, make_job, serve_agent
+from tests.noise import shards
 
 STATUS = Topics("default").coordinator_status
 
@@ -68,14 +69,14 @@ async def _fail(broker: MemoryBroker, do: Callable[[], None]) -> BaseException:
 
 
 def _retained(broker: MemoryBroker) -> CoordinatorStatus:
-    return CoordinatorStatus.decode(broker._retained[STATUS])
+    return CoordinatorStatus.decode(broker.retained[STATUS])
 
 
 async def test_a_coordinator_that_fails_is_offline() -> None:
     broker = MemoryBroker()
 
     def fail() -> None:
-        raise SettingsError("the disk is full")
+        raise StorageError("the disk is full")
 
     assert str(await _fail(broker, fail)) == "the disk is full"
     assert (_retained(broker).state, _retained(broker).phase) == ("offline", "")
@@ -88,7 +89,7 @@ async def test_a_coordinator_says_no_goodbye_for_another() -> None:
     def take_over() -> None:
         broker.route(STATUS, older.encode(), retain=True)
 
-    with pytest.raises(SettingsError, match="in use by another program"):
+    with pytest.raises(TakenError, match="in use by another program"):
         raise await _fail(broker, take_over)
     assert _retained(broker) == older
 

@@ -13,7 +13,8 @@ from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import SettingsError
 from runtime.wire.schema import PUBLISHED, dump_schema, generate_schema, shipped_schema
-from tests.builders import run_job, shards
+from tests.builders import run_job
+from tests.noise import shards
 
 _LEAVES = {"status": "status", "profile": "profile", "metrics": "metrics"}
 
@@ -24,7 +25,7 @@ def _name(topic: str) -> str | None:
             return _LEAVES.get(leaf)
         case ["coordinator", "status"]:
             return "coordinator"
-        case ["plan" | "round" as name]:
+        case ["plan" | "round" | "history" as name]:
             return name
     return None
 
@@ -56,7 +57,7 @@ def test_the_shipped_schema_is_the_one_of_the_code(name: str) -> None:
 
 
 def test_an_unknown_schema_names_those_that_are() -> None:
-    with pytest.raises(SettingsError, match="status, profile, metrics, plan, round, coordinator"):
+    with pytest.raises(SettingsError, match="metrics, plan, round, history, coordinator"):
         generate_schema("plans")
 
 

@@ -16,7 +16,8 @@ from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.commands import Ready, decode_reply
 from runtime.wire.published import DeviceStatus, RoundReport
 from runtime.wire.topics import Topics
-from tests.builders import Reports, make_job, same_bits, serve_agent, shards, weights_of
+from tests.builders import Reports, make_job, same_bits, serve_agent, weights_of
+from tests.noise import shards
 
 SHAPE = (1, 28, 28)
 SETTINGS: dict[str, object] = {
@@ -86,7 +87,7 @@ class Disturbance:
     def _disturb(self) -> None:
         for device in self.agents.keys() & set(self.killed):
             topic = TOPICS.status(device)
-            status = DeviceStatus.decode(self.broker._retained[topic])
+            status = DeviceStatus.decode(self.broker.retained[topic])
             self.agents.pop(device).cancel()
             offline = status.model_copy(update={"state": "offline"})
             self.broker.route(topic, offline.encode(), retain=True)  # Its will.
@@ -197,3 +198,13 @@ async def test_a_device_that_keeps_sending_garbage_is_excluded_and_the_plan_says
     assert [report.num_devices for report in rounds] == [4, 3, 3]
     assert rounds[0].dropped["d1"] >= 20
     assert "sent 20 messages that cannot be used" in disturb.left_out["d1"]
+
+
+async def test_a_claim_of_far_more_data_than_others_have_is_worth_what_they_have() -> None:
+    async def claiming(num_samples: int) -> EdgeModel:
+        broker = UnfaithfulBroker(says={"d1": {"num_samples": num_samples}})
+        return (await _train(Disturbance(broker=broker)))[0]
+
+    liar, modest, rich = await claiming(2**62), await claiming(30), await claiming(290)
+    assert same_bits(weights_of(liar), weights_of(modest))  # The median of 25, 30 and 40.
+    assert not same_bits(weights_of(rich), weights_of(modest))

@@ -10,7 +10,8 @@ import pytest
 from edge_coordinator.training.averaging import average
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.frames import Frame, Tensor
-from tests.builders import make_job, run_job, same_bits, shards, weights_of
+from tests.builders import make_job, run_job, same_bits, weights_of
+from tests.noise import shards
 
 SHAPE = (1, 28, 28)
 SIZES = (40, 12, 25, 33, 18)  # One device has less than a mini-batch.

@@ -9,9 +9,10 @@ from edge_coordinator.training.edge_model import EdgeModel
 from profiles.phases import Phase
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import Samples
-from runtime.errors import SettingsError
+from runtime.errors import DivergedError
 from runtime.scenario_files import load_scenario
-from tests.builders import Reports, make_job, run_job, same_bits, shards, weights_of
+from tests.builders import Reports, make_job, run_job, same_bits, weights_of
+from tests.noise import shards
 
 SHAPE = (1, 28, 28)
 SIZES = (40, 12, 25, 33, 18)  # One device has less than a mini-batch.
@@ -106,7 +107,7 @@ async def test_training_that_diverges_is_said_in_one_sentence(method: str) -> No
         "training.rounds": 20,
         "training.server_optimizer.learning_rate": 1e30,
     }
-    with pytest.raises(SettingsError, match="diverged"):
+    with pytest.raises(DivergedError, match="diverged"):
         await _simulated(shards(SIZES, SHAPE), settings, scenario="uniform")
 
 

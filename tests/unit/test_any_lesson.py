@@ -15,7 +15,8 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_coordinator.devices.deadlines import Answer, AnswerTimes, Question, predicted_answers
+from edge_coordinator.devices.answer_times import AnswerTimes
+from edge_coordinator.devices.deadlines import Answer, Question, predicted_answers
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.job.file import load_job
 from edge_coordinator.planning.fleet import Workload
@@ -26,8 +27,7 @@ from edge_coordinator.replanning.memory import RunMemory
 from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.replanning.report import plan_report
 from edge_coordinator.rounds.report import measured_turns, round_report
-from edge_coordinator.rounds.timing import TurnTimes
-from edge_coordinator.rounds.training import Trained
+from edge_coordinator.rounds.training import Trained, TurnTimes
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
 from runtime.models.cut_table import measure_cut_table
@@ -45,7 +45,8 @@ from runtime.wire.published import (
     PlanReport,
     RoundReport,
 )
-from tests.builders import make_job, shards
+from tests.builders import make_job
+from tests.noise import shards
 
 SHAPE = (1, 4, 4)
 NETWORK = {"input_shape": list(SHAPE), "hidden": [8]}

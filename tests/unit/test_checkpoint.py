@@ -10,7 +10,8 @@ from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
-from tests.builders import make_job, run_job, same_bits, shards, weights_of
+from tests.builders import make_job, run_job, same_bits, weights_of
+from tests.noise import shards
 from tests.sites import make_round
 
 SETTINGS: dict[str, object] = {

@@ -130,7 +130,8 @@ def test_an_npz_file_that_cannot_be_used_says_why(tmp_path: Path) -> None:
         ({"x": x, "y": np.array([0, 1, -1, 0])}, "label -1 of sample 2 .* labels count from 0"),
         ({"x": x * np.nan, "y": np.arange(4)}, "not finite"),
         ({"x": np.zeros(4), "y": np.arange(4)}, r"inputs of shape \(4,\)"),
-        ({"x": x, "y": np.array(["a"] * 4)}, "needs numbers"),
+        ({"x": x, "y": np.zeros(4, dtype="M8[s]")}, "needs numbers"),
+        ({"x": x, "y": np.array([0, 1, 2, 2**64 - 1], dtype="u8")}, r"sample 3 .* below 2\^63"),
         ({"x": x, "y": np.array([None] * 4)}, "cannot read .*data.npz"),
     ]
     for arrays, message in faults:
@@ -171,12 +172,6 @@ def test_an_image_folder_that_cannot_be_used_says_why(
         load_source("folder:pets?size=big", base_dir=tmp_path)
     with pytest.raises(SettingsError, match="has no images"):
         load_source("folder:pets/cat", base_dir=tmp_path)
-    (tmp_path / "pets" / "cat" / "2.png").write_bytes(b"no image")
-    with pytest.raises(SettingsError, match=r"cannot read the image .*2.png"):
-        load_source("folder:pets?size=4", base_dir=tmp_path)
-    (tmp_path / "pets" / "cat" / "2.png").write_bytes(b"P5 30000 30000 255\n")
-    with pytest.raises(SettingsError, match=r"cannot read the image .*2.png: .*900000000 pixels"):
-        load_source("folder:pets?size=4", base_dir=tmp_path)
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(SettingsError, match=r"pip install 'cpsl-edge\[images\]'"):
         load_source("folder:pets?size=4", base_dir=tmp_path)

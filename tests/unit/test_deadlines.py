@@ -1,15 +1,19 @@
 """How long a device may take over an answer, by what is expected and what it took before."""
 
+from math import inf
+
 import pytest
 
-from edge_coordinator.devices.deadlines import Allowance, Answer, AnswerTimes, Question, Usual
+from edge_coordinator.devices.answer_times import AnswerTimes
+from edge_coordinator.devices.deadlines import Answer, Question, Usual
 from edge_coordinator.devices.stragglers import LONGEST_REST, Stragglers
-from edge_coordinator.devices.timers import (
+from runtime.protocol.timers import (
     FIRST_REPEAT_S,
     GROWTH,
     MAX_RETURNS,
     RETURN_S,
-    AnswerTimers,
+    Allowance,
+    AnswerTimer,
 )
 
 FIRST, NEXT = Question(Answer.FIRST, {}), Question(Answer.NEXT, {})
@@ -111,69 +115,58 @@ def test_one_device_teaches_nothing_of_another() -> None:
     assert times.usual == {"a": {Answer.FIRST: Usual(1.0, 0.5)}}
 
 
-# Watching
+# The clock of one answer
 
 
-def _timers(*, is_learned: bool = True) -> AnswerTimers:
-    return AnswerTimers(
-        dict.fromkeys("ab", Allowance(2.0, 15.0, is_learned=is_learned)), now_s=100.0
-    )
+def _timer(*, is_learned: bool = True) -> AnswerTimer:
+    return AnswerTimer(Allowance(2.0, 15.0, is_learned=is_learned), now_s=100.0)
 
 
-def test_a_request_is_repeated_with_growing_pauses_and_then_the_device_is_late() -> None:
-    timers, asked, now_s = _timers(), [], 100.0
-    while not timers.late("ab", now_s=now_s):
-        assert timers.wake_s("ab") > now_s
-        now_s = timers.wake_s("ab")
-        asked += [(device, now_s) for device in timers.overdue("ab", now_s=now_s)]
+def test_it_is_time_to_ask_again_after_growing_pauses_and_then_the_device_is_late() -> None:
+    timer, asked, now_s = _timer(), [], 100.0
+    while not timer.is_late(now_s=now_s):
+        assert timer.next_timeout() > now_s
+        now_s = timer.next_timeout()
+        asked += [now_s] if timer.is_overdue(now_s=now_s) else []
     first, second = 102 + FIRST_REPEAT_S, 102 + FIRST_REPEAT_S * (1 + GROWTH)
-    third = second + FIRST_REPEAT_S * GROWTH**2
-    assert asked == [(d, s) for s in (first, second, third) for d in "ab"]
-    assert (now_s, timers.waited_s("a", now_s=now_s)) == (117.0, 17.0)
+    assert asked == [first, second, second + FIRST_REPEAT_S * GROWTH**2]
+    assert (now_s, timer.waited_s(now_s=now_s)) == (117.0, 17.0)
 
 
-def test_one_device_that_answers_in_parts_gives_no_other_more_time() -> None:
-    timers = _timers(is_learned=False)
-    for now_s in (105.0, 110.0, 115.0):
-        timers.note_part("a", now_s=now_s)
-    assert timers.late("ab", now_s=117.0) == ["b"]
-    assert timers.late("ab", now_s=130.0) == ["a", "b"]
-
-
-def test_whoever_goes_on_saying_that_it_is_at_it_is_never_late_while_it_is_asked() -> None:
-    timers, now_s = _timers(is_learned=False), 100.0
+def test_whoever_goes_on_showing_that_it_is_at_it_is_never_late() -> None:
+    timer, now_s = _timer(is_learned=False), 100.0
     for _ in range(20):
-        now_s = timers.wake_s("a")
-        assert not timers.late("a", now_s=now_s)
-        assert timers.overdue("a", now_s=now_s) == ["a"]
-        timers.note_part("a", now_s=now_s)
+        now_s = timer.next_timeout()
+        assert not timer.is_late(now_s=now_s)
+        assert timer.is_overdue(now_s=now_s)
+        timer.note_sign(now_s=now_s)
     assert now_s > 100.0 + 3 * (2.0 + 15.0)
 
 
-def test_parts_of_an_answer_of_a_known_device_do_not_move_its_deadline() -> None:
-    timers = _timers()
-    timers.note_part("a", now_s=116.0)
-    assert timers.late("ab", now_s=117.0) == ["a", "b"]
-    assert timers.overdue("a", now_s=117.0) == []
+def test_signs_of_a_device_that_is_known_do_not_move_its_deadline() -> None:
+    timer = _timer()
+    timer.note_sign(now_s=116.0)
+    assert timer.is_late(now_s=117.0)
+    assert not timer.is_overdue(now_s=117.0)
 
 
 def test_nobody_is_late_while_we_have_no_connection_and_all_begin_anew_after_it() -> None:
-    timers = _timers()
-    timers.pause()
-    assert timers.late("ab", now_s=500.0) == []
-    assert timers.overdue("ab", now_s=500.0) == []
-    timers.restart(now_s=500.0)
-    assert timers.late("ab", now_s=516.0 + RETURN_S) == []
-    assert timers.late("ab", now_s=517.0 + RETURN_S) == ["a", "b"]
-    timers.restart(now_s=600.0)
-    assert timers.note_return("a", now_s=603.0)
-    assert timers.late("ab", now_s=620.0) == ["a"]
+    timer = _timer()
+    timer.pause()
+    assert not timer.is_late(now_s=500.0)
+    assert not timer.is_overdue(now_s=500.0)
+    assert timer.next_timeout() == inf
+    timer.restart(now_s=500.0)
+    assert not timer.is_late(now_s=516.0 + RETURN_S)
+    assert timer.is_late(now_s=517.0 + RETURN_S)
+    assert timer.note_return(now_s=603.0)
+    assert timer.is_late(now_s=620.0)
+    assert not timer.is_undisturbed
 
 
 def test_a_device_that_flaps_is_not_waited_for_without_end() -> None:
-    timers = _timers()
-    assert [timers.note_return("a", now_s=110.0) for _ in range(9)].count(True) == MAX_RETURNS
-    assert timers.late("ab", now_s=117.0) == ["b"]
+    timer = _timer()
+    assert [timer.note_return(now_s=110.0) for _ in range(9)].count(True) == MAX_RETURNS
 
 
 # Who is late again and again

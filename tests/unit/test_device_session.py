@@ -15,6 +15,7 @@ from runtime.protocol.events import (
     DeviceLost,
     ForwardDone,
     FrameArrived,
+    FrameSent,
     LoadModel,
     OpenPass,
     PassOpened,
@@ -29,7 +30,16 @@ from runtime.protocol.events import (
     WeightsCollected,
     WorkFailed,
 )
-from runtime.wire.commands import Join, Joined, Preparing, Refused, Stop
+from runtime.wire.commands import (
+    Holding,
+    Inquire,
+    Join,
+    Joined,
+    Preparing,
+    Refused,
+    SendAgain,
+    Stop,
+)
 from runtime.wire.fields import MAX_WORDS
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
@@ -116,9 +126,6 @@ def test_local_training_answers_a_model_with_the_weights_of_the_last_epoch() -> 
     [
         (TO_WEIGHTS[:2], ASSIGNED),
         (TO_WEIGHTS[:4], JOINING),
-        (TO_WEIGHTS[:6], MODEL),
-        (TO_WEIGHTS[:8], GRADIENTS[0]),
-        (TO_WEIGHTS, GRADIENTS[1]),
         (TO_WEIGHTS, JOINING),
         (TO_WEIGHTS, ASSIGNED),
     ],
@@ -130,14 +137,54 @@ def test_a_repeated_request_gets_the_same_answer(
     state = _state_of(session)
     [answer] = session.handle(request_)
     [again] = session.handle(request_)
-    match answer, again:
-        case SendFrame(first), SendFrame(second):
-            assert first is second
-        case SendReply(first), SendReply(second):
-            assert first == second
-        case _:
-            raise AssertionError(answer)
+    assert isinstance(answer, SendReply)
+    assert answer == again
     assert _state_of(session) == state
+
+
+SENT = FrameSent(FrameKind.SMASHED, step_at(0))
+PLACE = {"run": RUN, "round": ROUND, "cluster": CLUSTER, "epoch": 0}
+
+
+@pytest.mark.parametrize(
+    ("before", "about", "state"),
+    [
+        (TO_JOINED, "model", "receiving"),
+        (TO_WEIGHTS[:5], "model", "working"),
+        (TO_GRADIENT, "model", "sending"),
+        ((*TO_GRADIENT, SENT), "model", "sent"),
+        ((*TO_GRADIENT, SENT), "gradient", "receiving"),
+        (TO_WEIGHTS, "model", None),
+        (TO_WEIGHTS[:2], "gradient", None),
+    ],
+)
+def test_a_device_says_how_far_it_is_with_a_frame(
+    before: Sequence[DeviceEvent], about: str, state: str | None
+) -> None:
+    session = _after(before)
+    question = Inquire.model_validate(PLACE | {"request": about, "number": 4})
+    said = session.handle(CommandArrived(question))
+    told = [reply.message for reply in said if isinstance(reply, SendReply)]
+    assert [(each.state, each.number) for each in told if isinstance(each, Holding)] == (
+        [(state, 4)] if state else []
+    )
+    assert session.num_stale == (state is None)
+
+
+@pytest.mark.parametrize("frame", [MODEL, GRADIENTS[0]])
+def test_a_frame_that_comes_twice_makes_nothing_go_twice(frame: FrameArrived) -> None:
+    session = _after(TO_WEIGHTS[: 6 if frame is MODEL else 8])
+    assert session.handle(frame) == []
+
+
+def test_what_was_lost_of_an_answer_goes_again_once_all_of_it_had_gone() -> None:
+    session = _after(TO_GRADIENT)
+    lost = SendAgain.model_validate(PLACE | {"answer": "smashed", "chunks": ((1, 2),)})
+    assert session.handle(CommandArrived(lost)) == []
+    session.handle(SENT)
+    again = SendFrame(Frame(FrameKind.SMASHED, step_at(0), (W,)), ((1, 2),))
+    assert session.handle(CommandArrived(lost)) == [again]
+    assert session.handle(CommandArrived(lost)) == []
 
 
 def test_a_repeated_assignment_hears_that_the_device_is_at_it() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from edge_coordinator.training.edge_model import evaluate_layers
+from edge_coordinator.training.evaluation import evaluate_layers
 from runtime.datasets.samples import Samples
 from runtime.models.losses import load_loss
 

@@ -25,7 +25,7 @@ from runtime.wire.frames import (
     spec_of,
     specs_of,
 )
-from runtime.wire.transfer import FrameInbox
+from runtime.wire.inbox import FrameInbox
 
 STEP = StepId(run=7, round=3, cluster=1, epoch=0)
 

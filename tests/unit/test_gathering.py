@@ -1,4 +1,4 @@
-"""The coordinator's half: asking a cluster's devices and gathering what they answer."""
+"""Gathering what the devices of a cluster answer."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import UnexpectedEventError
-from runtime.protocol.events import AskAgain, DeviceLost, FrameArrived, Gathered, Overdue
+from runtime.protocol.events import DeviceLost, FrameArrived, Gathered
 from runtime.protocol.gathering import Gathering
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
 from tests.turn import step_at
@@ -37,15 +37,6 @@ def test_answers_come_out_in_device_id_order_in_whatever_order_they_came(
     assert {d: t[0][0] for d, t in gathered.answers.items()} == {
         device: place for place, device in enumerate(order)
     }
-
-
-def test_who_is_overdue_is_asked_again_unless_its_answer_is_there_or_it_is_lost() -> None:
-    gathering = _gathering()
-    gathering.handle(_answer("d10"))
-    gathering.handle(DeviceLost("d0", "went offline"))
-    asked = [gathering.handle(Overdue(device)) for device in DEVICES]
-    assert asked == [[], [AskAgain("d1")], [], [AskAgain("d2")]]
-    assert list(gathering.missing) == ["d1", "d2"]
 
 
 def test_the_first_answer_counts_and_a_repeat_is_dropped() -> None:

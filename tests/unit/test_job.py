@@ -11,7 +11,7 @@ from edge_coordinator.replanning.task import make_task
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import SettingsError
-from tests.builders import Shape, random_samples
+from tests.noise import Shape, random_samples
 from tests.turn import READY
 
 IMAGE = (1, 28, 28)

@@ -1,6 +1,7 @@
 """What a probe and the transfers of training say of a link that is known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,20 @@ def test_every_upload_is_a_measurement_and_a_change_shows_after_two() -> None:
     assert figures is not None
     assert figures.up_bps == pytest.approx(1e6, rel=0.01)
     assert figures.down_bps == pytest.approx(1e7)
+
+
+@pytest.mark.parametrize("num_messages", [1, 2, 11])
+def test_what_messages_cost_besides_their_bytes_is_not_taken_for_the_rate(
+    num_messages: int,
+) -> None:
+    link = replace(_known(1e6), up_s_per_bit=None, message_s=0.05)
+    took_s = 0.01 + 0.8 + 0.05 * (num_messages - 1)  # 800,000 bits at 1 Mbit/s
+    after = link.after_upload(
+        num_bytes=100_000, acknowledged_after_s=took_s, num_messages=num_messages
+    )
+    assert after.up_s_per_bit is not None
+    assert 1 / after.up_s_per_bit.mean == pytest.approx(1e6)
+    assert after.num_transfers == link.num_transfers + 1
 
 
 def test_one_accident_and_small_transfers_change_nothing() -> None:

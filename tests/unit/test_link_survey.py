@@ -7,9 +7,11 @@ from edge_coordinator.devices.channel import DeviceChannel, Tolerance
 from edge_coordinator.devices.link_survey import LinkSurvey
 from runtime.bus.bus import Bus, Delivery
 from runtime.bus.memory_bus import MemoryBroker
+from runtime.protocol.coordinator_events import Excluded
 from runtime.wire.commands import LinkMeasured, decode_command
 from runtime.wire.commands import MeasureLink as Request
-from tests.builders import make_job, shards
+from tests.builders import make_job
+from tests.noise import shards
 from tests.turn import CHUNK_BYTES, READY, RUN, STATUS, TOPICS
 
 PROCESSES = {"d0": "one", "d1": "one", "d2": "one", "d3": "two"}
@@ -51,7 +53,8 @@ async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
             buses[device] = await stack.enter_async_context(broker.connect(device))
             await buses[device].subscribe(TOPICS.down(device, "command"))
             status = STATUS.model_copy(update={"process": process})
-            channel.registry.note_status(device, status)
+            online = Delivery(TOPICS.status(device), memoryview(status.encode()), retained=False)
+            channel.inbound.receive(online)
             channel.registry.note_ready(device, READY)
         survey = LinkSurvey(job, channel)
         serving = [
@@ -67,7 +70,7 @@ async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
             await _asked(buses[other], other, order)
         assert order == ["d0", "d3", "d1", "d2"]
         for other in ("d1", "d2"):
-            channel.inbound._lose(other, "went offline")
+            channel._peers.tell(other, Excluded("went offline"))
         assert await waiting == list(PROCESSES)
         for task in serving:
             task.cancel()

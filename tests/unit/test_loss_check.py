@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from device_agent.engines.numpy_training import mean_squared_error
 from edge_coordinator.job.loss_check import check_loss
-from edge_coordinator.training.edge_model import evaluate_layers
+from edge_coordinator.training.evaluation import evaluate_layers
 from runtime.datasets.samples import make_samples
 from runtime.errors import SettingsError
 from runtime.models.load import load_network, refused_cuts

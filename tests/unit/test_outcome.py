@@ -20,7 +20,8 @@ from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer, RoundDone
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.wire.frames import Tensor
-from tests.builders import make_job, same_bits, shards, weights_of
+from tests.builders import make_job, same_bits, weights_of
+from tests.noise import shards
 from tests.sites import make_round
 
 SETTINGS = {"model.name": "mlp", "plan.cut": "fc1", "plan.clusters": 1, "training.rounds": 9}

@@ -1,8 +1,16 @@
 """Which answers to the assignment are taken, and which bar a device."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+import torch
 
 from edge_coordinator.devices.registry import Registry, why_unfit
+from edge_coordinator.job.file import load_job
+from edge_coordinator.job.job import prepare_job
+from edge_coordinator.job.labels import label_form
+from runtime.datasets.samples import DataSet, Samples
 from runtime.wire.commands import Ready
 from tests.turn import ASSIGNMENT, READY, STATUS
 
@@ -28,6 +36,40 @@ def test_the_honest_answer_is_taken() -> None:
 )
 def test_what_does_not_fit_the_job_is_said(changes: dict[str, object], words: str) -> None:
     assert words in why_unfit(_ready(**changes), ASSIGNMENT, [])
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "test", "fit", "unfit"),
+    [
+        ("mse", 3, "devices", {"label_shape": (3,)}, {"label_shape": (4,)}),
+        ("mse", 1, "devices", {"label_shape": ()}, {"label_shape": (2,)}),
+        ("mse", 1, "devices", {"label_shape": (1,)}, {"label_shape": (1, 2)}),
+        ("tests.unit.test_readiness:pinball", 1, "source", {}, {"label_shape": (1,)}),
+    ],
+)
+def test_the_job_says_how_wide_a_label_is_whoever_comes_first(
+    loss: str, outputs: int, test: str, fit: dict[str, object], unfit: dict[str, object]
+) -> None:
+    changes = {
+        "training.loss": loss,
+        "data.test": test,
+        "plan.clusters": 1,
+        "model.name": "mlp",
+        "model.options": {"num_classes": outputs},
+    }
+    own = Samples(np.zeros((40, 1, 28, 28), dtype=np.float32), np.zeros(40, dtype=np.float32))
+    data = DataSet(train=own, test=own, num_classes=None, name="noise")
+    job, _ = prepare_job(load_job(None, changes), run=7, base_dir=Path(), data=data)
+    registry = Registry(assignment=ANY_LABELS, labels=label_form(job))
+    for device in ("liar", "honest"):
+        registry.note_status(device, STATUS)
+    assert "the job's are" in registry.note_ready("liar", _ready(label_dtype="<f4", **unfit))
+    assert registry.note_ready("honest", _ready(label_dtype="<f4", **fit)) == ""
+
+
+def pinball(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """A loss of one's own."""
+    return (outputs[:, 0] - targets).abs().mean()
 
 
 @pytest.mark.parametrize("changes", [{"label_shape": (1,)}, {"label_dtype": "<f4"}])

@@ -10,19 +10,21 @@ import pytest
 from edge_coordinator.devices.channel import DeviceChannel, Tolerance
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
-from edge_coordinator.rounds.timing import TimedCluster
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
-from runtime.wire.commands import Refused
+from runtime.protocol.coordinator_events import BusBack, BusLost
+from runtime.wire.commands import Holding, Refused
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind, Tensor, specs_of
-from runtime.wire.transfer import FrameInbox
+from runtime.wire.inbox import FrameInbox
 from tests.turn import (
     BATCH,
     CHUNK_BYTES,
+    CLUSTER,
     JOIN,
     JOINED,
     READY,
+    ROUND,
     RUN,
     STATUS,
     TOPICS,
@@ -62,7 +64,7 @@ class Devices:
     def __init__(self, channel: DeviceChannel, listening: MemoryBus) -> None:
         self.registry = channel.registry
         self._inbound = channel.inbound
-        self._outstanding = channel._outstanding
+        self.channel = channel
         self._listening = listening
         for device in ("d0", "d1"):
             self._say(TOPICS.status(device), STATUS)
@@ -82,7 +84,7 @@ class Devices:
         joining = asyncio.create_task(self.cluster.join())
         for _ in range(5):  # Until both have been asked.
             await asyncio.sleep(0)
-        assert len(self._outstanding.inquiries) == 2
+        assert len(self.channel._replies) == 2
         for device in ("d0", "d1"):
             self._say(TOPICS.up(device, "reply"), JOINED)
         await joining
@@ -104,6 +106,16 @@ class Devices:
                 if frame is not None:
                     return frame.tensors[0]
         raise AssertionError
+
+    def lack_gradient(self, device: str) -> None:
+        """Say that nothing of the gradient has come, when asked after a broken connection."""
+        for event in (BusLost(), BusBack()):
+            self.channel._peers.tell_all(event)
+        held = Holding(
+            run=RUN, round=ROUND, cluster=CLUSTER, epoch=0,
+            request="gradient", number=1, state="receiving",
+        )  # fmt: skip
+        self._say(TOPICS.up(device, "reply"), held)
 
     def answer_again(self, device: str) -> None:
         """Say once more that it is ready, which is nothing new."""
@@ -146,21 +158,18 @@ def _gradients(*devices: str) -> Mapping[str, np.ndarray]:
 async def test_who_is_lost_at_its_last_answer_has_not_come_to_the_end_of_the_turn(
     devices: Devices,
 ) -> None:
-    timed = TimedCluster(devices.cluster)
-    await timed.load(device_side())
+    cluster = devices.cluster
+    await cluster.load(device_side())
     devices.send_smashed("d0")
     devices.send_smashed("d1")
-    await timed.forward()
-    await timed.backward(_gradients("d0", "d1"))
+    await cluster.forward()
+    await cluster.backward(_gradients("d0", "d1"))
     devices.send_weights("d0")
     devices.leave("d1")
-    await timed.weights()
-    times = timed.finish()
-    assert times.devices == ("d0",)
-    assert {device: len(answers) for device, answers in times.answers_s.items()} == {
-        "d0": 2,
-        "d1": 1,
-    }
+    await cluster.weights()
+    assert cluster.finished == ("d0",)
+    num_answers = {device: len(answers) for device, answers in cluster.answers_s.items()}
+    assert num_answers == {"d0": 2, "d1": 1}
 
 
 async def test_gradients_make_up_for_a_rate_that_counts_on_devices_that_are_lost(
@@ -174,8 +183,7 @@ async def test_gradients_make_up_for_a_rate_that_counts_on_devices_that_are_lost
     await devices.cluster.backward(gradients)
     first = await devices.gradient()
     assert first.tobytes() == (gradients["d0"] / 2).tobytes()
-    assert devices.cluster._exchange is not None
-    devices.cluster._exchange.resume()
+    devices.lack_gradient("d0")
     gathering = asyncio.create_task(devices.cluster.weights())
     assert (await devices.gradient()).tobytes() == first.tobytes()
     devices.send_weights("d0")

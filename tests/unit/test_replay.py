@@ -16,7 +16,8 @@ from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
 from runtime.wire.published import PlanReport, RoundReport
 from runtime.wire.topics import Topics
-from tests.builders import make_job, run_job, same_bits, shards, weights_of
+from tests.builders import make_job, run_job, same_bits, weights_of
+from tests.noise import shards
 from tests.sites import make_plan, make_round
 
 OWN = shards((40, 20, 30, 25), (1, 28, 28))

@@ -24,7 +24,8 @@ from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
 from runtime.wire.commands import LinkMeasured, Ready
 from runtime.wire.published import DeviceStatus, PlanReport
-from tests.builders import make_job, shards
+from tests.builders import make_job
+from tests.noise import shards
 from tests.stated_profiles import Stated, stated_profile
 
 CUTS = measure_cut_table(

@@ -17,9 +17,10 @@ from edge_coordinator.run.checkpoint import Reached
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer, RoundDone
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import SettingsError
+from runtime.errors import StorageError
 from runtime.wire.frames import Tensor
-from tests.builders import make_job, same_bits, shards, weights_of
+from tests.builders import make_job, same_bits, weights_of
+from tests.noise import shards
 from tests.sites import make_round
 
 
@@ -83,10 +84,10 @@ def test_what_cannot_be_written_at_the_end_does_not_hide_why_it_ended(
     async def train(_: Sequence[Observer]) -> None:
         directory.tell(RoundDone(make_round(1)))
         directory.save(model, Reached(1, 1.0))
-        raise SettingsError("the disk is full; make room and go on with --resume")
+        raise StorageError("the disk is full; make room and go on with --resume")
 
     said = StringIO()
-    with pytest.raises(SettingsError, match="make room"):
+    with pytest.raises(StorageError, match="make room"):
         run_to_end(Console(file=said, width=200), job, model, directory, train)
     assert f"{name} cannot be written" in said.getvalue()
 
@@ -101,7 +102,7 @@ def test_what_cannot_be_written_after_the_last_round_is_one_sentence(
     async def train(_: Sequence[Observer]) -> None:
         directory.tell(RoundDone(make_round(9)))
 
-    with pytest.raises(SettingsError, match=rf"{name} cannot be written"):
+    with pytest.raises(StorageError, match=rf"{name} cannot be written"):
         run_to_end(Console(file=StringIO()), job, model, directory, train)
 
 

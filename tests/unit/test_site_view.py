@@ -189,6 +189,7 @@ def test_the_messages_in_the_documentation_are_such_messages() -> None:
     assert state.last_malformed == ""
     assert state.plan
     assert state.round
+    assert state.history
     assert state.coordinator
     (device,) = state.devices
     assert device.status

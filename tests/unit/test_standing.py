@@ -4,7 +4,8 @@ import pytest
 
 from edge_coordinator.job.standing import BEGINNING, Standing
 from runtime.wire.published import RoundReport
-from tests.builders import make_job, shards
+from tests.builders import make_job
+from tests.noise import shards
 from tests.sites import make_round
 
 

@@ -18,15 +18,17 @@ from device_agent.profiling.machine import measure_profile
 from runtime.bus.bus import BusEvent, Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import BusError
-from runtime.wire.commands import Join, Refused
+from runtime.wire.commands import Join, Refused, SendAgain
 from runtime.wire.frames import Frame, FrameKind, body_bytes
 from runtime.wire.published import DeviceMetrics
-from tests.builders import random_samples
+from tests.noise import random_samples
 from tests.turn import (
     ASSIGNMENT,
     CHUNK_BYTES,
+    CLUSTER,
     JOIN,
     ROUND,
+    RUN,
     SPECS,
     STATUS,
     TOPICS,
@@ -129,8 +131,9 @@ async def _train_until_upload(peer: Peer, round_: int) -> None:
 
 async def _ask_until_it_comes(peer: Peer, answer: Callable[[], Awaitable[Answer]]) -> Answer:
     """As a coordinator does whose answer is overdue."""
+    lost = {"run": RUN, "round": ROUND, "cluster": CLUSTER, "epoch": 0, "answer": "weights"}
     while True:
-        await peer.ask("gradient", gradient_frame(0))
+        await peer.ask("command", SendAgain.model_validate(lost | {"chunks": ()}))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.5):
                 return await answer()

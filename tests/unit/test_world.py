@@ -16,7 +16,7 @@ from profiles.variation import Spread, between_devices
 from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import SettingsError
 from runtime.scenario_files import load_scenario
-from tests.builders import random_samples
+from tests.noise import random_samples
 
 
 def _prepared(

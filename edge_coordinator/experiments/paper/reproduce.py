@@ -142,9 +142,7 @@ def _measure(
 
 
 def _train(task: PaperTask, specs: Sequence[RunSpec], seeds: Sequence[int], bar: Progress) -> Runs:
-    return train_variants(
-        specs, seeds=seeds, base_dir=task.base_dir, workers=task.effort.workers, bar=bar
-    )
+    return train_variants(specs, seeds=seeds, base_dir=task.base_dir, effort=task.effort, bar=bar)
 
 
 def find_data(given: str | None, *, base_dir: Path) -> tuple[str, str]:

@@ -127,6 +127,7 @@ def _flattened(subject: Traceable) -> Callable[..., Tensors]:
 def _symbolic(example: Example) -> Tensors:
     """Fake tensors of the example's shapes, in which the batch has a symbol for its size."""
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    mode.cache_enabled = False  # With a symbol in the shapes its keys cost more than they save.
 
     def fake(tensor: Tensor, index: int, *, batched: bool) -> Tensor:
         sizes = [DimDynamic.STATIC] * tensor.dim()

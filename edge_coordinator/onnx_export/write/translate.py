@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from torch import Tensor, fx
 
-from edge_coordinator.onnx_export.write import aten_elementwise, aten_layers, aten_shapes, by_torch
+from edge_coordinator.onnx_export.write import aten_elementwise, aten_layers, aten_shapes
 from edge_coordinator.onnx_export.write.graph_writer import (
     GraphWriter,
     Translation,
@@ -32,6 +32,9 @@ def translate(
     try:
         return _write(part, list(inputs), list(outputs))
     except UntranslatableError:
+        # Its imports take a fifth of a second, and most networks never need it.
+        from edge_coordinator.onnx_export.write import by_torch  # noqa: PLC0415
+
         return by_torch.translate(part, inputs=inputs, outputs=list(outputs))
 
 

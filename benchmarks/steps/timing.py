@@ -13,9 +13,9 @@ from edge_coordinator.training.edge_model import Turn
 from runtime.bus.bus import Bus, BusEvent, Delivery
 from runtime.errors import MalformedMessageError
 from runtime.wire.frames import CHUNK_HEADER, FrameKind, Tensor
+from runtime.wire.inbox import leaf_of
 from runtime.wire.published import DeviceMetrics
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import leaf_of
 
 Result = TypeVar("Result")
 
@@ -57,9 +57,11 @@ class TimedEdge:
 
         return await self._do(timed)
 
-    async def absorb(self, device_side: Sequence[Tensor]) -> None:
-        """Take over the averaged device-side model."""
-        await self._do(lambda: self._turn.absorb(device_side))
+    async def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        await self._do(lambda: self._turn.aggregate(weights, sample_counts))
 
 
 class TimedBus:

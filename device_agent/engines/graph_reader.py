@@ -36,6 +36,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
         "sparse_initializer": (15, "bytes", True),
     },
     "Node": {
+        "input": (1, "string", True),
+        "output": (2, "string", True),
         "op_type": (4, "string", False),
         "attribute": (5, "Attribute", True),
         "domain": (7, "string", False),
@@ -44,6 +46,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
         "name": (1, "string", False),
         "t": (5, "Tensor", False),
         "g": (6, "bytes", False),
+        "ints": (8, "int64", True),
         "tensors": (10, "Tensor", True),
         "graphs": (11, "bytes", True),
         "ref_attr_name": (21, "string", False),
@@ -51,6 +54,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
         "sparse_tensors": (23, "bytes", True),
     },
     "Tensor": {
+        "dims": (1, "int64", True),
         "name": (8, "string", False),
         "external_data": (13, "bytes", True),
         "data_location": (14, "int32", False),

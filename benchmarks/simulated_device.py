@@ -1,0 +1,134 @@
+"""A device of the simulated runs: the protocol's half as it is, and a network of four weights."""
+
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.protocol.device import DeviceSession
+from runtime.protocol.events import (
+    CollectWeights,
+    CommandArrived,
+    DeviceCommand,
+    DeviceEvent,
+    ForwardDone,
+    FrameArrived,
+    FrameSent,
+    LoadModel,
+    OpenPass,
+    PartCame,
+    PassOpened,
+    Prepare,
+    Prepared,
+    RunBackward,
+    RunForward,
+    SendFrame,
+    SendReply,
+    WeightsCollected,
+)
+from runtime.wire.commands import Ready
+from runtime.wire.fields import Message
+from runtime.wire.frames import Frame, StepId, decode_chunk, encode_chunks, spec_of
+from runtime.wire.reassembly import numbers_of
+
+CHUNK_BYTES = 16
+Weights = NDArray[np.float32]
+Item = Message | bytes
+"""A control message, or a chunk."""
+
+
+def tensor(value: float) -> Weights:
+    """Give the four weights that a run begins with."""
+    return np.linspace(value, 2 * value, 4, dtype=np.float32)
+
+
+SPEC = spec_of(tensor(1))
+
+
+def draw(device: str, step: StepId) -> Weights:
+    """Draw the sample of a step; a turn that is tried again draws the same."""
+    key = (zlib.crc32(device.encode()), step.round, step.epoch)
+    return np.random.default_rng(key).standard_normal(4).astype(np.float32)
+
+
+class SimulatedDevice:
+    """Takes what arrives, computes when it is let, and says what it sends."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._session = DeviceSession()
+        self._work: list[DeviceCommand] = []
+        self._replies: list[Message] = []
+        self._frames: list[tuple[Frame, list[bytes]]] = []
+        self._weights = self._sample = tensor(0)
+        self._is_computing = False
+        self._step = StepId(0, 0, 0, 0)
+        self._updated: set[StepId] = set()
+
+    def receive(self, item: Item) -> None:
+        """Take a message."""
+        if isinstance(item, Message):
+            self._do(CommandArrived(item))  # type: ignore[arg-type]
+            return
+        chunk, num_stale = decode_chunk(memoryview(item)), self._session.frames.num_stale
+        frame = self._session.frames.add(chunk)
+        if frame is not None:
+            self._do(FrameArrived("", frame))
+        elif self._session.frames.num_stale == num_stale:
+            self._do(PartCame(chunk.kind, chunk.step))
+
+    def take(self) -> tuple[list[Message], list[tuple[Frame, list[bytes]]], bool]:
+        """Give what is to be sent, and whether there is work that nobody is at."""
+        said = self._replies, self._frames, bool(self._work) and not self._is_computing
+        self._replies, self._frames = [], []
+        self._is_computing |= said[2]
+        return said
+
+    def note_sent(self, frame: Frame) -> None:
+        """Take note that the broker has a frame."""
+        self._do(FrameSent(frame.kind, frame.step))
+
+    def compute(self) -> None:
+        """Do the next piece of work."""
+        self._is_computing = False
+        done: DeviceEvent | None = None
+        while self._work and done is None:
+            done = self._compute(self._work.pop(0))
+        if done is not None:
+            self._do(done)
+
+    def _compute(self, command: DeviceCommand) -> DeviceEvent | None:
+        match command:
+            case Prepare(assignment):
+                ready = Ready(
+                    run=assignment.run, num_samples=1, num_held_out=0, label_dtype="|u1",
+                    label_shape=(),
+                )  # fmt: skip
+                return Prepared(ready)
+            case OpenPass(join):
+                return PassOpened(join, (SPEC,), (SPEC,))
+            case LoadModel((weights,)):
+                self._weights = weights.astype(np.float32)
+            case RunForward(step):
+                self._step, self._sample = step, draw(self._device, step)
+                return ForwardDone(step, (self._sample * self._weights,))
+            case RunBackward((gradient,)):
+                assert self._step not in self._updated, f"{self._step} is applied twice"
+                self._updated.add(self._step)
+                change = np.float32(0.1) * gradient.astype(np.float32) * self._sample
+                self._weights = self._weights - change
+            case CollectWeights(step):
+                return WeightsCollected(step, (self._weights,))
+        return None
+
+    def _do(self, event: DeviceEvent) -> None:
+        for command in self._session.handle(event):
+            match command:
+                case SendReply(message):
+                    self._replies.append(message)
+                case SendFrame(frame, missing):
+                    only = numbers_of(missing) if missing else None
+                    chunks = encode_chunks(frame, chunk_bytes=CHUNK_BYTES, only=only)
+                    self._frames.append((frame, list(chunks)))
+                case _:
+                    self._work.append(command)

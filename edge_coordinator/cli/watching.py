@@ -1,0 +1,128 @@
+"""The commands that watch: a site in the terminal or in the browser, recorded runs there too."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import threading
+import webbrowser
+from collections.abc import Coroutine
+from importlib.util import find_spec
+
+from rich.console import Console
+
+from runtime.bus.broker_url import TlsFiles, parse_broker_url
+from runtime.errors import SettingsError
+from runtime.event_loop import call_at_end_of_input, call_on_signals
+
+_NEEDED = ("starlette", "uvicorn")
+
+
+def monitor_in_terminal(flags: argparse.Namespace, console: Console) -> None:
+    """Show a site until told to end, or once."""
+    from edge_coordinator.monitor.client import monitor
+    from edge_coordinator.monitor.json_lines import SiteLines
+    from edge_coordinator.monitor.screen import LiveSite
+
+    if not (flags.once or flags.json or console.is_terminal):
+        raise SettingsError("the live view needs a terminal; without one, take --once or --json")
+    broker = str(parse_broker_url(flags.broker))
+    site, lines = LiveSite(console, broker=broker), SiteLines(_print_line, broker=broker)
+    show = lines.show if flags.json else site.print if flags.once else site.show
+    watching = monitor(flags.broker, flags.site, tls=_tls(flags), show=show, once=flags.once)
+    try:
+        asyncio.run(watching)
+    except* KeyboardInterrupt:
+        pass  # That is how one stops watching.
+    finally:
+        site.close()
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+def monitor_in_browser(flags: argparse.Namespace, console: Console) -> None:
+    """Serve the page of a site until told to end."""
+    if flags.once or flags.json:
+        raise SettingsError("--web goes without --once and --json; take one of them")
+    require_page()
+    from edge_coordinator.monitor.web.serving import Address
+    from edge_coordinator.monitor.web.site import serve_site
+
+    serving = serve_site(
+        flags.broker,
+        flags.site,
+        tls=_tls(flags),
+        address=Address(flags.bind, flags.port),
+        say=_Said(console, opens=not flags.no_open),
+    )
+    _run(serving, end_with_stdin=flags.end_with_stdin)
+
+
+def show_runs(flags: argparse.Namespace, console: Console) -> None:
+    """Serve the page of recorded runs until told to end."""
+    require_page()
+    from edge_coordinator.monitor.web.recorded import serve_records
+    from edge_coordinator.monitor.web.serving import Address
+
+    serving = serve_records(
+        flags.runs,
+        address=Address(flags.bind, flags.port),
+        say=_Said(console, opens=not flags.no_open),
+    )
+    _run(serving, end_with_stdin=False)
+
+
+def _tls(flags: argparse.Namespace) -> TlsFiles:
+    return TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
+
+
+def require_page() -> None:
+    """SettingsError if the page's server cannot run here."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"the page needs {' and '.join(missing)}, not installed here: "
+            "pip install 'cpsl-edge[web]'"
+        )
+
+
+def _run(serving: Coroutine[None, None, None], *, end_with_stdin: bool) -> None:
+    async def serve() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        call_on_signals([signal.SIGTERM], task.cancel)
+        if end_with_stdin:
+            call_at_end_of_input(task.cancel)
+        await serving
+
+    try:
+        asyncio.run(serve())
+    except* (KeyboardInterrupt, asyncio.CancelledError):
+        pass  # That is how one stops serving.
+
+
+class _Said:
+    """Prints what the server says; where there is a display, the page opens."""
+
+    def __init__(self, console: Console, *, opens: bool) -> None:
+        self._console = console
+        self._opens = opens and has_display()
+
+    def __call__(self, text: str) -> None:
+        """Print a line at once, for who waits for it in a pipe."""
+        self._console.print(text, soft_wrap=True, highlight=False)
+        self._console.file.flush()
+        _, is_address, url = text.partition("page: ")
+        if is_address and self._opens:
+            # A browser may take its time to start, or to end.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+def has_display() -> bool:
+    """Whether a browser's window has somewhere to open."""
+    return sys.platform in {"darwin", "win32"} or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )

@@ -1,0 +1,114 @@
+"""Sending to devices: what is asked of each, in chunks that its link carries in a moment."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+
+from runtime.bus.bus import Bus
+from runtime.protocol.coordinator_events import SendParts
+from runtime.wire.commands import AnyCommand, Join
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
+from runtime.wire.inbox import leaf_of
+from runtime.wire.reassembly import numbers_of
+from runtime.wire.topics import Topics
+from runtime.wire.transfer import ChunkSize, send_frame
+
+Ranges = tuple[tuple[int, int], ...]
+SentFunction = Callable[[str, FrameKind, StepId], None]
+
+
+class Outbound:
+    """Sends frames and control messages; keeps each device's last frame, to mend it."""
+
+    def __init__(
+        self, bus: Bus, topics: Topics, *, chunk_bytes: int, on_sent: SentFunction
+    ) -> None:
+        """`on_sent` hears which frame to which device is with the broker."""
+        self.num_bytes = 0
+        self.graphs: dict[str, tuple[Tensor, ...]] = {}
+        self.joins: dict[str, Join] = {}
+        """By device, what it was asked to join last."""
+        self._bus = bus
+        self._topics = topics
+        self._chunk_bytes = chunk_bytes
+        self._on_sent = on_sent
+        self._sizes: dict[str, ChunkSize] = {}
+        self._frames: dict[str, tuple[Frame, int]] = {}
+        """Device id to the last frame that it was sent, and the size of its chunks."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None
+
+    async def until_failed(self) -> None:
+        """Raise what the first task failed with that nobody waits for."""
+        self._failed = asyncio.get_running_loop().create_future()
+        await self._failed
+
+    def close(self) -> None:
+        """Send no more."""
+        for task in self._tasks:
+            task.cancel()
+
+    def settle(self, device: str, *, took_s: float | None) -> None:
+        """Let go of a device's last frame: it has answered after so long, or is given up."""
+        frame, _ = self._frames.pop(device, (None, 0))
+        if frame is not None and took_s is not None:
+            num_bytes = sum(tensor.nbytes for tensor in frame.tensors)
+            self._size(device).learn(num_bytes=num_bytes, seconds=took_s)
+
+    async def to_device(self, device: str, frame: Frame) -> None:
+        """Send a frame to one device."""
+        chunk_bytes = self._size(device).of(frame)
+        self._frames[device] = (frame, chunk_bytes)
+        await self._send(device, frame, chunk_bytes, ())
+
+    async def to_cluster(self, devices: Mapping[str, object], frame: Frame) -> None:
+        """Send a frame to all who listen to its cluster's topic, these devices."""
+        sizes = [self._size(device).of(frame) for device in devices]
+        chunk_bytes = min(sizes, default=self._chunk_bytes)
+        for device in devices:
+            self._frames[device] = (frame, chunk_bytes)
+        topic = self._topics.cluster_model(frame.step.cluster)
+        sent = await send_frame(self._bus, topic, frame, chunk_bytes=chunk_bytes)
+        self.num_bytes += sent
+        for device in devices:
+            self._on_sent(device, frame.kind, frame.step)
+
+    async def command(self, device: str, message: AnyCommand) -> None:
+        """Send a control message."""
+        topic = self._topics.down(device, "command")
+        await self._bus.publish(topic, message.encode(), retain=False)
+
+    def start_command(self, device: str, message: AnyCommand) -> None:
+        """Send a control message in the background."""
+        self._start(self.command(device, message), f"ask {device}")
+
+    def start_parts(self, device: str, parts: SendParts) -> None:
+        """Send in the background what is missing of the last frame; all of it if that is none."""
+        frame, chunk_bytes = self._frames.get(device, (None, 0))
+        if frame is not None and (frame.kind, frame.step) == (parts.kind, parts.step):
+            mending = self._send(device, frame, chunk_bytes, parts.missing)
+            self._start(mending, f"mend {device}")
+        elif (offer := self.joins[device].graphs) is not None:
+            graphs = Frame(parts.kind, parts.step, self.graphs[offer.digest])
+            self._start(self.to_device(device, graphs), f"send to {device}")
+
+    async def _send(self, device: str, frame: Frame, chunk_bytes: int, missing: Ranges) -> None:
+        topic = self._topics.down(device, leaf_of(frame.kind))
+        only = numbers_of(missing) if missing else None
+        sent = await send_frame(self._bus, topic, frame, chunk_bytes=chunk_bytes, only=only)
+        self.num_bytes += sent
+        self._on_sent(device, frame.kind, frame.step)
+
+    def _size(self, device: str) -> ChunkSize:
+        return self._sizes.setdefault(device, ChunkSize(self._chunk_bytes))
+
+    def _start(self, what: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(what, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)

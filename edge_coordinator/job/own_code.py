@@ -1,0 +1,16 @@
+"""What a job names that is neither built in nor a file: code of its user's own."""
+
+from edge_coordinator.job.settings import JobSettings
+from runtime.datasets.sources import is_factory
+
+
+def own_code(settings: JobSettings) -> list[str]:
+    """Networks, losses and data sources named as `package.module:name`."""
+    named = (settings.model.name, settings.training.loss)
+    data = (settings.data.source, settings.data.test)
+    return [name for name in named if ":" in name] + [name for name in data if is_factory(name)]
+
+
+def code_flags(settings: JobSettings) -> list[str]:
+    """Flags that let another program run this job's own code."""
+    return [word for name in own_code(settings) for word in ("--allow-code", name)]

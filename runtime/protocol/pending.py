@@ -1,0 +1,203 @@
+"""One request to one device whose answer has not come, and what is said about it meanwhile."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from runtime.protocol.coordinator_events import (
+    Asked,
+    CoordinatorCommand,
+    FrameRequest,
+    NoteLateAnswer,
+    SendCommand,
+    SendParts,
+)
+from runtime.protocol.timers import Allowance, AnswerTimer
+from runtime.wire.commands import (
+    AnyReply,
+    Assignment,
+    Holding,
+    Inquire,
+    Join,
+    Joined,
+    LinkMeasured,
+    MeasureLink,
+    NeedGraphs,
+    Preparing,
+    Ready,
+    SendAgain,
+)
+from runtime.wire.frames import FrameKind, StepId
+
+MAX_GRAPHS_SENT = 3
+"""How often graphs are sent for one request, to a device that says it lacks them still."""
+
+
+class PeerState(Enum):
+    """What a device is at, as far as the coordinator knows."""
+
+    IDLE = auto()
+    ASSIGNING = auto()
+    JOINING = auto()
+    ANSWERING = auto()
+    LATE = auto()
+
+
+class Contact(Enum):
+    """Whether a device is there."""
+
+    GONE = auto()
+    AWAY = auto()
+    """Its connection broke a moment ago."""
+    HERE = auto()
+
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass
+class Pending:
+    """A request, its clock, and how far the frame is that goes with it."""
+
+    what: Asked
+    timer: AnswerTimer
+    frame: tuple[FrameKind, StepId] | None = None
+    """What was sent to the device, if it was a frame."""
+    is_sent: bool = False
+    """Whether all of the frame is with the broker: what is asked from now on comes behind it."""
+    num_questions: int = 0
+    num_settled: int = 0
+    """Questions up to this one are answered by what was sent again since."""
+    num_graphs: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.what, FrameRequest):
+            self.frame = (self.what.kind, self.what.step)
+
+    @property
+    def state(self) -> PeerState:
+        """What the device is at while this is awaited."""
+        match self.what:
+            case Assignment():
+                return PeerState.ASSIGNING
+            case Join():
+                return PeerState.JOINING
+        return PeerState.ANSWERING
+
+    def resume(self, now_s: float) -> list[CoordinatorCommand]:
+        """Begin the clock anew, and ask again: our connection is back."""
+        self.timer.restart(now_s=now_s)
+        return self.again()
+
+    def sign(self, now_s: float) -> list[CoordinatorCommand]:
+        """Take note that the device is at it; there is nothing to do."""
+        self.timer.note_sign(now_s=now_s)
+        return []
+
+    def back(self, now_s: float) -> list[CoordinatorCommand]:
+        """Ask a device again that has found its connection again."""
+        return self.again() if self.timer.note_return(now_s=now_s) else []
+
+    def again(self) -> list[CoordinatorCommand]:
+        """Repeat a control message; of a frame, ask how far the device is with it."""
+        if self.frame is None:
+            assert not isinstance(self.what, FrameRequest)
+            return [SendCommand(self.what)]
+        if not self.is_sent:
+            return []
+        kind, step = self.frame
+        self.num_questions += 1
+        question = {"request": kind.name.lower(), "number": self.num_questions}
+        return [SendCommand(Inquire.model_validate(vars(step) | question))]
+
+    def mend(self, holding: Holding, lacks: Ranges) -> list[CoordinatorCommand]:
+        """Send what a device lacks of the frame, or ask for what we lack of its answer.
+
+        Only a question from after the last such repair shows what it has not mended.
+        """
+        if not self.num_settled < holding.number <= self.num_questions or self.frame is None:
+            return []
+        kind, step = self.frame
+        match holding.state, self.what:
+            case "receiving", _ if self.num_graphs < MAX_GRAPHS_SENT:
+                self.num_graphs += kind is FrameKind.GRAPHS
+                self.num_settled, self.is_sent = self.num_questions, False
+                return [SendParts(kind, step, holding.missing)]
+            case "sent", FrameRequest(answer_kind=answer, answer_step=at):
+                self.num_settled = self.num_questions
+                named = {"answer": answer.name.lower(), "chunks": lacks}
+                return [SendCommand(SendAgain.model_validate(vars(at) | named))]
+        return []
+
+    def lack_graphs(self, join: Join, patience_s: float, now_s: float) -> list[CoordinatorCommand]:
+        """Send the graphs that a join offered; once: then they are asked about as any frame is."""
+        if self.num_graphs:
+            return self.sign(now_s)
+        patient = Allowance(0.0, patience_s, is_learned=False)
+        self.timer.allow_anew(patient, now_s=now_s)
+        step = StepId(join.run, join.round, join.cluster, 0)
+        self.frame, self.is_sent, self.num_graphs = (FrameKind.GRAPHS, step), False, 1
+        return [SendParts(FrameKind.GRAPHS, step, ())]
+
+    def why_late(self, waited_s: float) -> str:
+        """Say what was waited for in vain."""
+        if not isinstance(self.what, FrameRequest):
+            return f"gave no answer to {self.what.kind} within {waited_s:.3g} s"
+        expected_s = self.timer.expected_s
+        expected = f"; {expected_s:.3g} s were expected" if expected_s else ""
+        return f"gave no answer within {waited_s:.3g} s{expected}"
+
+
+@dataclass
+class Owed:
+    """An answer that was given up, and is awaited before anything else is asked."""
+
+    request: FrameRequest
+    timer: AnswerTimer
+    until_s: float
+
+    @property
+    def reason(self) -> str:
+        """Why the device is asked for nothing."""
+        return f"was late, and is at its answer of round {self.request.step.round} still"
+
+    def is_answered_by(self, kind: FrameKind, step: StepId) -> bool:
+        """Whether it is this frame that is owed."""
+        return (kind, step) == (self.request.answer_kind, self.request.answer_step)
+
+    def wait_on(self, patience_s: float, now_s: float) -> None:
+        """Take note that the device is at it still."""
+        self.until_s = max(self.until_s, now_s + patience_s)
+
+    def shown(self, now_s: float) -> list[CoordinatorCommand]:
+        """Say how long the answer took after all, if that tells anything."""
+        took_s = self.timer.waited_s(now_s=now_s)
+        return [NoteLateAnswer(took_s)] if self.timer.is_undisturbed else []
+
+
+def is_answer(request: Asked, reply: AnyReply) -> bool:
+    """Whether a reply is just what was asked for."""
+    match request, reply:
+        case Assignment(), Ready():
+            return reply.run == request.run
+        case Join(), Joined():
+            return place_of(reply) == place_of(request)
+        case MeasureLink(), LinkMeasured():
+            return reply.probe == request.probe
+    return False
+
+
+def is_at_it(assignment: Assignment, reply: AnyReply) -> bool:
+    """Whether a device says that its answer will come."""
+    return isinstance(reply, Preparing) and reply.run == assignment.run
+
+
+def lacks_graphs(join: Join, reply: AnyReply) -> bool:
+    """Whether a device asks for just the graphs that it was offered."""
+    if not isinstance(reply, NeedGraphs) or join.graphs is None:
+        return False
+    return place_of(reply) == place_of(join) and reply.digest == join.graphs.digest
+
+
+def place_of(message: Join | Joined | NeedGraphs) -> tuple[int, int, int]:
+    """Which turn a message belongs to."""
+    return (message.run, message.round, message.cluster)
