@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Part:
+class ExportedPart:
     """One graph to write: its examples by name, and the nodes that it gives by name."""
 
     module: fx.GraphModule
@@ -88,7 +88,7 @@ def _traced(name: str, cut: int) -> StepModels:
     return StepModels(subject, trace(subject, dynamic_batch=True))
 
 
-def _parts(models: StepModels) -> list[Part]:
+def _parts(models: StepModels) -> list[ExportedPart]:
     joint, saved = models.joint, models.cut.saved
     entering = [*joint.parameters, *joint.buffers, *joint.masks, joint.samples]
     keeping = extract(
@@ -107,11 +107,11 @@ def _parts(models: StepModels) -> list[Part]:
         like = joint.gradient if joint.gradient in inputs else joint.samples
         part = extract(joint, inputs=inputs, outputs=[*outputs.values()], batch_like=like)
         named = {models.names[node]: examples[node] for node in inputs}
-        parts.append(Part(part, named, outputs))
+        parts.append(ExportedPart(part, named, outputs))
     return parts
 
 
-def _program(part: Part) -> torch.export.ExportedProgram:
+def _program(part: ExportedPart) -> torch.export.ExportedProgram:
     nodes = [node for node in part.module.graph.nodes if node.op == "placeholder"]
     shapes = [
         {
@@ -127,7 +127,7 @@ def _program(part: Part) -> torch.export.ExportedProgram:
         )
 
 
-def _by_torch(part: Part, program: torch.export.ExportedProgram) -> onnx.ModelProto:
+def _by_torch(part: ExportedPart, program: torch.export.ExportedProgram) -> onnx.ModelProto:
     with _silence():
         written: Any = torch.onnx.export(
             program,

@@ -41,7 +41,7 @@ def measure_cut_table(
         for (layer_name, layer), shape in zip(layers_of(subject).items(), shapes, strict=True):
             cost, batch = _measure_layer(layer, batch, name=layer_name, shape=shape)
             costs.append(cost)
-    kinds = (type(layer).__name__ for layer in layers_of(network).values())
+    kinds = (getattr(layer, "kind", type(layer).__name__) for layer in layers_of(network).values())
     return CutTable(
         network=name,
         input_shape=input_shape,

@@ -1,5 +1,6 @@
 """Dropout layers whose masks come from the step's key instead of torch's random generator."""
 
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import cast
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from runtime.dropout_masks import dropout_mask
 from runtime.errors import SettingsError
+from runtime.seeding import torch_seed
 
 Slice = tuple[tuple[int, ...], int]
 """The key of one device's step, and how many samples of the batch are that device's."""
@@ -31,6 +33,8 @@ class SeededDropout(nn.Module):
         self.layer = layer
         self.channel_wise = channel_wise
         self.slices: tuple[Slice, ...] = ()
+        self.batch_axis = 0
+        """The axis along which the samples are; several rows of it may be of one sample."""
         self.given_mask: torch.Tensor | None = None
         """A mask to use as it is (the input of an exported graph); None draws from the keys."""
 
@@ -53,43 +57,77 @@ class SeededDropout(nn.Module):
         return f"p={self.p}, layer={self.layer!r}, channel_wise={self.channel_wise}"
 
     def _draw(self, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        axis = self.batch_axis
         num_keyed = sum(num_samples for _, num_samples in self.slices)
-        if num_keyed != shape[0]:
+        if not num_keyed or shape[axis] % num_keyed:
             raise ValueError(
-                f"dropout layer {self.layer} has keys for {num_keyed} samples, not for {shape[0]}; "
-                "call set_dropout_keys before each forward pass"
+                f"dropout layer {self.layer} has keys for {num_keyed} samples, "
+                f"not for {shape[axis]}; call set_dropout_keys before each forward pass"
             )
+        rows = shape[axis] // num_keyed
         masks = [
-            dropout_mask(key, self.layer, self.mask_shape((num_samples, *shape[1:])), self.p)
+            dropout_mask(
+                key,
+                self.layer,
+                self.mask_shape((*shape[:axis], num_samples * rows, *shape[axis + 1 :])),
+                self.p,
+            )
             for key, num_samples in self.slices
         ]
-        return np.concatenate(masks)
+        return np.concatenate(masks, axis=axis)
+
+
+class SeededGenerator(nn.Module):
+    """Sets torch's generator from the step's key, for the operator that comes next.
+
+    Where that has the samples of several devices, the first one's key counts.
+    """
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self.layer = layer
+        self.slices: tuple[Slice, ...] = ()
+
+    def forward(self) -> None:
+        """Set it; without a key, leave it."""
+        if self.slices:
+            key, _ = self.slices[0]
+            address = (*key, zlib.crc32(self.layer.encode()))
+            torch.default_generator.manual_seed(torch_seed(address))
 
 
 def seed_dropout(network: nn.Sequential) -> nn.Sequential:
     """Replace every dropout layer of a whole network in place by a SeededDropout; return it.
 
     Call it before the network is split, so that full names are those of the whole. Raises
-    SettingsError for layers that draw random numbers by themselves.
+    SettingsError for layers that draw random numbers by themselves, unless the network has
+    seen to those too, as one captured as a graph has.
     """
-    replacements = {}
-    for name, module in network.named_modules(remove_duplicate=False):
-        if isinstance(module, NOT_SEEDED) or _has_inner_dropout(module):
-            raise SettingsError(
-                f"layer {name} ({type(module).__name__}) draws random numbers by itself, so it "
-                "cannot be cut from the rest; set its dropout to 0 or use nn.Dropout"
-            )
-        if isinstance(module, ELEMENT_WISE + CHANNEL_WISE):
-            if module.p >= 1:
+    if not getattr(network, "draws_by_address", False):
+        for name, module in network.named_modules(remove_duplicate=False):
+            if isinstance(module, NOT_SEEDED) or _has_inner_dropout(module):
                 raise SettingsError(
-                    f"layer {name} drops everything: its p is {module.p}, not below 1"
+                    f"layer {name} ({type(module).__name__}) draws random numbers by itself, so it "
+                    "cannot be cut from the rest; set its dropout to 0 or use nn.Dropout"
                 )
-            channel_wise = isinstance(module, CHANNEL_WISE)
-            replacement = SeededDropout(module.p, layer=name, channel_wise=channel_wise)
-            replacements[name] = replacement.train(module.training)
-    for name, replacement in replacements.items():
-        network.set_submodule(name, replacement)
+        replace_dropout(network)
     return network
+
+
+def replace_dropout(module: nn.Module) -> None:
+    """Replace every dropout layer in place by a SeededDropout of its name."""
+    replacements = {}
+    for name, layer in module.named_modules(remove_duplicate=False):
+        if isinstance(layer, ELEMENT_WISE + CHANNEL_WISE):
+            if layer.p >= 1:
+                raise SettingsError(
+                    f"layer {name} drops everything: its p is {layer.p}, not below 1"
+                )
+            channel_wise = isinstance(layer, CHANNEL_WISE)
+            replacement = SeededDropout(layer.p, layer=name, channel_wise=channel_wise)
+            replacements[name] = replacement.train(layer.training)
+    for name, replacement in replacements.items():
+        module.set_submodule(name, replacement)
 
 
 def dropout_layers(network: nn.Module) -> Iterator[SeededDropout]:
@@ -105,8 +143,9 @@ def set_dropout_keys(network: nn.Module, slices: Iterable[Slice]) -> None:
     A key is the words that name a device's step, such as (seed, device, round, local epoch).
     """
     given = tuple(slices)
-    for layer in dropout_layers(network):
-        layer.slices = given
+    for layer in network.modules():
+        if isinstance(layer, SeededDropout | SeededGenerator):
+            layer.slices = given
 
 
 def _has_inner_dropout(module: nn.Module) -> bool:

@@ -1,7 +1,6 @@
 """From the name of a network to its layers, and from the name of a cut to two halves."""
 
 import itertools
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +8,9 @@ import torch
 from torch import nn
 
 from runtime.errors import SettingsError
-from runtime.models.sequence import Network, Shape, as_network, layers_of
+from runtime.models.graph.capture import capture
+from runtime.models.graph.network import GraphNetwork
+from runtime.models.sequence import Network, NotASequenceError, Shape, as_network, layers_of
 from runtime.models.zoo import BUILT_IN
 from runtime.plugins import call_factory, import_factory, option_names
 
@@ -46,10 +47,23 @@ def load_network(
         if not isinstance(module, nn.Module):
             raise SettingsError(f"{name} returned a {type(module).__name__}, not an nn.Module")
         shape = getattr(module, "input_shape", None) or declared or sample_shape
-        network = as_network(module, name=reference, input_shape=_as_shape(shape, name=name))
+        network = network_of(module, name=reference, input_shape=_as_shape(shape, name=name))
         if network.input_shape is not None and _is_lazy(network):
             layer_shapes(network, network.input_shape)  # Draws their weights, by the seed.
         return network
+
+
+def network_of(module: nn.Module, *, name: str, input_shape: Shape | None) -> Network:
+    """Make a network of any module: of its children where they run in order, else of its graph."""
+    try:
+        return as_network(module, name=name, input_shape=input_shape)
+    except NotASequenceError as error:
+        if input_shape is None:
+            raise SettingsError(
+                f"{error}, and its graph cannot be recorded without the shape of a sample; add "
+                "the option input_shape"
+            ) from error
+        return capture(module, name=name, input_shape=input_shape)
 
 
 def name_of(network: nn.Sequential) -> str:
@@ -130,6 +144,8 @@ def cut_index(network: nn.Sequential, cut: str | int) -> int:
     if isinstance(cut, str):
         if cut in names:
             return names.index(cut) + 1
+        if isinstance(network, GraphNetwork) and network.resolve(cut) in names:
+            return names.index(network.resolve(cut)) + 1
         if cut in NOTHING_ON_THE_DEVICE:
             return 0
         if not cut.isdecimal():
@@ -153,15 +169,15 @@ def split(network: nn.Sequential, cut: str | int) -> tuple[Network, Network]:
     shape the device side returns.
     """
     count = cut_index(network, cut)
-    items = list(layers_of(network).items())
-    shape = network.input_shape if isinstance(network, Network) else None
-    name = name_of(network)
-    device_side = Network(OrderedDict(items[:count]), name=name, input_shape=shape)
-    server_shape = shape if count == 0 else None
-    server_side = Network(OrderedDict(items[count:]), name=name, input_shape=server_shape)
-    # A container starts in training mode; its layers may be in the other.
-    device_side.training = server_side.training = network.training
-    return device_side, server_side
+    whole = network if isinstance(network, Network) else _named(network)
+    return whole.part(0, count), whole.part(count, len(layers_of(network)))
+
+
+def _named(network: nn.Sequential) -> Network:
+    """Take a plain sequence for a network without a name."""
+    whole = Network(layers_of(network), name=name_of(network))
+    whole.training = network.training
+    return whole
 
 
 def _build(name: str, options: Mapping[str, object]) -> Network:

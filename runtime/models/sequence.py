@@ -13,6 +13,10 @@ Shape = tuple[int, ...]
 LayerDict = OrderedDict[str, nn.Module]
 
 
+class NotASequenceError(SettingsError):
+    """A module that does more than run its children in order."""
+
+
 class Network(nn.Sequential):
     """Named layers that run in order, with the network's name and the shape of a sample.
 
@@ -27,9 +31,28 @@ class Network(nn.Sequential):
         self.name = name
         self.input_shape = input_shape
 
+    def layers(self) -> LayerDict:
+        """Each layer by its name, in order."""
+        named = self.named_modules(remove_duplicate=False)
+        return OrderedDict((name, child) for name, child in named if name and "." not in name)
+
+    def part(self, start: int, stop: int) -> "Network":
+        """Some of the layers, which both networks then share."""
+        items = list(self.layers().items())[start:stop]
+        shape = self.input_shape if start == 0 else None
+        part = Network(OrderedDict(items), name=self.name, input_shape=shape)
+        # A container starts in training mode; its layers may be in the other.
+        part.training = self.training
+        return part
+
 
 def layers_of(module: nn.Module) -> LayerDict:
-    """Return the direct children by name, in order, also where one layer object stands twice."""
+    """Return the layers of a network, or the direct children of any other module, by name.
+
+    In order, also where one layer object stands twice.
+    """
+    if isinstance(module, Network):
+        return module.layers()
     named = module.named_modules(remove_duplicate=False)
     return OrderedDict((name, child) for name, child in named if name and "." not in name)
 
@@ -38,11 +61,11 @@ def as_network(module: nn.Module, *, name: str, input_shape: Shape | None) -> Ne
     """Turn a module whose children run in order into a sequence of them.
 
     An `nn.Sequential` does so by nature; for any other module it is tried out on a random
-    batch. Raises SettingsError when the sequence does not do what the module does.
+    batch. Raises NotASequenceError when the sequence does not do what the module does.
     """
     layers = layers_of(module)
     if not layers:
-        raise SettingsError(f"{name} has no layers; a network is an nn.Sequential of layers")
+        raise NotASequenceError(f"{name} has no layers of its own")
     if not isinstance(module, nn.Sequential):
         _check_runs_in_order(module, layers, name=name, input_shape=input_shape)
     network = Network(_distinct(layers, name=name), name=name, input_shape=input_shape)
@@ -65,7 +88,7 @@ def _distinct(layers: LayerDict, *, name: str) -> LayerDict:
         for parameter in layer.parameters():
             owner = owner_of.setdefault(id(parameter), layer_name)
             if owner != layer_name:
-                raise SettingsError(
+                raise NotASequenceError(
                     f"layers {owner} and {layer_name} of {name} share a parameter, "
                     "so no cut can lie between them; give each its own"
                 )
@@ -77,26 +100,26 @@ def _distinct(layers: LayerDict, *, name: str) -> LayerDict:
 def _check_runs_in_order(
     module: nn.Module, layers: LayerDict, *, name: str, input_shape: Shape | None
 ) -> None:
-    advice = "return an nn.Sequential instead, with one layer for each step"
     own = [key for key, _ in module.named_parameters(recurse=False)]
     own += [key for key, _ in module.named_buffers(recurse=False)]
     if own:
-        raise SettingsError(f"{name} keeps {own[0]!r} outside its layers; {advice}")
+        raise NotASequenceError(f"{name} keeps {own[0]!r} outside its layers")
     if input_shape is None:
         raise SettingsError(
-            f"{name} is no nn.Sequential, and without the shape of a sample it cannot be checked "
-            f"that its layers run in order; add the option input_shape, or {advice}"
+            f"{name} is no nn.Sequential, and without the shape of a sample it cannot be tried "
+            "out; add the option input_shape"
         )
+    if len(layers) == 1 and any(True for _ in next(iter(layers.values())).children()):
+        raise NotASequenceError(f"{name} is one layer with layers of its own")
     sequence = nn.Sequential(layers)
     for training in (True, False):
-        expected = _try(module, input_shape, name=name, training=training)
         try:
+            expected = _try(module, input_shape, name=name, training=training)
             actual = _try(sequence, input_shape, name=f"{name} as a sequence", training=training)
         except SettingsError as error:
-            raise SettingsError(f"{error}; its forward does more than that, so {advice}") from error
+            raise NotASequenceError(f"{error}; its forward does more than that") from error
         if not torch.equal(expected, actual):
-            order = ", ".join(layers)
-            raise SettingsError(f"running the layers {order} in order is not {name}; {advice}")
+            raise NotASequenceError(f"running the layers in order is not {name}")
 
 
 def _try(module: nn.Module, input_shape: Shape, *, name: str, training: bool) -> torch.Tensor:

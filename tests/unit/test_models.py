@@ -14,6 +14,7 @@ from runtime.models.load import (
     input_shape_of,
     layer_shapes,
     load_network,
+    network_of,
     split,
 )
 from runtime.models.sequence import as_network, layers_of
@@ -112,11 +113,7 @@ def test_an_unknown_cut_says_which_there_are(cut: str | int, message: str) -> No
         ("own_models_for_tests:number", {}, "returned a int, not an nn.Module"),
         ("own_models_for_tests:sequence", {"width": 1}, "no option 'width'; it takes hidden"),
         ("own_models_for_tests:InOrder", {}, "add the option input_shape"),
-        (
-            "own_models_for_tests:Skipping",
-            {"input_shape": [4]},
-            "first, drop, last in order is not",
-        ),
+        ("own_models_for_tests:Skipping", {"input_shape": [5]}, "does not run on samples of shape"),
     ],
 )
 @pytest.mark.usefixtures("own_models")
@@ -144,12 +141,15 @@ def test_a_layer_that_stands_twice_stays_twice_and_overwrites_nothing() -> None:
     assert smashed.tolist() == [[-1, -1, -1]]
 
 
-def test_a_parameter_of_two_layers_is_refused() -> None:
+def test_a_cut_that_would_part_a_parameter_of_two_layers_is_refused() -> None:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     second.weight = first.weight
     tied = nn.Sequential(OrderedDict(first=first, second=second))
     with pytest.raises(SettingsError, match="layers first and second of tied share a parameter"):
         as_network(tied, name="tied", input_shape=(4,))
+    whole = network_of(tied, name="tied", input_shape=(4,))
+    with pytest.raises(SettingsError, match=r"after first of tied: parameter first.weight is used"):
+        cut_index(whole, "first")
 
 
 def test_a_sample_of_another_shape_is_refused_with_both_shapes() -> None:

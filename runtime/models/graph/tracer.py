@@ -1,0 +1,189 @@
+"""Record what a module computes as a graph, by running it on stand-ins that know their values.
+
+Modules of torch itself stay whole in the graph, so that they train, evaluate, count and draw as
+ever; the user's own are gone through. A stand-in answers what the code asks of sizes and types,
+so a condition on them is no obstacle. A module whose code cannot be gone through stays whole.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from runtime.models.dropout import SeededDropout
+from runtime.models.graph.values import evaluate, values_of
+
+_GONE_THROUGH = (
+    nn.Sequential,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+)
+_one_at_a_time = threading.Lock()
+INNER = "net"
+"""Where the user's module hangs below the traced one."""
+ENDS = "ends"
+LABEL = "label"
+
+
+class TraceFailedError(Exception):
+    """The module's own code cannot be recorded."""
+
+
+class _Root(nn.Module):
+    """Gives a module the samples, and takes of its outputs the one that is trained on."""
+
+    def __init__(self, module: nn.Module, *, token_ids: bool) -> None:
+        super().__init__()
+        self.net = module
+        self._token_ids = token_ids
+
+    def forward(self, samples: torch.Tensor) -> object:
+        given = samples.long() if self._token_ids else samples
+        return main_output(self.net(given))
+
+
+def main_output(outputs: object) -> object:
+    """Choose what to train on: `logits`, `out` or else the first of a dictionary or a tuple."""
+    value = values_of(outputs.node)[0] if isinstance(outputs, fx.Proxy) else outputs
+    if isinstance(value, dict):
+        key = next((name for name in ("logits", "out") if name in value), next(iter(value), None))
+        return outputs[key]  # type: ignore[index]
+    if isinstance(value, tuple | list) and value:
+        return outputs[0]  # type: ignore[index]
+    return outputs
+
+
+class _Value(fx.Proxy):
+    """A stand-in that knows what it would be."""
+
+    def __len__(self) -> int:
+        return int(constant(self, len))
+
+    def __index__(self) -> int:
+        return int(constant(self, int))
+
+    def __int__(self) -> int:
+        return int(constant(self, int))
+
+    def __float__(self) -> float:
+        return float(constant(self, float))
+
+    def __contains__(self, key: object) -> bool:
+        return bool(constant(self, lambda value: key in value))
+
+
+def constant(proxy: fx.Proxy, ask: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+    """Answer a question of the code's, if the answer is the same whatever the samples."""
+    first, second = values_of(proxy.node)
+    if not isinstance(first, torch.Tensor) or ask is len:
+        answer = ask(first)
+        if answer == ask(second):
+            return answer
+    raise fx.proxy.TraceError("its code asks for the value of what it computes")
+
+
+class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True
+
+    def __init__(self, samples: tuple[torch.Tensor, ...], whole: tuple[type, ...]) -> None:
+        super().__init__()
+        self._samples = samples
+        self._whole = whole
+        self._thread = threading.get_ident()
+        self._is_evaluating = False
+        self._calls: Counter[str] = Counter()
+        self._scopes: list[str] = []
+        self.failed: nn.Module | None = None
+        """The innermost module whose code could not be gone through."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, (*self._whole, SeededDropout)):
+            return True
+        return not isinstance(m, _GONE_THROUGH) and super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:  # noqa: ANN401
+        if self._is_evaluating or threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        label = self._numbered(self.path_of_module(m))
+        self._scopes.append(label)
+        try:
+            outputs = super().call_module(m, forward, args, kwargs)
+        except Exception:
+            if self.failed is None:
+                self.failed = m
+            raise
+        finally:
+            self._scopes.pop()
+        last = next(reversed(self.graph.nodes))
+        last.meta.setdefault(ENDS, []).append((label, type(m).__name__))
+        return outputs
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:  # noqa: ANN401
+        if self._is_evaluating or threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:  # noqa: ANN401
+        node = super().create_node(*args, **kwargs)
+        self._is_evaluating = True
+        try:
+            evaluate(self.root, node, self._samples)
+        finally:
+            self._is_evaluating = False
+        if node.op in {"call_function", "call_method"}:
+            word = getattr(node.target, "__name__", str(node.target)).strip("_")
+            scope = self._scopes[-1] if self._scopes else INNER
+            node.meta[LABEL] = (self._numbered(f"{scope}.{word}"), word)
+        return node
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Value(node, self)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        answer: bool = constant(obj, bool)
+        return answer
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        items: Any = obj
+        return iter([items[index] for index in range(constant(obj, len))])
+
+    def keys(self, obj: fx.Proxy) -> Any:  # noqa: ANN401
+        return constant(obj, lambda value: tuple(value.keys()))
+
+    def _numbered(self, label: str) -> str:
+        self._calls[label] += 1
+        count = self._calls[label]
+        return label if count == 1 else f"{label}_{count}"
+
+
+def trace(
+    module: nn.Module, samples: tuple[torch.Tensor, ...], *, token_ids: bool
+) -> tuple[nn.Module, fx.Graph]:
+    """Record the module in its mode: the root that the graph's names are of, and the graph.
+
+    `samples` are two batches of unlike size. The module's buffers change. Raises
+    TraceFailedError, with the reason, where even leaving parts whole does not help.
+    """
+    root = _Root(module, token_ids=token_ids).train(module.training)
+    whole: tuple[type, ...] = ()
+    while True:
+        tracer = _Tracer(samples, whole)
+        try:
+            with _one_at_a_time:
+                return root, tracer.trace(root)
+        except Exception as error:
+            failed = tracer.failed
+            if failed is None or failed is module or type(failed) in whole:
+                raise TraceFailedError(str(error).partition("\n")[0]) from error
+            whole = (*whole, type(failed))

@@ -1,0 +1,155 @@
+"""Networks as people write them: functions between layers, layers used twice, skips, branches."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Shape = tuple[int, ...]
+
+
+class Tutorial(nn.Module):
+    """The first network of many tutorials: its pool used twice, functions in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.conv2 = nn.Conv2d(4, 5, 3)
+        self.fc1 = nn.Linear(5 * 2 * 2, 8)
+        self.fc2 = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sample, channel, row, column] to [sample, class]."""
+        x = self.pool(functional.relu(self.conv1(x)))
+        x = self.pool(functional.relu(self.conv2(x)))
+        x = torch.flatten(x, 1)
+        outputs: Tensor = self.fc2(functional.relu(self.fc1(x)))
+        return outputs
+
+
+class Block(nn.Module):
+    """A residual block whose ReLU is used twice, in place."""
+
+    def __init__(self, num_in: int, num_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_in, num_out, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(num_out)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(num_out)
+        self.downsample = nn.Conv2d(num_in, num_out, 1, stride) if stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sample, channel, row, column]."""
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out += identity
+        activated: Tensor = self.relu(out)
+        return activated
+
+
+class Residual(nn.Module):
+    """A small ResNet as torchvision writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = nn.Sequential(Block(4, 4, 1), Block(4, 6, 2))
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d((1, 1)), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sample, channel, row, column] to [sample, class]."""
+        x = self.layer1(self.relu(self.bn1(self.conv1(x))))
+        outputs: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return outputs
+
+
+class Attention(nn.Module):
+    """A vision transformer: a class token, positions, scaled dot product attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.position = nn.Parameter(torch.randn(1, 5, 8))
+        self.norm, self.qkv, self.project = nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 8)
+        self.drop, self.head = nn.Dropout(0.3), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sample, channel, row, column] to [sample, class]."""
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.position
+        x = x + self._attend(self.norm(x))
+        outputs: Tensor = self.head(self.drop(x)[:, 0])
+        return outputs
+
+    def _attend(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        qkv = self.qkv(x).reshape(batch, length, 3, 2, width // 2).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        attended = functional.scaled_dot_product_attention(q, k, v)
+        projected: Tensor = self.project(attended.transpose(1, 2).reshape(batch, length, width))
+        return projected
+
+
+class Recurrent(nn.Module):
+    """A classifier of series, whose first state is made in its forward."""
+
+    def __init__(self, kind: type[nn.LSTM | nn.GRU]) -> None:
+        super().__init__()
+        self.layers = kind(4, 6, num_layers=2, batch_first=True)
+        self.drop, self.fc = nn.Dropout(0.4), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sample, step, feature] to [sample, class]."""
+        zeros = torch.zeros(2, x.size(0), 6)
+        state = (zeros, zeros) if isinstance(self.layers, nn.LSTM) else zeros
+        steps, _ = self.layers(x, state)
+        outputs: Tensor = self.fc(self.drop(steps[:, -1]))
+        return outputs
+
+
+class Encoder(nn.Module):
+    """PyTorch's transformer on token ids, its word weights tied to what it gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(12, 8)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.register_buffer("scale", torch.tensor(2.0))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """[sample, token] to [sample, class]."""
+        x = self.embed(ids) * self.scale
+        x = self.encoder(x, mask=mask) * self.scale
+        return {"logits": self.head(x.mean(1))}
+
+
+class Tied(nn.Module):
+    """Gives its input's weights a second use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sample, feature] to [sample, class]."""
+        outputs: Tensor = self.third(functional.gelu(self.second(torch.relu(self.first(x)))))
+        return outputs
+
+
+BROUGHT: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
+    "tutorial": (Tutorial, (3, 14, 14)),
+    "residual": (Residual, (3, 8, 8)),
+    "attention": (Attention, (3, 8, 8)),
+    "lstm": (lambda: Recurrent(nn.LSTM), (5, 4)),
+    "gru": (lambda: Recurrent(nn.GRU), (5, 4)),
+    "encoder": (Encoder, (6,)),
+    "tied": (Tied, (4,)),
+}
