@@ -1,5 +1,6 @@
 """The device side of a cut network on PyTorch, wherever it runs: on a device or in a simulation."""
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from runtime.errors import SettingsError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.given_gradient import with_gradient
 from runtime.models.kernels import usual_kernels
-from runtime.models.load import check_sample_shape, load_network, split
+from runtime.models.load import check_sample_shape, load_network, split, state_bytes
 from runtime.models.losses import Loss, load_loss
 from runtime.models.sequence import Network
 from runtime.models.side import Side, empty_state
@@ -22,25 +24,46 @@ from runtime.seeding import Key, torch_seed
 from runtime.wire.commands import Assignment
 from runtime.wire.frames import Tensor, TensorSpec
 
+SKELETON_FROM_BYTES = 64_000_000
+"""Of a network's state. On the meta device torch reckons by its compiler, which takes more memory
+than a smaller network, and seconds to import."""
+
 
 class DeviceNetwork:
     """A job's network, as a device holds it: of what it does not run, the shapes at most."""
 
-    def __init__(self, assignment: Assignment, *, sample_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        *,
+        sample_shape: tuple[int, ...],
+        skeleton_from_bytes: int = SKELETON_FROM_BYTES,
+    ) -> None:
+        """Build it, without numbers if its state has so many bytes or more."""
         self.assignment = assignment
         self.sample_shape = sample_shape
         if ":" in assignment.network:  # What its module computes for itself needs its numbers.
             import_factory(assignment.network, base_dir=Path())
-        try:
-            self.network = build_skeleton(self._build, sample_shape)
-        except NoSkeletonError:
-            self.network = self._build()
+        num_bytes = state_bytes(assignment.network, assignment.options)
+        self.network = self._built(
+            as_skeleton=num_bytes is not None and num_bytes >= skeleton_from_bytes
+        )
         self._loss = load_loss(assignment.loss)
         self._open_at: tuple[int, DeviceSide] | None = None
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
-        """SettingsError unless such samples fit the network."""
-        check_sample_shape(self.network, sample_shape)
+        """SettingsError unless such samples fit the network.
+
+        A layer that does not run here may be one that is never to run here: its shape will do.
+        """
+        try:
+            check_sample_shape(self.network, sample_shape)
+        except SettingsError:
+            if is_skeleton(self.network):
+                raise
+            skeleton = self._built(as_skeleton=True)
+            check_sample_shape(skeleton, sample_shape)
+            self.network = skeleton
 
     def open(self, cut: int) -> "DeviceSide":
         """Cut the network after so many layers; again at the same cut, the same device side.
@@ -64,6 +87,12 @@ class DeviceNetwork:
     def side(self, layers: Network) -> "DeviceSide":
         """Make some first layers a device side."""
         return DeviceSide(layers, self.assignment, sample_shape=self.sample_shape, loss=self._loss)
+
+    def _built(self, *, as_skeleton: bool) -> Network:
+        if as_skeleton:
+            with contextlib.suppress(NoSkeletonError):
+                return build_skeleton(self._build, self.sample_shape)
+        return self._build()
 
     def _build(self) -> Network:
         assignment = self.assignment

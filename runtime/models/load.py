@@ -36,21 +36,44 @@ def load_network(
     name = f"model {reference}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        module = _made(reference, options, base_dir=base_dir)
         if ":" not in reference:
-            return _build(reference, options)
-        factory = import_factory(reference, base_dir=base_dir)
-        allowed = option_names(factory)
-        declared = options.get("input_shape")
-        if allowed is not None and "input_shape" not in allowed:
-            options = {key: value for key, value in options.items() if key != "input_shape"}
-        module = call_factory(factory, options, name=name)
-        if not isinstance(module, nn.Module):
-            raise SettingsError(f"{name} returned a {type(module).__name__}, not an nn.Module")
-        shape = getattr(module, "input_shape", None) or declared or sample_shape
+            assert isinstance(module, Network)
+            return module
+        shape = getattr(module, "input_shape", None) or options.get("input_shape") or sample_shape
         network = network_of(module, name=reference, input_shape=_as_shape(shape, name=name))
         if network.input_shape is not None and _is_lazy(network):
             layer_shapes(network, network.input_shape)  # Draws their weights, by the seed.
         return network
+
+
+def state_bytes(
+    reference: str, options: Mapping[str, object], *, base_dir: Path = Path()
+) -> int | None:
+    """Bytes of a network's state, without giving it any; None where it cannot be told so.
+
+    `options` are those of `load_network`. Nothing runs through the network.
+    """
+    try:
+        with torch.device("meta"):
+            state = _made(reference, options, base_dir=base_dir).state_dict()
+        return sum(int(tensor.nbytes) for tensor in state.values())
+    except Exception:  # Whatever a network of the user's own raises, without numbers.
+        return None
+
+
+def _made(reference: str, options: Mapping[str, object], *, base_dir: Path) -> nn.Module:
+    """Call the factory; a Network where it is built in."""
+    if ":" not in reference:
+        return _build(reference, options)
+    name, factory = f"model {reference}", import_factory(reference, base_dir=base_dir)
+    allowed = option_names(factory)
+    if allowed is not None and "input_shape" not in allowed:
+        options = {key: value for key, value in options.items() if key != "input_shape"}
+    module = call_factory(factory, options, name=name)
+    if not isinstance(module, nn.Module):
+        raise SettingsError(f"{name} returned a {type(module).__name__}, not an nn.Module")
+    return module
 
 
 def network_of(module: nn.Module, *, name: str, input_shape: Shape | None) -> Network:

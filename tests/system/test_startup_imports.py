@@ -61,3 +61,19 @@ def test_a_run_begins_without_what_only_its_end_needs() -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert set(json.loads(done.stdout)).isdisjoint(TO_TRAIN)
+
+
+def test_a_device_that_trains_on_torch_does_without_its_compiler() -> None:
+    program = (
+        "import sys, time\n"
+        "from device_agent.engines.measurement import complete\n"
+        "from device_agent.profiling.reference_network import built_in_engine\n"
+        "engine = built_in_engine('lenet', batch_size=2)\n"
+        "batch = engine.random_batch()\n"
+        "complete(engine.measure_layers(batch, budget_s=0.0, clock=time.time).take())\n"
+        "print({'sympy', 'torch._dynamo'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "set()\n"

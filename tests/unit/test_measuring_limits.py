@@ -99,6 +99,7 @@ def torch_timings(name: str) -> ComputeTimings:
     """Measure a network of this module."""
     assignment = built_in_assignment(f"{__name__}:{name}", batch_size=2)
     engine = TorchEngine(assignment, sample_shape=(4,))
+    engine.check((4,))
     with torch.random.fork_rng(devices=[]):
         clock = count(step=1.0).__next__
         timing = engine.measure_layers(BATCH, budget_s=0.01, clock=clock).take()

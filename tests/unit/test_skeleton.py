@@ -118,7 +118,7 @@ def test_a_network_that_needs_its_numbers_has_them(name: str) -> None:
 
 def test_layers_that_are_never_run_are_timed_by_their_work() -> None:
     assignment = assignment_of("wide").model_copy(update={"deepest_cut": 2})
-    engine = TorchEngine(assignment, sample_shape=SHAPE)
+    engine = TorchEngine(assignment, sample_shape=SHAPE, skeleton_from_bytes=0)
     batch = np.zeros((5, *SHAPE), np.float32)
     timing = engine.measure_layers(batch, budget_s=0.01, clock=count(step=1.0).__next__).take()
     found = complete(timing, sleep=lambda _: None)
@@ -129,9 +129,14 @@ def test_layers_that_are_never_run_are_timed_by_their_work() -> None:
 
 def network_of(name: str) -> DeviceNetwork:
     """A network of this module, as a device holds it."""
-    return DeviceNetwork(assignment_of(name), sample_shape=SHAPE)
+    return DeviceNetwork(assignment_of(name), sample_shape=SHAPE, skeleton_from_bytes=0)
 
 
 def assignment_of(name: str) -> Assignment:
     """A job that trains a network of this module."""
     return built_in_assignment(f"{__name__}:{name}", batch_size=5)
+
+
+def test_a_network_that_takes_less_than_the_compiler_is_built_as_it_is() -> None:
+    assert is_skeleton(network_of("wide").network)
+    assert not is_skeleton(DeviceNetwork(assignment_of("wide"), sample_shape=SHAPE).network)
