@@ -17,7 +17,7 @@ from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
 from edge_coordinator.job.file import load_job
-from edge_coordinator.job.job import prepare_job
+from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.job.settings import device_names
 from edge_coordinator.run.checkpoint import START, Reached
 from edge_coordinator.run.directory import RunDirectory

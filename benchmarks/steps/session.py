@@ -24,7 +24,8 @@ from device_agent.agent.trainer import Trainer
 from device_agent.engines.engine import Engine
 from device_agent.engines.open import open_engine
 from edge_coordinator.job.file import load_job
-from edge_coordinator.job.job import Job, prepare_job
+from edge_coordinator.job.job import Job
+from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.job.settings import device_names
 from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
 from edge_coordinator.rounds.server_thread import EdgeWorker

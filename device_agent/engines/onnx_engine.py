@@ -88,18 +88,7 @@ class OnnxEngine:
         """
 
         def take() -> Timing[SideTiming | FailedSide]:
-            graphs = self._fitting() if cut else None
-            try:
-                # Not the executor that trains: it keeps what its next backward needs.
-                side = self._executor(graphs) if graphs else EmptyExecutor(self._sample_shape)
-                seconds, deviation = yield from time_sides(
-                    [side], batch, budget_s=budget_s, clock=clock
-                )
-            except Exception as error:  # Whatever the graphs or the memory of this device raise.
-                if not any(timed < cut for timed in self._timed):
-                    raise
-                return FailedSide(str(error) or type(error).__name__)
-            return SideTiming(seconds, deviation, time.time())
+            return (yield from self._time_side(cut, batch, budget_s=budget_s, clock=clock))
 
         def read(found: SideTiming | FailedSide) -> ComputeTimings | None:
             if isinstance(found, FailedSide):
@@ -114,6 +103,27 @@ class OnnxEngine:
 
         key = (self._assignment.encode(), digest, cut, batch.shape, self._num_threads, clock)
         return Measurement(key, take, read)
+
+    def _time_side(
+        self,
+        cut: int,
+        batch: NDArray[np.float32],
+        *,
+        budget_s: float,
+        clock: Callable[[], float],
+    ) -> Timing[SideTiming | FailedSide]:
+        graphs = self._fitting() if cut else None
+        try:
+            # Not the executor that trains: it keeps what its next backward needs.
+            side = self._executor(graphs) if graphs else EmptyExecutor(self._sample_shape)
+            seconds, deviation = yield from time_sides(
+                [side], batch, budget_s=budget_s, clock=clock
+            )
+        except Exception as error:  # Whatever the graphs or the memory of this device raise.
+            if not any(timed < cut for timed in self._timed):
+                raise
+            return FailedSide(str(error) or type(error).__name__)
+        return SideTiming(seconds, deviation, time.time())
 
     def open(self, cut: int) -> Executor:
         """Open the graphs in use, which are those of this cut; the same again, if it is the same.

@@ -60,21 +60,12 @@ def _train_locally(
 ) -> None:
     """Do what is heavy while the agents start."""
     from edge_coordinator.cli.run_to_end import run_to_end
-    from edge_coordinator.cli.tables import show_shards
-    from edge_coordinator.job.job import prepare_job
-    from edge_coordinator.job.settings import device_names
     from edge_coordinator.local.run import run_local
     from edge_coordinator.run.directory import RunDirectory
-    from edge_coordinator.run.folder import forget_run_folder, write_job
-    from runtime.datasets.sources import load_source
+    from edge_coordinator.run.folder import forget_run_folder
 
     try:
-        data = load_source(settings.data.source, base_dir=Path.cwd())
-        job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
-        job.check_devices(device_names(settings.devices.count))
-        show_shards(console, job.settings, data)
-        write_job(path, job.settings)  # With the names of the classes.
-        del data  # What is trained on, the agents read for themselves.
+        job, model = _prepared_locally(settings, path, console)
     except BaseException:
         if flags.resume is None:
             forget_run_folder(path)
@@ -96,13 +87,31 @@ def _train_locally(
         console.print(f"to look at it again: cpsl show {directory.path}", soft_wrap=True)
 
 
+def _prepared_locally(
+    settings: "JobSettings", path: Path, console: Console
+) -> "tuple[Job, EdgeModel]":
+    """Prepare a job with its data at hand; those it is trained on, the agents read themselves."""
+    from edge_coordinator.cli.tables import show_shards
+    from edge_coordinator.job.prepare import prepare_job
+    from edge_coordinator.job.settings import device_names
+    from edge_coordinator.run.folder import write_job
+    from runtime.datasets.sources import load_source
+
+    data = load_source(settings.data.source, base_dir=Path.cwd())
+    job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
+    job.check_devices(device_names(settings.devices.count))
+    show_shards(console, job.settings, data)
+    write_job(path, job.settings)  # With the names of the classes.
+    return job, model
+
+
 def _coordinator(flags: argparse.Namespace, console: Console) -> None:
     settings = job_settings(flags, console)
     url = settings.broker.url
     if url is None:
         raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
     from edge_coordinator.cli.run_to_end import run_to_end
-    from edge_coordinator.job.job import prepare_job
+    from edge_coordinator.job.prepare import prepare_job
     from edge_coordinator.monitor.record import history_so_far
     from edge_coordinator.serve import serve_job
 

@@ -91,7 +91,7 @@ class LinkSurvey:
         )
         reply: LinkMeasured | None = None
         try:
-            if device in self._registry.ready:
+            if self._registry.is_ready(device):
                 reply = await self._channel.measure_link(device, request)
                 if reply.link is None:
                     log.warning("%s could not measure its link: %s", device, reply.reason)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_coordinator.experiments.results import RoundRow
-from edge_coordinator.job.job import prepare_job
+from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.job.settings import JobSettings, device_names
 from edge_coordinator.simulation.prepare import PreparedSimulation
 from edge_coordinator.simulation.simulation import SimulatedRound, Simulation

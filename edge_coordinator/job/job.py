@@ -2,34 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from edge_coordinator.job.classes import agree_on_classes, check_outputs, check_test_set
-from edge_coordinator.job.given_plans import GivenPlans, PlansByHand, num_clusters
-from edge_coordinator.job.loss_check import check_loss
-from edge_coordinator.job.replay import read_replay
+from edge_coordinator.job.given_plans import GivenPlans
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.standing import Standing
-from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
-from edge_coordinator.training.aggregation import aggregation
-from edge_coordinator.training.edge_model import EdgeModel, Training
 from edge_coordinator.training.schedule import Schedule
-from runtime.datasets.samples import DataSet, Samples
-from runtime.datasets.sources import load_source
+from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
-from runtime.models.load import (
-    check_sample_shape,
-    cut_index,
-    input_shape_of,
-    layer_shapes,
-    load_network,
-    refused_cuts,
-)
-from runtime.models.losses import load_loss
-from runtime.models.sequence import Network, layers_of
 from runtime.wire.class_names import ClassNames
 from runtime.wire.commands import Assignment
 from runtime.wire.published import RoundReport
@@ -158,152 +138,3 @@ class Job:
     def _factor(self, round_: int) -> float:
         given = self.settings.training.schedule
         return Schedule(**given.model_dump(), num_rounds=self.num_rounds).rate_factor(round_)
-
-
-def prepare_job(
-    settings: JobSettings, *, run: int, base_dir: Path, data: DataSet | None
-) -> tuple[Job, EdgeModel]:
-    """Look everything up, once; SettingsError for whatever does not fit together.
-
-    `data` is the source where it has been loaded already (local mode).
-    """
-    loss = load_loss(settings.training.loss, base_dir=base_dir)
-    test = whole_test_set(settings, base_dir=base_dir, data=data)
-    train = data.train if data else None
-    given = settings.data.classes
-    settings, test = agree_on_classes(settings, test=test, train=train)
-    known = data.sample_shape if data else test.sample_shape if test else None
-    network = load_network(
-        settings.model.name,
-        settings.model.options,
-        seed=settings.seed,
-        sample_shape=known,
-        base_dir=base_dir,
-    )
-    shape = known or input_shape_of(network)
-    check_sample_shape(network, shape)
-    assignment = _assignment(settings, network, run=run, shape=shape, stated=bool(given))
-    check_outputs(settings, num_outputs=assignment.num_classes, train=train)
-    if test is not None:
-        check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
-        check_loss(
-            network,
-            loss,
-            test,
-            name=settings.training.loss,
-            wants_accuracy=settings.evaluation.target_accuracy is not None,
-        )
-    names, cut = tuple(layers_of(network)), _cut(settings, network)
-    job = Job(
-        settings=settings,
-        assignment=assignment,
-        layer_names=names,
-        shapes=(shape, *layer_shapes(network, shape)),
-        cut=cut,
-        given_plans=_given_plans(settings, cut=cut, layer_names=names, base_dir=base_dir),
-        test=_some(test, settings.evaluation.max_samples),
-        refused_cuts=refused_cuts(network, shape),
-    )
-    if job.cut is not None and job.cut in job.refused_cuts:
-        raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
-    _check_clusters(settings)
-    training = Training(
-        server_optimizer=settings.training.server_optimizer.spec(),
-        device_optimizer=settings.training.device_spec(),
-        carry_state=settings.training.carry_optimizer_state,
-        aggregate=aggregation(settings.training.aggregation, trim=settings.training.trim),
-        loss=loss,
-        seed=settings.seed,
-    )
-    return job, EdgeModel(network, training)
-
-
-def _assignment(
-    settings: JobSettings, network: Network, *, run: int, shape: tuple[int, ...], stated: bool
-) -> Assignment:
-    """Say what a device is told; `stated` if the job itself lists its classes."""
-    outputs = layer_shapes(network, shape)[-1]
-    classifies = settings.training.loss == "cross_entropy" and len(outputs) == 1
-    return Assignment(
-        run=run,
-        network=settings.model.name,
-        options=settings.model.options,
-        loss=settings.training.loss,
-        seed=settings.seed,
-        batch_size=settings.training.batch_size,
-        held_out=settings.data.held_out if settings.data.test == "devices" else 0.0,
-        max_evaluation_samples=settings.data.max_evaluation_samples,
-        num_classes=outputs[0] if classifies else None,
-        optimizer=settings.training.device_spec(),
-        carry_state=settings.training.carry_optimizer_state,
-        measure=settings.plan.mode == "auto",
-        deepest_cut=_deepest_cut(settings, network),
-        classes=settings.data.classes or None,
-        numbers_count_classes=stated or None,
-    )
-
-
-def _deepest_cut(settings: JobSettings, network: Network) -> int | None:
-    """How many layers a device may be given; None if nothing is known of that."""
-    if settings.plan.replayed is not None:
-        return None
-    cut = _cut(settings, network)
-    return len(layers_of(network)) - 1 if cut is None else cut
-
-
-def _cut(settings: JobSettings, network: Network) -> int | None:
-    match settings.training.method:
-        case "fl":
-            return len(layers_of(network))
-        case "cl":
-            return 0
-    is_given = settings.plan.cut != "auto" and settings.plan.replayed is None
-    return cut_index(network, settings.plan.cut) if is_given else None
-
-
-def _given_plans(
-    settings: JobSettings, *, cut: int | None, layer_names: Sequence[str], base_dir: Path
-) -> GivenPlans | None:
-    """Open the source of the plans; None if they are planned as the run goes."""
-    if settings.plan.replayed is not None:
-        run = settings.plan.replayed
-        return read_replay(run, settings, layer_names=layer_names, base_dir=base_dir)
-    if settings.plan.is_by_hand:
-        assert cut is not None
-        return PlansByHand(settings, cut)
-    return None
-
-
-def _some(whole: Samples | None, most: int | None) -> Samples | None:
-    """Take at most so many of the test samples, evenly spaced."""
-    if whole is None or most is None or most >= len(whole):
-        return whole
-    return whole.take(np.linspace(0, len(whole), most, endpoint=False).astype(np.int64))
-
-
-def whole_test_set(
-    settings: JobSettings, *, base_dir: Path, data: DataSet | None
-) -> Samples | None:
-    """All samples that a job may be tested on; None where its devices evaluate."""
-    if settings.data.test == "devices":
-        return None
-    if settings.data.test != "source":
-        other = load_source(settings.data.test, base_dir=base_dir)
-        return other.test or other.train
-    source = data or load_source(settings.data.source, base_dir=base_dir)
-    if source.test is None:
-        raise SettingsError(
-            f"data.source {settings.data.source} has no test set; set data.test to 'devices', "
-            "or to another source"
-        )
-    return source.test
-
-
-def _check_clusters(settings: JobSettings) -> None:
-    count = settings.devices.count
-    try:
-        plan_by_hand(
-            [str(i) for i in range(count)], cut=0, num_clusters=num_clusters(settings, count)
-        )
-    except InfeasiblePlanError as error:
-        raise SettingsError(f"plan.clusters: {error}") from error

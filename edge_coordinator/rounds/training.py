@@ -49,8 +49,14 @@ class Turns:
         self._doubted: set[str] = set()
         """Whose number of samples is not believed."""
 
-    def training(self, round_: int, cluster: ClusterPlan, planned: PlannedRound) -> RemoteCluster:
-        """Have the devices of a cluster train together."""
+    def training(
+        self,
+        round_: int,
+        cluster: ClusterPlan,
+        planned: PlannedRound,
+        believed: Mapping[str, int],
+    ) -> RemoteCluster:
+        """Have the devices of a cluster train together; `believed` are their sample counts."""
         join = Join(
             run=self._channel.run,
             round=round_,
@@ -64,7 +70,6 @@ class Turns:
             device: predicted_answers(phases, local_epochs=self._job.local_epochs)
             for device, phases in zip(cluster.devices, cluster.phases, strict=False)
         }
-        believed = self._believed()
         members = [
             self._member(device, predicted_s.get(device, {}), believed.get(device))
             for device in cluster.devices
@@ -89,7 +94,7 @@ class Turns:
             members.append(Member(device, ready, ready.num_held_out))
         return self._remote(join, members, up_share_bps={}, quorum=0.0)
 
-    def _believed(self) -> dict[str, int]:
+    def believed(self) -> dict[str, int]:
         """What the number of samples of each device counts as; those who claim too much are told.
 
         Every device that is ready has a say, also one that is not in the round.
@@ -198,7 +203,8 @@ class RoundTraining:
         """Train every cluster of the plan in its turn."""
         trained = Trained()
         plans = planned.plan.clusters
-        clusters = [self._turns.training(round_, plan, planned) for plan in plans]
+        believed = self._turns.believed()
+        clusters = [self._turns.training(round_, plan, planned, believed) for plan in plans]
         before = await worker.do(self._model.snapshot)
         await asyncio.gather(*(cluster.join() for cluster in clusters))
         for index, cluster in enumerate(clusters):

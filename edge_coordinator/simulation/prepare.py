@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_coordinator.job.file import value_of
-from edge_coordinator.job.job import Job, prepare_job
+from edge_coordinator.job.job import Job
+from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.job.settings import JobSettings, ModelSettings, device_names
 from edge_coordinator.simulation.costs import job_defaults
 from edge_coordinator.simulation.simulation import Simulation

@@ -50,7 +50,7 @@ from runtime.protocol.pending import (
     is_at_it,
     lacks_graphs,
 )
-from runtime.protocol.timers import RETURN_S, Allowance, AnswerTimer
+from runtime.protocol.timers import GRACE_S, RETURN_S, Allowance, AnswerTimer
 from runtime.wire.commands import (
     AnyReply,
     Assignment,
@@ -67,8 +67,6 @@ from runtime.wire.commands import (
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
 
-GRACE_S = 3.0
-"""How long a device whose connection broke may take to come back before it counts as lost."""
 GONE = "is not there any more"
 
 
@@ -172,9 +170,7 @@ class CoordinatorSession:
         match pending, message:
             case _, Holding():
                 return self._holding(message, now_s)
-            case Pending(what=what), Ready() | Joined() | LinkMeasured() if is_answer(
-                what, message
-            ):
+            case Pending(what=w), Ready() | Joined() | LinkMeasured() if is_answer(w, message):
                 return self._answered(pending, message, now_s)
             case Pending(what=Assignment() as job), Preparing() if is_at_it(job, message):
                 return pending.sign(now_s)
@@ -289,9 +285,7 @@ class CoordinatorSession:
     def _lose(self, reason: str) -> list[CoordinatorCommand]:
         """Wait no longer for the device."""
         self._lost_at_s = inf
-        lost = self._all()
-        for pending in lost:
-            self._drop(pending.what)
+        lost, self._pending, self._link = self._all(), None, None
         self.frames.forget()  # With what has come of a frame, which may be large.
         return [GiveUp(pending.what, reason) for pending in lost]
 

@@ -11,6 +11,8 @@ FIRST_REPEAT_S = 3.0
 GROWTH = 1.5
 SIGN_FRACTION = 0.25
 """Of its margin: who has shown that it is at its answer is asked again after that, at most."""
+GRACE_S = 3.0
+"""How long a device whose connection broke may take to come back before it counts as lost."""
 RETURN_S = 15.0
 """How long devices may take to find a broker that is back: their longest pause, and some."""
 MAX_RETURNS = 3

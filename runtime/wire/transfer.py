@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from itertools import chain
 
 from profiles.units import BITS_PER_BYTE
@@ -72,6 +72,13 @@ async def send_frame(
             await pacer.take(len(first))
         await bus.publish(topic, first, retain=False)
         return len(first)
+    return await _send_in_flight(bus, topic, chain((first, second), chunks), pacer)
+
+
+async def _send_in_flight(
+    bus: Bus, topic: str, chunks: Iterable[bytes], pacer: Pacer | None
+) -> int:
+    """Publish chunks, some of them unacknowledged; their bytes."""
     window = asyncio.Semaphore(MAX_UNACKNOWLEDGED_CHUNKS)
     num_bytes = 0
 
@@ -83,7 +90,7 @@ async def send_frame(
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            for chunk in chain((first, second), chunks):
+            for chunk in chunks:
                 if pacer is not None:
                     await pacer.take(len(chunk))
                 await window.acquire()

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 
 from edge_coordinator.job.file import load_job
-from edge_coordinator.job.job import prepare_job
+from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.folder import write_job
 from edge_coordinator.run.outcome import write_outcome

@@ -15,7 +15,8 @@ from device_agent.settings import published_labels
 from edge_coordinator.cli.tables import show_shards
 from edge_coordinator.devices.registry import DeviceRecord, why_unfit
 from edge_coordinator.job.file import load_job
-from edge_coordinator.job.job import Job, prepare_job
+from edge_coordinator.job.job import Job
+from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.replanning.corrections import LearnedCorrections
 from edge_coordinator.replanning.device_states import known_devices
 from edge_coordinator.run.model_files import save_onnx, save_weights

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from runtime.errors import UnexpectedEventError
-from runtime.protocol.coordinator import GRACE_S, CoordinatorSession
+from runtime.protocol.coordinator import CoordinatorSession
 from runtime.protocol.coordinator_events import (
     Abandoned,
     Arrived,
@@ -34,7 +34,7 @@ from runtime.protocol.coordinator_events import (
 )
 from runtime.protocol.events import FrameArrived, FrameSent
 from runtime.protocol.pending import PeerState
-from runtime.protocol.timers import RETURN_S, Allowance
+from runtime.protocol.timers import GRACE_S, RETURN_S, Allowance
 from runtime.wire.commands import (
     GraphsOffer,
     Holding,

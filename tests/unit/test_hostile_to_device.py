@@ -2,17 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 
 import numpy as np
 import pytest
 
 from device_agent.agent.agent import Agent
-from device_agent.agent.trainer import Trainer
-from device_agent.engines.open import open_engine
-from device_agent.profiling.machine import measure_profile
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import MalformedMessageError
 from runtime.wire.commands import (
@@ -24,8 +19,8 @@ from runtime.wire.commands import (
 )
 from runtime.wire.frames import Frame, FrameKind, body_bytes, specs_of
 from runtime.wire.published import DeviceStatus
+from tests.builders import serving_agent
 from tests.mutants import Mutant, Mutator
-from tests.noise import random_samples
 from tests.turn import (
     ASSIGNMENT,
     CHUNK_BYTES,
@@ -59,30 +54,8 @@ def meter() -> Iterator[Meter]:
 @asynccontextmanager
 async def _agent() -> AsyncIterator[tuple[Agent, Peer]]:
     broker = MemoryBroker()
-    samples = random_samples(40, (1, 28, 28), num_classes=10, seed=5)
-    with ThreadPoolExecutor(1) as compute:
-        agent = Agent(
-            device="d0",
-            bus=broker.connect("d0"),
-            topics=TOPICS,
-            status=STATUS,
-            profile=partial(
-                measure_profile, "d0", engine="torch", num_samples=40, sample_shape=(1, 28, 28)
-            ),
-            trainer=Trainer(
-                "d0", samples, lambda job, shape: open_engine("torch", job, sample_shape=shape)
-            ),
-            compute=compute,
-            chunk_bytes=CHUNK_BYTES,
-        )
-        peer = Peer(broker.connect("coordinator"))
-        serving = asyncio.create_task(agent.serve())
-        await peer.listen()
-        try:
-            yield agent, peer
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+    async with serving_agent(broker.connect("d0"), broker, chunk_bytes=CHUNK_BYTES) as served:
+        yield served
 
 
 Disturb = Callable[[Agent], None]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edge_coordinator.job.file import load_job
-from edge_coordinator.job.job import Job, prepare_job
+from edge_coordinator.job.job import Job
+from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.replanning.task import make_task
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.samples import DataSet, Samples

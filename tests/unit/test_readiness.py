@@ -8,8 +8,8 @@ import torch
 
 from edge_coordinator.devices.registry import Registry, why_unfit
 from edge_coordinator.job.file import load_job
-from edge_coordinator.job.job import prepare_job
 from edge_coordinator.job.labels import label_form
+from edge_coordinator.job.prepare import prepare_job
 from runtime.datasets.samples import DataSet, Samples
 from runtime.wire.commands import Ready
 from tests.turn import ASSIGNMENT, READY, STATUS

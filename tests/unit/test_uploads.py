@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,17 +10,13 @@ from typing import TypeVar
 
 import pytest
 
-from device_agent.agent.agent import Agent
-from device_agent.agent.trainer import Trainer
-from device_agent.engines.open import open_engine
-from device_agent.profiling.machine import measure_profile
 from runtime.bus.bus import BusEvent, Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import BusError
 from runtime.wire.commands import Join, Refused, SendAgain
 from runtime.wire.frames import Frame, FrameKind, body_bytes
 from runtime.wire.published import DeviceMetrics
-from tests.noise import random_samples
+from tests.builders import serving_agent
 from tests.turn import (
     ASSIGNMENT,
     CHUNK_BYTES,
@@ -30,7 +25,6 @@ from tests.turn import (
     ROUND,
     RUN,
     SPECS,
-    STATUS,
     TOPICS,
     Peer,
     device_side,
@@ -87,32 +81,10 @@ async def _agent(
     bus = PoorUplink(broker.connect("d0"), TOPICS.up("d0", held.name.lower()))
     watcher = broker.connect("watcher")
     await watcher.subscribe(TOPICS.metrics("d0"))
-    samples = random_samples(40, (1, 28, 28), num_classes=10, seed=5)
-    with ThreadPoolExecutor(1) as compute:
-        agent = Agent(
-            device="d0",
-            bus=bus,
-            topics=TOPICS,
-            status=STATUS,
-            profile=partial(
-                measure_profile, "d0", engine="torch", num_samples=40, sample_shape=(1, 28, 28)
-            ),
-            trainer=Trainer(
-                "d0", samples, lambda job, shape: open_engine("torch", job, sample_shape=shape)
-            ),
-            compute=compute,
-            chunk_bytes=chunk_bytes,
-        )
-        peer = Peer(broker.connect("coordinator"))
-        serving = asyncio.create_task(agent.serve())
-        await peer.listen()
-        try:
-            await peer.ask("command", ASSIGNMENT)
-            await peer.reply()
-            yield bus, peer, watcher
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+    async with serving_agent(bus, broker, chunk_bytes=chunk_bytes) as (_, peer):
+        await peer.ask("command", ASSIGNMENT)
+        await peer.reply()
+        yield bus, peer, watcher
 
 
 def _join(round_: int) -> Join:
