@@ -30,21 +30,24 @@ class AllowedCode:
 
     names: tuple[str, ...] = ()
 
-    def check(self, reference: str, *, what: str, base_dir: Path = Path()) -> None:
-        """Raise SettingsError unless this is a built-in name or allowed; imports nothing else."""
+    def check(self, reference: str, *, what: str, to_allow: str, base_dir: Path = Path()) -> None:
+        """Raise SettingsError unless this is a built-in name or allowed; imports nothing else.
+
+        `to_allow` begins the advice, whose end is the flag.
+        """
         module_name, colon, _ = reference.partition(":")
         if not colon or reference in self.names:
             return
         if not self._has(module_name):
             raise SettingsError(
-                f"{what} {reference!r} is code, which nobody allowed here; if you trust it, add "
+                f"{what} {reference!r} is code, which nobody allowed; if you trust it, {to_allow} "
                 f"--allow-code {reference}"
             )
         home = getattr(import_factory(reference, base_dir=base_dir), "__module__", None)
         if not self._has(str(home)):
             raise SettingsError(
                 f"{what} {reference!r} is allowed for {module_name}, but {home} defines it; if you "
-                f"trust it, add --allow-code {reference}"
+                f"trust it, {to_allow} --allow-code {reference}"
             )
 
     def _has(self, module_name: str) -> bool:

@@ -8,6 +8,8 @@ from runtime.errors import SettingsError
 from runtime.offered import ONNX_ENGINE
 from runtime.wire.commands import Assignment
 
+_TO_ALLOW = "start this device's agent with"
+
 
 def open_engine(
     name: str,
@@ -37,8 +39,8 @@ def open_engine(
             limits=limits,
         )
     if name == "torch":
-        limits.allowed_code.check(assignment.network, what="the network")
-        limits.allowed_code.check(assignment.loss, what="the loss")
+        limits.allowed_code.check(assignment.network, what="the network", to_allow=_TO_ALLOW)
+        limits.allowed_code.check(assignment.loss, what="the loss", to_allow=_TO_ALLOW)
         try:
             from device_agent.engines.torch_engine import TorchEngine  # noqa: PLC0415
         except ModuleNotFoundError as error:

@@ -63,7 +63,7 @@ def _check_code(flags: argparse.Namespace, settings: "JobSettings", path: Path |
     allowed = AllowedCode(tuple(flags.allow_code))
     for name in own_code(settings):
         if name not in said:
-            allowed.check(name, what=f"in {path},", base_dir=Path.cwd())
+            allowed.check(name, what=f"in {path},", to_allow="add", base_dir=Path.cwd())
 
 
 def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:

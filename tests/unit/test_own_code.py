@@ -46,19 +46,19 @@ def test_code_that_nobody_allowed_is_refused_by_its_name(
     names: tuple[str, ...], reference: str
 ) -> None:
     with pytest.raises(SettingsError, match=reference.split(":", maxsplit=1)[0]):
-        AllowedCode(names).check(reference, what="the network")
+        AllowedCode(names).check(reference, what="the network", to_allow="add")
 
 
 def test_refused_code_is_not_even_imported() -> None:
     with pytest.raises(SettingsError, match="add --allow-code brought_nets:build"):
-        AllowedCode().check("brought_nets:build", what="the network")
+        AllowedCode().check("brought_nets:build", what="the network", to_allow="add")
     assert "brought_nets" not in sys.modules
 
 
 @pytest.mark.parametrize("name", ["brought_nets", "brought_nets:build"])
 def test_allowed_code_is_let_through(name: str) -> None:
-    AllowedCode((name,)).check("brought_nets:build", what="the network")
-    AllowedCode((name,)).check("lenet", what="the network")
+    AllowedCode((name,)).check("brought_nets:build", what="the network", to_allow="add")
+    AllowedCode((name,)).check("lenet", what="the network", to_allow="add")
 
 
 @pytest.mark.parametrize("changes", [{"network": "os:system"}, {"loss": "os:system"}])
@@ -67,7 +67,7 @@ def test_an_assignment_that_names_code_is_refused_and_nothing_runs(
 ) -> None:
     options = {"command": "touch ran"} if "network" in changes else {}
     job = ASSIGNMENT.model_copy(update={**changes, "options": options})
-    with pytest.raises(SettingsError, match="'os:system' is code, which nobody allowed here"):
+    with pytest.raises(SettingsError, match="'os:system' is code, which nobody allowed"):
         open_engine("torch", job, sample_shape=(1, 28, 28))
     assert not (folder / "ran").exists()
 
