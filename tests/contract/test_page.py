@@ -338,3 +338,16 @@ async def test_two_recorded_runs_are_compared(tmp_path: Path) -> None:
         label = "document.querySelector('#charts [role=img]').getAttribute('aria-label')"
         assert "over seconds" in await page.evaluate(label)
         assert page.complaints == []
+
+
+async def test_the_best_round_of_equal_ones_is_the_one_whose_weights_are_kept(
+    tmp_path: Path,
+) -> None:
+    run = _record(tmp_path / "first", rounds=3, model="lenet")
+    lines = [json.loads(line) for line in (run / "rounds.jsonl").read_text("utf-8").splitlines()]
+    for line, loss in zip(lines, (0.3, 0.1, 0.2), strict=True):
+        line |= {"test_accuracy": 0.5, "test_loss": loss}
+    (run / "rounds.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines), "utf-8")
+    async with _page_of_runs(run) as page:
+        await page.until("document.body.innerText.includes('Best test accuracy')")
+        assert "50.00 % (round 2)" in (await page.text("body")).replace("\u00a0", " ")

@@ -219,10 +219,16 @@ function missed(history) {
     .filter(([, predicted]) => predicted !== null).map(([took, predicted]) => Math.abs(predicted / took - 1)));
 }
 
+/** The round whose weights a run keeps: of equal accuracies, that of lower test loss. */
 export function best(history) {
-  const accuracies = history.test_accuracy.map((value) => value ?? -1);
-  const at = accuracies.indexOf(Math.max(...accuracies));
-  return at < 0 || accuracies[at] < 0 ? DASH : `${percent(accuracies[at], 2)} (round ${history.round[at]})`;
+  let at = -1;
+  history.test_accuracy.forEach((accuracy, now) => {
+    if (accuracy === null) return;
+    const gain = at < 0 ? 1 : accuracy - history.test_accuracy[at];
+    const loss = history.test_loss[now] ?? Infinity;
+    if (gain > 0 || (gain === 0 && loss < (history.test_loss[at] ?? Infinity))) at = now;
+  });
+  return at < 0 ? DASH : `${percent(history.test_accuracy[at], 2)} (round ${history.round[at]})`;
 }
 
 export const predictionOf = (report) => (report.predicted_round_s === null ? ""
