@@ -15,7 +15,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import broker_deaths, coordinator_kills, device_faults, slow_device, small_broker
+from benchmarks.faults import (
+    broker_deaths,
+    coordinator_kills,
+    device_faults,
+    slow_device,
+    small_broker,
+)
 
 PARTS = ("kills", "mixed", "coordinator", "phases", "devices", "slow", "small")
 

@@ -19,7 +19,7 @@ from math import inf
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.poisoned_devices import ATTACKS, Attack, Told, train
+from benchmarks.simulated.poisoned_devices import ATTACKS, Attack, Told, train
 from edge_coordinator.training.aggregation_name import AggregationName
 from runtime.datasets.sources import load_source
 from runtime.errors import EdgeError, root_cause

@@ -16,8 +16,8 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.simulated_device import SPEC, Weights, tensor
-from benchmarks.simulated_site import NUM_DEVICES, RUN, SimulatedSite
+from benchmarks.simulated.device import SPEC, Weights, tensor
+from benchmarks.simulated.site import NUM_DEVICES, RUN, SimulatedSite
 from runtime.errors import EdgeError
 from runtime.protocol.coordinator_events import Asked, AskedFor, Deliver, FrameRequest
 from runtime.protocol.events import DeviceLost, FrameArrived, Gathered

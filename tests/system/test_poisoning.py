@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.poisoned_devices import ATTACKS, Attack, Tensors, Told, train
+from benchmarks.simulated.poisoned_devices import ATTACKS, Attack, Tensors, Told, train
 from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import root_cause
 from tests.noise import random_samples

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.simulated_device import CHUNK_BYTES, Item, SimulatedDevice
+from benchmarks.simulated.device import CHUNK_BYTES, Item, SimulatedDevice
 from runtime.errors import EdgeError
 from runtime.protocol.coordinator import CoordinatorSession
 from runtime.protocol.coordinator_events import (

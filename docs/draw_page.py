@@ -1,6 +1,6 @@
 """Pictures of the page, taken by Chromium of a real run in its midst.
 
-    python -m benchmarks.page_pictures [FOLDER]
+    python -m docs.draw_page [FOLDER]
 
 Writes page-light.png, page-dark.png and page-phone.png; docs/pictures has the one of the README.
 """
@@ -51,7 +51,7 @@ async def _taken(page: Page, url: str) -> dict[str, bytes]:
     await page.evaluate("document.querySelector('#map').scrollIntoView()")
     await _drawn(page)
     for complaint in page.complaints:
-        print(complaint)
+        sys.stderr.write(f"{complaint}\n")
     return {"light": light, "dark": dark, "phone": await page.picture()}
 
 
