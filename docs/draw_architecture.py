@@ -102,7 +102,7 @@ def _broker(half: int) -> Iterator[str]:
     left, right = MARGIN + half // 2, 2 * MARGIN + half + half // 2
     yield f'<rect class="broker" x="{WIDTH // 2 - 150}" y="10" width="300" height="46" rx="6"/>'
     yield _text(WIDTH // 2 - 138, 29, "MQTT broker (Mosquitto, or amqtt)", "name")
-    yield _text(WIDTH // 2 - 138, 46, "topics cpsl/SITE/device/ID/…, cluster/M/model")
+    yield _text(WIDTH // 2 - 138, 46, "cpsl/SITE/device/ID/…, cpsl-tensors/SITE/…")
     for x, side in ((left, -1), (right, 1)):
         edge_x = WIDTH // 2 + side * 150
         yield (

@@ -204,7 +204,7 @@ async def join_all(channel: DeviceChannel, devices: Sequence[str]) -> None:
     joining = [asyncio.create_task(channel.join(device, JOIN)) for device in devices]
     await asyncio.sleep(0)  # They are asked at once.
     for device in devices:
-        say(TOPICS.up(device, "reply"), JOINED)
+        say(TOPICS.reply(device), JOINED)
     await asyncio.gather(*joining)
 
 

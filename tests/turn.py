@@ -122,18 +122,20 @@ class Peer:
 
     async def listen(self) -> None:
         """Hear what the device says; returns once it is there."""
-        await self._bus.subscribe(TOPICS.every_device("up/#"))
+        await self._bus.subscribe(TOPICS.every_device("reply"))
+        await self._bus.subscribe(TOPICS.every_device("up/+"))
         await self._bus.subscribe(TOPICS.every_device("profile"))
         await self._next("profile")
 
     async def ask(self, leaf: str, what: Message | Frame) -> None:
         """Send a command or a frame, complete."""
-        for original in sent(TOPICS.down("d0", leaf), what):
+        topic = TOPICS.command("d0") if leaf == "command" else TOPICS.down("d0", leaf)
+        for original in sent(topic, what):
             await self._bus.publish(original.topic, original.payload, retain=False)
 
     async def reply(self) -> object:
         """The next control message."""
-        return decode_reply((await self._next("up/reply")).payload)
+        return decode_reply((await self._next("reply")).payload)
 
     async def frame(self, kind: FrameKind) -> Frame:
         """The next frame, which must be of this kind."""

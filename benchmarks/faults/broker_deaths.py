@@ -24,6 +24,7 @@ from runtime.bus.bus import Delivery
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import MalformedMessageError
 from runtime.wire.frames import Chunk, FrameKind, decode_chunk
+from runtime.wire.topics import TENSORS_ROOT
 
 PHASES = (
     "distribution", "forward", "upload", "server", "download", "backward", "model upload",
@@ -138,15 +139,14 @@ async def _kill_when(broker: OwnBroker, trigger: Trigger) -> None:
     async with await MqttBus.connect(
         broker.url, client_id=f"watcher-{os.getpid()}", wait=False
     ) as bus:
-        for leaf in ("device/+/up/+", "device/+/down/+", "cluster/+/model"):
-            await bus.subscribe(f"cpsl/default/{leaf}")
+        await bus.subscribe(f"{TENSORS_ROOT}/default/#")
         async for event in bus.events():
             if not isinstance(event, Delivery):
                 continue
             try:
                 chunk = decode_chunk(event.payload)
             except MalformedMessageError:
-                continue  # A control message.
+                continue  # A probe of a link.
             if trigger.is_now(event.topic, chunk):
                 break
         if trigger.death.phase in {"forward", "backward"}:

@@ -24,6 +24,7 @@ from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import MalformedMessageError
 from runtime.wire.frames import FrameKind, decode_chunk
 from runtime.wire.published import DeviceStatus, RoundReport
+from runtime.wire.topics import Topics
 
 TARGET = 0.9
 ROUNDS = 60
@@ -156,8 +157,13 @@ async def _train(folder: Path, name: str, *, disturbed: bool) -> tuple[float, bo
 
 
 async def _listen(bus: MqttBus, witness: Witness) -> None:
-    for leaf in ("device/+/status", "round", "device/+/down/gradient"):
-        await bus.subscribe(f"cpsl/default/{leaf}")
+    topics = Topics("default")
+    for topic in (
+        topics.every_device("status"),
+        topics.round,
+        topics.every_device("down/gradient"),
+    ):
+        await bus.subscribe(topic)
     async for event in bus.events():
         if isinstance(event, Delivery):
             witness.hear(event)

@@ -105,6 +105,7 @@ class Agent:
     async def serve(self) -> None:
         """Claim the id, then answer the coordinator; the first failure stops all."""
         events = self._bus.events()
+        await self._bus.subscribe(self._topics.command(self._device))
         await self._bus.subscribe(self._topics.down(self._device, "+"))
         await self._claim.make(self._bus, events)
         self._is_ours = True
@@ -148,7 +149,7 @@ class Agent:
     def receive(self, delivery: Delivery) -> None:
         """Decode one message; whatever is wrong with it is said once and dropped."""
         try:
-            if delivery.topic == self._topics.down(self._device, "command"):
+            if delivery.topic == self._topics.command(self._device):
                 self._command(delivery.payload)
             elif delivery.topic == self._topics.status(self._device):
                 self._compare(delivery)

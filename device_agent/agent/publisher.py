@@ -143,7 +143,7 @@ class Publisher:
 
     async def reply(self, message: Message) -> None:
         """Answer the coordinator."""
-        await self._publish(self._topics.up(self._device, "reply"), message)
+        await self._publish(self._topics.reply(self._device), message)
 
     async def tell_metrics(self, metrics: DeviceMetrics) -> None:
         """Say what a turn cost."""
@@ -168,7 +168,7 @@ def claim_of(device: str, topics: Topics, status: DeviceStatus) -> Claim[DeviceS
     return Claim(
         what=f"device id {device!r} on site {topics.site!r}",
         status_topic=topics.status(device),
-        challenge_topic=topics.down(device, "command"),
+        challenge_topic=topics.command(device),
         own=status,
         decode=DeviceStatus.decode,
     )

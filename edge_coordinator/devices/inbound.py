@@ -123,7 +123,7 @@ class Inbound:
             case "metrics":
                 self._registry.note_metrics(device, DeviceMetrics.decode(delivery.payload))
                 self.learnt.set()
-            case "up/reply":
+            case "reply":
                 reply = decode_reply(delivery.payload)
                 if device in self._registry.records:
                     self._peers.tell(device, ReplyArrived(reply))

@@ -74,7 +74,7 @@ class Outbound:
 
     async def command(self, device: str, message: AnyCommand) -> None:
         """Send a control message."""
-        topic = self._topics.down(device, "command")
+        topic = self._topics.command(device)
         await self._bus.publish(topic, message.encode(), retain=False)
 
     def start_command(self, device: str, message: AnyCommand) -> None:

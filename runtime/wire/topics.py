@@ -1,4 +1,8 @@
-"""The only place that spells a topic."""
+"""The only place that spells a topic.
+
+What is JSON lives below `cpsl`, what is binary below `cpsl-tensors`: MQTT cannot subscribe to all
+but one branch, so that a tool that shows everything readable subscribes to `cpsl/#`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +10,9 @@ from dataclasses import dataclass
 from runtime.errors import SettingsError
 
 ROOT = "cpsl"
+"""Of everything readable."""
+TENSORS_ROOT = "cpsl-tensors"
+"""Of frames and link probes."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -25,7 +32,7 @@ class DeviceTopic:
 
     device: str
     leaf: str
-    """What comes after the device id: `status`, `profile`, `metrics`, `up/smashed`, …"""
+    """What comes after the device id: `status`, `profile`, `metrics`, `reply`, `up/smashed`, …"""
 
 
 @dataclass(frozen=True)
@@ -49,17 +56,25 @@ class Topics:
         """Seconds and bytes of each phase of a cluster's turn: JSON `DeviceMetrics`."""
         return self._device(device, "metrics")
 
+    def command(self, device: str) -> str:
+        """From the coordinator to the device: JSON, any of `runtime.wire.commands`."""
+        return self._device(device, "command")
+
+    def reply(self, device: str) -> str:
+        """From the device to the coordinator: JSON, what comes of a command."""
+        return self._device(device, "reply")
+
     def up(self, device: str, leaf: str) -> str:
-        """From the device to the coordinator: `reply` is JSON, the others are frames."""
+        """From the device to the coordinator: frames, or probes of the link."""
         return self._device(device, f"up/{leaf}")
 
     def down(self, device: str, leaf: str) -> str:
-        """From the coordinator to the device: `command` is JSON, the others are frames."""
+        """From the coordinator to the device: frames, or probes of the link."""
         return self._device(device, f"down/{leaf}")
 
     def cluster_model(self, cluster: int) -> str:
         """From the coordinator to all devices of a cluster at once: frames."""
-        return f"{ROOT}/{self.site}/cluster/{cluster}/model"
+        return f"{TENSORS_ROOT}/{self.site}/cluster/{cluster}/model"
 
     @property
     def coordinator_status(self) -> str:
@@ -92,11 +107,16 @@ class Topics:
 
     def parse(self, topic: str) -> DeviceTopic | None:
         """Take a device's topic apart; None for a topic that belongs to no device of this site."""
-        prefix = f"{ROOT}/{self.site}/device/"
-        if not topic.startswith(prefix):
+        root, *levels = topic.split("/", maxsplit=4)
+        if len(levels) < 4 or levels[:2] != [self.site, "device"]:
             return None
-        device, _, leaf = topic.removeprefix(prefix).partition("/")
-        return DeviceTopic(device, leaf) if _NAME.fullmatch(device) and leaf else None
+        device, leaf = levels[2:]
+        is_known = leaf and root == _root_of(leaf) and _NAME.fullmatch(device)
+        return DeviceTopic(device, leaf) if is_known else None
 
     def _device(self, device: str, leaf: str) -> str:
-        return f"{ROOT}/{self.site}/device/{device}/{leaf}"
+        return f"{_root_of(leaf)}/{self.site}/device/{device}/{leaf}"
+
+
+def _root_of(leaf: str) -> str:
+    return TENSORS_ROOT if leaf.startswith(("up/", "down/")) else ROOT

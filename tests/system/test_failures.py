@@ -107,7 +107,7 @@ async def _retained_status(port: int, device: str) -> DeviceStatus:
 async def test_an_agent_that_fails_says_so_in_one_sentence_and_is_offline(tmp_path: Path) -> None:
     """Here it may say that it is there, but not what it is."""
     port = _free_port()
-    lines = ("cpsl/+/device/+/status", "cpsl/+/device/+/down/#")
+    lines = ("cpsl/+/device/+/status", "cpsl/+/device/+/command", "cpsl-tensors/#")
     (tmp_path / "acl").write_text("".join(f"topic readwrite {topic}\n" for topic in lines))
     (tmp_path / "broker.conf").write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\nacl_file {tmp_path / 'acl'}\n"

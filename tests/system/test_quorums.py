@@ -52,7 +52,7 @@ class UnfaithfulBroker(MemoryBroker):
             super().route(topic, self._altered(topic, payload), retain=retain)
 
     def _altered(self, topic: str, payload: bytes) -> bytes:
-        changes = next((self.says[d] for d in self.says if topic == TOPICS.up(d, "reply")), None)
+        changes = next((self.says[d] for d in self.says if topic == TOPICS.reply(d)), None)
         reply = decode_reply(payload) if changes else None
         return reply.model_copy(update=changes).encode() if isinstance(reply, Ready) else payload
 

@@ -58,7 +58,7 @@ def _to_the_coordinator() -> list[Original]:
     smashed = Frame(FrameKind.SMASHED, step_at(0), smashed_data(1))
     weights = Frame(FrameKind.WEIGHTS, step_at(1), device_side())
     for device in ("d0", "d1", "stranger"):
-        reply, status = TOPICS.up(device, "reply"), TOPICS.status(device)
+        reply, status = TOPICS.reply(device), TOPICS.status(device)
         messages += [
             *sent(status, STATUS),
             *sent(TOPICS.profile(device), PROFILE),
@@ -148,7 +148,7 @@ class Site:
         await asyncio.sleep(0)
         self.disturb()
         for device in ("d0", "d1"):
-            self.tell(sent(TOPICS.up(device, "reply"), JOINED))
+            self.tell(sent(TOPICS.reply(device), JOINED))
         await asyncio.gather(*joining)
 
     async def gather(

@@ -89,7 +89,7 @@ async def _take_turn(disturb: Disturb) -> list[Frame]:
 
 
 def _to_the_device() -> list[Original]:
-    command = TOPICS.down("d0", "command")
+    command = TOPICS.command("d0")
     return [
         *sent(command, ASSIGNMENT),
         *sent(command, JOIN),
@@ -148,7 +148,7 @@ async def test_a_device_is_not_moved_by_mutants_and_its_turn_ends_in_the_same_bi
 
 async def test_a_flood_of_challenges_starts_one_task_and_garbage_is_counted_by_kind() -> None:
     async with _agent() as (agent, _):
-        command = TOPICS.down("d0", "command")
+        command = TOPICS.command("d0")
         before = len(asyncio.all_tasks())
         for _ in range(1000):
             agent.receive(delivered(sent(command, Challenge(session="another"))[0]))

@@ -30,7 +30,7 @@ async def _asked(bus: Bus, device: str, order: list[str]) -> Request:
 
 async def _answer(bus: Bus, device: str, request: Request) -> None:
     answer = LinkMeasured(probe=request.probe, link=None, reason="a test")
-    await bus.publish(TOPICS.up(device, "reply"), answer.encode(), retain=False)
+    await bus.publish(TOPICS.reply(device), answer.encode(), retain=False)
 
 
 async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
@@ -51,7 +51,7 @@ async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
         buses = {}
         for device, process in PROCESSES.items():
             buses[device] = await stack.enter_async_context(broker.connect(device))
-            await buses[device].subscribe(TOPICS.down(device, "command"))
+            await buses[device].subscribe(TOPICS.command(device))
             status = STATUS.model_copy(update={"process": process})
             online = Delivery(TOPICS.status(device), memoryview(status.encode()), retained=False)
             channel.inbound.receive(online)

@@ -86,7 +86,7 @@ class Devices:
             await asyncio.sleep(0)
         assert len(self.channel._replies) == 2
         for device in ("d0", "d1"):
-            self._say(TOPICS.up(device, "reply"), JOINED)
+            self._say(TOPICS.reply(device), JOINED)
         await joining
 
     def send_smashed(self, device: str) -> None:
@@ -115,14 +115,14 @@ class Devices:
             run=RUN, round=ROUND, cluster=CLUSTER, epoch=0,
             request="gradient", number=1, state="receiving",
         )  # fmt: skip
-        self._say(TOPICS.up(device, "reply"), held)
+        self._say(TOPICS.reply(device), held)
 
     def answer_again(self, device: str) -> None:
         """Say once more that it is ready, which is nothing new."""
-        self._say(TOPICS.up(device, "reply"), READY)
+        self._say(TOPICS.reply(device), READY)
 
     def leave(self, device: str) -> None:
-        self._say(TOPICS.up(device, "reply"), Refused(run=RUN, reason="has had enough"))
+        self._say(TOPICS.reply(device), Refused(run=RUN, reason="has had enough"))
 
     def _say(self, topic: str, what: Message | Frame) -> None:
         for original in sent(topic, what):
