@@ -1,5 +1,7 @@
 """Sites to watch, told message by message."""
 
+from collections.abc import Sequence
+
 from edge_coordinator.monitor.state import DeviceView, SiteState
 from edge_coordinator.monitor.view import SiteView
 from runtime.wire.fields import Message
@@ -136,3 +138,31 @@ def make_round(number: int, **changes: object) -> RoundReport:
         down_bytes=2000,
     )  # fmt: skip
     return report.model_copy(update=changes)
+
+
+def planned_round(number: int, clusters: Sequence[Sequence[str]], **changes: object) -> PlanReport:
+    """Plan a round of 6 s for these clusters, equal shares of the link in each."""
+    devices = [device for cluster in clusters for device in cluster]
+    plan = make_plan("a", round=number, local_epochs=2, predicted_s=6.0, **changes)
+    reports = tuple(
+        plan.clusters[0].model_copy(
+            update={"devices": tuple(names), "shares": (1 / len(names),) * len(names)}
+        )
+        for names in clusters
+    )
+    return plan.model_copy(update={"clusters": reports, "predicted": dict.fromkeys(devices, EPOCH)})
+
+
+def measured_round(number: int, devices: Sequence[str], **changes: object) -> RoundReport:
+    """Report a round that improved the model and took longer than it was planned."""
+    measured = dict.fromkeys(devices, EPOCH.model_copy(update={"forward_s": 1.5}))
+    return make_round(
+        number,
+        measured=measured,
+        elapsed_s=10.0 * number,
+        train_loss=1 / number,
+        test_accuracy=1 - 0.5 / number,
+        predicted_round_s=3.0,
+        relative_error=-0.09,
+        **changes,
+    )

@@ -4,23 +4,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from edge_coordinator.monitor.client import watch
-from edge_coordinator.monitor.web.app import records_app, site_app
+from edge_coordinator.monitor.web.app import site_app
 from edge_coordinator.monitor.web.hub import Hub
 from edge_coordinator.monitor.web.parts import SiteParts
-from edge_coordinator.monitor.web.recorded import RunRecords
 from edge_coordinator.monitor.web.serving import Address, served
 from runtime.bus.bus import Bus
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.fields import Message
 from runtime.wire.history import History
-from runtime.wire.published import CoordinatorStatus, DeviceStatus, PlanReport, RoundReport
+from runtime.wire.published import CoordinatorStatus, DeviceStatus
 from tests.browser import Page, browser_page, find_browser
-from tests.sites import EPOCH, NOW_S, TOPICS, make_plan, make_profile, make_round
+from tests.sites import NOW_S, TOPICS, make_profile, measured_round, planned_round
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason="no Chromium here (Debian's package `chromium`)"
@@ -51,41 +49,6 @@ async def _page_of(broker: MemoryBroker) -> AsyncIterator[Page]:
             await asyncio.gather(watching, return_exceptions=True)
 
 
-@asynccontextmanager
-async def _page_of_runs(*paths: Path) -> AsyncIterator[Page]:
-    app = records_app(RunRecords(paths), bound_to="127.0.0.1")
-    async with served(app, Address(port=0).listen()) as url, browser_page() as page:
-        await page.window(1200, 900)
-        await page.open(url)
-        yield page
-
-
-def _plan(number: int, clusters: Sequence[Sequence[str]], **changes: object) -> PlanReport:
-    devices = [device for cluster in clusters for device in cluster]
-    plan = make_plan("a", round=number, local_epochs=2, predicted_s=6.0, **changes)
-    reports = tuple(
-        plan.clusters[0].model_copy(
-            update={"devices": tuple(names), "shares": (1 / len(names),) * len(names)}
-        )
-        for names in clusters
-    )
-    return plan.model_copy(update={"clusters": reports, "predicted": dict.fromkeys(devices, EPOCH)})
-
-
-def _round(number: int, devices: Sequence[str], **changes: object) -> RoundReport:
-    measured = dict.fromkeys(devices, EPOCH.model_copy(update={"forward_s": 1.5}))
-    return make_round(
-        number,
-        measured=measured,
-        elapsed_s=10.0 * number,
-        train_loss=1 / number,
-        test_accuracy=1 - 0.5 / number,
-        predicted_round_s=3.0,
-        relative_error=-0.09,
-        **changes,
-    )
-
-
 async def _publish(bus: Bus, topic: str, message: Message) -> None:
     await bus.publish(topic, message.encode(), retain=True)
 
@@ -95,9 +58,9 @@ async def _publish_site(bus: Bus, clusters: Sequence[Sequence[str]], *, rounds: 
     history = History()
     devices = [device for cluster in clusters for device in cluster]
     for number in range(1, rounds + 1):
-        history.plan(_plan(number, clusters), 50)
+        history.plan(planned_round(number, clusters), 50)
         lost = {devices[0]: f"silent {HOSTILE}"} if number == 2 else {}
-        history.add(_round(number, devices, lost=lost))
+        history.add(measured_round(number, devices, lost=lost))
     for device in devices:
         status = DeviceStatus(state="online", session="s", since_unix_s=NOW_S, engine="torch")
         await _publish(bus, TOPICS.status(device), status)
@@ -108,9 +71,11 @@ async def _publish_site(bus: Bus, clusters: Sequence[Sequence[str]], *, rounds: 
     await _publish(bus, TOPICS.coordinator_status, works)
     left_out = {"zero": HOSTILE}
     await _publish(
-        bus, TOPICS.plan, _plan(rounds, clusters, reason=f"because {HOSTILE}", left_out=left_out)
+        bus,
+        TOPICS.plan,
+        planned_round(rounds, clusters, reason=f"because {HOSTILE}", left_out=left_out),
     )
-    await _publish(bus, TOPICS.round, _round(rounds, devices))
+    await _publish(bus, TOPICS.round, measured_round(rounds, devices))
     await _publish(bus, TOPICS.history, history.report(7))
     return history
 
@@ -140,9 +105,9 @@ async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change() -> No
             assert "lost a: silent" in await page.text("#events-list")
             assert "back a" in await page.text("#events-list")
 
-            history.plan(_plan(6, (("a", "b"), ("c",)), changed="a link got slower"), 50)
-            history.add(_round(6, "abc"))
-            await _publish(bus, TOPICS.round, _round(6, "abc"))
+            history.plan(planned_round(6, (("a", "b"), ("c",)), changed="a link got slower"), 50)
+            history.add(measured_round(6, "abc"))
+            await _publish(bus, TOPICS.round, measured_round(6, "abc"))
             await _publish(bus, TOPICS.history, history.report(7))
             offline = DeviceStatus(state="offline", session="s", since_unix_s=NOW_S)
             await _publish(bus, TOPICS.status("b"), offline)
@@ -166,7 +131,7 @@ async def test_without_a_history_the_curves_begin_with_what_is_heard() -> None:
         await page.evaluate("document.querySelector('#curves details').open = true")
         rows = "document.querySelectorAll('#rounds-table tbody tr').length == {}"
         await page.until(rows.format(1))
-        await _publish(bus, TOPICS.round, _round(4, "ab"))
+        await _publish(bus, TOPICS.round, measured_round(4, "ab"))
         await page.until(rows.format(2))
         assert "best 87.50" in await page.text("#now")
         assert page.complaints == []
@@ -277,77 +242,3 @@ async def test_a_page_whose_server_is_gone_says_so_and_keeps_what_it_shows() -> 
             hub.close()
         await page.until("document.querySelector('#trouble').innerText.includes('out of reach')")
         assert await page.text("#state") == "no coordinator"
-
-
-def _record(path: Path, *, rounds: int, model: str) -> Path:
-    path.mkdir()
-    (path / "job.toml").write_text(f'[model]\nname = "{model}"\n', encoding="utf-8")
-    lines = []
-    for number in range(1, rounds + 1):
-        tree = json.loads(_round(number, "ab").encode())
-        tree |= {"clock": "wall", "plan": json.loads(_plan(number, ["ab"]).encode())}
-        lines.append(json.dumps(tree) + "\n")
-    (path / "rounds.jsonl").write_text("".join(lines), encoding="utf-8")
-    return path
-
-
-async def test_a_recorded_run_opens_in_the_same_page_at_any_round(tmp_path: Path) -> None:
-    run = _record(tmp_path / "first", rounds=4, model="lenet")
-    async with _page_of_runs(run) as page:
-        await page.until("document.querySelector('#map-what').innerText.includes('Round 4 of 4')")
-        assert "first" in await page.text("#title")
-        assert await page.evaluate("document.querySelector('#runs').hidden")
-        await page.evaluate(
-            "(turn => {turn.value = 2; turn.dispatchEvent(new Event('input'))})"
-            "(document.querySelector('#map-round'))"
-        )
-        await page.until("document.querySelector('#map-what').innerText.includes('Round 2 of 4')")
-        assert await page.evaluate(HAS_DEVICES.format(2))
-        assert page.complaints == []
-
-
-async def test_a_record_without_its_local_epochs_is_drawn_with_those_of_the_job(
-    tmp_path: Path,
-) -> None:
-    run = _record(tmp_path / "first", rounds=1, model="lenet")
-    (run / "job.toml").write_text("[training]\nlocal_epochs = 3\n", encoding="utf-8")
-    line = json.loads((run / "rounds.jsonl").read_text(encoding="utf-8"))
-    del line["plan"]["local_epochs"]
-    line["clock"] = "virtual"
-    (run / "rounds.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
-    async with _page_of_runs(run) as page:
-        await page.until("document.querySelector('#map-what').innerText.includes('Round 1')")
-        await page.evaluate("document.querySelector('#map-canvas').focus()")
-        await page.press("ArrowDown")
-        assert "forward 4.5 s" in (await page.text("#map-readout")).replace("\u00a0", " ")
-        assert await page.text("#state") == "recorded; the seconds of first are simulated"
-
-
-async def test_two_recorded_runs_are_compared(tmp_path: Path) -> None:
-    first = _record(tmp_path / "first", rounds=4, model="lenet")
-    second = _record(tmp_path / "second", rounds=6, model="mlp")
-    async with _page_of_runs(first, second) as page:
-        await page.until("!document.querySelector('#runs').hidden")
-        table = (await page.text("#runs")).replace("\u00a0", " ")
-        for line in ("figure\tfirst\tsecond", "model.name\tlenet\tmlp", "rounds\t4\t6"):
-            assert line in table, line
-        assert "best test accuracy\t87.50 % (round 4)\t91.67 % (round 6)" in table
-        caption = "document.querySelector('#charts figcaption').innerText"
-        assert (await page.evaluate(caption)).startswith("Test accuracy last: first: test 87.5")
-        await page.evaluate("document.querySelector('input[value=elapsed_s]').click()")
-        label = "document.querySelector('#charts [role=img]').getAttribute('aria-label')"
-        assert "over seconds" in await page.evaluate(label)
-        assert page.complaints == []
-
-
-async def test_the_best_round_of_equal_ones_is_the_one_whose_weights_are_kept(
-    tmp_path: Path,
-) -> None:
-    run = _record(tmp_path / "first", rounds=3, model="lenet")
-    lines = [json.loads(line) for line in (run / "rounds.jsonl").read_text("utf-8").splitlines()]
-    for line, loss in zip(lines, (0.3, 0.1, 0.2), strict=True):
-        line |= {"test_accuracy": 0.5, "test_loss": loss}
-    (run / "rounds.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines), "utf-8")
-    async with _page_of_runs(run) as page:
-        await page.until("document.body.innerText.includes('Best test accuracy')")
-        assert "50.00 % (round 2)" in (await page.text("body")).replace("\u00a0", " ")

@@ -28,7 +28,6 @@ from runtime.protocol.events import (
     SendReply,
     TrainLocally,
     WeightsCollected,
-    WorkFailed,
 )
 from runtime.wire.commands import (
     Holding,
@@ -36,11 +35,9 @@ from runtime.wire.commands import (
     Join,
     Joined,
     Preparing,
-    Refused,
     SendAgain,
     Stop,
 )
-from runtime.wire.fields import MAX_WORDS
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
 
@@ -75,10 +72,6 @@ def _after(events: Sequence[DeviceEvent]) -> DeviceSession:
     for event in events:
         session.handle(event)
     return session
-
-
-def _state_of(session: DeviceSession) -> dict[str, object]:
-    return dict(vars(session))
 
 
 def test_a_turn_of_two_epochs_is_these_sentences() -> None:
@@ -134,12 +127,12 @@ def test_a_repeated_request_gets_the_same_answer(
     before: Sequence[DeviceEvent], request_: DeviceEvent
 ) -> None:
     session = _after(before)
-    state = _state_of(session)
+    state = dict(vars(session))
     [answer] = session.handle(request_)
     [again] = session.handle(request_)
     assert isinstance(answer, SendReply)
     assert answer == again
-    assert _state_of(session) == state
+    assert dict(vars(session)) == state
 
 
 SENT = FrameSent(FrameKind.SMASHED, step_at(0))
@@ -189,9 +182,9 @@ def test_what_was_lost_of_an_answer_goes_again_once_all_of_it_had_gone() -> None
 
 def test_a_repeated_assignment_hears_that_the_device_is_at_it() -> None:
     session = _after(TO_WEIGHTS[:1])
-    state = _state_of(session)
+    state = dict(vars(session))
     assert session.handle(ASSIGNED) == [SendReply(Preparing(run=RUN))]
-    assert _state_of(session) == state
+    assert dict(vars(session)) == state
 
 
 @pytest.mark.parametrize(
@@ -207,9 +200,9 @@ def test_a_repeat_while_the_device_is_at_work_is_silence(
     before: Sequence[DeviceEvent], request_: DeviceEvent
 ) -> None:
     session = _after(before)
-    state = _state_of(session)
+    state = dict(vars(session))
     assert session.handle(request_) == []
-    assert _state_of(session) == state
+    assert dict(vars(session)) == state
 
 
 def _frame(kind: FrameKind, *, run: int = RUN, round_: int = ROUND, epoch: int = 0) -> FrameArrived:
@@ -237,9 +230,9 @@ def test_what_is_of_another_run_round_or_step_is_counted_and_dropped(
     num_before: int, stale: DeviceEvent
 ) -> None:
     session = _after(TO_WEIGHTS[:num_before])
-    state = _state_of(session)
+    state = dict(vars(session))
     assert session.handle(stale) == []
-    assert _state_of(session) == state | {"num_stale": 1}
+    assert dict(vars(session)) == state | {"num_stale": 1}
 
 
 def test_shapes_are_asked_for_only_while_their_frame_may_come() -> None:
@@ -255,20 +248,20 @@ def test_shapes_are_asked_for_only_while_their_frame_may_come() -> None:
 def test_a_late_duplicate_join_does_not_open_its_turn_again() -> None:
     following = JOIN.model_copy(update={"round": ROUND + 1})
     session = _after([*TO_WEIGHTS, CommandArrived(following), _opened(following)])
-    state = _state_of(session)
+    state = dict(vars(session))
     assert session.handle(JOINING) == []
     assert session.handle(MODEL) == []
-    assert _state_of(session) == state | {"num_stale": 2}
+    assert dict(vars(session)) == state | {"num_stale": 2}
 
 
 def test_a_join_interrupts_the_turn_before_and_its_late_work_is_forgotten() -> None:
     following = JOIN.model_copy(update={"round": ROUND + 1})
     session = _after([*TO_JOINED, MODEL])
     assert session.handle(CommandArrived(following)) == [OpenPass(following)]
-    state = _state_of(session)
+    state = dict(vars(session))
     assert session.handle(ForwardDone(step_at(0), (W,))) == []
     assert session.handle(_opened(JOIN)) == []
-    assert _state_of(session) == state
+    assert dict(vars(session)) == state
     joined = Joined(run=RUN, round=ROUND + 1, cluster=CLUSTER)
     assert session.handle(_opened(following)) == [SendReply(joined)]
 
@@ -295,29 +288,10 @@ def test_an_assignment_of_another_run_replaces_the_present_one() -> None:
     assert session.join is None
 
 
-def test_failed_work_is_refused_in_words_that_can_be_sent_and_may_be_asked_for_again() -> None:
-    session = _after(TO_GRADIENT)
-    reason = "no such file: \udcff\x1b[2J\n" + "x" * 10_000
-    [reply] = session.handle(WorkFailed(RUN, reason))
-    assert isinstance(reply, SendReply)
-    assert isinstance(reply.message, Refused)
-    assert reply.message.reason.isprintable()
-    assert len(reply.message.reason) == MAX_WORDS
-    assert Refused.decode(reply.message.encode()) == reply.message
-    assert session.handle(ASSIGNED) == [Prepare(ASSIGNMENT)]
-
-
-def test_failed_work_of_another_run_is_nobodys_business() -> None:
-    session = _after(TO_GRADIENT)
-    state = _state_of(session)
-    assert session.handle(WorkFailed(RUN + 1, "too late")) == []
-    assert _state_of(session) == state
-
-
 @pytest.mark.parametrize("num_before", range(len(TO_WEIGHTS) + 1))
 def test_what_is_not_allowed_raises_and_changes_nothing(num_before: int) -> None:
     session = _after(TO_WEIGHTS[:num_before])
-    state = _state_of(session)
+    state = dict(vars(session))
     with pytest.raises(UnexpectedEventError, match=session.state.name):
         session.handle(DeviceLost("d0", "of the other half"))  # type: ignore[arg-type]
-    assert _state_of(session) == state
+    assert dict(vars(session)) == state
