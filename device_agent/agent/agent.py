@@ -203,10 +203,9 @@ class Agent:
             self._act(self.session.handle(PartCame(kind, chunk.step)))
 
     def _kind_of(self, topic: str) -> FrameKind | None:
-        model = self._topics.down(self._device, leaf_of(FrameKind.MODEL))
-        if topic in (self._cluster_topic, model):
+        if topic == self._cluster_topic:
             return FrameKind.MODEL
-        for kind in (FrameKind.GRADIENT, FrameKind.GRAPHS):
+        for kind in (FrameKind.MODEL, FrameKind.GRADIENT, FrameKind.GRAPHS):
             if topic == self._topics.down(self._device, leaf_of(kind)):
                 return kind
         return None
