@@ -6,7 +6,13 @@ from pathlib import Path
 
 from device_agent.limits import DEFAULT_STEP_FLOP
 from runtime.distribution import VersionAction
-from runtime.offered import DEFAULT_CHUNK_BYTES, ENGINES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
+from runtime.offered import (
+    DEFAULT_CHUNK_BYTES,
+    ENGINES,
+    KNOWN_SOURCES,
+    LEAST_CHUNK_BYTES,
+    MOST_CHUNK_BYTES,
+)
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -64,8 +70,7 @@ def build_profile_parser() -> argparse.ArgumentParser:
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    source_help = "digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
-    add("--data", required=True, metavar="SOURCE", help=source_help)
+    add("--data", required=True, metavar="SOURCE", help=KNOWN_SOURCES)
     shard_help = "take the I-th of N parts of the data (from 0); one for each --id"
     add("--shard", action="append", default=[], metavar="I/N", help=shard_help)
     add("--partition", default="iid", help="how parts are made: iid, classes:K, dirichlet:ALPHA")

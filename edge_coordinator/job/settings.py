@@ -11,7 +11,12 @@ from edge_coordinator.planning.form import Method
 from edge_coordinator.training.aggregation_name import AggregationName
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.errors import SettingsError
-from runtime.offered import DEFAULT_CHUNK_BYTES, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES
+from runtime.offered import (
+    DEFAULT_CHUNK_BYTES,
+    KNOWN_SOURCES,
+    LEAST_CHUNK_BYTES,
+    MOST_CHUNK_BYTES,
+)
 from runtime.wire.class_names import ClassNames, as_class_name, check_names
 from runtime.wire.commands import OptimizerSpec
 from runtime.wire.fields import Scalar
@@ -29,9 +34,7 @@ class ModelSettings(Section):
 class DataSettings(Section):
     """The samples, of the local devices and of the coordinator's test set."""
 
-    source: str = Field(
-        "digits", description="digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
-    )
+    source: str = Field("digits", description=KNOWN_SOURCES)
     partition: str = Field("classes:3", description="iid, classes:K or dirichlet:ALPHA; local mode")
     test: str = Field(
         "source",

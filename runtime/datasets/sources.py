@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from runtime.datasets.digits import load_digits
 from runtime.datasets.folder import load_image_folder
 from runtime.datasets.idx import load_idx_folder
+from runtime.datasets.options import part_source
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
+from runtime.datasets.tables import OPTIONS, load_table, table_files
 from runtime.errors import SettingsError
+from runtime.offered import KNOWN_SOURCES
 from runtime.plugins import call_factory, import_factory
-
-KNOWN_SOURCES = "digits, mnist:DIR, npz:FILE, folder:DIR or package.module:factory"
 
 
 def load_source(reference: str, *, base_dir: Path) -> DataSet:
@@ -24,9 +25,9 @@ def load_source(reference: str, *, base_dir: Path) -> DataSet:
 
     `digits` (scikit-learn's, 1 x 28 x 28), `mnist:DIR` (IDX files), `npz:FILE` (arrays x and y,
     or x_train, y_train, x_test and y_test, as they are; bytes are pixels and become 0 to 1),
-    `folder:DIR?size=32` (images), or `package.module:factory`, a function without arguments that
-    returns a DataSet or the two or four arrays of an npz file. Raises SettingsError for whatever
-    cannot be used.
+    `folder:DIR?size=32` (images), `csv:FILE?target=COLUMN` and `parquet:` (tables), or
+    `package.module:factory`, a function without arguments that returns a DataSet or the two or
+    four arrays of an npz file. Raises SettingsError for whatever cannot be used.
     """
     scheme, colon, rest = reference.partition(":")
     if reference == "digits":
@@ -39,14 +40,22 @@ def load_source(reference: str, *, base_dir: Path) -> DataSet:
         return _load_npz(_existing(rest, base_dir, folder=False), name=reference)
     if scheme == "folder":
         path, _, query = rest.partition("?")
-        return load_image_folder(_existing(path, base_dir, folder=True), query, name=reference)
+        directory = _existing(path, base_dir, folder=True)
+        return load_image_folder(directory, query, name=reference)
+    if scheme in ("csv", "parquet"):
+        path, options = part_source(rest, scheme=scheme, known=OPTIONS)
+        files = table_files(_existing(path, base_dir), scheme=scheme)
+        return load_table(files, scheme=scheme, options=options)
     return _load_from_factory(reference, base_dir)
 
 
-def _existing(text: str, base_dir: Path, *, folder: bool) -> Path:
+def _existing(text: str, base_dir: Path, *, folder: bool | None = None) -> Path:
+    """Find what a source names: a folder, a file, or either."""
     path = base_dir / Path(text).expanduser()
     if not path.exists():
         raise SettingsError(f"the data path {path} does not exist")
+    if folder is None:
+        return path
     if folder and not path.is_dir():
         raise SettingsError(f"the data path {path} is a file; it has to be a folder")
     if not folder and path.is_dir():

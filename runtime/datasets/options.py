@@ -1,0 +1,89 @@
+"""What stands after the `?` of a data source, and parting samples for testing by it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from runtime.datasets.samples import DataSet, Samples, make_data_set
+from runtime.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Options of one source, `a=1&b=x,y`, and its name for what is said of them."""
+
+    values: dict[str, str]
+    source: str
+
+    def text(self, option: str, default: str, *, among: Collection[str] = ()) -> str:
+        """One option; SettingsError if it is none of `among`, where these are all there are."""
+        value = self.values.get(option, default)
+        if among and value not in among:
+            raise SettingsError(
+                f"{self.source}: {option} is {value!r}; it can be {', '.join(among)}"
+            )
+        return value
+
+    def names(self, option: str, *, among: Collection[str]) -> list[str]:
+        """A list with commas between; a name that has a comma itself stands alone."""
+        value = self.values.get(option, "")
+        if not value or value in among:
+            return [value] if value else []
+        return [name.strip() for name in value.split(",")]
+
+    def count(self, option: str, default: int) -> int:
+        """A whole number above 0."""
+        value = self.values.get(option, str(default))
+        if not value.isdecimal() or int(value) < 1:
+            raise SettingsError(
+                f"{self.source}: {option} is {value!r}; it has to be a whole number above 0"
+            )
+        return int(value)
+
+    @property
+    def test_fraction(self) -> float:
+        """What part of the samples is for testing: `test=0.2`; 0 if nothing is said."""
+        value = self.values.get("test", "0")
+        try:
+            fraction = float(value)
+        except ValueError:
+            fraction = np.nan
+        if not 0 <= fraction < 1:
+            raise SettingsError(
+                f"{self.source}: test is {value!r}; it is the fraction to test on, as in test=0.2"
+            )
+        return fraction
+
+
+def part_source(rest: str, *, scheme: str, known: Collection[str]) -> tuple[str, SourceOptions]:
+    """Part what follows a source's scheme at the `?`; SettingsError for an unknown option."""
+    path, _, query = rest.partition("?")
+    source = f"{scheme}:{path}"
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    for option in values:
+        if option not in known:
+            raise SettingsError(
+                f"{source}: no option {option!r}; {scheme} takes {', '.join(known)}"
+            )
+    return path, SourceOptions(values, source)
+
+
+def part_for_testing(samples: Samples, options: SourceOptions) -> DataSet:
+    """Keep the fraction that the options say for testing, evenly spaced (in each class)."""
+    name, fraction = options.source, options.test_fraction
+    if not fraction:
+        return make_data_set(samples, None, name=name)
+    y = samples.y
+    groups = [np.arange(len(y))]
+    if y.ndim == 1 and y.dtype.kind == "i":
+        groups = [np.flatnonzero(y == label) for label in np.unique(y)]
+    is_test = np.zeros(len(y), dtype=bool)
+    for group in groups:
+        places = np.arange(int(len(group) * fraction)) + 1
+        is_test[group[np.floor(places / fraction).astype(int) - 1]] = True
+    if not is_test.any():
+        raise SettingsError(f"{name}: test={fraction:g} of {len(y)} samples is none at all")
+    train, test = (samples.take(np.flatnonzero(part)) for part in (~is_test, is_test))
+    return make_data_set(train, test, name=name)
