@@ -6,7 +6,6 @@ needs when it runs.
 
 import argparse
 import asyncio
-import json
 import logging
 import secrets
 import sys
@@ -110,16 +109,18 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
     url = settings.broker.url
     if url is None:
         raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
+    from edge_coordinator.cli.companions import companions_of
     from edge_coordinator.cli.run_to_end import run_to_end
     from edge_coordinator.job.prepare import prepare_job
     from edge_coordinator.monitor.record import history_so_far
     from edge_coordinator.serve import serve_job
 
+    companions = companions_of(flags, url, settings, say=console.print)
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
     directory = _directory(flags, job, model)
 
     def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
-        return serve_job(
+        training = serve_job(
             job,
             model,
             url=url,
@@ -128,6 +129,7 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
             on_waiting=console.print if flags.wait else None,
             history=history_so_far(directory.path),
         )
+        return companions.beside(training)
 
     run_to_end(console, job, model, directory, train)
 
@@ -251,14 +253,9 @@ def _show(flags: argparse.Namespace, console: Console) -> None:
 
 
 def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG001
-    from runtime.wire.schema import PUBLISHED, dump_schema, generate_schema, write_schemas
+    from edge_coordinator.cli.schemas import print_schemas
 
-    if flags.write is not None:
-        write_schemas(flags.write, PUBLISHED if flags.name is None else [flags.name])
-    elif flags.name is not None:
-        print(dump_schema(flags.name), end="")
-    else:
-        print(json.dumps({name: generate_schema(name) for name in PUBLISHED}, indent=2))
+    print_schemas(flags)
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {

@@ -95,6 +95,7 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     coordinator.add_argument(
         "--wait", action="store_true", help="if the broker is not there, wait for it"
     )
+    _add_prometheus(coordinator)
     coordinator.set_defaults(broker_key="broker.url")
 
 
@@ -256,11 +257,21 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     add("--once", action="store_true", help="print it once; fails if there is nothing")
     add("--json", action="store_true", help="a line of JSON for every change")
     add("--web", action="store_true", help="serve a page for the browser instead")
+    _add_prometheus(parser)
     _add_page(parser)
     add("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
     add("--cafile", type=Path, help="whom to trust, for mqtts")
     add("--certfile", type=Path, help="client certificate")
     add("--keyfile", type=Path, help="its key")
+
+
+def _add_prometheus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prometheus",
+        type=_address,
+        metavar="[ADDRESS:]PORT",
+        help="serve /metrics there (127.0.0.1 without an address)",
+    )
 
 
 def _add_page(parser: argparse.ArgumentParser) -> None:
@@ -281,3 +292,8 @@ def _port(text: str) -> int:
             f"{text!r} is not a port; they go up to 65535, 0 is a free one"
         )
     return int(text)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]") or "127.0.0.1", _port(port)

@@ -21,6 +21,9 @@ _NEEDED = ("starlette", "uvicorn")
 
 def monitor_in_terminal(flags: argparse.Namespace, console: Console) -> None:
     """Show a site until told to end, or once."""
+    if flags.prometheus:
+        _serve_metrics(flags, console)
+        return
     from edge_coordinator.monitor.client import monitor
     from edge_coordinator.monitor.json_lines import SiteLines
     from edge_coordinator.monitor.screen import LiveSite
@@ -37,6 +40,17 @@ def monitor_in_terminal(flags: argparse.Namespace, console: Console) -> None:
         pass  # That is how one stops watching.
     finally:
         site.close()
+
+
+def _serve_metrics(flags: argparse.Namespace, console: Console) -> None:
+    """Serve the metrics of a site until told to end."""
+    if flags.once or flags.json:
+        raise SettingsError("--prometheus goes without --once and --json; take one of them")
+    from edge_coordinator.cli.companions import Companions
+
+    companions = Companions(flags.broker, flags.site, tls=_tls(flags), say=_Said(console))
+    companions.serve_metrics(flags.prometheus)
+    _run(companions.run(), end_with_stdin=False)
 
 
 def _print_line(line: str) -> None:
@@ -107,7 +121,7 @@ def _run(serving: Coroutine[None, None, None], *, end_with_stdin: bool) -> None:
 class _Said:
     """Prints what the server says; where there is a display, the page opens."""
 
-    def __init__(self, console: Console, *, opens: bool) -> None:
+    def __init__(self, console: Console, *, opens: bool = False) -> None:
         self._console = console
         self._opens = opens and has_display()
 

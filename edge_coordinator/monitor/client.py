@@ -45,6 +45,20 @@ async def monitor(
         await watch(bus, topics, show=show, once=once, from_the_start=from_the_start)
 
 
+async def follow(url: str, view: SiteView, *, tls: TlsFiles) -> None:
+    """Have a view take in all that is published on its site, until cancelled."""
+    client_id = f"monitor-{new_session()}"
+    async with await MqttBus.connect(url, client_id=client_id, wait=False, tls=tls) as bus:
+        await follow_on(bus, view)
+
+
+async def follow_on(bus: Bus, view: SiteView) -> None:
+    """Do the same on a bus that stands."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_receive(bus.events(), view, asyncio.Event()), name="receive")
+        await _subscribe(bus, view)
+
+
 async def watch(
     bus: Bus, topics: Topics, *, show: Show, once: bool = False, from_the_start: bool = False
 ) -> None:
