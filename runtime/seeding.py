@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     PLAN = 6
     STATES = 7
     SPREAD = 8
+    ROUNDING = 9
 
 
 def step_key(purpose: Purpose, *, seed: int, device: str, round_: int, epoch: int) -> Key:

@@ -112,6 +112,7 @@ class StepSession:
             smashed_shape=self.job.smashed_shape(join.cut),
             num_classes=None,
             quorum=1.0,
+            seed=0,
             rate_by_size=False,
         )
         before, start_s = side.core_times(), perf_counter()

@@ -35,9 +35,11 @@ from runtime.protocol.events import (
     WeightsCollected,
     Work,
 )
+from runtime.wire.codecs.offered import choice_of
+from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.commands import Assignment, Join, Ready
 from runtime.wire.device_graphs import read_graphs
-from runtime.wire.frames import StepId, Tensor, spec_of
+from runtime.wire.frames import FrameKind, StepId, Tensor, spec_of
 from runtime.wire.published import ComputeProfile
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ class Trainer:
         """Split the data and build the network of a job."""
         shape = self._samples.sample_shape
         self.assignment = assignment
+        for name in assignment.codecs or ():
+            choice_of(name)  # Better refused now than in the midst of a round.
         self._shard: Shard = make_shard(self._device, assignment, self._samples)
         self._engine = self._build_engine(assignment, shape)
         self._engine.check(shape)
@@ -121,11 +125,18 @@ class Trainer:
         self._join = join
         self._executor: Executor = self._engine.open(join.cut)
         self.forward_s = self.backward_s = 0.0
-        model = self._executor.model_specs()
+        self._coder = TurnCoder(join.codecs, seed=self.assignment.seed, round_=join.round)
+        self._received: tuple[Tensor, ...] = ()
+        self._model = model = self._executor.model_specs()
         has_gradient = bool(model) and join.purpose == "train"  # Else there is nothing to learn.
         num_samples = min(self.assignment.batch_size, len(self._shard.kept))
-        gradient = (self._executor.smashed_spec(num_samples),) if has_gradient else ()
-        return PassOpened(join, model, gradient)
+        self._smashed = self._executor.smashed_spec(num_samples)
+        gradient = (self._smashed,) if has_gradient else ()
+        return PassOpened(
+            join,
+            self._coder.specs(FrameKind.MODEL, model),
+            self._coder.specs(FrameKind.GRADIENT, gradient),
+        )
 
     def take_graphs(self, join: Join, tensors: Sequence[Tensor]) -> PassOpened | GraphsMissing:
         """Check what the coordinator sent before anything of it runs, keep it, and open."""
@@ -165,36 +176,50 @@ class Trainer:
     def _run_one(self, command: Work) -> ForwardDone | WeightsCollected | None:
         match command:
             case LoadModel(tensors):
-                self._executor.load(tensors)
+                self._received = self._coder.decode(FrameKind.MODEL, tensors, self._model)
+                self._executor.load(self._received)
             case RunForward(step):
                 return ForwardDone(step, self._forward(step))
             case RunBackward(gradient):
                 self._backward(gradient)
             case TrainLocally(step):
-                return WeightsCollected(step, self._train_locally(step))
+                return WeightsCollected(step, self._coded_weights(step, self._train_locally(step)))
             case Predict(step):
                 x, y = self._shard.evaluation()
                 return ForwardDone(step, (self._executor.predict(x), y))
             case CollectWeights(step):
                 weights = tuple(self._executor.tensors())
                 check_finite("weights", weights)
-                return WeightsCollected(step, weights)
+                return WeightsCollected(step, self._coded_weights(step, weights))
         return None
 
     def _forward(self, step: StepId) -> tuple[Tensor, ...]:
         x, y = self._shard.draw(step)
         start_s = perf_counter()
         smashed = self._executor.forward(x, dropout_key=self._shard.dropout_key(step))
-        self.forward_s += perf_counter() - start_s
         check_finite("smashed data", [smashed])
-        return smashed, y
+        answer = self._coder.encode(
+            FrameKind.SMASHED, (smashed, y), device=self._device, epoch=step.epoch
+        )
+        self.forward_s += perf_counter() - start_s
+        return answer
+
+    def _coded_weights(self, step: StepId, weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self._coder.encode(
+            FrameKind.WEIGHTS,
+            weights,
+            device=self._device,
+            epoch=step.epoch,
+            before=self._received,
+        )
 
     def _backward(self, gradient: tuple[Tensor, ...]) -> None:
         if not gradient:
             return  # Nothing on the device to train.
         start_s = perf_counter()
+        (numbers,) = self._coder.decode(FrameKind.GRADIENT, gradient, [self._smashed])
         self._executor.backward(
-            gradient[0].astype(np.float32, copy=False), learning_rate=self._join.learning_rate
+            numbers.astype(np.float32, copy=False), learning_rate=self._join.learning_rate
         )
         self.backward_s += perf_counter() - start_s
 

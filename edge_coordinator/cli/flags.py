@@ -13,6 +13,7 @@ JOB_FLAGS = (
     ("cluster-size", "plan.cluster_size", "K"),
     ("cut", "plan.cut", "LAYER"),
     ("engine", "devices.engine", "NAME"),
+    ("codec", "codec.name", "NAME"),
     ("plan", "plan.mode", "MODE"),
     ("rounds", "training.rounds", "T"),
     ("local-epochs", "training.local_epochs", "L"),

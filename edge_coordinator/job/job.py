@@ -7,10 +7,12 @@ from typing import Protocol
 from edge_coordinator.job.given_plans import GivenPlans
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.standing import Standing
+from edge_coordinator.planning.plan import Plan
 from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.wire.class_names import ClassNames
+from runtime.wire.codecs.turn import TurnCodecs
 from runtime.wire.commands import Assignment
 from runtime.wire.published import RoundReport
 
@@ -46,6 +48,8 @@ class Job:
     """The coordinator's test set; None if the devices evaluate."""
     refused_cuts: Mapping[int, str]
     """Cuts that this network cannot be cut at, whatever the devices are; and why."""
+    codecs: tuple[TurnCodecs, ...]
+    """How tensors may travel: as given, or what a plan may choose from."""
 
     @property
     def classes(self) -> ClassNames:
@@ -100,6 +104,11 @@ class Job:
         given = training.device_optimizer
         is_default = given is None or given.learning_rate is None
         return is_default and not self.loss_on_device and training.device_spec().name == "sgd"
+
+    def codecs_of(self, plan: Plan) -> TurnCodecs | None:
+        """How tensors travel in the turns of a plan; None if they all do as they are."""
+        codecs = plan.codecs or self.codecs[0]
+        return None if codecs.is_raw else codecs
 
     def evaluates_in(self, round_: int) -> bool:
         """Whether a round ends with an evaluation."""

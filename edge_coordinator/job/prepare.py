@@ -27,6 +27,8 @@ from runtime.models.load import (
 )
 from runtime.models.losses import Loss, load_loss
 from runtime.models.sequence import Network, Shape, layers_of
+from runtime.wire.codecs.offered import RAW
+from runtime.wire.codecs.turn import TurnCodecs
 from runtime.wire.commands import Assignment
 
 
@@ -46,7 +48,11 @@ def prepare_job(
     network = _network(settings, sample_shape=known, base_dir=base_dir)
     shape = known or input_shape_of(network)
     check_sample_shape(network, shape)
-    assignment = _assignment(settings, network, run=run, shape=shape, stated=bool(given))
+    training = settings.training
+    codecs = settings.codec.candidates(
+        training.device_spec(), carry_state=training.carry_optimizer_state
+    )
+    assignment = _assignment(settings, network, codecs, run=run, shape=shape, stated=bool(given))
     check_outputs(settings, num_outputs=assignment.num_classes, train=train)
     if test is not None:
         check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
@@ -67,6 +73,7 @@ def prepare_job(
         given_plans=_given_plans(settings, cut=cut, layer_names=names, base_dir=base_dir),
         test=_some(test, settings.evaluation.max_samples),
         refused_cuts=refused_cuts(network, shape),
+        codecs=codecs,
     )
     if job.cut is not None and job.cut in job.refused_cuts:
         raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
@@ -96,7 +103,13 @@ def _training(settings: JobSettings, loss: Loss) -> Training:
 
 
 def _assignment(
-    settings: JobSettings, network: Network, *, run: int, shape: tuple[int, ...], stated: bool
+    settings: JobSettings,
+    network: Network,
+    codecs: Sequence[TurnCodecs],
+    *,
+    run: int,
+    shape: tuple[int, ...],
+    stated: bool,
 ) -> Assignment:
     """Say what a device is told; `stated` if the job itself lists its classes."""
     outputs = layer_shapes(network, shape)[-1]
@@ -117,7 +130,14 @@ def _assignment(
         deepest_cut=_deepest_cut(settings, network),
         classes=settings.data.classes or None,
         numbers_count_classes=stated or None,
+        codecs=_named(codecs),
     )
+
+
+def _named(codecs: Sequence[TurnCodecs]) -> tuple[str, ...] | None:
+    """Name all codecs of a run but that of what travels as it is; None if that is all."""
+    names = {name for each in codecs for name in each.names} - {RAW}
+    return tuple(sorted(names)) or None
 
 
 def _deepest_cut(settings: JobSettings, network: Network) -> int | None:

@@ -19,7 +19,7 @@ from edge_coordinator.planning.plan import ClusterPlan, Plan
 from runtime.errors import SettingsError
 
 _OF_THE_BITS = (
-    *("seed", "server_threads", "model", "data", "training"),
+    *("seed", "server_threads", "model", "data", "training", "codec"),
     *("devices.count", "devices.exclude", "devices.engine"),
 )
 """Keys of the job without which the same plans are another training."""

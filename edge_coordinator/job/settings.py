@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from edge_coordinator.job.codec_settings import CodecSettings
 from edge_coordinator.job.plan_settings import PlanSettings, Section
 from edge_coordinator.job.standing import Keep
 from edge_coordinator.planning.form import Method
@@ -262,6 +263,7 @@ class JobSettings(Section):
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
+    codec: CodecSettings = CodecSettings()
     plan: PlanSettings = PlanSettings()
     devices: DeviceSettings = DeviceSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

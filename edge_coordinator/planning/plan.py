@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from runtime.wire.codecs.turn import TurnCodecs
+
 
 class InfeasiblePlanError(ValueError):
     """No plan can satisfy what was asked for; the message carries the numbers."""
@@ -78,6 +80,8 @@ class Plan:
     predicted_s: float | None = None
     """Seconds of the whole round: the sum over its clusters."""
     alternatives: Alternatives | None = None
+    codecs: TurnCodecs | None = None
+    """How tensors travel, if the plan chose it; else as the job says."""
 
 
 def plan_by_hand(devices: Sequence[str], *, cut: int, num_clusters: int) -> Plan:

@@ -14,6 +14,7 @@ from edge_coordinator.devices.requests import DeviceGoneError, Exchange, LateErr
 from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
 from runtime.protocol.coordinator_events import FrameRequest
 from runtime.protocol.events import Gathered
+from runtime.wire.codecs.turn import TurnCoder, together
 from runtime.wire.commands import Join, Ready
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
 
@@ -70,6 +71,7 @@ class RemoteCluster:
         num_classes: int | None,
         quorum: float,
         rate_by_size: bool,
+        seed: int,
     ) -> None:
         """`joins` is what each member is asked to take part in; all of one turn.
 
@@ -82,11 +84,12 @@ class RemoteCluster:
         self._joins = joins
         self._smashed_shape = smashed_shape
         self._num_classes = num_classes
-        self._purpose = next(iter(joins.values())).purpose
-        self._local_epochs = next(iter(joins.values())).local_epochs
+        one = next(iter(joins.values()))
+        self._purpose, self._local_epochs = one.purpose, one.local_epochs
+        self._coder = TurnCoder(one.codecs, seed=seed, round_=one.round)
         self._exchange: Exchange | None = None
         self._question: Question | None = None
-        self._device_side: tuple[TensorSpec, ...] = ()
+        self._device_side: Sequence[Tensor] = ()
         self._epoch = 0
         self._rate_by_size = rate_by_size
         self._size, self._least = len(members), least_of(len(members), quorum)
@@ -122,24 +125,26 @@ class RemoteCluster:
         """Distribute the device-side model, one publish for all."""
         self._asked_at_s = time.monotonic()
         self._require_quorum()
-        self._device_side = specs_of(device_side)
-        frame = Frame(FrameKind.MODEL, self._step(0), tuple(device_side))
+        self._device_side = device_side
+        model = await self._encoded(FrameKind.MODEL, {together(self._joins): device_side})
+        frame = Frame(FrameKind.MODEL, self._step(0), model[together(self._joins)])
         kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
         self._expect(kind, _FIRST_ANSWER[self._purpose], dict.fromkeys(self._members, frame))
         await self._channel.publish_model(self._members, frame)
 
     async def forward(self) -> Mapping[str, Smashed]:
         """Smashed data of every device that is still there, in device-id order."""
-        gathered = await self._gathered()
-        return {device: Smashed(*tensors) for device, tensors in gathered.answers.items()}
+        smashed = await self._decoded(FrameKind.SMASHED, await self._gathered())
+        return {device: Smashed(*tensors) for device, tensors in smashed.items()}
 
     async def backward(self, gradients: Mapping[str, Tensor]) -> None:
         """Return its gradient to each device; where nothing learns, an empty frame."""
         self._asked_at_s = time.monotonic()
         step = self._step(self._epoch)
+        scaled = {device: self._scaled(gradients.get(device)) for device in self._members}
+        encoded = await self._encoded(FrameKind.GRADIENT, scaled)
         frames = {
-            device: Frame(FrameKind.GRADIENT, step, self._scaled(gradients.get(device)))
-            for device in self._members
+            device: Frame(FrameKind.GRADIENT, step, encoded[device]) for device in self._members
         }
         is_last = self._epoch + 1 == self._local_epochs
         self._epoch += not is_last
@@ -154,8 +159,9 @@ class RemoteCluster:
 
     async def weights(self) -> Collected:
         """The device-side models after the last local epoch."""
-        answers = (await self._gathered()).answers
-        self.finished = tuple(answers)
+        gathered = await self._gathered()
+        self.finished = tuple(gathered.answers)
+        answers = await self._decoded(FrameKind.WEIGHTS, gathered)
         if self._purpose != "train_locally":
             return Collected(answers)
         return Collected(
@@ -193,7 +199,11 @@ class RemoteCluster:
         step = self._step(self._local_epochs - 1 if last else self._epoch)
         asked = {
             device: FrameRequest(
-                frame.kind, frame.step, kind, step, self._specs(kind, self._members[device])
+                frame.kind,
+                frame.step,
+                kind,
+                step,
+                self._coder.specs(kind, self._specs(kind, self._members[device])),
             )
             for device, frame in requests.items()
         }
@@ -210,9 +220,32 @@ class RemoteCluster:
             smashed = TensorSpec("<f4", (member.batch_size, *self._smashed_shape))
             labels = (member.batch_size, *member.ready.label_shape)
             return smashed, TensorSpec(member.ready.label_dtype, labels, self._num_classes)
-        return (
-            (*self._device_side, _LOSS) if self._purpose == "train_locally" else self._device_side
-        )
+        model = specs_of(self._device_side)
+        return (*model, _LOSS) if self._purpose == "train_locally" else model
+
+    async def _encoded(
+        self, kind: FrameKind, tensors: Mapping[str, Sequence[Tensor]]
+    ) -> dict[str, tuple[Tensor, ...]]:
+        """Give what travels to each device; off the event loop if that has to be computed."""
+        coder, epoch = self._coder, self._epoch
+
+        def encode() -> dict[str, tuple[Tensor, ...]]:
+            return {d: coder.encode(kind, own, device=d, epoch=epoch) for d, own in tensors.items()}
+
+        return encode() if coder.is_raw(kind) else await asyncio.to_thread(encode)
+
+    async def _decoded(self, kind: FrameKind, gathered: Gathered) -> dict[str, tuple[Tensor, ...]]:
+        """Give what each device means by its answer."""
+        coder, before, answers = self._coder, self._device_side, gathered.answers
+        specs = {device: self._specs(kind, self._members[device]) for device in answers}
+
+        def decode() -> dict[str, tuple[Tensor, ...]]:
+            return {
+                d: coder.decode(kind, parts, specs[d], before=before)
+                for d, parts in answers.items()
+            }
+
+        return decode() if coder.is_raw(kind) else await asyncio.to_thread(decode)
 
     async def _gathered(self) -> Gathered:
         assert self._exchange is not None

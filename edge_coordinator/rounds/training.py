@@ -65,6 +65,7 @@ class Turns:
             cut=planned.plan.cut,
             local_epochs=self._job.local_epochs,
             learning_rate=self._job.device_rate(round_, len(cluster.devices)),
+            codecs=self._job.codecs_of(planned.plan),
         )
         predicted_s = {
             device: predicted_answers(phases, local_epochs=self._job.local_epochs)
@@ -146,6 +147,7 @@ class Turns:
             num_classes=self._job.assignment.num_classes,
             quorum=quorum,
             rate_by_size=self._job.steps_by_size,
+            seed=self._job.settings.seed,
         )
 
 

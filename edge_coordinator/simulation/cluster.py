@@ -14,7 +14,8 @@ from runtime.datasets.shard import Shard
 from runtime.errors import DivergedError, SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
-from runtime.wire.frames import CHUNK_HEADER, StepId, Tensor, body_bytes, specs_of
+from runtime.wire.codecs.turn import TurnCoder, together
+from runtime.wire.frames import CHUNK_HEADER, FrameKind, StepId, Tensor, body_bytes, specs_of
 
 
 class Traffic:
@@ -53,6 +54,7 @@ class TurnTask:
     learning_rate: float
     loss_on_device: bool
     """Whether the devices train the whole network by themselves (federated averaging)."""
+    coder: TurnCoder
 
     def step(self, epoch: int) -> StepId:
         """Name one of its local epochs."""
@@ -80,7 +82,9 @@ class InProcessCluster:
         }
         self._task = task
         self._traffic = traffic
+        self._coder = task.coder
         self._epoch = 0
+        self._given: Sequence[Tensor] = ()
 
     @property
     def sample_counts(self) -> Mapping[str, int]:
@@ -89,9 +93,14 @@ class InProcessCluster:
 
     async def load(self, device_side: Sequence[Tensor]) -> None:
         """Give every device the model: one message for all."""
-        self._traffic.send_down(device_side)
+        self._given = device_side
+        sent = self._coder.encode(
+            FrameKind.MODEL, device_side, device=together(self._shards), epoch=0
+        )
+        self._traffic.send_down(sent)
+        self._received = self._decoded(FrameKind.MODEL, sent, device_side)
         for side in self._sides.values():
-            side.load(device_side)
+            side.load(self._received)
 
     async def forward(self) -> Mapping[str, Smashed]:
         """Smashed data of every device, in device-id order."""
@@ -101,10 +110,12 @@ class InProcessCluster:
         """Return to each device its gradient; where nothing learns, an empty frame."""
         for device, side in self._sides.items():
             gradient = gradients.get(device)
-            self._traffic.send_down(() if gradient is None else (gradient,))
-            if gradient is not None:
+            plain = () if gradient is None else (gradient,)
+            sent = self._coder.encode(FrameKind.GRADIENT, plain, device=device, epoch=self._epoch)
+            self._traffic.send_down(sent)
+            for numbers in self._decoded(FrameKind.GRADIENT, sent, plain):
                 side.backward(
-                    gradient.astype(np.float32, copy=False),
+                    numbers.astype(np.float32, copy=False),
                     learning_rate=self._task.learning_rate,
                 )
         self._epoch += 1
@@ -113,11 +124,12 @@ class InProcessCluster:
         """The device-side models after the last local epoch."""
         if self._task.loss_on_device:
             return self._trained_locally()
-        weights = {device: side.tensors() for device, side in self._sides.items()}
-        for device, tensors in weights.items():
+        weights = {}
+        for device, side in self._sides.items():
+            tensors = side.tensors()
             with _naming(device, self._task.step(0).round):
                 check_finite("weights", tensors)
-            self._traffic.send_up(tensors)
+            weights[device] = self._sent_up(device, tensors)
         return Collected(weights)
 
     def _forward(self, device: str) -> Smashed:
@@ -126,22 +138,43 @@ class InProcessCluster:
         smashed = self._sides[device].forward(x, dropout_key=shard.dropout_key(step))
         with _naming(device, step.round):
             check_finite("smashed data", [smashed])
-        self._traffic.send_up((smashed, y))
-        return Smashed(smashed, y)
+        sent = self._coder.encode(FrameKind.SMASHED, (smashed, y), device=device, epoch=self._epoch)
+        self._traffic.send_up(sent)
+        return Smashed(*self._decoded(FrameKind.SMASHED, sent, (smashed, y)))
+
+    def _sent_up(self, device: str, weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Send a device's model; what it is on the server."""
+        sent = self._coder.encode(
+            FrameKind.WEIGHTS,
+            weights,
+            device=device,
+            epoch=self._task.local_epochs - 1,
+            before=self._received,
+        )
+        self._traffic.send_up(sent)
+        return self._decoded(FrameKind.WEIGHTS, sent, weights)
+
+    def _decoded(
+        self, kind: FrameKind, sent: Sequence[Tensor], plain: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """Read a frame of such tensors where it arrives."""
+        specs = specs_of(plain)
+        parts = self._coder.unpacked(kind, sent, specs)
+        return self._coder.decode(kind, parts, specs, before=self._given)
 
     def _trained_locally(self) -> Collected:
         weights, losses = {}, []
         last = self._task.step(self._task.local_epochs - 1)
         for device, side in self._sides.items():
             with _naming(device, last.round):
-                *tensors, loss = train_locally(
+                trained = train_locally(
                     side,
                     self._shards[device],
                     last,
                     local_epochs=self._task.local_epochs,
                     learning_rate=self._task.learning_rate,
                 )
-            self._traffic.send_up((*tensors, loss))
+            *tensors, loss = self._sent_up(device, trained)
             weights[device] = tensors
             losses.append(float(loss))
         return Collected(weights, losses)

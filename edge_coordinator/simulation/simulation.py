@@ -38,6 +38,7 @@ from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE
 from runtime.errors import DivergedError
 from runtime.models.device_side import DeviceNetwork
+from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.frames import StepId, spec_of
 from runtime.wire.published import RoundReport
 
@@ -154,7 +155,7 @@ class Simulation:
         for index, planned in enumerate(plan.clusters):
             _tell(observers, ClusterStarted(round_, index, len(plan.clusters), planned.devices))
             await asyncio.sleep(0)  # Whoever wants to stop us is heard here.
-            cluster = self._cluster(round_, index, planned, plan.cut, traffic)
+            cluster = self._cluster(round_, index, planned, plan, traffic)
             turn = self._model.turn(
                 cut=plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
             )
@@ -166,17 +167,18 @@ class Simulation:
         return losses
 
     def _cluster(
-        self, round_: int, index: int, planned: ClusterPlan, cut: int, traffic: Traffic
+        self, round_: int, index: int, planned: ClusterPlan, plan: Plan, traffic: Traffic
     ) -> InProcessCluster:
         job = self._job
         while len(self._networks) < len(planned.devices):
             self._networks.append(DeviceNetwork(job.assignment, sample_shape=job.shapes[0]))
         task = TurnTask(
             first=StepId(job.assignment.run, round_, index, 0),
-            cut=cut,
+            cut=plan.cut,
             local_epochs=job.local_epochs,
             learning_rate=job.device_rate(round_, len(planned.devices)),
             loss_on_device=job.loss_on_device,
+            coder=TurnCoder(job.codecs_of(plan), seed=job.settings.seed, round_=round_),
         )
         shards = {device: self._shards[device] for device in planned.devices}
         return InProcessCluster(shards, self._networks, task, traffic)

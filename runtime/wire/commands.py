@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from runtime.errors import MalformedMessageError
 from runtime.wire.class_names import ClassNames
+from runtime.wire.codecs.turn import TurnCodecs
 from runtime.wire.fields import (
     Count,
     LabelShape,
@@ -31,7 +32,6 @@ MAX_GRAPHS_BYTES = 16_000_000
 
 MAX_LAYERS = 400
 """Of a network that is measured cut by cut; more would not fit a control message."""
-
 
 MAX_RANGES = 1000
 """Of chunks that one message names; what else is missing is asked for by the next."""
@@ -65,7 +65,7 @@ class OptimizerSpec(Message):
 class Assignment(Message):
     """The job, as a device needs it: coordinator to device, once a run."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("classes", "numbers_count_classes")
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("classes", "numbers_count_classes", "codecs")
 
     kind: Literal["assignment"] = "assignment"
     run: RunId
@@ -92,6 +92,9 @@ class Assignment(Message):
     )
     numbers_count_classes: bool | None = Field(
         None, description="labels that are numbers count along the classes; else they do not fit"
+    )
+    codecs: Annotated[tuple[Token, ...], Field(max_length=64)] | None = Field(
+        None, description="all that a turn may ask for; a device that lacks one takes no part"
     )
 
 
@@ -121,6 +124,8 @@ class LayerWork(Message):
 class Join(Message):
     """Take part in a cluster's turn: coordinator to device, once a round."""
 
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("codecs",)
+
     kind: Literal["join"] = "join"
     run: RunId
     round: Round
@@ -140,6 +145,7 @@ class Join(Message):
     layers: tuple[LayerWork, ...] = Field(
         (), max_length=MAX_LAYERS, description="to measure: all of the network, above the cut too"
     )
+    codecs: TurnCodecs | None = Field(None, description="of the frames; none: all as they are")
 
 
 class Stop(Message):

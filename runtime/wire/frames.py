@@ -64,6 +64,13 @@ class TensorSpec:
     shape: tuple[int, ...]
     num_values: int | None = None
     """If given, every element is a number from 0 to below this, as class labels are."""
+    largest: float | None = None
+    """If given, no element is farther from zero."""
+    is_bfloat16: bool = False
+    """Whether the elements are the upper halves of float32 numbers."""
+    holds: "tuple[TensorSpec, ...]" = ()
+    """If given, it is alone in its frame, [byte], and holds these, compressed if that is shorter:
+    then its shape is the most that it may have."""
 
     @property
     def num_bytes(self) -> int:
@@ -107,7 +114,7 @@ def specs_of(tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
 
 
 def body_bytes(specs: Sequence[TensorSpec]) -> int:
-    """Length of the body of a frame with these tensors."""
+    """Length of the body of a frame with these tensors; the most, where it may be shorter."""
     return sum(_padded(spec.num_bytes) for spec in specs) + len(_body_header(specs))
 
 
@@ -118,7 +125,7 @@ def encode_chunks(
 
     With `only`, just the chunks of these numbers.
     """
-    body = _encode_body(frame.tensors)
+    body = encode_body(frame.tensors)
     num_chunks = max(1, math.ceil(len(body) / chunk_bytes))
     if num_chunks > _MAX_CHUNKS:
         raise ValueError(f"{len(body)} bytes in chunks of {chunk_bytes} are {num_chunks} chunks")
@@ -155,6 +162,7 @@ def decode_chunk(payload: memoryview) -> Chunk:
 
 def decode_body(body: bytearray | memoryview, specs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
     """Give the tensors as aligned views of `body`, which must be exactly those of `specs`."""
+    specs = _as_long(body, specs)
     header = _body_header(specs)
     if len(body) != body_bytes(specs) or bytes(body[: len(header)]) != header:
         raise MalformedMessageError(
@@ -170,11 +178,21 @@ def decode_body(body: bytearray | memoryview, specs: Sequence[TensorSpec]) -> tu
     return tuple(tensors)
 
 
+def may_be_shorter(specs: Sequence[TensorSpec]) -> bool:
+    """Whether a body with these tensors has at most, not exactly, the bytes of `body_bytes`."""
+    return len(specs) == 1 and bool(specs[0].holds)
+
+
 def check_values(tensors: Sequence[Tensor], specs: Sequence[TensorSpec]) -> None:
     """MalformedMessageError for a NaN, an infinity, or a number outside its spec's range."""
     for place, (tensor, spec) in enumerate(zip(tensors, specs, strict=True)):
-        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+        if not _is_finite(tensor, spec):
             raise MalformedMessageError(f"NaN or infinity in tensor {place}")
+        if spec.largest is not None and tensor.size and np.abs(tensor).max() > spec.largest:
+            raise MalformedMessageError(
+                f"a value of {np.abs(tensor).max():.3g} in tensor {place}; {spec.largest:.3g} is "
+                "the most"
+            )
         if spec.num_values is None or not tensor.size:
             continue
         low, high = tensor.min(), tensor.max()
@@ -185,7 +203,23 @@ def check_values(tensors: Sequence[Tensor], specs: Sequence[TensorSpec]) -> None
             )
 
 
-def _encode_body(tensors: Sequence[Tensor]) -> bytes:
+def _is_finite(tensor: Tensor, spec: TensorSpec) -> bool:
+    if spec.is_bfloat16:
+        exponents = np.bitwise_and(tensor.astype("<u2", copy=False), 0x7F80)
+        return not (exponents == 0x7F80).any()
+    return tensor.dtype.kind != "f" or bool(np.isfinite(tensor).all())
+
+
+def _as_long(body: bytearray | memoryview, specs: Sequence[TensorSpec]) -> Sequence[TensorSpec]:
+    """Of a spec that may be shorter, the one that is as long as the body says, if it may be."""
+    if not may_be_shorter(specs) or len(body) < _ALIGNMENT:
+        return specs
+    (length,) = struct.unpack("<I", body[4:_ALIGNMENT])
+    return [TensorSpec(specs[0].dtype, (min(length, specs[0].shape[0]),))]
+
+
+def encode_body(tensors: Sequence[Tensor]) -> bytes:
+    """Write tensors as the body of a frame: header, then their bytes."""
     parts: list[bytes | memoryview] = [_body_header(specs_of(tensors))]
     for tensor in tensors:
         spec = spec_of(tensor)

@@ -2,8 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from runtime.errors import MalformedMessageError
+from runtime.wire.codecs.lossless import inflate
 from runtime.wire.commands import MAX_RANGES
 from runtime.wire.frames import (
     Chunk,
@@ -13,6 +15,7 @@ from runtime.wire.frames import (
     TensorSpec,
     check_values,
     decode_chunk,
+    may_be_shorter,
 )
 from runtime.wire.reassembly import Reassembly
 
@@ -57,8 +60,12 @@ class FrameInbox:
             self.num_stale += 1
             return None
         frame = self._reassemblies[chunk.kind].feed(chunk, specs)
-        if frame is not None:
-            check_values(frame.tensors, specs)
+        if frame is None:
+            return None
+        if may_be_shorter(specs):
+            frame = replace(frame, tensors=inflate(frame.tensors, specs))
+            specs = specs[0].holds
+        check_values(frame.tensors, specs)
         return frame
 
     def missing(self, kind: FrameKind, step: StepId) -> tuple[tuple[int, int], ...]:

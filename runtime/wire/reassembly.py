@@ -11,6 +11,7 @@ from runtime.wire.frames import (
     TensorSpec,
     body_bytes,
     decode_body,
+    may_be_shorter,
 )
 
 
@@ -39,8 +40,9 @@ class Reassembly:
 
     def feed(self, chunk: Chunk, specs: Sequence[TensorSpec]) -> Frame | None:
         """Add a chunk of a frame with these tensors; the frame, once it is complete."""
-        chunk_bytes = _chunk_bytes(chunk, asked_bytes=body_bytes(specs))
-        identity = (chunk.kind, chunk.step, chunk_bytes)
+        body = _body_bytes(chunk, specs)
+        chunk_bytes = _chunk_bytes(chunk, asked_bytes=body)
+        identity = (chunk.kind, chunk.step, chunk_bytes, body)
         if identity != self._identity:
             self._identity, self._parts = identity, {}
             self._num_chunks = chunk.num_chunks
@@ -48,9 +50,9 @@ class Reassembly:
             self._parts[chunk.index] = bytes(chunk.data)
         if len(self._parts) < chunk.num_chunks:
             return None
-        body = bytearray().join(self._parts[index] for index in range(chunk.num_chunks))
+        whole = bytearray().join(self._parts[index] for index in range(chunk.num_chunks))
         self._identity, self._parts = (), {}
-        return Frame(chunk.kind, chunk.step, decode_body(body, specs))
+        return Frame(chunk.kind, chunk.step, decode_body(whole, specs))
 
 
 def runs_of(numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -69,13 +71,20 @@ def numbers_of(runs: Iterable[tuple[int, int]]) -> frozenset[int]:
     return frozenset(number for first, last in runs for number in range(first, last + 1))
 
 
-def _chunk_bytes(chunk: Chunk, *, asked_bytes: int) -> int:
-    """Size of the frame's chunks: all but the last have it, the last one ends the body."""
-    if chunk.body_bytes != asked_bytes:
+def _body_bytes(chunk: Chunk, specs: Sequence[TensorSpec]) -> int:
+    """Bytes of the frame's body: those that were asked for, or where it may be, fewer."""
+    asked_bytes = body_bytes(specs)
+    is_shorter = may_be_shorter(specs) and chunk.body_bytes < asked_bytes
+    if chunk.body_bytes != asked_bytes and not is_shorter:
         raise MalformedMessageError(
             f"a {chunk.kind.name.lower()} frame of {chunk.body_bytes} bytes; "
             f"{asked_bytes} bytes were asked for"
         )
+    return chunk.body_bytes
+
+
+def _chunk_bytes(chunk: Chunk, *, asked_bytes: int) -> int:
+    """Size of the frame's chunks: all but the last have it, the last one ends the body."""
     size, before = len(chunk.data), chunk.num_chunks - 1
     is_last = chunk.index == before
     # Where the last chunk begins, that many equal chunks have ended.

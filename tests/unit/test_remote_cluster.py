@@ -76,6 +76,7 @@ class Devices:
             smashed_shape=(6, 14, 14),
             num_classes=10,
             quorum=0.5,
+            seed=0,
             rate_by_size=True,
         )
 

@@ -1,0 +1,155 @@
+"""A turn's frames as they travel: which tensors of each kind are encoded, and how.
+
+Smashed data and gradients are encoded, labels never. Of device-side models the tensors with two
+axes or more are: biases and statistics are few, and travel as they are. A device sends its model as
+the difference from the one it was given, and the coordinator adds that to its own: so whatever a
+model lost on its way down is carried there, and no turn adds to it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from runtime.seeding import Purpose, step_key
+from runtime.wire.codecs.codec import Layout, layout_of_samples, layout_of_weights
+from runtime.wire.codecs.lossless import deflate, deflated_specs, inflate
+from runtime.wire.codecs.offered import RAW, Choice, choice_of
+from runtime.wire.fields import Message, Token
+from runtime.wire.frames import FrameKind, Tensor, TensorSpec, may_be_shorter, specs_of
+
+_OF_SAMPLES = (FrameKind.SMASHED, FrameKind.GRADIENT)
+
+
+class TurnCodecs(Message):
+    """How each kind of tensor travels in a turn, by the names of codecs."""
+
+    model: Token = RAW
+    smashed: Token = RAW
+    gradient: Token = RAW
+    weights: Token = RAW
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each of them, in the order of the fields."""
+        return (self.model, self.smashed, self.gradient, self.weights)
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether everything travels as it is."""
+        return set(self.names) == {RAW}
+
+
+class TurnCoder:
+    """Encodes and decodes the frames of one turn; equal on the device and at the coordinator."""
+
+    def __init__(self, codecs: TurnCodecs | None, *, seed: int, round_: int) -> None:
+        """SettingsError if a codec is not known here. None: everything travels as it is."""
+        names = codecs or TurnCodecs()
+        self._choices: dict[FrameKind, Choice] = {
+            FrameKind.MODEL: choice_of(names.model),
+            FrameKind.SMASHED: choice_of(names.smashed),
+            FrameKind.GRADIENT: choice_of(names.gradient),
+            FrameKind.WEIGHTS: choice_of(names.weights),
+        }
+        self._seed, self._round = seed, round_
+
+    def is_raw(self, kind: FrameKind) -> bool:
+        """Whether frames of a kind travel as they are."""
+        return self._choices[kind].is_raw
+
+    def specs(self, kind: FrameKind, plain: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        """Shapes of what travels instead of tensors of these shapes."""
+        choice = self._choices[kind]
+        if choice.is_raw:
+            return tuple(plain)
+        parts = tuple(
+            part
+            for place, spec in enumerate(plain)
+            for part in (
+                choice.codec.specs(_layout(kind, spec)) if _is_coded(kind, place, spec) else (spec,)
+            )
+        )
+        return deflated_specs(parts) if choice.is_deflated and parts else parts
+
+    def encode(
+        self,
+        kind: FrameKind,
+        tensors: Sequence[Tensor],
+        *,
+        device: str,
+        epoch: int,
+        before: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, ...]:
+        """Give what travels; what is random follows from the device, the round and the epoch.
+
+        `before` is the model that the device was given, of its weights.
+        """
+        choice = self._choices[kind]
+        if choice.is_raw:
+            return tuple(tensors)
+        key = step_key(
+            Purpose.ROUNDING, seed=self._seed, device=device, round_=self._round, epoch=epoch
+        )
+        parts: list[Tensor] = []
+        for place, (tensor, spec) in enumerate(zip(tensors, specs_of(tensors), strict=True)):
+            if not _is_coded(kind, place, spec):
+                parts.append(tensor)
+                continue
+            numbers = tensor.astype(np.float32, copy=False)
+            if kind is FrameKind.WEIGHTS:
+                numbers = np.subtract(numbers, before[place], dtype=np.float32)
+            seeds = np.random.SeedSequence((*key, kind, place))
+            generator = np.random.Generator(np.random.SFC64(seeds))
+            parts += choice.codec.encode(numbers, _layout(kind, spec), generator)
+        return tuple(deflate(parts) if choice.is_deflated and parts else parts)
+
+    def unpacked(
+        self, kind: FrameKind, sent: Sequence[Tensor], plain: Sequence[TensorSpec]
+    ) -> tuple[Tensor, ...]:
+        """Give the parts of what travels, as a receiver's inbox does."""
+        specs = self.specs(kind, plain)
+        return inflate(sent, specs) if may_be_shorter(specs) else tuple(sent)
+
+    def decode(
+        self,
+        kind: FrameKind,
+        parts: Sequence[Tensor],
+        plain: Sequence[TensorSpec],
+        *,
+        before: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, ...]:
+        """Give tensors of the plain shapes; the parts are checked, and not compressed any more.
+
+        `before` is the coordinator's own model, of a device's weights.
+        """
+        choice = self._choices[kind]
+        if choice.is_raw:
+            return tuple(parts)
+        tensors, left = list[Tensor](), list(parts)
+        for place, spec in enumerate(plain):
+            if not _is_coded(kind, place, spec):
+                tensors.append(left.pop(0))
+                continue
+            layout = _layout(kind, spec)
+            num_parts = len(choice.codec.specs(layout))
+            numbers = choice.codec.decode(left[:num_parts], layout)
+            del left[:num_parts]
+            if kind is FrameKind.WEIGHTS:
+                numbers = np.add(numbers, before[place], dtype=np.float32)
+            tensors.append(numbers)
+        return tuple(tensors)
+
+
+def together(devices: Iterable[str]) -> str:
+    """Name the devices that are given one model: what is random in it follows from who they are."""
+    return ",".join(sorted(devices))
+
+
+def _is_coded(kind: FrameKind, place: int, spec: TensorSpec) -> bool:
+    if spec.dtype != "<f4":
+        return False
+    return place == 0 if kind in _OF_SAMPLES else len(spec.shape) >= 2
+
+
+def _layout(kind: FrameKind, spec: TensorSpec) -> Layout:
+    return layout_of_samples(spec.shape) if kind in _OF_SAMPLES else layout_of_weights(spec.shape)
