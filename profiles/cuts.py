@@ -29,6 +29,8 @@ class LayerCost:
     activation_shape: tuple[int, ...]
     """Output shape of one sample, without the batch axis."""
     activation_bytes: int
+    state_shapes: tuple[tuple[int, ...], ...] = ()
+    """Of its float32 tensors as they travel; empty where nobody knows."""
     kind: str = ""
     """What the layer is, as its class is named: `Conv2d`, `ReLU`; empty where nobody knows."""
 

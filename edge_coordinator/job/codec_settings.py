@@ -4,10 +4,11 @@ from pydantic import Field, field_validator
 
 from edge_coordinator.job.plan_settings import Section
 from runtime.errors import SettingsError
-from runtime.wire.codecs.offered import LOSSLESS, RAW, choice_of
+from runtime.wire.codecs.offered import DENSE, LOSSLESS, RAW, choice_of
 from runtime.wire.codecs.turn import TurnCodecs
 from runtime.wire.commands import OptimizerSpec
 
+AUTO = "auto"
 _OF_SQUARES = "exp_avg_sq"
 """Steps are divided by the root of this state: a value that becomes 0 would make a huge step."""
 _KEEPS_SMALL = ("fp32", "bf16")
@@ -19,21 +20,33 @@ class CodecSettings(Section):
 
     name: str = Field(
         RAW,
-        description="fp32, fp16, bf16, int8, int4, topk:F, randtopk:F, each also with +zlib",
+        description="fp32, fp16, bf16, int8, int4, topk:F, randtopk:F, each also with +zlib; or "
+        "auto, by links and max_error",
     )
     model: str | None = Field(None, description="of device-side models on their way down")
     smashed: str | None = Field(None, description="of smashed data")
     gradient: str | None = Field(None, description="of their gradients")
     weights: str | None = Field(None, description="of device-side models on their way up")
+    max_error: float = Field(
+        0.01, ge=0, le=1, description="auto: the most that a value may come back off, as a "
+        "fraction of the range of its channel",
+    )  # fmt: skip
 
     @field_validator("name", "model", "smashed", "gradient", "weights")
     @classmethod
     def _is_offered(cls, name: str | None) -> str | None:
         try:
-            if name is not None:
+            if name not in (None, AUTO):
                 choice_of(name)
         except SettingsError as error:
             raise ValueError(str(error)) from error
+        return name
+
+    @field_validator("model", "smashed", "gradient", "weights")
+    @classmethod
+    def _is_no_plan(cls, name: str | None) -> str | None:
+        if name == AUTO:
+            raise ValueError("'auto' is for all kinds together: set codec.name")
         return name
 
     @field_validator("model", "weights")
@@ -46,13 +59,21 @@ class CodecSettings(Section):
             )
         return name
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether each plan chooses."""
+        return self.name == AUTO
+
     def candidates(self, optimizer: OptimizerSpec, *, carry_state: bool) -> tuple[TurnCodecs, ...]:
-        """All that a turn may use.
+        """All that a turn may use: the one that is given, or those within `max_error`.
 
         SettingsError if a codec that is given does not suit the state that travels with models.
         """
         squares = carry_state and _OF_SQUARES in optimizer.slots
-        return (self._of(self.name, squares=squares),)
+        if not self.is_planned:
+            return (self._of(self.name, squares=squares),)
+        allowed = [each.name for each in DENSE if each.relative_error <= self.max_error]
+        return tuple(self._of(name, squares=squares) for name in allowed)
 
     def _of(self, name: str, *, squares: bool) -> TurnCodecs:
         codecs = TurnCodecs(

@@ -75,6 +75,11 @@ def prepare_job(
         refused_cuts=refused_cuts(network, shape),
         codecs=codecs,
     )
+    if settings.codec.is_planned and settings.plan.is_by_hand:
+        raise SettingsError(
+            "codec.name = 'auto' is chosen by plans, and by hand nothing is: name a codec, or take "
+            "plan.mode = 'auto'"
+        )
     if job.cut is not None and job.cut in job.refused_cuts:
         raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
     _check_clusters(settings)

@@ -17,6 +17,7 @@ from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from runtime.errors import SettingsError
+from runtime.wire.codecs.turn import TurnCodecs
 
 _OF_THE_BITS = (
     *("seed", "server_threads", "model", "data", "training", "codec"),
@@ -37,6 +38,7 @@ class _Plan(_Part):
     cut: int
     cut_layer: str
     clusters: tuple[_Cluster, ...]
+    codecs: TurnCodecs | None = None
 
 
 class RecordedRound(_Part):
@@ -78,6 +80,7 @@ class ReplayedPlans:
             recorded.plan.cut,
             tuple(ClusterPlan(names, (1.0,) * len(names)) for names in clusters),
             reason=f"the plan of round {round_} of {self.run}",
+            codecs=recorded.plan.codecs,
         )
 
     def check_devices(self, devices: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import phase_seconds, round_s
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.wire_choice import choose_wire
 from profiles.units import BITS_PER_BYTE, Counts, Floats
 
 MODEL_COPIES = 3
@@ -134,6 +135,7 @@ def _round_s(
     seed: int,
 ) -> float:
     """Seconds of the round that would be planned at this cut in this state."""
+    workload = choose_wire(fleet, workload, cut=cut, sizes=sizes)
     seconds = phase_seconds(fleet, workload, cut=cut)
     pricer = Pricer(seconds, workload.medium, label_mix=None, balance_weight=0.0)
     members = gibbs_clusters(

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_coordinator.planning.plan import InfeasiblePlanError
+from edge_coordinator.planning.wire import WireTable
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState, Medium
 from profiles.scenario import Scenario
 from profiles.units import Counts, Floats
+from runtime.wire.codecs.turn import TurnCodecs
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,17 @@ class Workload:
     """Memory that training takes on a device, by cut, where an engine has said."""
     refused_cuts: Mapping[int, str] = field(default_factory=dict)
     """Cuts that some device cannot run, and why."""
+    wires: tuple[WireTable, ...] = ()
+    """What frames take, by each of the codecs to choose from; empty where tensors are not encoded.
+    The first holds as long as none is chosen."""
+    chosen: TurnCodecs | None = None
+    """The codecs that a plan has chosen."""
+
+    @property
+    def wire(self) -> WireTable | None:
+        """What frames take; None where tensors travel as they are."""
+        named = [wire for wire in self.wires if wire.codecs == self.chosen]
+        return next(iter([*named, *self.wires]), None)
 
     @classmethod
     def of_scenario(cls, scenario: Scenario, *, loss_on_device: bool) -> "Workload":

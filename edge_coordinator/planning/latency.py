@@ -65,11 +65,12 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> ClusterPhase
     link_s = np.zeros_like(fixed_s)
     batch, server = workload.batch_size, workload.server
     fixed_s[Phase.FORWARD] = batch * fleet.device_forward_s[:, cut]
+    fixed_s[Phase.FORWARD] += _encode_s(fleet, workload, cut=cut)
     fixed_s[Phase.BACKWARD] = batch * fleet.device_backward_s[:, cut]
     if not workload.loss_on_device:
         fixed_s[Phase.SERVER] = batch * (server.forward_s[cut] + server.backward_s[cut])
         fixed_s[Phase.SERVER] += workload.server_device_s
-    for phase, bits in _transfer_bits(workload, cut=cut).items():
+    for phase, bits in transfer_bits(workload, cut=cut).items():
         downwards = phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD}
         link_s[phase] = bits / (fleet.down_bps if downwards else fleet.up_bps)
         num_messages = np.ceil(bits / (workload.message_bytes * BITS_PER_BYTE))
@@ -133,7 +134,13 @@ def device_phase_s(seconds: ClusterPhases, *, members: Counts, shares: Floats) -
     return phase_s
 
 
-def _transfer_bits(workload: Workload, *, cut: int) -> dict[Phase, float]:
+def transfer_bits(workload: Workload, *, cut: int) -> dict[Phase, float]:
+    """Bits of one device in each phase that goes over its link, of one local epoch."""
+    if workload.wire is not None:
+        label_bits = workload.batch_size * workload.label_bits
+        return workload.wire.transfer_bits(
+            cut=cut, label_bits=label_bits, loss_on_device=workload.loss_on_device
+        )
     model = float(workload.cuts.device_model_bits[cut])
     models = {Phase.DISTRIBUTE: model, Phase.MODEL_UPLOAD: model}
     if workload.loss_on_device:
@@ -144,6 +151,15 @@ def _transfer_bits(workload: Workload, *, cut: int) -> dict[Phase, float]:
         Phase.UPLOAD: smashed + labels,
         Phase.DOWNLOAD: smashed if cut > 0 else 0.0,
     }
+
+
+def _encode_s(fleet: Fleet, workload: Workload, *, cut: int) -> Floats:
+    """Seconds of encoding a mini-batch at the speed of a device's own layers, [device]."""
+    flop = workload.cuts.device_forward_flop[cut]
+    if workload.wire is None or workload.loss_on_device or flop == 0:
+        return np.zeros(fleet.num_devices)
+    encode_s: Floats = workload.wire.encode_flop[cut] * fleet.device_forward_s[:, cut] / flop
+    return encode_s
 
 
 def _with_empty_device(values: Floats) -> Floats:

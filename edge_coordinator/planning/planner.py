@@ -21,6 +21,7 @@ from edge_coordinator.planning.latency import device_phase_s, phase_seconds, rou
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, PredictedPhases
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
+from edge_coordinator.planning.wire_choice import choose_wire
 from profiles.device import DeviceState
 from profiles.units import Counts, Floats
 
@@ -106,6 +107,7 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
 
     `devices` are at least those of the plan, each measured.
     """
+    workload = replace(workload, chosen=plan.codecs)
     planned = {device for cluster in plan.clusters for device in cluster.devices}
     fleet = Fleet.of([state for state in devices if state.device in planned])
     rows = {device: row for row, device in enumerate(fleet.devices)}
@@ -156,9 +158,11 @@ def _plan(
     generator: np.random.Generator,
 ) -> Plan:
     """Cluster the devices that take part and write down why."""
+    sizes = grouping.sizes(fleet.num_devices)
+    workload = choose_wire(fleet, workload, cut=choice.cut, sizes=sizes)
     seconds = phase_seconds(fleet, workload, cut=choice.cut)
     pricer = Pricer(seconds, workload.medium, fleet.label_mix, grouping.balance_weight)
-    start = sorted_clusters(pricer, sizes=grouping.sizes(fleet.num_devices))
+    start = sorted_clusters(pricer, sizes=sizes)
     schedule = schedule or default_schedule(
         fleet.num_devices, num_clusters=len(start), medium=workload.medium
     )
@@ -177,6 +181,7 @@ def _plan(
         reason=_reason(choice.cut, workload, predicted_s, alternatives, grouping.method),
         predicted_s=predicted_s,
         alternatives=alternatives,
+        codecs=workload.chosen,
     )
 
 
@@ -238,6 +243,8 @@ def _reason(
         reason += f", {other.expected_s:.3g} s expected at cut {other.cut} (after {other.name})"
     if method == "cpsl":
         reason += f", {alternatives.random_clusters_s:.3g} s with random clusters"
+    if workload.chosen is not None:
+        reason += f"; tensors travel as {workload.chosen.smashed}"
     return reason
 
 

@@ -45,6 +45,7 @@ def plan_report(
             for device, phases in predicted_phases(cluster).items()
         },
         alternatives=_alternatives(plan.alternatives) if plan.alternatives else None,
+        codecs=job.codecs_of(plan),
     )
 
 

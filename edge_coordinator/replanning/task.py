@@ -13,6 +13,7 @@ from edge_coordinator.job.given_plans import num_clusters
 from edge_coordinator.job.job import Job
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Grouping
+from edge_coordinator.planning.wire import WireTable
 from edge_coordinator.replanning.planner import PlanningTask
 from edge_coordinator.training.algorithm import Smashed
 from edge_coordinator.training.edge_model import EdgeModel
@@ -111,6 +112,7 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
         loss_on_device=job.loss_on_device,
         server_device_s=server_device_s,
         refused_cuts=job.refused_cuts,
+        wires=wire_tables(job, cuts),
     )
     grouping = Grouping(
         method=settings.training.method,
@@ -123,6 +125,17 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
     return PlanningTask(settings.plan, grouping, job.cut, workload, settings.seed, job.classes)
 
 
+def wire_tables(job: Job, cuts: CutTable) -> tuple[WireTable, ...]:
+    """What frames take with each of the codecs that a plan may choose from, or with the given one.
+
+    Nothing where all tensors travel as they are: then the cut table says it.
+    """
+    if not job.settings.codec.is_planned and job.codecs[0].is_raw:
+        return ()
+    batch_size = job.settings.training.batch_size
+    return tuple(WireTable.of(cuts, codecs, batch_size=batch_size) for codecs in job.codecs)
+
+
 def job_cut_table(job: Job, model: EdgeModel) -> CutTable:
     """Count the layers; what an optimiser keeps of a parameter travels with it, if it does."""
     table = measure_cut_table(model.network, name=job.assignment.network, input_shape=job.shapes[0])
@@ -130,7 +143,11 @@ def job_cut_table(job: Job, model: EdgeModel) -> CutTable:
         return table
     num_slots = sum(slot != "step" for slot in job.assignment.optimizer.slots)
     layers = (
-        replace(cost, state_bytes=cost.state_bytes + num_slots * _parameter_bytes(layer))
+        replace(
+            cost,
+            state_bytes=cost.state_bytes + num_slots * _parameter_bytes(layer),
+            state_shapes=cost.state_shapes + num_slots * _parameter_shapes(layer),
+        )
         for cost, layer in zip(table.layers, layers_of(model.network).values(), strict=True)
     )
     return replace(table, layers=tuple(layers))
@@ -138,6 +155,10 @@ def job_cut_table(job: Job, model: EdgeModel) -> CutTable:
 
 def _parameter_bytes(layer: nn.Module) -> int:
     return sum(each.numel() * each.element_size() for each in layer.parameters())
+
+
+def _parameter_shapes(layer: nn.Module) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(p.shape) for p in layer.parameters() if p.dtype == torch.float32)
 
 
 def _server(

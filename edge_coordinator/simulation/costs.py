@@ -1,7 +1,7 @@
 """What time passes by: the costs of layers, and what a planned round costs by them."""
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.latency import transfer_bits
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.replanning.task import job_cut_table
 from edge_coordinator.training.edge_model import EdgeModel
@@ -138,15 +139,15 @@ def round_costs(plan: Plan, workload: Workload, *, table_cut: int) -> RoundCosts
     )
     flop = cuts.device_forward_flop[table_cut] + cuts.device_backward_flop[table_cut]
     num_devices = sum(len(cluster.devices) for cluster in plan.clusters)
-    model = cuts.device_model_bits[table_cut] / BITS_PER_BYTE
-    samples = epochs * workload.batch_size * num_devices * (not workload.loss_on_device)
-    smashed = samples * cuts.smashed_bits[table_cut] / BITS_PER_BYTE
-    labels = samples * workload.label_bits / BITS_PER_BYTE
+    bits = transfer_bits(replace(workload, chosen=plan.codecs), cut=table_cut)
+    up_bits = epochs * bits.get(Phase.UPLOAD, 0.0) + bits[Phase.MODEL_UPLOAD]
+    down_bits = num_devices * epochs * bits.get(Phase.DOWNLOAD, 0.0)
+    down_bits += len(plan.clusters) * bits[Phase.DISTRIBUTE]
     return RoundCosts(
         phase_s=phase_s,
         device_flop=float(epochs * workload.batch_size * flop),
-        table_up_bytes=float(smashed + labels + num_devices * model),
-        table_down_bytes=float(smashed * (table_cut > 0) + len(plan.clusters) * model),
+        table_up_bytes=num_devices * up_bits / BITS_PER_BYTE,
+        table_down_bytes=down_bits / BITS_PER_BYTE,
     )
 
 

@@ -21,6 +21,7 @@ from edge_coordinator.planning.planner import Grouping, plan_round, price_plan
 from edge_coordinator.replanning.cut_schedule import CutChooser, CutSchedule
 from edge_coordinator.replanning.device_states import KnownDevice
 from edge_coordinator.replanning.memory import SimulatedMemory
+from edge_coordinator.replanning.task import wire_tables
 from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.world import World
 from profiles.device import DeviceState
@@ -77,6 +78,7 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits:
         server=scenario.server(costs.table),
         medium=SharedLink() if shared else scenario.medium(),
         loss_on_device=job.loss_on_device,
+        wires=wire_tables(job, costs.table),
         refused_cuts={costs.table_cut(cut): why for cut, why in job.refused_cuts.items()},
     )
 

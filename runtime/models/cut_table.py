@@ -57,12 +57,13 @@ def _measure_layer(
     with count_flop() as forward:
         # A copy, since a layer may overwrite its input.
         output: torch.Tensor = layer(batch.clone())
-    state = layer.state_dict().values()
+    state = list(layer.state_dict().values())
     cost = LayerCost(
         name=name,
         forward_flop=forward.flop / BATCH,
         backward_flop=_count_backward(layer, batch, output) / BATCH,
         state_bytes=sum(value.numel() * value.element_size() for value in state),
+        state_shapes=tuple(tuple(t.shape) for t in state if t.dtype == torch.float32),
         activation_shape=shape,
         activation_bytes=prod(shape) * output.element_size(),
     )

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from runtime.wire.class_names import ClassNames
+from runtime.wire.codecs.turn import TurnCodecs
 from runtime.wire.fields import (
     MAX_BPS,
     MAX_PROFILE_BYTES,
@@ -215,6 +216,9 @@ class PlanReport(Message):
         {}, description="seconds of each device in one local epoch"
     )
     alternatives: PlanAlternatives | None = None
+    codecs: TurnCodecs | None = Field(
+        None, description="how tensors travel; none: all as they are, as float32"
+    )
 
 
 class RoundReport(Message):
