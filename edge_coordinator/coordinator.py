@@ -88,7 +88,8 @@ class Coordinator:
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
         await self.admission.until_there(self._job.settings.devices.count)
-        self._tell_classes()
+        if classes := await self.admission.agree_on_classes():
+            self._tell(ClassesAgreed(classes))
         self._started_s = time.monotonic() - self._progress.reached.elapsed_s
         round_, is_over = self._progress.reached.round + 1, False
         standing = self._standing
@@ -105,12 +106,6 @@ class Coordinator:
             is_over = bool(self._job.why_over(report, standing))
             round_ += 1
         await asyncio.gather(*(self._channel.stop(device) for device in self._registry.assigned))
-
-    def _tell_classes(self) -> None:
-        """Tell the names that all devices have in common, where nobody else named the classes."""
-        names = next((ready.class_names for ready in self._registry.ready.values()), None)
-        if names and not self._job.classes:
-            self._tell(ClassesAgreed(names))
 
     def _tell(self, progress: Progress) -> None:
         for observer in self._observers:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.requests import DeviceGoneError
 from edge_coordinator.formatting import some
+from edge_coordinator.job.classes import with_classes_of_devices
 from edge_coordinator.job.job import Job
+from runtime.wire.class_names import ClassNames
 
 ASK_AGAIN_S = 15.0
 """How often those that did not answer are asked again."""
@@ -31,6 +33,8 @@ class Admission:
         self._channel = channel
         self._registry = channel.registry
         self._registry.numbered = job.test is not None and job.test.class_names is None
+        self._registry.gathers = job.test is None and not job.classes
+        self._assignment = job.assignment
         self._say = say
         self._asked = asyncio.Event()
 
@@ -57,6 +61,21 @@ class Admission:
                 self._say(self._who_is_there(ready, num_devices))
                 say_at_s = clock.time() + SAY_EVERY_S
                 await self._until_asked(None)
+
+    async def agree_on_classes(self) -> ClassNames:
+        """Put the classes of all that are ready together, and number all labels along them.
+
+        None where the job has names, or nobody has; whoever comes later has to know no others.
+        """
+        ready = self._registry.ready
+        parts = [each.class_names for each in ready.values() if each.class_names]
+        if self._job.classes or not parts:
+            self._registry.gathers = False
+            return ()
+        self._assignment = with_classes_of_devices(self._job, parts)
+        self._registry.agree(self._assignment)
+        await self.until_there(len(ready))
+        return self._assignment.classes or ()
 
     async def _until_asked(self, longest_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -98,7 +117,7 @@ class Admission:
     async def _assign(self, device: str) -> None:
         session = self._registry.records[device].status.session
         try:
-            await self._channel.assign(device, self._job.assignment)
+            await self._channel.assign(device, self._assignment)
         except DeviceGoneError as error:
             log.warning("%s does not take part: %s", device, error)
             if self._registry.records[device].status.session == session:

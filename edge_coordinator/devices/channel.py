@@ -149,7 +149,8 @@ class DeviceChannel:
         self.registry.assignment = assignment
         session = self._session(device)
         reply = (await self._ask(device, assignment, self._patient)).reply
-        if not isinstance(reply, Ready) or self._session(device) != session:
+        is_stale = self.registry.assignment is not assignment or self._session(device) != session
+        if not isinstance(reply, Ready) or is_stale:
             return
         if unfit := self.registry.note_ready(device, reply):
             raise DeviceGoneError(unfit)

@@ -23,13 +23,15 @@ def why_unfit(
     *,
     labels: LabelForm | None = None,
     numbered: bool = False,
+    gathers: bool = False,
 ) -> str:
     """Say why a device cannot take part with labels like these; nothing if it can.
 
     Batches of one cluster are joined to one, and what a device announces is what room is made
     for: so an answer is not taken at its word. `labels` is what the job says of them; where it
     cannot, they have to be like those of the first of `others`, who are ready already.
-    `numbered` where the labels of the test set are numbers.
+    `numbered` where the labels of the test set are numbers, `gathers` where the names of all
+    devices' classes are to be put together.
     """
     most = assignment.max_evaluation_samples
     if ready.num_held_out > most:
@@ -38,7 +40,10 @@ def why_unfit(
             f"data.max_evaluation_samples is {most}"
         )
     first = next(iter(others), ready)
-    if unfit := _why_other_classes(ready, assignment, first, numbered=numbered):
+    may_differ = gathers and None not in (ready.class_names, first.class_names)
+    if not may_differ and (
+        unfit := _why_other_classes(ready, assignment, first, numbered=numbered)
+    ):
         return unfit
     if assignment.num_classes is not None:
         return _why_no_class_labels(ready)
@@ -136,6 +141,8 @@ class Registry:
     """What the job says of its labels, if it can."""
     numbered: bool = False
     """Whether the labels of the job's test set are numbers."""
+    gathers: bool = False
+    """Whether names of classes are put together that are not those of all devices."""
     records: dict[str, DeviceRecord] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     """Ids of devices that gave no answer to the assignment, until they show up anew."""
@@ -234,6 +241,13 @@ class Registry:
         if device in self.records:
             self.records[device] = replace(self.records[device], metrics=metrics)
 
+    def agree(self, assignment: Assignment) -> None:
+        """Ask for this from now on; who counts along other classes is not ready any more."""
+        self.assignment, self.gathers = assignment, False
+        for device, record in self.records.items():
+            if record.ready and record.ready.class_names != assignment.classes:
+                self.records[device] = replace(record, ready=None)
+
     def note_ready(self, device: str, ready: Ready) -> str:
         """Take a device's answer to the assignment; why it is barred, if the job has no use for it.
 
@@ -242,10 +256,17 @@ class Registry:
         others = (record.ready for record in self.records.values() if record.ready is not None)
         asked = self.assignment
         unfit = (
-            why_unfit(ready, asked, others, labels=self.labels, numbered=self.numbered)
+            why_unfit(
+                *(ready, asked, others),
+                labels=self.labels,
+                numbered=self.numbered,
+                gathers=self.gathers,
+            )
             if asked
             else ""
         )
+        if asked and asked.classes and ready.class_names:
+            return ""  # It answers what was asked before the classes were agreed on.
         if unfit:
             self.refusals[device] = unfit
         else:

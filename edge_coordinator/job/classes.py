@@ -1,14 +1,19 @@
 """The classes of a job: whose names they are, and what is numbered along them.
 
 They are those that the job lists, or else those of the samples to train on where the coordinator
-sees them (in local mode), or else those of its test set. Where none of these has names, labels are
-numbers.
+sees them (in local mode), or else those of its test set, or else those of all devices that are
+there when the run begins. Where none of these has names, labels are numbers.
 """
 
+from collections.abc import Iterable
+
+from edge_coordinator.job.job import Job
 from edge_coordinator.job.settings import JobSettings
+from runtime.datasets.classes import union
 from runtime.datasets.samples import Samples, check_labels
 from runtime.errors import SettingsError
 from runtime.wire.class_names import ClassNames, check_names, in_words
+from runtime.wire.commands import Assignment
 
 
 def agree_on_classes(
@@ -31,6 +36,18 @@ def agree_on_classes(
         test = test.in_classes(classes, where=where, numbers_count=bool(given))
     data = settings.data.model_copy(update={"classes": classes})
     return settings.model_copy(update={"data": data}), test
+
+
+def with_classes_of_devices(job: Job, parts: Iterable[ClassNames]) -> Assignment:
+    """Give what devices are told once all their classes are known, each of `parts` a device's.
+
+    SettingsError if they are more than a message or the outputs of the network have room for.
+    """
+    classes = _few_enough(union(parts))
+    data = job.settings.data.model_copy(update={"classes": classes})
+    settings = job.settings.model_copy(update={"data": data})
+    check_outputs(settings, num_outputs=job.assignment.num_classes, train=None)
+    return job.assignment.model_copy(update={"classes": classes})
 
 
 def check_outputs(settings: JobSettings, *, num_outputs: int | None, train: Samples | None) -> None:

@@ -16,6 +16,7 @@ from edge_coordinator.replanning.figure import Figure
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
+from runtime.datasets.classes import union
 from runtime.wire.class_names import ClassNames
 from runtime.wire.fields import MAX_FLOP_PER_S
 from runtime.wire.published import ComputeProfile, DeviceProfile, LinkProfile
@@ -90,9 +91,10 @@ def known_devices(
 ) -> list[KnownDevice]:
     """Say what is known of these devices, all of which are ready, in id order.
 
-    Labels are counted along the job's `classes`, if these have names.
+    Labels are counted along the job's `classes`, or along all that the devices publish.
     """
     profiles = [record.profile for record in records.values() if record.profile]
+    classes = classes or union(each.label_names for each in profiles if each.label_names)
     assumptions = Assumptions.of(profiles)
     return [
         _known(

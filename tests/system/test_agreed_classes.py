@@ -71,8 +71,11 @@ async def test_devices_of_one_class_each_learn_both(tmp_path: Path) -> None:
     assert _classes_of(tmp_path) == (["across", "along"], ["across", "along"])
 
 
-async def test_devices_that_evaluate_and_agree_need_no_list(tmp_path: Path) -> None:
-    own = {"d0": _named("along", "across"), "d1": _named("across", "along")}
+@pytest.mark.parametrize("first", [("along", "across"), ("along",)])
+async def test_devices_that_evaluate_need_no_list_whatever_each_knows(
+    tmp_path: Path, first: tuple[str, ...]
+) -> None:
+    own = {"d0": _named(*first), "d1": _named("across")}
     _, accuracy = await _run(own, tmp_path, test="devices")
     assert accuracy == 1.0
     assert _classes_of(tmp_path) == (["across", "along"], ["across", "along"])
@@ -81,14 +84,14 @@ async def test_devices_that_evaluate_and_agree_need_no_list(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"test": "devices"}, r"its classes are .*, those of the devices before it"),
+        ({"test": "devices"}, r"3 classes .across, along, upwards., but network mlp has 2 outputs"),
         ({"test": "devices", "classes": ["along", "across"]}, "d1 has the class 'upwards', which"),
     ],
 )
 async def test_a_device_of_another_class_is_refused(
     tmp_path: Path, changes: dict[str, object], words: str
 ) -> None:
-    own = {"d0": _named("along", "across"), "d1": _named("along", "upwards")}
+    own = {"d0": _named("across", "along"), "d1": _named("along", "upwards")}
     with pytest.raises(BaseExceptionGroup) as caught:
         await _run(own, tmp_path, **changes)
     assert isinstance(root_cause(caught.value), SettingsError)

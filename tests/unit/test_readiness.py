@@ -84,3 +84,18 @@ def test_labels_of_no_classes_have_to_be_like_those_of_the_device_before(
     assert registry.note_ready("c", _ready(label_dtype="<i8")) == ""
     assert list(registry.ready) == ["a", "c"]
     assert "they have to be alike" in registry.barred["b"]
+
+
+def test_whoever_counts_along_its_own_classes_is_asked_again_once_all_are_known() -> None:
+    agreed = ASSIGNMENT.model_copy(update={"classes": ("a", "b")})
+    registry = Registry(assignment=ASSIGNMENT, gathers=True)
+    for device in ("both", "one", "late"):
+        registry.note_status(device, STATUS)
+    assert registry.note_ready("both", _ready(class_names=("a", "b"))) == ""
+    assert registry.note_ready("one", _ready(class_names=("b",))) == ""
+    registry.agree(agreed)
+    assert list(registry.ready) == ["both"]
+    registry.note_ready("late", _ready(class_names=("c",)))  # It was asked before.
+    assert registry.unassigned == ["late", "one"]
+    registry.note_ready("one", READY)
+    assert list(registry.ready) == ["both", "one"]
