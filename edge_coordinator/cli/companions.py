@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from edge_coordinator.job.settings import JobSettings
 from runtime.bus.broker_url import TlsFiles
 from runtime.errors import EdgeError, SettingsError, root_cause
-from runtime.wire.topics import Topics
+from runtime.wire.topics import HomeAssistantTopics, Topics
 
 Companion = Callable[[], Coroutine[None, None, None]]
 
@@ -31,6 +31,13 @@ class Companions:
         self._say = say
         self._all: dict[str, Companion] = {}
 
+    def take(self, flags: argparse.Namespace) -> None:
+        """Take those that the flags ask for."""
+        if flags.prometheus:
+            self.serve_metrics(flags.prometheus)
+        if flags.home_assistant:
+            self.tell_home_assistant(flags.home_assistant)
+
     def serve_metrics(self, address: tuple[str, int]) -> None:
         """Have `/metrics` served; SettingsError where that cannot be."""
         if find_spec("prometheus_client") is None:
@@ -39,6 +46,11 @@ class Companions:
                 "pip install 'cpsl-edge[prometheus]'"
             )
         self._all["the metrics"] = lambda: self._metrics(*address)
+
+    def tell_home_assistant(self, prefix: str) -> None:
+        """Have Home Assistant told of the site's devices; `prefix` is of its discovery topics."""
+        home = HomeAssistantTopics(prefix)
+        self._all["Home Assistant"] = lambda: self._home_assistant(home)
 
     async def run(self) -> None:
         """Do nothing else, until cancelled; the first failure ends it."""
@@ -69,6 +81,14 @@ class Companions:
             self._say(f"metrics: {url}")
             await follow(self._broker_url, site, tls=self._tls)
 
+    async def _home_assistant(self, home: HomeAssistantTopics) -> None:
+        from edge_coordinator.monitor.client import follow
+        from edge_coordinator.monitor.home_assistant.announcer import Announcer
+
+        announcer = Announcer(self._topics, home)
+        self._say(f"telling Home Assistant of the devices on {home.every_device}")
+        await follow(self._broker_url, announcer, tls=self._tls, on_quiet=announcer.tell)
+
 
 def companions_of(
     flags: argparse.Namespace, url: str, settings: JobSettings, *, say: Callable[[str], None]
@@ -77,8 +97,7 @@ def companions_of(
     broker = settings.broker
     tls = TlsFiles(broker.cafile, broker.certfile, broker.keyfile)
     companions = Companions(url, settings.site, tls=tls, say=say)
-    if flags.prometheus:
-        companions.serve_metrics(flags.prometheus)
+    companions.take(flags)
     return companions
 
 

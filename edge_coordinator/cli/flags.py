@@ -96,7 +96,7 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     coordinator.add_argument(
         "--wait", action="store_true", help="if the broker is not there, wait for it"
     )
-    _add_prometheus(coordinator)
+    _add_companions(coordinator)
     coordinator.set_defaults(broker_key="broker.url")
 
 
@@ -258,7 +258,7 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     add("--once", action="store_true", help="print it once; fails if there is nothing")
     add("--json", action="store_true", help="a line of JSON for every change")
     add("--web", action="store_true", help="serve a page for the browser instead")
-    _add_prometheus(parser)
+    _add_companions(parser)
     _add_page(parser)
     add("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
     add("--cafile", type=Path, help="whom to trust, for mqtts")
@@ -266,12 +266,19 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     add("--keyfile", type=Path, help="its key")
 
 
-def _add_prometheus(parser: argparse.ArgumentParser) -> None:
+def _add_companions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prometheus",
         type=_address,
         metavar="[ADDRESS:]PORT",
         help="serve /metrics there (127.0.0.1 without an address)",
+    )
+    parser.add_argument(
+        "--home-assistant",
+        nargs="?",
+        const="homeassistant",
+        metavar="PREFIX",
+        help="tell Home Assistant of the devices, on its discovery topics (homeassistant/…)",
     )
 
 

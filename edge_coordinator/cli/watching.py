@@ -21,8 +21,8 @@ _NEEDED = ("starlette", "uvicorn")
 
 def monitor_in_terminal(flags: argparse.Namespace, console: Console) -> None:
     """Show a site until told to end, or once."""
-    if flags.prometheus:
-        _serve_metrics(flags, console)
+    if flags.prometheus or flags.home_assistant:
+        _serve_tools(flags, console)
         return
     from edge_coordinator.monitor.client import monitor
     from edge_coordinator.monitor.json_lines import SiteLines
@@ -42,14 +42,14 @@ def monitor_in_terminal(flags: argparse.Namespace, console: Console) -> None:
         site.close()
 
 
-def _serve_metrics(flags: argparse.Namespace, console: Console) -> None:
-    """Serve the metrics of a site until told to end."""
+def _serve_tools(flags: argparse.Namespace, console: Console) -> None:
+    """Serve other tools that watch a site, until told to end."""
     if flags.once or flags.json:
-        raise SettingsError("--prometheus goes without --once and --json; take one of them")
+        raise SettingsError("--prometheus and --home-assistant go without --once and --json")
     from edge_coordinator.cli.companions import Companions
 
     companions = Companions(flags.broker, flags.site, tls=_tls(flags), say=_Said(console))
-    companions.serve_metrics(flags.prometheus)
+    companions.take(flags)
     _run(companions.run(), end_with_stdin=False)
 
 
@@ -59,8 +59,10 @@ def _print_line(line: str) -> None:
 
 def monitor_in_browser(flags: argparse.Namespace, console: Console) -> None:
     """Serve the page of a site until told to end."""
-    if flags.once or flags.json:
-        raise SettingsError("--web goes without --once and --json; take one of them")
+    if flags.once or flags.json or flags.prometheus or flags.home_assistant:
+        raise SettingsError(
+            "--web goes without --once, --json, --prometheus and --home-assistant; take one"
+        )
     require_page()
     from edge_coordinator.monitor.web.serving import Address
     from edge_coordinator.monitor.web.site import serve_site

@@ -6,7 +6,8 @@ It publishes nothing, so an account that may only read is enough.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
 
 from edge_coordinator.monitor.state import SiteState
 from edge_coordinator.monitor.view import SiteView
@@ -45,18 +46,56 @@ async def monitor(
         await watch(bus, topics, show=show, once=once, from_the_start=from_the_start)
 
 
-async def follow(url: str, view: SiteView, *, tls: TlsFiles) -> None:
-    """Have a view take in all that is published on its site, until cancelled."""
+class Follower(Protocol):
+    """Takes in what is published, such as a `SiteView`."""
+
+    def topic_filters(self) -> Sequence[str]:
+        """Return what to subscribe to."""
+        ...
+
+    def connected(self) -> None:
+        """Begin anew: the broker is about to tell all that it has retained."""
+        ...
+
+    def disconnected(self, reason: str) -> None:
+        """Note that nothing is heard any more."""
+        ...
+
+    def receive(
+        self, topic: str, payload: bytes | memoryview, *, retained: bool, now_s: float
+    ) -> None:
+        """Take a message."""
+        ...
+
+
+async def follow(
+    url: str,
+    follower: Follower,
+    *,
+    tls: TlsFiles,
+    on_quiet: Callable[[Bus], Awaitable[None]] | None = None,
+) -> None:
+    """Have a follower take in what is published, until cancelled.
+
+    `on_quiet` is awaited whenever something came and nothing follows it for the moment.
+    """
     client_id = f"monitor-{new_session()}"
     async with await MqttBus.connect(url, client_id=client_id, wait=False, tls=tls) as bus:
-        await follow_on(bus, view)
+        await follow_on(bus, follower, on_quiet=on_quiet)
 
 
-async def follow_on(bus: Bus, view: SiteView) -> None:
+async def follow_on(
+    bus: Bus, follower: Follower, *, on_quiet: Callable[[Bus], Awaitable[None]] | None = None
+) -> None:
     """Do the same on a bus that stands."""
+    changed = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_receive(bus.events(), view, asyncio.Event()), name="receive")
-        await _subscribe(bus, view)
+        tasks.create_task(_receive(bus.events(), follower, changed), name="receive")
+        quiet_s = await _subscribe(bus, follower)
+        while on_quiet is not None:
+            await changed.wait()
+            await _until_complete(changed, quiet_s=quiet_s)
+            await on_quiet(bus)
 
 
 async def watch(
@@ -77,7 +116,7 @@ async def watch(
         receiving.cancel()
 
 
-async def _receive(events: AsyncIterator[BusEvent], view: SiteView, changed: asyncio.Event) -> None:
+async def _receive(events: AsyncIterator[BusEvent], view: Follower, changed: asyncio.Event) -> None:
     async for event in events:
         match event:
             case Connected():
@@ -89,7 +128,7 @@ async def _receive(events: AsyncIterator[BusEvent], view: SiteView, changed: asy
         changed.set()
 
 
-async def _subscribe(bus: Bus, view: SiteView) -> float:
+async def _subscribe(bus: Bus, view: Follower) -> float:
     """Subscribe to all; returns how long a silence on this connection means something."""
     start_s = time.monotonic()
     await asyncio.gather(*(bus.subscribe(topic_filter) for topic_filter in view.topic_filters()))
@@ -109,7 +148,8 @@ async def _until_complete(changed: asyncio.Event, *, quiet_s: float) -> None:
 
 async def _happens(changed: asyncio.Event, *, within_s: float) -> bool:
     try:
-        await asyncio.wait_for(changed.wait(), within_s)
+        async with asyncio.timeout(within_s):  # Before Python 3.12 `wait_for` may lose a cancel.
+            await changed.wait()
     except TimeoutError:
         return False
     return True

@@ -118,5 +118,33 @@ class Topics:
         return f"{_root_of(leaf)}/{self.site}/device/{device}/{leaf}"
 
 
+@dataclass(frozen=True)
+class HomeAssistantTopics:
+    """Where Home Assistant looks for devices, and says that it has started."""
+
+    prefix: str = "homeassistant"
+    birth: str = "homeassistant/status"
+    """Not below the prefix, whatever that is."""
+
+    def __post_init__(self) -> None:
+        check_name("prefix", self.prefix)
+
+    def device(self, object_id: str) -> str:
+        """Retained: JSON, the device with all its components."""
+        return f"{self.prefix}/device/{object_id}/config"
+
+    @property
+    def every_device(self) -> str:
+        """Filter for all of them, whoever told of them."""
+        return self.device("+")
+
+    def parse(self, topic: str) -> str | None:
+        """Return the object id of a device's topic; None for a topic that is none."""
+        match topic.split("/"):
+            case [self.prefix, "device", object_id, "config"]:
+                return object_id
+        return None
+
+
 def _root_of(leaf: str) -> str:
     return TENSORS_ROOT if leaf.startswith(("up/", "down/")) else ROOT
