@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
 from runtime.distribution import VersionAction
 
 # Flag, key of the job file, metavar. Every other key goes by --set.
@@ -51,27 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
     schema.add_argument("name", nargs="?", help="which one; all if left out")
     schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
-    _add_watching(commands)
+    add_watching(commands)
     return parser
-
-
-def _add_watching(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    _add_monitor(
-        commands.add_parser(
-            "monitor",
-            help="watch a site: devices, plan, progress",
-            description="Watch a site by what is published there: every device with its measured "
-            "figures, the plan with its reasons, predicted against measured. Publishes nothing.",
-        )
-    )
-    show = commands.add_parser(
-        "show",
-        help="a recorded run in the browser; several: compared",
-        description="Show what a run has written down in the same page that `cpsl monitor --web` "
-        "serves; of several runs, the curves and totals side by side.",
-    )
-    show.add_argument("runs", type=Path, nargs="+", metavar="RUNDIR", help="as runs/2026…")
-    _add_page(show)
 
 
 def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -84,7 +66,7 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     local.add_argument("--broker", metavar="KIND", help="auto, mosquitto or amqtt")
     local.set_defaults(broker_key="broker.local")
     local.add_argument("--web", action="store_true", help="serve a page to watch the run in")
-    local.add_argument("--web-port", type=_port, metavar="PORT", help="of the page")
+    local.add_argument("--web-port", type=port, metavar="PORT", help="of the page")
     local.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
     coordinator = commands.add_parser(
         "coordinator",
@@ -96,7 +78,7 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     coordinator.add_argument(
         "--wait", action="store_true", help="if the broker is not there, wait for it"
     )
-    _add_companions(coordinator)
+    add_companions(coordinator)
     coordinator.set_defaults(broker_key="broker.url")
 
 
@@ -244,64 +226,3 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--batch-size", type=_positive, default=16, metavar="B")
     parser.add_argument("--local-epochs", type=_positive, default=1, metavar="L")
-
-
-def _add_monitor(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--broker",
-        default="mqtt://127.0.0.1",
-        metavar="URL",
-        help="mqtt://[user:password@]host[:port] or mqtts://… (this machine's)",
-    )
-    add("--site", default="default", metavar="NAME", help="that of the coordinator and the agents")
-    add("--once", action="store_true", help="print it once; fails if there is nothing")
-    add("--json", action="store_true", help="a line of JSON for every change")
-    add("--web", action="store_true", help="serve a page for the browser instead")
-    _add_companions(parser)
-    _add_page(parser)
-    add("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
-    add("--cafile", type=Path, help="whom to trust, for mqtts")
-    add("--certfile", type=Path, help="client certificate")
-    add("--keyfile", type=Path, help="its key")
-
-
-def _add_companions(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--prometheus",
-        type=_address,
-        metavar="[ADDRESS:]PORT",
-        help="serve /metrics there (127.0.0.1 without an address)",
-    )
-    parser.add_argument(
-        "--home-assistant",
-        nargs="?",
-        const="homeassistant",
-        metavar="PREFIX",
-        help="tell Home Assistant of the devices, on its discovery topics (homeassistant/…)",
-    )
-
-
-def _add_page(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--port", type=_port, help="of the page (8420; if that is taken, a free one)")
-    add(
-        "--bind",
-        default="127.0.0.1",
-        metavar="ADDRESS",
-        help="where the page is served (127.0.0.1); elsewhere whoever reaches it sees it",
-    )
-    add("--no-open", action="store_true", help="do not open the page, though there is a display")
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a port; they go up to 65535, 0 is a free one"
-        )
-    return int(text)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host.strip("[]") or "127.0.0.1", _port(port)
