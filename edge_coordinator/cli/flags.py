@@ -51,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(commands.add_parser("model", help="print what each cut of a network costs"))
     schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
     schema.add_argument("name", nargs="?", help="which one; all if left out")
+    schema.add_argument(
+        "--asyncapi", action="store_true", help="all topics and messages as an AsyncAPI document"
+    )
     schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
     add_watching(commands)
     return parser

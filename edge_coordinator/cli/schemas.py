@@ -4,12 +4,18 @@ import argparse
 import json
 import sys
 
+from runtime.errors import SettingsError
+from runtime.wire.asyncapi import dump_asyncapi
 from runtime.wire.schema import PUBLISHED, dump_schema, generate_schema, write_schemas
 
 
 def print_schemas(flags: argparse.Namespace) -> None:
-    """Print or write one JSON Schema, or all."""
-    if flags.write is not None:
+    """Print or write one JSON Schema, or all; or the AsyncAPI document."""
+    if flags.asyncapi:
+        if flags.name is not None or flags.write is not None:
+            raise SettingsError("--asyncapi is one document; it goes without a name and --write")
+        sys.stdout.write(dump_asyncapi())
+    elif flags.write is not None:
         write_schemas(flags.write, PUBLISHED if flags.name is None else [flags.name])
     elif flags.name is not None:
         sys.stdout.write(dump_schema(flags.name))
