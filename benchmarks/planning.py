@@ -1,15 +1,17 @@
 """How long a plan takes and how good it is: `python -m benchmarks.planning --seed 1`.
 
-Devices differ by up to thirty times in compute and rates. Times are seconds of one core.
+Devices differ by up to thirty times in compute and rates. Times are seconds of one core. `--only
+bounds` prints how far plans may be from the best possible, as they say, and how far they are.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
 
+from benchmarks.exact_clusters import exact_round_s
 from edge_coordinator.experiments.exhaustive import best_round_s
 from edge_coordinator.planning.clustering import (
     default_schedule,
@@ -20,6 +22,7 @@ from edge_coordinator.planning.clustering import (
 from edge_coordinator.planning.cut_layer import choose_cut
 from edge_coordinator.planning.fleet import Fleet, cluster_sizes
 from edge_coordinator.planning.latency import cluster_latency_s
+from edge_coordinator.planning.lower_bound import lower_bound_s
 from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping, plan_round
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
@@ -30,21 +33,31 @@ from tests.unit.fleets import best_of_all_s, random_devices, random_pricer, work
 MEDIA: tuple[Medium, ...] = (IndependentLinks(), Subcarriers(30), SharedLink())
 CLUSTER_SIZE = 5
 CUTS = range(1, 4)
+TABLES = ("times", "quality", "bounds", "losses", "divisions")
+BOUND_DEVICES = (8, 15, 30)
+BOUND_INSTANCES = 8
 DIVIDED = ((12, 3, 1), (12, 4, 4), (20, 4, 1), (20, 4, 4))
 """Subcarriers, the devices that divide them, local epochs."""
 
 
 def main() -> None:
-    """Print the four tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--instances", type=int, default=200, help="small ones, per kind of link")
+    parser.add_argument("--only", choices=TABLES, help="print one table")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}, clusters of {CLUSTER_SIZE}\n")
-    print_times(arguments.seed)
-    print_quality(arguments.seed)
-    print_losses(arguments.seed, arguments.instances)
-    print_divisions(arguments.seed, arguments.instances)
+    tables = {
+        "times": lambda: print_times(arguments.seed),
+        "quality": lambda: print_quality(arguments.seed),
+        "bounds": lambda: print_bounds(arguments.seed),
+        "losses": lambda: print_losses(arguments.seed, arguments.instances),
+        "divisions": lambda: print_divisions(arguments.seed, arguments.instances),
+    }
+    for table in TABLES if arguments.only is None else [arguments.only]:
+        tables[table]()
+        print()
 
 
 def print_times(seed: int) -> None:
@@ -53,7 +66,6 @@ def print_times(seed: int) -> None:
     for medium in MEDIA:
         for num_devices in (30, 1000):
             print_row(named(medium), num_devices, *times_s(seed, num_devices, medium))
-    print()
 
 
 def times_s(seed: int, num_devices: int, medium: Medium) -> tuple[float, float, float]:
@@ -92,7 +104,44 @@ def print_quality(seed: int) -> None:
                 np.mean([round_s(pricer, draw) for draw in draws]),
                 np.mean([equal_round_s(pricer, draw) for draw in draws]),
             )
-    print()
+
+
+def print_bounds(seed: int) -> None:
+    """Compare plans with their bound, and both with the exact solver; medians and the worst.
+
+    Half of the fleets wait for computing and half for the link; half of them three times a turn.
+    """
+    print_row("above, %", "devices", "bound", "worst", "exact", "worst", "bound below")
+    for medium in MEDIA:
+        for num_devices in BOUND_DEVICES:
+            said, real, below = np.array(list(gaps_percent(seed, num_devices, medium))).T
+            medians = np.median(said), said.max(), np.median(real), real.max(), np.median(below)
+            print_row(named(medium), num_devices, *(float(each) for each in medians))
+
+
+def gaps_percent(
+    seed: int, num_devices: int, medium: Medium
+) -> Iterator[tuple[float, float, float]]:
+    """Give how far a plan is above its bound and above the best, and the bound below the best."""
+    for instance in range(BOUND_INSTANCES):
+        generator = np.random.default_rng((seed, num_devices, instance))
+        flop_per_s, up_bps = [(1e8, 1e7), (1e9, 3e6)][instance % 2]
+        devices = random_devices(generator, num_devices, flop_per_s=flop_per_s, up_bps=up_bps)
+        epochs = [1, 3][instance // 2 % 2]
+        pricer = random_pricer(
+            *(generator, num_devices), medium=medium, local_epochs=epochs, devices=devices
+        )
+        sizes = cluster_sizes(num_devices, cluster_size=CLUSTER_SIZE)
+        members = found(pricer, sizes, seed)
+        planned_s = round_s(pricer, members)
+        work = workload(medium, local_epochs=epochs)
+        bound_s = lower_bound_s(pricer, work, members=members)
+        best_s = exact_round_s(pricer, sizes, known_s=planned_s)
+        yield (
+            100 * (planned_s / bound_s - 1),
+            100 * (planned_s / best_s - 1),
+            100 * (1 - bound_s / best_s),
+        )
 
 
 def print_losses(seed: int, num_instances: int) -> None:
@@ -121,7 +170,6 @@ def print_losses(seed: int, num_instances: int) -> None:
 
 def print_divisions(seed: int, num_instances: int) -> None:
     """Compare the division of a cluster's subcarriers with the best of all divisions."""
-    print()
     print_row("above the best, %", "epochs", "greedy", "max", "exchanges", "max", "equal")
     for num_subcarriers, num_devices, local_epochs in DIVIDED:
         generator = np.random.default_rng(seed)

@@ -79,6 +79,8 @@ class Plan:
     """One sentence on where the cut and the clusters come from."""
     predicted_s: float | None = None
     """Seconds of the whole round: the sum over its clusters."""
+    lower_bound_s: float | None = None
+    """Seconds that no clusters of these sizes, and no shares, beat at this cut."""
     alternatives: Alternatives | None = None
     codecs: TurnCodecs | None = None
     """How tensors travel, if the plan chose it; else as the job says."""

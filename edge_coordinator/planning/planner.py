@@ -18,6 +18,7 @@ from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_me
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes
 from edge_coordinator.planning.form import Form, Method
 from edge_coordinator.planning.latency import device_phase_s, phase_seconds, round_s, turn_s
+from edge_coordinator.planning.lower_bound import bound_reason, lower_bound_s
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, PredictedPhases
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
@@ -174,12 +175,15 @@ def _plan(
     )
     predicted_s = sum(cluster.predicted_s or 0.0 for cluster in clusters)
     predicted_s += workload.round_overhead_s
+    bound_s = lower_bound_s(pricer, workload, members=members)
+    reason = _reason(choice.cut, workload, predicted_s, alternatives, grouping.method)
     return Plan(
         cut=choice.cut,
         clusters=clusters,
         left_out=left_out,
-        reason=_reason(choice.cut, workload, predicted_s, alternatives, grouping.method),
+        reason=reason + bound_reason(predicted_s, bound_s=bound_s),
         predicted_s=predicted_s,
+        lower_bound_s=min(bound_s, predicted_s),
         alternatives=alternatives,
         codecs=workload.chosen,
     )

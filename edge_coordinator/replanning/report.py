@@ -38,6 +38,7 @@ def plan_report(
         changed=planned.changed,
         assumed=dict(planned.assumed),
         predicted_s=_short(plan.predicted_s),
+        lower_bound_s=_short(plan.lower_bound_s),
         predicted={
             device: phase_seconds_message(phases)
             for cluster in plan.clusters

@@ -212,6 +212,9 @@ class PlanReport(Message):
     changed: str = Field("", description="how and why it differs from the plan before, if it does")
     assumed: dict[str, str] = Field({}, description="device id to what had to be assumed of it")
     predicted_s: float | None = Field(None, ge=0, description="seconds of the round")
+    lower_bound_s: float | None = Field(
+        None, ge=0, description="seconds that no clusters of these sizes beat at this cut"
+    )
     predicted: dict[DeviceId, PhaseSeconds] = Field(
         {}, description="seconds of each device in one local epoch"
     )

@@ -1,5 +1,6 @@
 """A small network, random devices to plan for, and the search that tries every partition."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, pairwise, permutations
@@ -45,13 +46,20 @@ def device(
     return DeviceState(name, 100, 1e9, compute, LinkState(up_bps, down_bps, 0.0, 0.0))
 
 
-def random_devices(generator: np.random.Generator, num_devices: int) -> list[DeviceState]:
-    """Draw devices whose speeds and rates differ by up to thirty times."""
+def random_devices(
+    generator: np.random.Generator,
+    num_devices: int,
+    *,
+    flop_per_s: float = 1e8,
+    up_bps: float = 1e7,
+    decades: float = 1.5,
+) -> list[DeviceState]:
+    """Draw devices whose speeds and rates differ, by default by up to thirty times."""
 
     def draw(middle: float) -> Floats:
-        return middle * 10 ** generator.uniform(-0.75, 0.75, num_devices)
+        return middle * 10 ** generator.uniform(-decades / 2, decades / 2, num_devices)
 
-    speeds, ups, downs = draw(1e8), draw(1e7), draw(2e7)
+    speeds, ups, downs = draw(flop_per_s), draw(up_bps), draw(2 * up_bps)
     return [
         device(f"d{k:04}", flop_per_s=speeds[k], up_bps=ups[k], down_bps=downs[k])
         for k in range(num_devices)
@@ -64,10 +72,12 @@ def random_pricer(
     *,
     medium: Medium | None = None,
     local_epochs: int = 1,
+    devices: Sequence[DeviceState] | None = None,
 ) -> Pricer:
     """Price clusters of random devices at the cut after `pool`."""
     work = workload(medium or IndependentLinks(), local_epochs=local_epochs)
-    seconds = phase_seconds(Fleet.of(random_devices(generator, num_devices)), work, cut=2)
+    states = random_devices(generator, num_devices) if devices is None else devices
+    seconds = phase_seconds(Fleet.of(states), work, cut=2)
     return Pricer(seconds, work.medium, label_mix=None, balance_weight=0.0)
 
 

@@ -1,0 +1,64 @@
+"""What the best possible round takes at least, and how far a plan may be from it.
+
+The server's seconds are the same for every clustering. What the clusters wait is bounded by
+`device_prices`, the distribution of models by that of devices with like rates together.
+"""
+
+import math
+
+import numpy as np
+
+from edge_coordinator.planning.device_prices import PlannedWaits, waits_bound_s
+from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.relaxation import PairedWaits
+from profiles.units import Counts, Floats
+
+FULL_PERCENT = 10
+"""From here on percents are said without a decimal."""
+ROUNDING_PERCENT = 1e-6
+
+
+def lower_bound_s(pricer: Pricer, workload: Workload, *, members: Counts) -> float:
+    """Seconds that no round of these devices beats, at this cut, in clusters of these sizes.
+
+    `members` are a good plan's clusters, [cluster, position]; the better they are, the higher is
+    the bound.
+    """
+    seconds, sizes = pricer.seconds, (members >= 0).sum(axis=-1)
+    server_s = seconds.local_epochs * float(seconds.server_s.sum())
+    # No turn ends before any of its devices could have ended it alone.
+    own_s = seconds.distribute_s + seconds.finish.sum(axis=0)
+    alone_s = server_s + _together_s(own_s[:-1], sizes=sizes)
+    beyond_s = server_s + len(members) * workload.cluster_overhead_s
+    beyond_s += _together_s(seconds.distribute_s[:-1], sizes=sizes)
+    waits = PairedWaits.of(seconds, pricer.medium, least_size=int(sizes.min()))
+    waits_s = sum(_together_s(each_s, sizes=sizes) for each_s in waits.least_s)
+    if sizes.max() > 1:  # Else there is one clustering, and no link to divide.
+        planned = _planned_waits(pricer, waits, members)
+        waits_s = max(waits_s, waits_bound_s(waits, planned))
+    return max(alone_s, beyond_s + waits_s) + workload.round_overhead_s
+
+
+def bound_reason(predicted_s: float, *, bound_s: float) -> str:
+    """Say how far a plan may be from the best, rounded up; nothing where the bound is nothing."""
+    if bound_s <= 0:
+        return ""
+    percent = max(100 * (predicted_s / bound_s - 1) - ROUNDING_PERCENT, 0.0)
+    decimals = 1 if percent < FULL_PERCENT else 0
+    above = math.ceil(percent * 10**decimals) / 10**decimals
+    return f", within {above:.{decimals}f} % of the best possible at this cut"
+
+
+def _together_s(own_s: Floats, *, sizes: Counts) -> float:
+    """Sum up the clusters' slowest at the least: with devices of like seconds together."""
+    slowest_first, largest_first = np.sort(own_s)[::-1], np.sort(sizes)[::-1]
+    return float(slowest_first[np.cumsum(largest_first) - largest_first].sum())
+
+
+def _planned_waits(pricer: Pricer, waits: PairedWaits, members: Counts) -> PlannedWaits:
+    """Work out what the clusters of a plan wait, their link divided."""
+    shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
+    waits_s = waits.fixed_s[:, members] + waits.link_s[:, members] / shares
+    slowest_s = np.where(members >= 0, waits_s, 0.0).max(axis=-1)  # [wait, cluster]
+    return PlannedWaits(members, slowest_s.sum(axis=0), slowest_s.max(axis=-1))
