@@ -9,8 +9,9 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.demo-installed
 	$(BIN)/cpsl local --scenario mixed --web
 
+# Two tests at a time: many wait for programs that they started.
 test: $(VENV)/.test-installed lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

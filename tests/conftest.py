@@ -3,10 +3,15 @@
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side, so each takes one thread, as the programs that it starts do.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
 """What `--hypothesis-profile=long` asks for: an hour or so, for one property at a time."""
