@@ -144,7 +144,7 @@ def test_one_surprise_is_an_accident_and_a_second_on_the_same_side_a_change(fact
     once = mean.take(factor)
     assert once == replace(mean, surprise=factor)
     twice = once.take(1.1 * factor)
-    assert (twice.mean, twice.count) == (pytest.approx(1.05 * factor), 2)
+    assert (twice.mean, twice.count) == pytest.approx((1.05 * factor, 2))
     assert twice.deviation == pytest.approx(0.05 * factor)
     assert twice.surprise is None
     other_side = once.take(1 / factor)
