@@ -25,7 +25,6 @@ from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.datasets.samples import Samples
 from runtime.descriptors import allow_many
-from runtime.distribution import own_version
 from runtime.errors import BusError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
 from runtime.process import COMPUTE_THREAD
@@ -33,6 +32,7 @@ from runtime.wire.commands import Assignment
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus
 from runtime.wire.topics import Topics
+from runtime.wire.versions import Versions
 
 _GOODBYE_S = 2.0
 
@@ -94,7 +94,7 @@ class HostedDevice:
             session=new_session(),
             since_unix_s=time.time(),
             engine=settings.engine,
-            version=own_version(),
+            version=str(Versions.own()),
             process=process,
         )
 

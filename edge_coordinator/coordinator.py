@@ -138,7 +138,8 @@ class Coordinator:
 
     async def _round(self, round_: int, worker: EdgeWorker) -> RoundReport | None:
         """Plan, train and evaluate; None if the round has to be tried again."""
-        dropped = self._channel.dropped.counts.copy()
+        dropped, newer = self._channel.dropped.counts.copy(), self._channel.inbound.newer
+        unknown_fields = newer.unknown_fields.copy()
         planned = await self._planned(round_, worker)
         if planned is None or not await self._export(planned, worker):
             return None
@@ -171,6 +172,7 @@ class Coordinator:
                 "up_bytes": up,
                 "down_bytes": down,
                 "dropped": self._channel.dropped.since(dropped),
+                "unknown_fields": newer.since(unknown_fields),
                 "faults": self._faults.new_ones(),
             }
         )

@@ -12,6 +12,7 @@
     * ProtocolError          a peer broke the conversation; trying again will not help
         * UnexpectedEventError
         * MalformedMessageError
+            * UnknownKindError   a newer peer may have sent it; it is counted, and told of once
     * LinkProbeError         a link was measured in vain; later it may go better
     * SendError              an answer could not be sent; the device is out of its turn
     * DeviceGoneError        a device answers no more; the others go on
@@ -74,6 +75,14 @@ class UnexpectedEventError(ProtocolError):
 
 class MalformedMessageError(ProtocolError):
     """Bytes that are not the message which was asked for."""
+
+
+class UnknownKindError(MalformedMessageError):
+    """A message of a kind that nobody here knows; a newer peer may."""
+
+    def __init__(self, what: str, kind: str) -> None:
+        super().__init__(f"no {what} is called {kind!r} here")
+        self.kind = kind
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
 from device_agent.agent.link_answers import LinkProbing
+from device_agent.agent.listening import CommandReader, FrameTopics, OlderCoordinator
 from device_agent.agent.measuring import Measuring
 from device_agent.agent.publisher import Publisher, claim_of
 from device_agent.agent.trainer import Trainer
@@ -37,9 +38,10 @@ from runtime.protocol.events import (
     Work,
     WorkFailed,
 )
-from runtime.wire.commands import Challenge, Join, MeasureLink, decode_command
+from runtime.wire.commands import Challenge, Join, MeasureLink
+from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind
-from runtime.wire.inbox import decode_chunk_of, leaf_of
+from runtime.wire.inbox import decode_chunk_of
 from runtime.wire.ownership import Verdict, judge
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
@@ -95,18 +97,21 @@ class Agent:
         self._told_s = 0.0
         """When a frame was whole last, or we said how far it is."""
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
-        self._cluster_topic = ""
         self._pacer: Pacer | None = None
         self._opening = asyncio.Lock()
         self._turn = TurnMeter()
         self._ended: Join | None = None
         self.dropped = DroppedMessages(device)
+        self._commands = CommandReader(device, self.dropped, self._reply)
+        self._frame_topics = FrameTopics(device, bus, topics)
+        self._older = OlderCoordinator(device, bus, topics)
 
     async def serve(self) -> None:
         """Claim the id, then answer the coordinator; the first failure stops all."""
         events = self._bus.events()
         await self._bus.subscribe(self._topics.command(self._device))
         await self._bus.subscribe(self._topics.down(self._device, "+"))
+        await self._older.listen()
         await self._claim.make(self._bus, events)
         self._is_ours = True
         await self._publisher.announce()
@@ -151,17 +156,21 @@ class Agent:
         try:
             if delivery.topic == self._topics.command(self._device):
                 self._command(delivery.payload)
+            elif delivery.topic == self._topics.command_of_wire_1(self._device):
+                self._older.receive(delivery.payload, self._background)
             elif delivery.topic == self._topics.status(self._device):
                 self._compare(delivery)
             elif delivery.topic == self._topics.down(self._device, "probe"):
                 self._probing.probe.receive(delivery.payload)
-            elif (kind := self._kind_of(delivery.topic)) is not None:
+            elif (kind := self._frame_topics.kind_of(delivery.topic)) is not None:
                 self._frame(delivery.payload, kind)
         except ProtocolError as error:
             self.dropped.note(delivery.topic, error)
 
     def _command(self, payload: memoryview) -> None:
-        message = decode_command(payload)
+        message = self._commands.read(payload)
+        if message is None:
+            return
         if isinstance(message, Challenge):
             if message.session != self._status.session:
                 self._assert_presence()
@@ -202,14 +211,6 @@ class Agent:
             self._told_s = now_s
             self._act(self.session.handle(PartCame(kind, chunk.step)))
 
-    def _kind_of(self, topic: str) -> FrameKind | None:
-        if topic == self._cluster_topic:
-            return FrameKind.MODEL
-        for kind in (FrameKind.MODEL, FrameKind.GRADIENT, FrameKind.GRAPHS):
-            if topic == self._topics.down(self._device, leaf_of(kind)):
-                return kind
-        return None
-
     # What to do
 
     def _act(self, commands: list[DeviceCommand]) -> None:
@@ -235,15 +236,18 @@ class Agent:
                 take = partial(self._trainer.take_graphs, join, tensors)
                 self._background.start(self._work(take, join.run))
             case SendReply(message):
-                self._background.start_once(message, partial(self._publisher.reply, message))
+                self._reply(message)
             case SendFrame(frame, only):
                 self._background.start(self._send(frame, only))
+
+    def _reply(self, message: Message) -> None:
+        self._background.start_once(message, partial(self._publisher.reply, message))
 
     async def _open(self, join: Join) -> None:
         async with self._opening:
             if join != self.session.join:
                 return  # Another one came while this one waited.
-            await self._listen_to(self._topics.cluster_model(join.cluster))
+            await self._frame_topics.listen_to(join.cluster)
             self._turn = TurnMeter()
             share_bps = join.up_share_bps
             self._pacer = Pacer(share_bps) if share_bps is not None else None
@@ -251,14 +255,6 @@ class Agent:
                 await self._work(lambda: PassOpened(join, (), ()), join.run)
             else:
                 await self._work(partial(self._trainer.open, join), join.run)
-
-    async def _listen_to(self, topic: str) -> None:
-        if topic == self._cluster_topic:
-            return
-        if self._cluster_topic:
-            await self._bus.unsubscribe(self._cluster_topic)
-        self._cluster_topic = topic
-        await self._bus.subscribe(topic)
 
     async def _work(self, do: Callable[[], DeviceEvent], run: int | None = None) -> None:
         join = self.session.join

@@ -61,7 +61,13 @@ class DroppedMessages:
         if self.counts[kind] == 1:
             log.warning("%s drops a message on %s: %s", self._device, topic, error)
 
+    def note_fields(self, num_fields: int, first: str) -> None:
+        """Count fields of a newer coordinator, which are ignored."""
+        if not self.counts["unknown field"]:
+            log.warning("%s ignores fields that are unknown here, as %s", self._device, first)
+        self.counts["unknown field"] += num_fields
+
     def sentence(self) -> str:
-        """Say how many were dropped of each kind; nothing if there were none."""
+        """Say how many were dropped or ignored of each kind; nothing if there were none."""
         counts = ", ".join(f"{number} of {kind}" for kind, number in sorted(self.counts.items()))
         return f"; messages dropped: {counts}" if counts else ""

@@ -101,11 +101,11 @@ class DeviceChannel:
         self._peers = Peers(run=run, patience_s=tolerance.patience_s, carry_out=self._carry_out)
         self._outbound = Outbound(bus, topics, chunk_bytes=chunk_bytes, on_sent=self._note_sent)
         self.registry = Registry(busy=self._peers.busy)
-        self.inbound = Inbound(topics, self.registry, self._peers, self.dropped, on_other=on_other)
-        self.changed = self.inbound.changed
-        """Set whenever a device has come or gone, or is ready."""
-        self.learnt = self.inbound.learnt
-        """Set whenever something is known of a device that was not: presence, profile, metrics."""
+        self.inbound = Inbound(
+            topics, self.registry, self._peers, self._outbound, self.dropped, on_other=on_other
+        )
+        self.changed, self.learnt = self.inbound.changed, self.inbound.learnt
+        """Set whenever a device has come or gone, or is ready; and when anything is learnt."""
 
     @property
     def up_bytes(self) -> int:

@@ -4,12 +4,15 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from edge_coordinator.devices.link_measurement import LinkEcho
+from edge_coordinator.devices.newer_peers import NewerPeers
+from edge_coordinator.devices.outbound import Outbound
 from edge_coordinator.devices.peers import Peers
 from edge_coordinator.devices.registry import Change, Registry
 from runtime.bus.bus import Delivery
-from runtime.errors import ProtocolError
+from runtime.errors import ProtocolError, UnknownKindError
 from runtime.protocol.coordinator_events import (
     Arrived,
     Excluded,
@@ -20,11 +23,12 @@ from runtime.protocol.coordinator_events import (
     Went,
 )
 from runtime.protocol.events import FrameArrived
-from runtime.wire.commands import decode_reply
+from runtime.wire.control import SentReply, decode_reply
 from runtime.wire.frames import FrameKind
 from runtime.wire.inbox import decode_chunk_of
 from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
 from runtime.wire.topics import DeviceTopic, Topics
+from runtime.wire.versions import UnknownCommand, why_incompatible
 
 STRANGERS = "strangers"
 """Whoever is no device of the site counts as one: names cost nothing."""
@@ -73,6 +77,7 @@ class Inbound:
         topics: Topics,
         registry: Registry,
         peers: Peers,
+        outbound: Outbound,
         dropped: DropCounts,
         *,
         on_other: Callable[[Delivery], None],
@@ -82,6 +87,7 @@ class Inbound:
         """Set whenever a device has come or gone."""
         self.learnt = asyncio.Event()
         """Set whenever something is known of a device that was not: presence, profile, metrics."""
+        self.newer = NewerPeers()
         self.up_bytes = 0
         self.echoes: dict[str, LinkEcho] = {}
         """Device id to the measurement of its link that is under way."""
@@ -90,6 +96,7 @@ class Inbound:
         self._peers = peers
         self._dropped = dropped
         self._on_other = on_other
+        self._outbound = outbound
 
     def receive(self, delivery: Delivery) -> None:
         """Take one message; whatever is wrong with it is said once a sender and dropped."""
@@ -99,6 +106,8 @@ class Inbound:
                 self._on_other(delivery)
             else:
                 self._receive_from(topic, delivery)
+        except UnknownKindError as error:
+            self.newer.note_kind(self._sender(topic.device if topic else ""), error)
         except ProtocolError as error:
             device = topic.device if topic else ""
             reason = self._dropped.note_unusable(self._sender(device), delivery.topic, error)
@@ -112,29 +121,36 @@ class Inbound:
         self.learnt.set()
 
     def _receive_from(self, topic: DeviceTopic, delivery: Delivery) -> None:
-        device = topic.device
+        device, payload = topic.device, delivery.payload
+        on_unknown = partial(self.newer.note_fields, self._sender(device))
         match topic.leaf:
             case "status":
-                status = DeviceStatus.decode(delivery.payload)
+                status = DeviceStatus.decode(payload, on_unknown=on_unknown)
                 self._note(device, self._registry.note_status(device, status), status)
             case "profile":
-                self._registry.note_profile(device, DeviceProfile.decode(delivery.payload))
+                profile = DeviceProfile.decode(payload, on_unknown=on_unknown)
+                self._registry.note_profile(device, profile)
                 self.learnt.set()
             case "metrics":
-                self._registry.note_metrics(device, DeviceMetrics.decode(delivery.payload))
+                metrics = DeviceMetrics.decode(payload, on_unknown=on_unknown)
+                self._registry.note_metrics(device, metrics)
                 self.learnt.set()
             case "reply":
-                reply = decode_reply(delivery.payload)
-                if device in self._registry.records:
-                    self._peers.tell(device, ReplyArrived(reply))
-                else:
-                    self._dropped.note(STRANGERS)
+                self._reply(device, decode_reply(payload, on_unknown=on_unknown))
             case "up/probe" if device in self.echoes:
-                self.echoes[device].receive(delivery.payload)
+                self.echoes[device].receive(payload)
             case "up/smashed":
-                self._frame(device, FrameKind.SMASHED, delivery.payload)
+                self._frame(device, FrameKind.SMASHED, payload)
             case "up/weights":
-                self._frame(device, FrameKind.WEIGHTS, delivery.payload)
+                self._frame(device, FrameKind.WEIGHTS, payload)
+
+    def _reply(self, device: str, reply: SentReply) -> None:
+        if device not in self._registry.records:
+            self._dropped.note(STRANGERS)
+        elif isinstance(reply, UnknownCommand):
+            self.newer.note_refused(device, reply)
+        else:
+            self._peers.tell(device, ReplyArrived(reply))
 
     def _frame(self, device: str, kind: FrameKind, payload: memoryview) -> None:
         if device not in self._registry.records:
@@ -161,6 +177,8 @@ class Inbound:
             case Change.ARRIVED:
                 self._dropped.forgive(device)
                 self._peers.tell(device, Arrived(status.session))
+                if refused := why_incompatible(status.version, here="this coordinator"):
+                    self._outbound.start_farewell(device, status.version, refused)
                 if status.state != "online":
                     self._peers.tell(device, Went())
             case Change.RETURNED:

@@ -1,16 +1,19 @@
 """Sending to devices: what is asked of each, in chunks that its link carries in a moment."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Mapping
 
 from runtime.bus.bus import Bus
 from runtime.protocol.coordinator_events import SendParts
-from runtime.wire.commands import AnyCommand, Join
+from runtime.wire.commands import Join
+from runtime.wire.control import SentCommand
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
 from runtime.wire.inbox import leaf_of
 from runtime.wire.reassembly import numbers_of
 from runtime.wire.topics import Topics
 from runtime.wire.transfer import ChunkSize, send_frame
+from runtime.wire.versions import Incompatible, Versions
 
 Ranges = tuple[tuple[int, int], ...]
 SentFunction = Callable[[str, FrameKind, StepId], None]
@@ -72,14 +75,23 @@ class Outbound:
         for device in devices:
             self._on_sent(device, frame.kind, frame.step)
 
-    async def command(self, device: str, message: AnyCommand) -> None:
+    async def command(self, device: str, message: SentCommand) -> None:
         """Send a control message."""
         topic = self._topics.command(device)
         await self._bus.publish(topic, message.encode(), retain=False)
 
-    def start_command(self, device: str, message: AnyCommand) -> None:
+    def start_command(self, device: str, message: SentCommand) -> None:
         """Send a control message in the background."""
         self._start(self.command(device, message), f"ask {device}")
+
+    def start_farewell(self, device: str, version: str, why: str) -> None:
+        """Tell a device of this version, which we cannot work with, as it understands it."""
+        if Versions.read(version).newest > 1:
+            self.start_command(device, Incompatible(version=str(Versions.own())))
+            return
+        # The first version knows no such message; it logs the kind of a command it does not know.
+        topic, payload = self._topics.command_of_wire_1(device), json.dumps({"kind": why}).encode()
+        self._start(self._bus.publish(topic, payload, retain=False), f"part with {device}")
 
     def start_parts(self, device: str, parts: SendParts) -> None:
         """Send in the background what is missing of the last frame; all of it if that is none."""

@@ -11,6 +11,7 @@ from edge_coordinator.job.labels import LabelForm
 from runtime.wire.class_names import in_words
 from runtime.wire.commands import Assignment, LinkMeasured, Ready
 from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
+from runtime.wire.versions import why_incompatible
 
 MAX_DEVICES = 20_000
 """More are not taken note of: twice as many as a job can have."""
@@ -218,6 +219,8 @@ class Registry:
             self.silent.discard(device)
             self.refusals.pop(device, None)
             self.excluded.pop(device, None)
+            if refused := why_incompatible(status.version, here="this coordinator"):
+                self.refusals[device] = refused
             return Change.ARRIVED
         if not same_session or before.status.state == status.state:
             return Change.NOTHING

@@ -1,14 +1,13 @@
 """Control messages: what the coordinator asks of a device, and what the device answers.
 
-Validated once, where they enter. Tensors are never here: they travel as frames
-(`runtime.wire.frames`).
+Validated once, where they enter (`runtime.wire.control`). Tensors are never here: they travel as
+frames (`runtime.wire.frames`).
 """
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field
 
-from runtime.errors import MalformedMessageError
 from runtime.wire.class_names import ClassNames
 from runtime.wire.codecs.turn import TurnCodecs
 from runtime.wire.fields import (
@@ -22,8 +21,6 @@ from runtime.wire.fields import (
     Small,
     Token,
     Words,
-    checked_size,
-    first_fault,
 )
 from runtime.wire.published import LinkProfile
 
@@ -277,22 +274,3 @@ class Refused(Message):
 
 AnyCommand = Assignment | Join | Stop | Challenge | MeasureLink | Inquire | SendAgain
 AnyReply = Ready | Preparing | Joined | NeedGraphs | Refused | LinkMeasured | Holding
-
-_COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="kind")])
-_REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="kind")])
-
-
-def decode_command(payload: bytes | memoryview) -> AnyCommand:
-    """Validate what the coordinator sent to a device."""
-    try:
-        return _COMMAND.validate_json(checked_size(payload))
-    except ValidationError as error:
-        raise MalformedMessageError(f"not a command: {first_fault(error)}") from error
-
-
-def decode_reply(payload: bytes | memoryview) -> AnyReply:
-    """Validate what a device sent to the coordinator."""
-    try:
-        return _REPLY.validate_json(checked_size(payload))
-    except ValidationError as error:
-        raise MalformedMessageError(f"not a reply: {first_fault(error)}") from error

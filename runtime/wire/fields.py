@@ -1,11 +1,13 @@
 """What every JSON message is made of: the base class, and fields with bounds.
 
 `Message` is frozen, forbids unknown fields and refuses NaN and infinity. Every number, text and
-list has a bound: a stranger may have written it.
+list has a bound: a stranger may have written it. What is received may have fields that only a newer
+peer knows: they are ignored and counted (docs/compatibility.md).
 """
 
 import math
-from typing import Annotated, ClassVar, Self
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +17,7 @@ from pydantic import (
     Field,
     ValidationError,
 )
+from pydantic_core import ErrorDetails
 
 from runtime.errors import MalformedMessageError
 
@@ -34,6 +37,9 @@ MAX_BPS = 1e15
 MAX_FLOP_PER_S = 1e18
 LEAST_RATE = 1.0
 """A bit, or a FLOP, per second; what is slower stands still, and what it costs has no bound."""
+
+OnUnknown = Callable[[int, str], None]
+"""Hears how many fields of a message nobody here knows, and where the first of them is."""
 
 _MAX_NAMED_FAULTS = 20
 _MAX_FAULT_LETTERS = 200
@@ -88,7 +94,7 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     max_bytes: ClassVar[int] = MAX_MESSAGE_BYTES
     unsent_if_none: ClassVar[tuple[str, ...]] = ()
-    """Fields that are left out where they are None: an older peer does not know of them."""
+    """Fields that are left out where they are None."""
 
     def encode(self) -> bytes:
         """Serialise as JSON."""
@@ -96,12 +102,29 @@ class Message(BaseModel):
         return self.model_dump_json(exclude=unsent or None).encode()
 
     @classmethod
-    def decode(cls, payload: bytes | memoryview) -> Self:
+    def decode(
+        cls, payload: bytes | memoryview, *, on_unknown: OnUnknown = lambda *_: None
+    ) -> Self:
         """Validate JSON; MalformedMessageError says what is wrong."""
+        text = checked_size(payload, cls.max_bytes)
         try:
-            return cls.model_validate_json(checked_size(payload, cls.max_bytes))
+            return received(cls.model_validate_json, text, on_unknown=on_unknown)
         except ValidationError as error:
             raise MalformedMessageError(f"not a {cls.__name__}: {first_fault(error)}") from error
+
+
+Received = TypeVar("Received")
+
+
+def received(validate: Callable[..., Received], text: bytes, *, on_unknown: OnUnknown) -> Received:
+    """Validate what a peer sent, without the fields that only a newer one knows."""
+    try:
+        return validate(text)
+    except ValidationError as error:
+        num_faults, first = error.error_count(), _first_place(error)
+    message = validate(text, extra="ignore")
+    on_unknown(num_faults, first)  # Nothing else was wrong.
+    return message
 
 
 def checked_size(payload: bytes | memoryview, max_bytes: int = MAX_MESSAGE_BYTES) -> bytes:
@@ -118,5 +141,15 @@ def first_fault(error: ValidationError) -> str:
     if error.error_count() > _MAX_NAMED_FAULTS:
         return f"{error.error_count()} faults"  # A list of all of them would be far larger.
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in found["loc"])
-    return as_words(f"{place or 'message'}: {found['msg']}"[:_MAX_FAULT_LETTERS])
+    return as_words(f"{_place(found)}: {found['msg']}"[:_MAX_FAULT_LETTERS])
+
+
+def _first_place(error: ValidationError) -> str:
+    if error.error_count() > _MAX_NAMED_FAULTS:
+        return f"{error.error_count()} of them"
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return as_words(_place(found)[:_MAX_FAULT_LETTERS])
+
+
+def _place(fault: ErrorDetails) -> str:
+    return ".".join(str(part) for part in fault["loc"]) or "message"

@@ -33,7 +33,7 @@ class DeviceStatus(Message):
     session: Token = Field(description="token of this start of the agent")
     since_unix_s: float = Field(description="when this session began, seconds since 1970")
     engine: Token = ""
-    version: Token = ""
+    version: Token = Field("", description="of its software, and of the wire: `0.3.0; wire 2`")
     process: Token = Field(
         "", description="the same for devices of one process: they share what one of them measures"
     )
@@ -247,6 +247,11 @@ class RoundReport(Message):
     dropped: dict[str, int] = Field(
         default={},
         description="device id to how many of its messages were late, repeated or unusable",
+    )
+    unknown_fields: dict[str, int] = Field(
+        default={},
+        description="device id to how many fields of its messages are of a newer version, and were "
+        "ignored",
     )
     faults: dict[str, int] = Field(
         default={},

@@ -72,6 +72,14 @@ class Topics:
         """From the coordinator to the device: frames, or probes of the link."""
         return self._device(device, f"down/{leaf}")
 
+    def command_of_wire_1(self, device: str) -> str:
+        """Where agents up to version 0.2 listen; they are told there that they are too old."""
+        return f"{ROOT}/{self.site}/device/{device}/down/command"
+
+    def reply_of_wire_1(self, device: str) -> str:
+        """Where coordinators up to version 0.2 listen."""
+        return f"{ROOT}/{self.site}/device/{device}/up/reply"
+
     def cluster_model(self, cluster: int) -> str:
         """From the coordinator to all devices of a cluster at once: frames."""
         return f"{TENSORS_ROOT}/{self.site}/cluster/{cluster}/model"

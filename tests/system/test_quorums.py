@@ -13,7 +13,8 @@ from edge_coordinator.run.events import ClusterStarted, Progress, RoundPlanned
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
-from runtime.wire.commands import Ready, decode_reply
+from runtime.wire.commands import Ready
+from runtime.wire.control import decode_reply
 from runtime.wire.published import DeviceStatus, RoundReport
 from runtime.wire.topics import Topics
 from tests.builders import Reports, make_job, same_bits, serve_agent, weights_of

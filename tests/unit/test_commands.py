@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import MalformedMessageError
-from runtime.wire.commands import Join, Ready, Refused, decode_command, decode_reply
+from runtime.wire.commands import Join, Ready, Refused
+from runtime.wire.control import decode_command, decode_reply
 from runtime.wire.fields import MAX_MESSAGE_BYTES, MAX_OPTIONS, MAX_WORDS, Message
 from runtime.wire.published import CoordinatorStatus, DeviceMetrics, DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics

@@ -10,14 +10,11 @@ from edge_coordinator.devices.deadlines import Answer, Question
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import MalformedMessageError
 from runtime.protocol.events import Gathered
-from runtime.wire.commands import (
-    LinkMeasured,
-    NeedGraphs,
-    Refused,
-    decode_reply,
-)
+from runtime.wire.commands import LinkMeasured, NeedGraphs, Refused
+from runtime.wire.control import decode_reply
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, body_bytes
 from runtime.wire.published import DeviceProfile, DeviceStatus
+from runtime.wire.versions import UnknownCommand
 from tests.mutants import Mutant, Mutator
 from tests.turn import (
     CHUNK_BYTES,
@@ -82,7 +79,7 @@ def _tells_the_coordinator(mutant: Mutant) -> bool:
                 DeviceProfile.decode(mutant.payload)
             case "reply":
                 reply = decode_reply(mutant.payload)
-                return isinstance(reply, LinkMeasured) or reply.run == RUN
+                return isinstance(reply, LinkMeasured | UnknownCommand) or reply.run == RUN
             case _:
                 return False
     except MalformedMessageError:

@@ -10,15 +10,11 @@ import pytest
 from device_agent.agent.agent import Agent
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import MalformedMessageError
-from runtime.wire.commands import (
-    Assignment,
-    Challenge,
-    MeasureLink,
-    Stop,
-    decode_command,
-)
+from runtime.wire.commands import Assignment, Challenge, MeasureLink, Stop
+from runtime.wire.control import decode_command
 from runtime.wire.frames import Frame, FrameKind, body_bytes, specs_of
 from runtime.wire.published import DeviceStatus
+from runtime.wire.versions import Incompatible, UnknownCommand
 from tests.builders import serving_agent
 from tests.mutants import Mutant, Mutator
 from tests.turn import (
@@ -58,6 +54,13 @@ async def _agent() -> AsyncIterator[tuple[Agent, Peer]]:
         yield served
 
 
+async def _said(peer: Peer) -> object:
+    """The next reply but those to commands that nobody knows."""
+    while isinstance(reply := await peer.reply(), UnknownCommand):
+        pass
+    return reply
+
+
 Disturb = Callable[[Agent], None]
 
 
@@ -68,7 +71,7 @@ async def _take_turn(disturb: Disturb) -> list[Frame]:
         assert await peer.reply() == READY
         disturb(agent)
         await peer.ask("command", JOIN)
-        assert await peer.reply() == JOINED
+        assert await _said(peer) == JOINED
         answers = []
         asked = [
             (Frame(FrameKind.MODEL, step_at(0), device_side()), FrameKind.SMASHED),
@@ -113,7 +116,7 @@ def _commands_the_device(mutant: Mutant) -> bool:
     except MalformedMessageError:
         return False
     return not isinstance(message, Challenge) and (
-        isinstance(message, Assignment | MeasureLink) or message.run == RUN
+        isinstance(message, Assignment | MeasureLink | Incompatible) or message.run == RUN
     )
 
 

@@ -8,8 +8,9 @@ from edge_coordinator.devices.link_survey import LinkSurvey
 from runtime.bus.bus import Bus, Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.protocol.coordinator_events import Excluded
-from runtime.wire.commands import LinkMeasured, decode_command
+from runtime.wire.commands import LinkMeasured
 from runtime.wire.commands import MeasureLink as Request
+from runtime.wire.control import decode_command
 from tests.builders import make_job
 from tests.noise import shards
 from tests.turn import CHUNK_BYTES, READY, RUN, STATUS, TOPICS

@@ -1,0 +1,116 @@
+"""Where a device hears frames from, and what a coordinator of another version says."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from device_agent.agent.background import BackgroundTasks, DroppedMessages
+from runtime.bus.bus import Bus
+from runtime.errors import BusError, UnknownKindError
+from runtime.wire.commands import AnyCommand, Assignment, Refused
+from runtime.wire.control import decode_command
+from runtime.wire.frames import FrameKind
+from runtime.wire.inbox import leaf_of
+from runtime.wire.topics import Topics
+from runtime.wire.versions import (
+    LAST_OF_WIRE_1,
+    Incompatible,
+    UnknownCommand,
+    Versions,
+    cannot_work,
+    why_incompatible,
+)
+
+MAX_TOLD = 20
+"""So many unknown kinds of commands are told of: whoever makes them up can make up many."""
+
+log = logging.getLogger(__name__)
+
+
+class FrameTopics:
+    """The topics on which frames come to one device: its own, and its cluster's."""
+
+    def __init__(self, device: str, bus: Bus, topics: Topics) -> None:
+        self._bus, self._topics = bus, topics
+        self._cluster = ""
+        own = (FrameKind.MODEL, FrameKind.GRADIENT, FrameKind.GRAPHS)
+        self._kinds = {topics.down(device, leaf_of(kind)): kind for kind in own}
+
+    def kind_of(self, topic: str) -> FrameKind | None:
+        """What comes on a topic; None if no frames do."""
+        return FrameKind.MODEL if topic == self._cluster else self._kinds.get(topic)
+
+    async def listen_to(self, cluster: int) -> None:
+        """Hear the model of this cluster, and of no other."""
+        topic = self._topics.cluster_model(cluster)
+        if topic == self._cluster:
+            return
+        if self._cluster:
+            await self._bus.unsubscribe(self._cluster)
+        self._cluster = topic
+        await self._bus.subscribe(topic)
+
+
+class CommandReader:
+    """Reads commands; what only a newer coordinator knows is counted, and told of once."""
+
+    def __init__(
+        self, device: str, dropped: DroppedMessages, reply: Callable[[UnknownCommand], None]
+    ) -> None:
+        """`reply` answers the coordinator."""
+        self._device = device
+        self._dropped = dropped
+        self._reply = reply
+        self._unknown: set[str] = set()
+
+    def read(self, payload: memoryview) -> AnyCommand | None:
+        """Give a command; None if there is nothing to be done about it."""
+        try:
+            message = decode_command(payload, on_unknown=self._dropped.note_fields)
+        except UnknownKindError as error:
+            self._dropped.counts["unknown command"] += 1
+            self._tell(error)
+            return None
+        if isinstance(message, Incompatible):
+            why = why_incompatible(message.version, here="this agent") or "says so"
+            log.warning("%s is of no use to the coordinator, which %s", self._device, why)
+            return None
+        return message
+
+    def _tell(self, error: UnknownKindError) -> None:
+        if error.kind in self._unknown or len(self._unknown) >= MAX_TOLD:
+            return
+        self._unknown.add(error.kind)
+        log.warning("%s ignores what a newer coordinator may have sent: %s", self._device, error)
+        self._reply(UnknownCommand(command=error.kind))
+
+
+class OlderCoordinator:
+    """A coordinator of version 0.2 or older, which sends and listens elsewhere: it is told so."""
+
+    def __init__(self, device: str, bus: Bus, topics: Topics) -> None:
+        self._device, self._bus, self._topics = device, bus, topics
+        self._is_told = False
+
+    async def listen(self) -> None:
+        """Hear it, if the broker's access list lets this device."""
+        with contextlib.suppress(BusError):
+            await self._bus.subscribe(self._topics.command_of_wire_1(self._device))
+
+    def receive(self, payload: memoryview, background: BackgroundTasks) -> None:
+        """Refuse an assignment; nothing else is asked before it is answered."""
+        message = decode_command(payload)
+        if not isinstance(message, Assignment):
+            return
+        if not self._is_told:
+            self._is_told = True
+            why = cannot_work(LAST_OF_WIRE_1, Versions.own(), here="this agent")
+            log.warning("%s is of no use to the coordinator, which %s", self._device, why)
+        reason = cannot_work(Versions.own(), LAST_OF_WIRE_1, here="this coordinator")
+        refused = Refused(run=message.run, reason=reason)
+        background.start_once(("refuse", message.run), partial(self._refuse, refused))
+
+    async def _refuse(self, refused: Refused) -> None:
+        topic = self._topics.reply_of_wire_1(self._device)
+        await self._bus.publish(topic, refused.encode(), retain=False)
