@@ -9,6 +9,7 @@ from torch import nn
 
 from runtime.errors import SettingsError
 from runtime.models.graph.capture import capture
+from runtime.models.graph.inputs import InputShapes
 from runtime.models.graph.network import GraphNetwork
 from runtime.models.sequence import Network, NotASequenceError, Shape, as_network, layers_of
 from runtime.models.zoo import BUILT_IN
@@ -41,7 +42,7 @@ def load_network(
             assert isinstance(module, Network)
             return module
         shape = getattr(module, "input_shape", None) or options.get("input_shape") or sample_shape
-        network = network_of(module, name=reference, input_shape=_as_shape(shape, name=name))
+        network = network_of(module, name=reference, input_shape=_as_shapes(shape, name=name))
         if network.input_shape is not None and _is_lazy(network):
             layer_shapes(network, network.input_shape)  # Draws their weights, by the seed.
         return network
@@ -76,8 +77,13 @@ def _made(reference: str, options: Mapping[str, object], *, base_dir: Path) -> n
     return module
 
 
-def network_of(module: nn.Module, *, name: str, input_shape: Shape | None) -> Network:
-    """Make a network of any module: of its children where they run in order, else of its graph."""
+def network_of(module: nn.Module, *, name: str, input_shape: InputShapes | None) -> Network:
+    """Make a network of any module: of its children where they run in order, else of its graph.
+
+    Where it takes several tensors, `input_shape` has their shapes by name.
+    """
+    if isinstance(input_shape, Mapping):
+        return capture(module, name=name, input_shape=input_shape)
     try:
         return as_network(module, name=name, input_shape=input_shape)
     except NotASequenceError as error:
@@ -217,6 +223,14 @@ def _build(name: str, options: Mapping[str, object]) -> Network:
 def _is_lazy(network: nn.Sequential) -> bool:
     """Whether some weights are drawn only once a sample has passed."""
     return any(nn.parameter.is_lazy(parameter) for parameter in network.parameters())
+
+
+def _as_shapes(shape: object, *, name: str) -> InputShapes | None:
+    """Read the shape of a sample, or the shapes by name of what it is made of."""
+    if isinstance(shape, Mapping) and shape:
+        found = {str(key): _as_shape(each, name=name) for key, each in shape.items()}
+        return {key: each for key, each in found.items() if each is not None}
+    return _as_shape(shape, name=name)
 
 
 def _as_shape(shape: object, *, name: str) -> Shape | None:

@@ -144,7 +144,58 @@ class Tied(nn.Module):
         return outputs
 
 
-BROUGHT: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
+class Skips(nn.Module):
+    """A small U-Net: what is computed on the way down is used again on the way up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down1, self.down2 = _pair(3, 4), _pair(4, 6)
+        self.pool, self.bottom = nn.MaxPool2d(2), _pair(6, 8)
+        self.widen2, self.up2 = nn.ConvTranspose2d(8, 6, 2, 2), _pair(12, 6)
+        self.widen1, self.up1 = nn.ConvTranspose2d(6, 4, 2, 2), _pair(8, 4)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sample, channel, row, column] to the same with classes for channels."""
+        first = self.down1(x)
+        second = self.down2(self.pool(first))
+        x = self.widen2(self.bottom(self.pool(second)))
+        x = self.widen1(self.up2(torch.cat([x, second], dim=1)))
+        outputs: Tensor = self.head(self.up1(torch.cat([x, first], dim=1)))
+        return outputs
+
+
+def _pair(num_in: int, num_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(num_in, num_out, 3, padding=1),
+        nn.BatchNorm2d(num_out),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(num_out, num_out, 3, padding=1),
+    )
+
+
+class Masked(nn.Module):
+    """Reads a tokenised batch as Hugging Face's models do, and answers with a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.position = nn.Embedding(12, 8), nn.Parameter(torch.randn(1, 6, 8))
+        self.blocks = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in "ab")
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in "ab")
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """[sample, token] twice, to [sample, class]."""
+        x, hidden = self.embed(input_ids) + self.position, attention_mask == 0
+        for block, norm in zip(self.blocks, self.norms, strict=True):
+            attended, _ = block(x, x, x, key_padding_mask=hidden, need_weights=False)
+            x = norm(x + attended)
+        weights = attention_mask.unsqueeze(-1).to(x.dtype)
+        return {"hidden": x, "logits": self.head((x * weights).sum(1) / weights.sum(1))}
+
+
+TOKENS: dict[str, Shape] = {"input_ids": (6,), "attention_mask": (6,)}
+BROUGHT: dict[str, tuple[Callable[[], nn.Module], Shape | dict[str, Shape]]] = {
     "tutorial": (Tutorial, (3, 14, 14)),
     "residual": (Residual, (3, 8, 8)),
     "attention": (Attention, (3, 8, 8)),
@@ -152,4 +203,6 @@ BROUGHT: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "gru": (lambda: Recurrent(nn.GRU), (5, 4)),
     "encoder": (Encoder, (6,)),
     "tied": (Tied, (4,)),
+    "skips": (Skips, (3, 8, 8)),
+    "masked": (Masked, TOKENS),
 }

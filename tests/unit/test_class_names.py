@@ -21,6 +21,7 @@ INNER = {
     "LinkError": "runtime/bus",
     "NoSkeletonError": "runtime/models",
     "TraceFailedError": "runtime/models",
+    "DoesNotTravelError": "runtime/models",
     "NotASequenceError": "runtime/models",
     "NotRebuildableError": "runtime/models",
     "UnreadableImageError": "runtime/datasets",

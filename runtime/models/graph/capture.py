@@ -1,22 +1,25 @@
-"""From a module to a network that can be cut wherever one tensor crosses."""
+"""From a module to a network that can be cut wherever what crosses can travel."""
 
 import copy
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from runtime.errors import SettingsError
 from runtime.models.dropout import replace_dropout, set_dropout_keys
 from runtime.models.graph.draws import seed_draws
-from runtime.models.graph.flow import Flow, Place
+from runtime.models.graph.flow import Flow
+from runtime.models.graph.inputs import Inputs, InputShapes, call, find_inputs
 from runtime.models.graph.network import GraphNetwork
+from runtime.models.graph.places import Place, Places
 from runtime.models.graph.steps import Part, Step, write_parts
 from runtime.models.graph.tracer import INNER, TraceFailedError, main_output, trace
 from runtime.models.graph.values import BATCHES, DRAWS
-from runtime.models.sequence import Shape
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class _Mode:
 
     flow: Flow
     made: dict[str, nn.Module]
+
+    @cached_property
+    def places(self) -> Places:
+        """Where it can be cut."""
+        return Places(self.flow)
 
     @property
     def draws_anew(self) -> bool:
@@ -35,8 +43,8 @@ class _Mode:
         )
 
 
-def capture(module: nn.Module, *, name: str, input_shape: Shape) -> GraphNetwork:
-    """Make a network of any module that takes one tensor, whose state it shares.
+def capture(module: nn.Module, *, name: str, input_shape: InputShapes) -> GraphNetwork:
+    """Make a network of any module that takes tensors, whose state it shares.
 
     Dropout is replaced in the module, too. Raises SettingsError where the module cannot be run,
     recorded, or does not do what was recorded.
@@ -44,56 +52,23 @@ def capture(module: nn.Module, *, name: str, input_shape: Shape) -> GraphNetwork
     replace_dropout(module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        samples, token_ids = _samples_for(module, input_shape, name=name)
+        inputs = find_inputs(module, input_shape, name=name)
         modes = {
-            training: _record(module, samples, token_ids=token_ids, training=training, name=name)
+            training: _record(module, inputs, training=training, name=name)
             for training in (True, False)
         }
-        network = _assemble(module, modes, name=name, input_shape=input_shape)
+        network = _assemble(module, modes, inputs, name=name)
         for training, mode in modes.items():
             if not mode.draws_anew:
-                _check(network, module, samples[0], training=training, token_ids=token_ids)
+                _check(network, module, inputs, training=training)
     return network
 
 
-def _samples_for(
-    module: nn.Module, shape: Shape, *, name: str
-) -> tuple[tuple[torch.Tensor, ...], bool]:
-    """Batches that the module takes, and whether they are token ids."""
-    numbers = tuple(torch.randn(size, *shape) for size in BATCHES)
-    reason = _why_not(module, numbers[0])
-    if reason is None:
-        return numbers, False
-    ids = tuple(torch.ones(size, *shape) for size in BATCHES)
-    if _why_not(module, ids[0].long()) is None:
-        return ids, True
-    raise SettingsError(f"{name} does not run on samples of shape {shape}: {reason}")
-
-
-def _why_not(module: nn.Module, batch: torch.Tensor) -> str | None:
-    """Say why a copy of the module does not run on a batch; None if it does."""
-    subject = copy.deepcopy(module).train()
-    set_dropout_keys(subject, [((0,), len(batch))])
-    try:
-        with torch.no_grad():
-            subject(batch)
-    except Exception as error:  # whatever a user's own code raises
-        return str(error).partition("\n")[0] or type(error).__name__
-    return None
-
-
-def _record(
-    module: nn.Module,
-    samples: tuple[torch.Tensor, ...],
-    *,
-    token_ids: bool,
-    training: bool,
-    name: str,
-) -> _Mode:
+def _record(module: nn.Module, inputs: Inputs, *, training: bool, name: str) -> _Mode:
     subject = copy.deepcopy(module).train(training)
-    given = tuple(batch.clone() for batch in samples)
+    given = tuple(tree_map_only(torch.Tensor, torch.clone, batch) for batch in inputs.batches)
     try:
-        root, graph = trace(subject, given, token_ids=token_ids)
+        root, graph = trace(subject, given)
     except TraceFailedError as error:
         raise SettingsError(f"{name} cannot be recorded as a graph: {error}") from error
     made = seed_draws(root, graph)
@@ -101,11 +76,12 @@ def _record(
 
 
 def _assemble(
-    module: nn.Module, modes: Mapping[bool, _Mode], *, name: str, input_shape: Shape
+    module: nn.Module, modes: Mapping[bool, _Mode], inputs: Inputs, *, name: str
 ) -> GraphNetwork:
     pairs = _shared_places(modes)
-    trained = write_parts(modes[True].flow, [each for each, _ in pairs], training=True)
-    evaluated = write_parts(modes[False].flow, [each for _, each in pairs], training=False)
+    row, ours, theirs = inputs.row, [each for each, _ in pairs], [each for _, each in pairs]
+    trained = write_parts(modes[True].flow, row, ours, training=True)
+    evaluated = write_parts(modes[False].flow, row, theirs, training=False)
     state: dict[str, object] = {}
     for part in (*trained, *evaluated):
         for path in part.attributes:
@@ -117,16 +93,23 @@ def _assemble(
         is_last = len(steps) == len(pairs) - 1
         steps.append(_step(place, train, evaluate, seen, rest if is_last else {}))
         seen.update(steps[-1].attributes)
-    uncut = {**modes[False].flow.refused, **modes[True].flow.refused}
-    return GraphNetwork(steps, {**state, **rest}, name=name, input_shape=input_shape, uncut=uncut)
+    return GraphNetwork(
+        steps,
+        {**state, **rest},
+        name=name,
+        input_shape=row.sample_shape,
+        uncut={**modes[False].places.refused, **modes[True].places.refused},
+        inputs=inputs.shapes,
+    )
 
 
 def _shared_places(modes: Mapping[bool, _Mode]) -> list[tuple[Place, Place]]:
     """Places that both graphs have, and which is what can be cut at; the end is one."""
-    train, evaluate = modes[True].flow, modes[False].flow
-    others = {place.name: place for place in evaluate.places[:-1]}
-    pairs = [(place, others[place.name]) for place in train.places[:-1] if place.name in others]
-    return [*pairs, (train.places[-1], evaluate.places[-1])]
+    train, evaluate = modes[True].places.offered, modes[False].places.offered
+    others = {(place.name, place.row.sample_shape): place for place in evaluate[:-1]}
+    keyed = [(place, (place.name, place.row.sample_shape)) for place in train[:-1]]
+    pairs = [(place, others[key]) for place, key in keyed if key in others]
+    return [*pairs, (train[-1], evaluate[-1])]
 
 
 def _step(
@@ -141,9 +124,8 @@ def _step(
         ends_module=place.ends_module,
         attributes=attributes,
         borrowed=frozenset(seen.intersection(attributes)),
-        train=train.run,
-        evaluate=train.run if same else evaluate.run,
-        overwrites=train.overwrites or evaluate.overwrites,
+        train=train,
+        evaluate=replace(evaluate, run=train.run) if same else evaluate,
     )
 
 
@@ -169,25 +151,15 @@ def _rest(module: nn.Module, state: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _check(
-    network: GraphNetwork,
-    module: nn.Module,
-    batch: torch.Tensor,
-    *,
-    training: bool,
-    token_ids: bool,
-) -> None:
+def _check(network: GraphNetwork, module: nn.Module, inputs: Inputs, *, training: bool) -> None:
     """Compare copies of both, in one mode, to the bit."""
-    outputs = []
-    for each in (network, module):
-        subject = copy.deepcopy(each).train(training)
-        set_dropout_keys(subject, [((0,), len(batch))])
-        given = batch.long() if token_ids and each is module else batch.clone()
-        with torch.no_grad():
-            outputs.append(main_output(subject(given)))
-    ours, theirs = outputs
-    assert isinstance(ours, torch.Tensor)
-    if not isinstance(theirs, torch.Tensor) or not torch.equal(ours, theirs):
+    ours, theirs = (copy.deepcopy(each).train(training) for each in (network, module))
+    for each in (ours, theirs):
+        set_dropout_keys(each, [((0,), BATCHES[0])])
+    batch = tree_map_only(torch.Tensor, torch.clone, inputs.batches[0])
+    with torch.no_grad():
+        actual, expected = ours(inputs.rows[0].clone()), main_output(call(theirs, batch))
+    if not isinstance(expected, torch.Tensor) or not torch.equal(actual, expected):
         mode = "training" if training else "evaluation"
         raise SettingsError(
             f"what was recorded of {network.name} is not what it does in {mode}: its code changes "

@@ -1,43 +1,26 @@
-"""How values flow through a captured graph, and where one tensor crosses.
+"""How values flow through a captured graph, and what crosses from one node to the next.
 
 Three kinds of nodes: what is known to either side (sizes, constants), what is made of the
 network's state alone and can be made again on either side, and the rest, which follows the
 samples. Between two of the rest a cut is possible; what crosses it is whatever was computed
-before it and is used after it. Where that is one tensor, rows of samples in float32, it is a
-place to cut.
+before it and is used after it. `places` says where that can travel.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves
 
-from runtime.models.graph.tracer import ENDS, INNER, LABEL
+from runtime.models.graph.tracer import ENDS, INNER
 from runtime.models.graph.values import (
-    BATCHES,
     DRAWS,
     MUTATED,
     is_rebuildable,
     storage_of,
+    tensors_of,
     values_of,
 )
-
-
-@dataclass(frozen=True)
-class Place:
-    """A cut after the node at `index` of the flow, named after what ends there."""
-
-    index: int
-    name: str
-    also: tuple[str, ...]
-    """Other names of the same place: what is inside the outermost that ends there."""
-    kind: str
-    ends_module: bool
 
 
 @dataclass(frozen=True)
@@ -61,7 +44,7 @@ class Flow:
             if node in self.known or node.op == "get_attr":
                 continue
             follows = node.op == "placeholder" or any(each in found for each in self.sources(node))
-            own = {storage_of(tensor) for tensor in _tensors(node)}
+            own = {storage_of(tensor) for tensor in tensors_of(node)}
             if follows or node.meta.get(DRAWS) or node.meta.get(MUTATED) or own & overwritten:
                 found[node] = None
         return list(found)
@@ -122,58 +105,23 @@ class Flow:
         return found
 
     @cached_property
-    def places(self) -> list[Place]:
-        """Where one tensor crosses, in order; the last is the network's end."""
-        return [self._place(index) for index in self._reasons if self._reasons[index] is None]
-
-    @cached_property
-    def refused(self) -> dict[str, str]:
-        """Names of where no cut can be, and why."""
-        return {
-            name: reason
-            for index, reason in self._reasons.items()
-            if reason is not None
-            for name in (self._place(index).name, *self._place(index).also)
-        }
-
-    @cached_property
-    def _reasons(self) -> dict[int, str | None]:
-        """Why no cut can be after a node, by its index; None where one can."""
-        last_use = {node: self._last_use(node) for node in self.nodes}
-        found: dict[int, str | None] = {}
-        alive: set[fx.Node] = set()
-        for index, node in enumerate(self.nodes):
-            alive = {each for each in (*alive, node) if last_use[each] > index}
-            if index == len(self.nodes) - 1:
-                found[index] = None
-            elif index:
-                found[index] = self._reason(index, alive)
+    def alive(self) -> list[tuple[fx.Node, ...]]:
+        """What was computed up to each of `nodes` and is used after it, in order, [node]."""
+        last_use = [self._last_use(node) for node in self.nodes]
+        found: list[tuple[fx.Node, ...]] = []
+        alive: list[int] = []
+        for index in range(len(self.nodes)):
+            alive = [each for each in (*alive, index) if last_use[each] > index]
+            found.append(tuple(self.nodes[each] for each in alive))
         return found
 
-    def _reason(self, index: int, alive: set[fx.Node]) -> str | None:
-        if len(alive) != 1:
-            return f"{len(alive)} values would have to cross, and one can"
-        if alive != {self.nodes[index]}:
-            return "what would cross is of an earlier place"
-        if self.tied[index] is not None:
-            return f"parameter {self.tied[index]} is used before and after it"
-        return _why_it_does_not_travel(values_of(self.nodes[index]))
-
-    def is_overwritten_after(self, index: int) -> bool:
-        """Whether later nodes overwrite what crosses after the node at `index`."""
-        own = {storage_of(tensor) for tensor in _tensors(self.nodes[index])}
+    def are_overwritten_after(self, index: int, nodes: tuple[fx.Node, ...]) -> bool:
+        """Whether nodes after the one at `index` overwrite what these gave."""
+        own = {storage_of(tensor) for node in nodes for tensor in tensors_of(node)}
         return any(own & node.meta.get(MUTATED, set()) for node in self.nodes[index + 1 :])
 
-    def _last_use(self, node: fx.Node) -> int:
-        users = [self.position[user] for user in node.users if user in self.position]
-        return max([*users, len(self.nodes) if node is self.output else -1])
-
     @cached_property
-    def _computed(self) -> list[fx.Node]:
-        return [node for node in self.graph.nodes if node.op != "output"]
-
-    @cached_property
-    def _ends(self) -> list[list[tuple[str, str]]]:
+    def ends(self) -> list[list[tuple[str, str]]]:
         """Modules that end at each of `nodes`, innermost first: name and class, [node]."""
         ends: list[list[tuple[str, str]]] = [[] for _ in self.nodes]
         index = 0
@@ -182,31 +130,10 @@ class Flow:
             ends[index] += node.meta.get(ENDS, [])
         return ends
 
-    def _place(self, index: int) -> Place:
-        modules = [(_own_name(label), kind) for label, kind in self._ends[index] if label != INNER]
-        label, kind = self.nodes[index].meta.get(LABEL, (None, ""))
-        names = [*([(_own_name(label), kind)] if label else []), *modules] or [("output", "")]
-        name, kind = names[-1]
-        also = tuple(other for other, _ in names[:-1])
-        return Place(index, name, also, kind, ends_module=bool(modules))
+    def _last_use(self, node: fx.Node) -> int:
+        users = [self.position[user] for user in node.users if user in self.position]
+        return max([*users, len(self.nodes) if node is self.output else -1])
 
-
-def _own_name(label: str) -> str:
-    return label.removeprefix(f"{INNER}.")
-
-
-def _why_it_does_not_travel(values: tuple[Any, ...]) -> str | None:
-    for value, batch in zip(values, BATCHES, strict=True):
-        if not isinstance(value, torch.Tensor):
-            return f"what it gives is a {type(value).__name__}, not one tensor"
-        if value.dtype != torch.float32:
-            return f"what it gives is {str(value.dtype).removeprefix('torch.')}, not float32"
-        if value.shape[:1] != (batch,):
-            return "the first axis of what it gives is not that of the samples"
-        if not value.is_contiguous():
-            return "what it gives is a view that would arrive in another order in memory"
-    return None
-
-
-def _tensors(node: fx.Node) -> Iterable[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(values_of(node)) if isinstance(leaf, torch.Tensor)]
+    @cached_property
+    def _computed(self) -> list[fx.Node]:
+        return [node for node in self.graph.nodes if node.op != "output"]

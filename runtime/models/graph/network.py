@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from runtime.errors import SettingsError
 from runtime.models.graph.steps import Step
@@ -29,11 +30,16 @@ class GraphNetwork(Network):
         name: str,
         input_shape: Shape | None,
         uncut: Mapping[str, str] | None = None,
+        inputs: Mapping[str, Shape] | None = None,
     ) -> None:
-        """`state` has the attributes of the steps; `uncut` says why, by the names of places."""
+        """`state` has the attributes of the steps; `uncut` says why, by the names of places.
+
+        `inputs` are the shapes of what a sample's row is made of, where it takes several.
+        """
         super().__init__(OrderedDict(), name=name, input_shape=input_shape)
         self._steps = tuple(steps)
         self._uncut = dict(uncut or {})
+        self.inputs = dict(inputs or {})
         tree = _Tree()
         borrowed = {path for step in steps for path in step.borrowed}
         kept = {path for step in steps for path in step.attributes if path not in step.borrowed}
@@ -47,11 +53,15 @@ class GraphNetwork(Network):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Run the steps in the mode that this network is in."""
-        if self._steps and self._steps[0].overwrites:
-            x = x.clone()  # It is the caller's; between steps nobody else has it.
-        for step in self._steps:
-            x = (step.train if self.training else step.evaluate)(self._trees[0], x)
-        return x
+        parts = [step.train if self.training else step.evaluate for step in self._steps]
+        if not parts:
+            return x
+        values = parts[0].given.unpack(x)
+        if parts[0].overwrites:  # It is the caller's; between steps nobody else has it.
+            values = tree_map_only(torch.Tensor, torch.clone, values)
+        for part in parts:
+            values = part.run(self._trees[0], *values)
+        return parts[-1].gives.pack(values)
 
     def layers(self) -> LayerDict:
         """Each step as a network of its own."""

@@ -9,12 +9,29 @@ import torch
 from torch import fx, nn
 
 from runtime.models.graph.draws import drawn_path
-from runtime.models.graph.flow import Flow, Place
+from runtime.models.graph.flow import Flow
+from runtime.models.graph.places import Place
+from runtime.models.graph.rows import Row
 from runtime.models.graph.tracer import INNER
 from runtime.models.graph.values import DRAWS, rebuild, values_of
 
-Run = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+Run = Callable[..., tuple[Any, ...]]
 """A part of the graph: from the tree that holds its state, and what crosses, to what it gives."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step as one of the two modes has it."""
+
+    run: Run
+    attributes: tuple[str, ...]
+    overwrites: bool
+    """Whether it overwrites what it is given."""
+    code: str
+    given: Row
+    """How what it takes arrives from another side."""
+    gives: Row
+    """How what it gives leaves to another side."""
 
 
 @dataclass(frozen=True)
@@ -29,59 +46,60 @@ class Step:
     """Modules, parameters and buffers that it uses, by their names in the user's module."""
     borrowed: frozenset[str]
     """Those among them that are an earlier step's to keep."""
-    train: Run
-    evaluate: Run
-    overwrites: bool
-    """Whether it overwrites what it is given."""
+    train: Part
+    evaluate: Part
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
 
+def write_parts(flow: Flow, given: Row, places: Sequence[Place], *, training: bool) -> list[Part]:
+    """Write the part of the graph up to each place from the one before it; `given` is the input."""
+    start = Start(0, (flow.nodes[0],), given)
+    parts = []
+    for place in places:
+        parts.append(_write(flow, start, place, training=training))
+        start = Start(place.index, place.crossing, place.row)
+    return parts
+
+
 @dataclass(frozen=True)
-class Part:
-    """One step as one of the two modes has it."""
+class Start:
+    """Where a part begins: the last node before it, and what has crossed."""
 
-    run: Run
-    attributes: tuple[str, ...]
-    overwrites: bool
-    code: str
-
-
-def write_parts(flow: Flow, places: Sequence[Place], *, training: bool) -> list[Part]:
-    """Write the part of the graph up to each place from the one before it."""
-    starts = [0, *(place.index for place in places[:-1])]
-    return [
-        _write(flow, start, place.index, training=training)
-        for start, place in zip(starts, places, strict=True)
-    ]
+    index: int
+    crossing: tuple[fx.Node, ...]
+    row: Row
 
 
-def _write(flow: Flow, start: int, end: int, *, training: bool) -> Part:
-    writer = _Writer(flow, flow.nodes[start], end)
-    for node in flow.nodes[start + 1 : end + 1]:
+def _write(flow: Flow, start: Start, end: Place, *, training: bool) -> Part:
+    writer = _Writer(flow, start)
+    for node in flow.nodes[start.index + 1 : end.index + 1]:
         writer.add(node, is_seeded=training)
-    is_last = end == len(flow.nodes) - 1
-    writer.graph.output(writer.copies[flow.output if is_last else flow.nodes[end]])
+    writer.graph.output(tuple(writer.copies[node] for node in end.crossing))
     module = fx.GraphModule(_Shell(), writer.graph)
     return Part(
         run=type(module).forward,
         attributes=tuple(writer.attributes),
-        overwrites=flow.is_overwritten_after(start),
+        overwrites=flow.are_overwritten_after(start.index, start.crossing),
         code=module.code,
+        given=start.row,
+        gives=end.row,
     )
 
 
 class _Writer:
     """Copies nodes of a flow into a graph of their own."""
 
-    def __init__(self, flow: Flow, crossing: fx.Node, end: int) -> None:
+    def __init__(self, flow: Flow, start: Start) -> None:
         self.graph = fx.Graph()
         self.attributes: dict[str, None] = {}
         self._flow = flow
-        self._end = end
-        self._input = self.graph.placeholder("x")
-        self.copies: dict[fx.Node, fx.Node] = {crossing: self._input}
+        self._row = start.row
+        self.copies: dict[fx.Node, fx.Node] = {
+            node: self.graph.placeholder(f"x{index}") for index, node in enumerate(start.crossing)
+        }
+        self._given = next(iter(self.copies.values()))
 
     def add(self, node: fx.Node, *, is_seeded: bool) -> None:
         """Copy a node that follows the samples, with all that it needs beside them."""
@@ -90,7 +108,7 @@ class _Writer:
         self._copy(node)
 
     def _copy(self, node: fx.Node) -> fx.Node:
-        args, kwargs = self._given(node.args), self._given(node.kwargs)
+        args, kwargs = self._mapped(node.args), self._mapped(node.kwargs)
         if node.op in {"get_attr", "call_module"}:
             target = str(node.target).removeprefix(f"{INNER}.")
             self.attributes[target] = None
@@ -104,7 +122,7 @@ class _Writer:
         self.attributes[path] = None
         return self.graph.call_module(path, args)
 
-    def _given(self, arguments: Any) -> Any:  # noqa: ANN401 - whatever a graph holds
+    def _mapped(self, arguments: Any) -> Any:  # noqa: ANN401 - whatever a graph holds
         return fx.map_arg(arguments, self._value)
 
     def _value(self, node: fx.Node) -> Any:  # noqa: ANN401
@@ -116,7 +134,10 @@ class _Writer:
         return self._copy(node)
 
     def _batch_multiple(self, multiple: int) -> fx.Node:
-        size = self.graph.call_method("size", (self._input, 0))
+        given = self._given
+        if self._row.names:
+            given = self.graph.call_function(operator.getitem, (given, self._row.names[0]))
+        size = self.graph.call_method("size", (given, self._row.entries[0].batch_axis))
         return size if multiple == 1 else self.graph.call_function(operator.mul, (size, multiple))
 
 

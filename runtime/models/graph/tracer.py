@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from runtime.models.dropout import SeededDropout
+from runtime.models.graph.inputs import Given
 from runtime.models.graph.values import evaluate, values_of
 
 _GONE_THROUGH = (
@@ -37,14 +38,15 @@ class TraceFailedError(Exception):
 class _Root(nn.Module):
     """Gives a module the samples, and takes of its outputs the one that is trained on."""
 
-    def __init__(self, module: nn.Module, *, token_ids: bool) -> None:
+    def __init__(self, module: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
         self.net = module
-        self._token_ids = token_ids
+        self._names = names
 
-    def forward(self, samples: torch.Tensor) -> object:
-        given = samples.long() if self._token_ids else samples
-        return main_output(self.net(given))
+    def forward(self, samples: Any) -> object:  # noqa: ANN401 - a tensor, or a dictionary of them
+        if self._names:
+            return main_output(self.net(**{name: samples[name] for name in self._names}))
+        return main_output(self.net(samples))
 
 
 def main_output(outputs: object) -> object:
@@ -90,7 +92,7 @@ def constant(proxy: fx.Proxy, ask: Callable[[Any], Any]) -> Any:  # noqa: ANN401
 class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
-    def __init__(self, samples: tuple[torch.Tensor, ...], whole: tuple[type, ...]) -> None:
+    def __init__(self, samples: tuple[Given, ...], whole: tuple[type, ...]) -> None:
         super().__init__()
         self._samples = samples
         self._whole = whole
@@ -167,15 +169,14 @@ class _Tracer(fx.Tracer):
         return label if count == 1 else f"{label}_{count}"
 
 
-def trace(
-    module: nn.Module, samples: tuple[torch.Tensor, ...], *, token_ids: bool
-) -> tuple[nn.Module, fx.Graph]:
+def trace(module: nn.Module, samples: tuple[Given, ...]) -> tuple[nn.Module, fx.Graph]:
     """Record the module in its mode: the root that the graph's names are of, and the graph.
 
     `samples` are two batches of unlike size. The module's buffers change. Raises
     TraceFailedError, with the reason, where even leaving parts whole does not help.
     """
-    root = _Root(module, token_ids=token_ids).train(module.training)
+    names = tuple(samples[0]) if isinstance(samples[0], dict) else ()
+    root = _Root(module, names).train(module.training)
     whole: tuple[type, ...] = ()
     while True:
         tracer = _Tracer(samples, whole)

@@ -29,13 +29,13 @@ def values_of(node: fx.Node) -> tuple[Any, ...]:
     return values
 
 
-def evaluate(root: nn.Module, node: fx.Node, samples: tuple[torch.Tensor, ...]) -> None:
+def evaluate(root: nn.Module, node: fx.Node, samples: tuple[Any, ...]) -> None:
     """Compute a node from the values of those before it; note what it overwrites and draws."""
     with torch.no_grad():
         if node.op == "placeholder":
             node.meta[VALUES] = samples
             return
-        inputs = [tensor for each in node.all_input_nodes for tensor in _tensors(each)]
+        inputs = [tensor for each in node.all_input_nodes for tensor in tensors_of(each)]
         versions = [tensor._version for tensor in inputs]  # noqa: SLF001 - there is no other way
         generator = torch.get_rng_state()
         node.meta[VALUES] = tuple(_run(root, node, index) for index in range(len(BATCHES)))
@@ -52,7 +52,8 @@ def storage_of(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _tensors(node: fx.Node) -> Iterator[torch.Tensor]:
+def tensors_of(node: fx.Node) -> Iterator[torch.Tensor]:
+    """All tensors in what a node gave."""
     return (leaf for leaf in tree_leaves(values_of(node)) if isinstance(leaf, torch.Tensor))
 
 

@@ -1,0 +1,99 @@
+"""What a module is given: one tensor or several by name; numbers, or token ids and masks."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from runtime.errors import SettingsError
+from runtime.models.dropout import set_dropout_keys
+from runtime.models.graph.rows import Entry, Row
+from runtime.models.graph.values import BATCHES
+from runtime.models.sequence import Shape
+
+InputShapes = Shape | Mapping[str, Shape]
+"""The shape of a sample, or the shapes of what it is made of."""
+Given = torch.Tensor | dict[str, torch.Tensor]
+_WHOLE_NUMBERS = ("ids", "mask")
+"""What the names of token ids and masks have in them."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How samples arrive at a module, and batches of two sizes to try it with."""
+
+    row: Row
+    batches: tuple[Given, ...]
+    rows: tuple[torch.Tensor, ...]
+    """The same batches as they travel."""
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shapes by name; empty where there is one."""
+        entries = zip(self.row.names, self.row.entries, strict=False)
+        return {name: entry.shape for name, entry in entries}
+
+
+def call(module: nn.Module, given: Given) -> object:
+    """Run a module on what it takes."""
+    return module(**given) if isinstance(given, dict) else module(given)
+
+
+def find_inputs(module: nn.Module, shapes: InputShapes, *, name: str) -> Inputs:
+    """Try in which types the module takes its samples; SettingsError if in none."""
+    reasons = []
+    for row in _candidates(shapes):
+        rows = tuple(_batch(row, size) for size in BATCHES)
+        batches = tuple(row.unpack(batch)[0] for batch in rows)
+        reason = _why_not(module, batches[0])
+        if reason is None:
+            return Inputs(row, batches, rows)
+        reasons.append(reason)
+    stated = dict(shapes) if isinstance(shapes, Mapping) else shapes
+    raise SettingsError(f"{name} does not run on samples of shape {stated}: {reasons[0]}")
+
+
+def _candidates(shapes: InputShapes) -> list[Row]:
+    """Numbers first; of several inputs, whole numbers where the names say so."""
+    if not isinstance(shapes, Mapping):
+        return [Row((Entry(shapes, dtype),)) for dtype in (torch.float32, torch.int64)]
+    names = tuple(shapes)
+    guessed = [_is_whole(name) for name in names]
+    choices = [guessed, [False] * len(names), [True] * len(names)]
+    return [
+        Row(tuple(_entry(shapes[n], is_whole=w) for n, w in zip(names, each, strict=True)), names)
+        for each in choices
+    ]
+
+
+def _is_whole(name: str) -> bool:
+    return any(word in name for word in _WHOLE_NUMBERS)
+
+
+def _entry(shape: Shape, *, is_whole: bool) -> Entry:
+    return Entry(tuple(shape), torch.int64 if is_whole else torch.float32)
+
+
+def _batch(row: Row, size: int) -> torch.Tensor:
+    """Samples of random numbers, and of ones and zeros for what are whole numbers."""
+    parts = []
+    for entry in row.entries:
+        ones = torch.arange(entry.size).remainder(2).eq(0).float().expand(size, -1)
+        is_whole = entry.dtype == torch.int64
+        values = ones if is_whole else torch.randn(size, entry.size)
+        parts.append(values.reshape(size, *entry.shape))
+    return parts[0] if not row.names else torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+def _why_not(module: nn.Module, batch: Given) -> str | None:
+    """Say why a copy of the module does not run on a batch; None if it does."""
+    subject = copy.deepcopy(module).train()
+    set_dropout_keys(subject, [((0,), BATCHES[0])])
+    try:
+        with torch.no_grad():
+            call(subject, batch)
+    except Exception as error:  # whatever a user's own code raises
+        return str(error).partition("\n")[0] or type(error).__name__
+    return None
