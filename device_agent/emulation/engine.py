@@ -15,6 +15,7 @@ from device_agent.engines.measurement import Found, Measurement
 from profiles.emulation import DeviceClass
 from runtime.wire.commands import LayerWork
 from runtime.wire.frames import Tensor, TensorSpec
+from runtime.wire.micro_batches import Rows
 
 Clock = Callable[[], float]
 Result = TypeVar("Result")
@@ -130,13 +131,19 @@ class EmulatedExecutor:
         """Copies of what `load` takes."""
         return self._inner.tensors()
 
-    def forward(self, x: NDArray[np.float32], *, dropout_key: DropoutKey) -> NDArray[np.float32]:
-        """Smashed data of a mini-batch; keeps what `backward` needs."""
-        return self._longer(lambda: self._inner.forward(x, dropout_key=dropout_key))
+    def forward(
+        self, x: NDArray[np.float32], *, dropout_key: DropoutKey, rows: Rows | None = None
+    ) -> NDArray[np.float32]:
+        """Smashed data of a mini-batch or a micro-batch; keeps what `backward` needs."""
+        return self._longer(lambda: self._inner.forward(x, dropout_key=dropout_key, rows=rows))
 
-    def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
-        """Gradients of the last forward's parameters, and the update."""
-        self._longer(lambda: self._inner.backward(gradient, learning_rate=learning_rate))
+    def backward(
+        self, gradient: NDArray[np.float32], *, learning_rate: float, is_last: bool = True
+    ) -> None:
+        """Gradients of the parameters, and after the last the update."""
+        self._longer(
+            lambda: self._inner.backward(gradient, learning_rate=learning_rate, is_last=is_last)
+        )
 
     def train(
         self, x: NDArray[np.float32], y: Tensor, *, dropout_key: DropoutKey, learning_rate: float

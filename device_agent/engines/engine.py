@@ -11,6 +11,7 @@ from device_agent.engines.measurement import Measurement
 from runtime.errors import SettingsError
 from runtime.wire.commands import LayerWork
 from runtime.wire.frames import Tensor, TensorSpec
+from runtime.wire.micro_batches import Rows
 
 DropoutKey = tuple[int, ...]
 
@@ -36,12 +37,22 @@ class Executor(Protocol):
         """Copies of what `load` takes."""
         ...
 
-    def forward(self, x: NDArray[np.float32], *, dropout_key: DropoutKey) -> NDArray[np.float32]:
-        """Smashed data of a mini-batch; keeps what `backward` needs."""
+    def forward(
+        self, x: NDArray[np.float32], *, dropout_key: DropoutKey, rows: Rows | None = None
+    ) -> NDArray[np.float32]:
+        """Smashed data of a mini-batch, or of its micro-batch `rows`; keeps what `backward` needs.
+
+        The first micro-batch forgets what was kept before.
+        """
         ...
 
-    def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
-        """Gradients of the last forward's parameters, and the update."""
+    def backward(
+        self, gradient: NDArray[np.float32], *, learning_rate: float, is_last: bool = True
+    ) -> None:
+        """Gradients of the parameters, of one forward after another; the last brings the update.
+
+        They are summed in the order of the micro-batches.
+        """
         ...
 
     def train(
@@ -123,11 +134,17 @@ class EmptyExecutor:
         """No tensors."""
         return []
 
-    def forward(self, x: Floats, *, dropout_key: DropoutKey) -> Floats:  # noqa: ARG002
+    def forward(
+        self,
+        x: Floats,
+        *,
+        dropout_key: DropoutKey,  # noqa: ARG002
+        rows: Rows | None = None,  # noqa: ARG002
+    ) -> Floats:
         """The samples."""
         return x
 
-    def backward(self, gradient: Floats, *, learning_rate: float) -> None:
+    def backward(self, gradient: Floats, *, learning_rate: float, is_last: bool = True) -> None:
         """Nothing to update."""
 
     def train(

@@ -4,6 +4,7 @@ The graphs are ordinary: what torch would keep between forward and backward, the
 gives and the backward graph takes. Weights are inputs, updated in place by numpy.
 """
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ from runtime.wire.device_graphs import (
     updated_value,
 )
 from runtime.wire.frames import Tensor, TensorSpec
+from runtime.wire.micro_batches import Rows
 
 Floats = NDArray[np.float32]
 
@@ -56,7 +58,10 @@ class OnnxExecutor:
         self._forward = self._open("forward")
         self._backward = None if graphs.manifest.backward is None else self._open("backward")
         self._predict: Session | None = None
-        self._step: Values = {}
+        self._steps: deque[Values] = deque()
+        """What each micro-batch that has yet to go back gave."""
+        self._gradients: dict[str, Floats] = {}
+        """Sums over the micro-batches that have gone back."""
 
     def model_specs(self) -> tuple[TensorSpec, ...]:
         """Tensors that `load` takes and `tensors` gives."""
@@ -74,9 +79,9 @@ class OnnxExecutor:
         """Copies of what `load` takes."""
         return self._weights.tensors()
 
-    def forward(self, x: Floats, *, dropout_key: DropoutKey) -> Floats:
-        """Smashed data of a mini-batch; keeps what `backward` needs."""
-        expected = self._manifest.batch_size
+    def forward(self, x: Floats, *, dropout_key: DropoutKey, rows: Rows | None = None) -> Floats:
+        """Smashed data of a mini-batch, or of a micro-batch; keeps what `backward` needs."""
+        rows, expected = rows or Rows.all(len(x)), self._manifest.batch_size
         if expected not in (None, len(x)):
             raise SettingsError(
                 f"the graphs of this network take batches of {expected} samples, not {len(x)}; "
@@ -84,25 +89,33 @@ class OnnxExecutor:
             )
         step = {**self._weights.values, SAMPLES: self._samples(x)}
         for mask in self._manifest.masks:
-            drawn = dropout_mask(dropout_key, mask.layer, (len(x), *mask.shape), mask.p)
-            step[mask_value(mask.layer)] = to_value(drawn)
-        self._step = step | self._forward.run(step)
-        self._take_buffers()
-        smashed: Floats = self._step[SMASHED].numpy()
+            drawn = dropout_mask(dropout_key, mask.layer, (rows.of, *mask.shape), mask.p)
+            step[mask_value(mask.layer)] = to_value(drawn[rows.start : rows.stop])
+        if rows.start == 0:
+            self._steps.clear()
+            self._gradients.clear()
+        self._steps.append(step | self._forward.run(step))
+        self._take_buffers(self._steps[-1])
+        smashed: Floats = self._steps[-1][SMASHED].numpy()
         return smashed
 
-    def backward(self, gradient: Floats, *, learning_rate: float) -> None:
-        """Gradients of the last forward's parameters, and the update."""
-        step, self._step = self._step, {}
-        assert step, "backward without a forward before it"
+    def backward(self, gradient: Floats, *, learning_rate: float, is_last: bool = True) -> None:
+        """Gradients of the parameters, of one forward after another; the last brings the update."""
+        assert self._steps, "backward without a forward before it"
+        step = self._steps.popleft()
         if self._backward is None:
             return
         step[GRADIENT] = to_value(np.ascontiguousarray(gradient, dtype=np.float32))
-        gradients = self._backward.run(step)
+        found = self._backward.run(step)
         for spec in self._manifest.state:
-            found = gradients.get(gradient_value(spec.name))
-            if found is not None:
-                self._weights.update(spec.name, found.numpy(), learning_rate=learning_rate)
+            own = found.get(gradient_value(spec.name))
+            if own is not None:
+                before = self._gradients.get(spec.name)
+                self._gradients[spec.name] = own.numpy() if before is None else before + own.numpy()
+        if is_last:
+            for name, total in self._gradients.items():
+                self._weights.update(name, total, learning_rate=learning_rate)
+            self._gradients.clear()
 
     def train(
         self, x: Floats, y: Tensor, *, dropout_key: DropoutKey, learning_rate: float
@@ -132,10 +145,10 @@ class OnnxExecutor:
         smashed: Floats = session.run(values)[SMASHED].numpy()
         return smashed
 
-    def _take_buffers(self) -> None:
+    def _take_buffers(self, step: Values) -> None:
         """Make the forward's new buffers the current ones; its backward still has the old."""
         for spec in self._manifest.state:
-            new = self._step.get(updated_value(spec.name))
+            new = step.get(updated_value(spec.name))
             if new is not None:
                 self._weights.replace(spec.name, np.array(new.numpy()).reshape(spec.shape))
 

@@ -19,6 +19,7 @@ JOB_FLAGS = (
     ("rounds", "training.rounds", "T"),
     ("local-epochs", "training.local_epochs", "L"),
     ("batch-size", "training.batch_size", "B"),
+    ("micro-batches", "training.micro_batches", "N"),
     ("method", "training.method", "NAME"),
     ("learning-rate", "training.server_optimizer.learning_rate", "RATE"),
     ("model", "model.name", "NAME"),

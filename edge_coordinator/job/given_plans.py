@@ -32,12 +32,18 @@ class PlansByHand:
 
     settings: JobSettings
     cut: int
+    micro_batches: int = 1
     is_exact: bool = False
 
     def plan(self, round_: int, devices: Sequence[str]) -> Plan:  # noqa: ARG002 - all are alike
         """Deal the devices into as many clusters as the job asks for."""
         wanted = num_clusters(self.settings, len(devices))
-        return plan_by_hand(devices, cut=self.cut, num_clusters=min(wanted, len(devices)))
+        return plan_by_hand(
+            devices,
+            cut=self.cut,
+            num_clusters=min(wanted, len(devices)),
+            micro_batches=self.micro_batches,
+        )
 
     def check_devices(self, devices: Sequence[str]) -> None:
         """Any will do."""

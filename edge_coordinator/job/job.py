@@ -16,6 +16,9 @@ from runtime.wire.codecs.turn import TurnCodecs
 from runtime.wire.commands import Assignment
 from runtime.wire.published import RoundReport
 
+AUTOMATIC = (1, 2, 4, 8)
+"""Micro-batches to choose from, where the job leaves their number to the plan."""
+
 
 class FinishedRound(Protocol):
     """A round's report, or what a curve keeps of it."""
@@ -50,6 +53,8 @@ class Job:
     """Cuts that this network cannot be cut at, whatever the devices are; and why."""
     codecs: tuple[TurnCodecs, ...]
     """How tensors may travel: as given, or what a plan may choose from."""
+    whole_batches: str = ""
+    """Why mini-batches cannot go in parts, if they cannot; empty also where nobody asks."""
 
     @property
     def classes(self) -> ClassNames:
@@ -70,6 +75,14 @@ class Job:
     def loss_on_device(self) -> bool:
         """Whether the loss is computed on the devices (federated averaging)."""
         return self.settings.training.method == "fl"
+
+    @property
+    def micro_batches(self) -> tuple[int, ...]:
+        """Numbers of micro-batches that a plan may choose from."""
+        given = self.settings.training.micro_batches
+        if self.whole_batches or self.loss_on_device:
+            return (1,)
+        return AUTOMATIC if given == "auto" else (given,)
 
     def cut_name(self, cut: int) -> str:
         """Name of the last layer on the device."""

@@ -1,5 +1,6 @@
 """From settings to a job: everything in them that has a name is looked up and tried."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from edge_coordinator.job.job import Job
 from edge_coordinator.job.loss_check import check_loss
 from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
+from edge_coordinator.job.whole_batches import whole_batches
 from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
 from edge_coordinator.training.aggregation import aggregation
 from edge_coordinator.training.edge_model import EdgeModel, Training
@@ -30,6 +32,8 @@ from runtime.models.sequence import Network, Shape, layers_of
 from runtime.wire.codecs.offered import RAW
 from runtime.wire.codecs.turn import TurnCodecs
 from runtime.wire.commands import Assignment
+
+log = logging.getLogger(__name__)
 
 
 def prepare_job(
@@ -64,16 +68,22 @@ def prepare_job(
             wants_accuracy=settings.evaluation.target_accuracy is not None,
         )
     names, cut = tuple(layers_of(network)), _cut(settings, network)
+    why_whole = whole_batches(settings, network, loss, shape=shape, test=test)
+    if why_whole:
+        log.warning("mini-batches stay whole: %s", why_whole)
     job = Job(
         settings=settings,
         assignment=assignment,
         layer_names=names,
         shapes=(shape, *layer_shapes(network, shape)),
         cut=cut,
-        given_plans=_given_plans(settings, cut=cut, layer_names=names, base_dir=base_dir),
+        given_plans=_given_plans(
+            settings, cut=cut, layer_names=names, base_dir=base_dir, is_whole=bool(why_whole)
+        ),
         test=_some(test, settings.evaluation.max_samples),
         refused_cuts=refused_cuts(network, shape),
         codecs=codecs,
+        whole_batches=why_whole,
     )
     if settings.codec.is_planned and settings.plan.is_by_hand:
         raise SettingsError(
@@ -164,7 +174,12 @@ def _cut(settings: JobSettings, network: Network) -> int | None:
 
 
 def _given_plans(
-    settings: JobSettings, *, cut: int | None, layer_names: Sequence[str], base_dir: Path
+    settings: JobSettings,
+    *,
+    cut: int | None,
+    layer_names: Sequence[str],
+    base_dir: Path,
+    is_whole: bool,
 ) -> GivenPlans | None:
     """Open the source of the plans; None if they are planned as the run goes."""
     if settings.plan.replayed is not None:
@@ -172,7 +187,8 @@ def _given_plans(
         return read_replay(run, settings, layer_names=layer_names, base_dir=base_dir)
     if settings.plan.is_by_hand:
         assert cut is not None
-        return PlansByHand(settings, cut)
+        wanted = settings.training.micro_batches
+        return PlansByHand(settings, cut, 1 if is_whole or wanted == "auto" else wanted)
     return None
 
 

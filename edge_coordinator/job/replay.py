@@ -32,6 +32,7 @@ class _Part(BaseModel):
 
 class _Cluster(_Part):
     devices: tuple[str, ...]
+    micro_batches: int = 1
 
 
 class _Plan(_Part):
@@ -75,10 +76,16 @@ class ReplayedPlans:
                 dict.fromkeys(missing, "is not there"),
                 f"round {round_} of {self.run} is replayed with the devices that it had",
             )
-        clusters = (each.devices for each in recorded.plan.clusters)
         return Plan(
             recorded.plan.cut,
-            tuple(ClusterPlan(names, (1.0,) * len(names)) for names in clusters),
+            tuple(
+                ClusterPlan(
+                    each.devices,
+                    (1.0,) * len(each.devices),
+                    micro_batches=each.micro_batches,
+                )
+                for each in recorded.plan.clusters
+            ),
             reason=f"the plan of round {round_} of {self.run}",
             codecs=recorded.plan.codecs,
         )

@@ -21,6 +21,7 @@ from runtime.offered import (
 from runtime.wire.class_names import ClassNames, as_class_name, check_names
 from runtime.wire.commands import OptimizerSpec
 from runtime.wire.fields import Scalar
+from runtime.wire.micro_batches import MOST_MICRO_BATCHES
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -120,6 +121,11 @@ class TrainingSettings(Section):
     rounds: int = Field(80, ge=1, le=1_000_000)
     local_epochs: int = Field(3, ge=1, le=10_000, description="mini-batches in a cluster's turn")
     batch_size: int = Field(16, ge=1, le=65_536, description="samples in a device's mini-batch")
+    micro_batches: Annotated[int, Field(ge=1, le=MOST_MICRO_BATCHES)] | Literal["auto"] = Field(
+        1,
+        description="that a mini-batch goes in, so that computing and sending overlap; auto: as "
+        "many as the plan expects to gain by",
+    )
     loss: str = Field("cross_entropy", description="cross_entropy, mse or package.module:function")
     server_optimizer: OptimizerSettings = OptimizerSettings()
     device_optimizer: DeviceOptimizerSettings | None = Field(

@@ -145,4 +145,14 @@ def _round_s(
         generator=np.random.default_rng(seed),
     )
     shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-    return float(round_s(seconds, workload, members=members, shares=shares))
+    return min(
+        float(
+            round_s(
+                phase_seconds(fleet, workload, cut=cut, micro_batches=count),
+                workload,
+                members=members,
+                shares=shares,
+            )
+        )
+        for count in workload.partings
+    )

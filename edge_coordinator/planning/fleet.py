@@ -56,6 +56,18 @@ class Workload:
         named = [wire for wire in self.wires if wire.codecs == self.chosen]
         return next(iter([*named, *self.wires]), None)
 
+    micro_batches: tuple[int, ...] = (1,)
+    """Numbers of micro-batches of a mini-batch to choose from."""
+    whole_batches: str = ""
+    """Why mini-batches cannot go in parts, where that is asked for and they cannot."""
+
+    @property
+    def partings(self) -> tuple[int, ...]:
+        """The numbers of micro-batches of a step that can be told apart; the least first."""
+        if self.loss_on_device:
+            return (1,)
+        return tuple(sorted({min(count, self.batch_size) for count in self.micro_batches}))
+
     @classmethod
     def of_scenario(cls, scenario: Scenario, *, loss_on_device: bool) -> "Workload":
         """Take the work that a scenario describes."""

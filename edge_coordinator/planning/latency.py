@@ -2,7 +2,8 @@
 
 A phase takes `fixed_s + link_s / share` seconds, where a share is the fraction of the whole
 link that a device has. Where the loss is computed on the device (federated averaging) the server
-takes no step: no smashed data, labels or gradients travel, and nobody waits in between.
+takes no step: no smashed data, labels or gradients travel, and nobody waits in between. In
+micro-batches nobody waits for the others but for the server's update (`planning/overlap.py`).
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.overlap import Stages, overlapped_epochs_s
 from edge_coordinator.planning.spectrum import Waits
 from profiles.phases import Phase
 from profiles.units import BITS_PER_BYTE, Counts, Floats
@@ -26,6 +28,9 @@ class ClusterPhases:
     """Transfer over the whole link, [phase, device]."""
     local_epochs: int
     loss_on_device: bool
+    delay_s: Floats
+    """Of `fixed_s`, what a transfer is under way without holding the link, [phase, device]."""
+    micro_batches: int = 1
 
     @cached_property
     def waits(self) -> Waits:
@@ -59,22 +64,26 @@ class ClusterPhases:
         return _with_empty_device(self.fixed_s[Phase.SERVER])
 
 
-def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> ClusterPhases:
+def phase_seconds(
+    fleet: Fleet, workload: Workload, *, cut: int, micro_batches: int = 1
+) -> ClusterPhases:
     """Work out the seconds of every phase at a cut, for every device by itself."""
     fixed_s = np.zeros((len(Phase), fleet.num_devices))
-    link_s = np.zeros_like(fixed_s)
+    link_s, delay_s = np.zeros_like(fixed_s), np.zeros_like(fixed_s)
     batch, server = workload.batch_size, workload.server
     fixed_s[Phase.FORWARD] = batch * fleet.device_forward_s[:, cut]
     fixed_s[Phase.FORWARD] += _encode_s(fleet, workload, cut=cut)
     fixed_s[Phase.BACKWARD] = batch * fleet.device_backward_s[:, cut]
     if not workload.loss_on_device:
         fixed_s[Phase.SERVER] = batch * (server.forward_s[cut] + server.backward_s[cut])
-        fixed_s[Phase.SERVER] += workload.server_device_s
+        fixed_s[Phase.SERVER] += micro_batches * workload.server_device_s
     for phase, bits in transfer_bits(workload, cut=cut).items():
         downwards = phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD}
         link_s[phase] = bits / (fleet.down_bps if downwards else fleet.up_bps)
-        num_messages = np.ceil(bits / (workload.message_bytes * BITS_PER_BYTE))
-        fixed_s[phase] = (bits > 0) * fleet.round_trip_s / 2 + num_messages * fleet.message_s
+        count = micro_batches if phase in {Phase.UPLOAD, Phase.DOWNLOAD} else 1
+        num_messages = count * np.ceil(bits / count / (workload.message_bytes * BITS_PER_BYTE))
+        delay_s[phase] = (bits > 0) * fleet.round_trip_s / 2
+        fixed_s[phase] = delay_s[phase] + num_messages * fleet.message_s
     happens = (fixed_s + link_s) > 0
     link_s *= fleet.scale
     return ClusterPhases(
@@ -82,6 +91,8 @@ def phase_seconds(fleet: Fleet, workload: Workload, *, cut: int) -> ClusterPhase
         link_s=link_s,
         local_epochs=workload.local_epochs,
         loss_on_device=workload.loss_on_device,
+        delay_s=fleet.scale * delay_s + (delay_s > 0) * fleet.added_s,
+        micro_batches=micro_batches,
     )
 
 
@@ -92,6 +103,8 @@ def cluster_latency_s(seconds: ClusterPhases, *, members: Counts, shares: Floats
     (its share must be positive all the same). Returns [...].
     """
     distribute_s = seconds.distribute_s[members].max(axis=-1)
+    if seconds.micro_batches > 1:
+        return _overlapped_s(seconds, members=members, shares=shares, start_s=distribute_s)
     server_s = seconds.server_s[members].sum(axis=-1)
     waited_s = seconds.waits.of(members).total_s(shares)
     latency_s: Floats = distribute_s + seconds.local_epochs * server_s + waited_s
@@ -105,6 +118,9 @@ def turn_s(seconds: ClusterPhases, *, members: Counts, shares: Floats, overhead_
     another phase; but no turn ends before any of its devices could have ended it alone.
     """
     latency_s = cluster_latency_s(seconds, members=members, shares=shares)
+    if seconds.micro_batches > 1:
+        least_s: Floats = _computing_s(seconds)[members].max(axis=-1)
+        return np.maximum(least_s, latency_s + overhead_s)
     server_s = seconds.local_epochs * seconds.server_s[members].sum(axis=-1)
     waits = seconds.waits.of(members)
     own_s = seconds.distribute_s[members] + np.tensordot(waits.counts, waits.at(shares), axes=1)
@@ -132,6 +148,39 @@ def device_phase_s(seconds: ClusterPhases, *, members: Counts, shares: Floats) -
     divided_s[Phase.DISTRIBUTE] = link_s[Phase.DISTRIBUTE]  # a broadcast has the whole link
     phase_s: Floats = seconds.fixed_s[:, members] + divided_s
     return phase_s
+
+
+def _overlapped_s(
+    seconds: ClusterPhases, *, members: Counts, shares: Floats, start_s: Floats
+) -> Floats:
+    """Seconds of each cluster in micro-batches, [...], from the time when it has the model."""
+    padded = _with_empty_device(np.stack([seconds.fixed_s, seconds.link_s, seconds.delay_s]))
+    fixed_s, link_s, delay_s = padded[:, :, members]
+    busy_s = fixed_s - delay_s + link_s / shares
+    stages = Stages(
+        forward_s=busy_s[Phase.FORWARD],
+        upload_s=busy_s[Phase.UPLOAD],
+        upload_delay_s=delay_s[Phase.UPLOAD],
+        server_s=busy_s[Phase.SERVER],
+        download_s=busy_s[Phase.DOWNLOAD],
+        download_delay_s=delay_s[Phase.DOWNLOAD],
+        backward_s=busy_s[Phase.BACKWARD],
+    )
+    updated_s = overlapped_epochs_s(
+        stages,
+        start_s=start_s,
+        local_epochs=seconds.local_epochs,
+        micro_batches=seconds.micro_batches,
+    )
+    model_s = busy_s[Phase.MODEL_UPLOAD] + delay_s[Phase.MODEL_UPLOAD]
+    latency_s: Floats = (updated_s + model_s).max(axis=-1)
+    return latency_s
+
+
+def _computing_s(seconds: ClusterPhases) -> Floats:
+    """What a device computes in a turn, [device], the empty one last: no turn takes less."""
+    epoch_s = seconds.fixed_s[Phase.FORWARD] + seconds.fixed_s[Phase.BACKWARD]
+    return _with_empty_device(seconds.local_epochs * epoch_s)
 
 
 def transfer_bits(workload: Workload, *, cut: int) -> dict[Phase, float]:

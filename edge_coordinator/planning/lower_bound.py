@@ -29,11 +29,11 @@ def lower_bound_s(pricer: Pricer, workload: Workload, *, members: Counts) -> flo
     server_s = seconds.local_epochs * float(seconds.server_s.sum())
     # No turn ends before any of its devices could have ended it alone.
     own_s = seconds.distribute_s + seconds.finish.sum(axis=0)
-    alone_s = server_s + _together_s(own_s[:-1], sizes=sizes)
+    alone_s = server_s + together_s(own_s[:-1], sizes=sizes)
     beyond_s = server_s + len(members) * workload.cluster_overhead_s
-    beyond_s += _together_s(seconds.distribute_s[:-1], sizes=sizes)
+    beyond_s += together_s(seconds.distribute_s[:-1], sizes=sizes)
     waits = PairedWaits.of(seconds, pricer.medium, least_size=int(sizes.min()))
-    waits_s = sum(_together_s(each_s, sizes=sizes) for each_s in waits.least_s)
+    waits_s = sum(together_s(each_s, sizes=sizes) for each_s in waits.least_s)
     if sizes.max() > 1:  # Else there is one clustering, and no link to divide.
         planned = _planned_waits(pricer, waits, members)
         waits_s = max(waits_s, waits_bound_s(waits, planned))
@@ -50,7 +50,7 @@ def bound_reason(predicted_s: float, *, bound_s: float) -> str:
     return f", within {above:.{decimals}f} % of the best possible at this cut"
 
 
-def _together_s(own_s: Floats, *, sizes: Counts) -> float:
+def together_s(own_s: Floats, *, sizes: Counts) -> float:
     """Sum up the clusters' slowest at the least: with devices of like seconds together."""
     slowest_first, largest_first = np.sort(own_s)[::-1], np.sort(sizes)[::-1]
     return float(slowest_first[np.cumsum(largest_first) - largest_first].sum())

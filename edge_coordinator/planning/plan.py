@@ -36,6 +36,10 @@ class ClusterPlan:
     """Seconds from the distribution of the device-side model to the last upload of it."""
     phases: tuple[PredictedPhases, ...] = ()
     """What `predicted_s` is made of, in the order of `devices`."""
+    micro_batches: int = 1
+    """How many micro-batches each mini-batch goes in."""
+    whole_batches_s: float | None = None
+    """What the same would take with whole mini-batches, where it goes in micro-batches."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,9 @@ class Plan:
     """How tensors travel, if the plan chose it; else as the job says."""
 
 
-def plan_by_hand(devices: Sequence[str], *, cut: int, num_clusters: int) -> Plan:
+def plan_by_hand(
+    devices: Sequence[str], *, cut: int, num_clusters: int, micro_batches: int = 1
+) -> Plan:
     """Deal the devices, in id order, into clusters whose sizes differ by at most one."""
     if num_clusters > len(devices):
         raise InfeasiblePlanError(f"{num_clusters} clusters are more than {len(devices)} devices")
@@ -96,7 +102,8 @@ def plan_by_hand(devices: Sequence[str], *, cut: int, num_clusters: int) -> Plan
     for index in range(num_clusters):
         end = start + size + (index < extra)
         members = tuple(ordered[start:end])
-        clusters.append(ClusterPlan(members, (1.0,) * len(members)))
+        shares = (1.0,) * len(members)
+        clusters.append(ClusterPlan(members, shares, micro_batches=micro_batches))
         start = end
     return Plan(cut, tuple(clusters), reason="cut and clusters were given by hand")
 

@@ -17,8 +17,18 @@ from edge_coordinator.planning.clustering import (
 from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_memory_bytes
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes
 from edge_coordinator.planning.form import Form, Method
-from edge_coordinator.planning.latency import device_phase_s, phase_seconds, round_s, turn_s
-from edge_coordinator.planning.lower_bound import bound_reason, lower_bound_s
+from edge_coordinator.planning.latency import (
+    ClusterPhases,
+    device_phase_s,
+    phase_seconds,
+    round_s,
+)
+from edge_coordinator.planning.lower_bound import bound_reason
+from edge_coordinator.planning.micro_batches import (
+    choose_parting,
+    parting_reason,
+    round_bound_s,
+)
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, PredictedPhases
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
@@ -116,7 +126,12 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     pricer = Pricer(seconds, workload.medium, fleet.label_mix, balance_weight=0.0)
     clusters = tuple(
         _cluster_plan(
-            fleet, pricer, np.array([rows[d] for d in each.devices]), workload, equal=False
+            fleet,
+            pricer,
+            np.array([rows[d] for d in each.devices]),
+            replace(workload, micro_batches=(each.micro_batches,)),
+            cut=plan.cut,
+            equal=False,
         )
         for each in plan.clusters
     )
@@ -168,15 +183,25 @@ def _plan(
         fleet.num_devices, num_clusters=len(start), medium=workload.medium
     )
     members = _formed(pricer, grouping.form, start=start, schedule=schedule, generator=generator)
-    alternatives = _alternatives(pricer, workload, choice, start=start, generator=generator)
     clusters = tuple(
-        _cluster_plan(fleet, pricer, row[row >= 0], workload, equal=grouping.equal_shares)
+        _cluster_plan(
+            fleet,
+            pricer,
+            row[row >= 0],
+            workload,
+            cut=choice.cut,
+            equal=grouping.equal_shares,
+        )
         for row in members
     )
+    parted = max(cluster.micro_batches for cluster in clusters)
+    priced = phase_seconds(fleet, workload, cut=choice.cut, micro_batches=parted)
+    alternatives = _alternatives(pricer, priced, workload, choice, start=start, generator=generator)
     predicted_s = sum(cluster.predicted_s or 0.0 for cluster in clusters)
     predicted_s += workload.round_overhead_s
-    bound_s = lower_bound_s(pricer, workload, members=members)
+    bound_s = round_bound_s(fleet, pricer, workload, cut=choice.cut, members=members)
     reason = _reason(choice.cut, workload, predicted_s, alternatives, grouping.method)
+    reason += parting_reason(clusters, workload)
     return Plan(
         cut=choice.cut,
         clusters=clusters,
@@ -212,20 +237,21 @@ def _formed(
 
 def _alternatives(
     pricer: Pricer,
+    priced: ClusterPhases,
     workload: Workload,
     choice: CutChoice,
     *,
     start: Counts,
     generator: np.random.Generator,
 ) -> Alternatives:
-    """Price what the round could have been instead."""
+    """Price what the round could have been instead, in the micro-batches of the plan."""
     sizes = (start >= 0).sum(axis=-1)
     draws = np.stack(
         [random_clusters(sizes=sizes, generator=generator) for _ in range(NUM_RANDOM_DRAWS)]
     )
 
     def mean_s(members: Counts, shares: Floats) -> float:
-        return float(round_s(pricer.seconds, workload, members=members, shares=shares).mean())
+        return float(round_s(priced, workload, members=members, shares=shares).mean())
 
     return Alternatives(
         sorted_clusters_s=mean_s(start, pricer.shares(start, max_exchanges=THOROUGH_EXCHANGES)),
@@ -253,19 +279,20 @@ def _reason(
 
 
 def _cluster_plan(
-    fleet: Fleet, pricer: Pricer, members: Counts, workload: Workload, *, equal: bool
+    fleet: Fleet, pricer: Pricer, members: Counts, workload: Workload, *, cut: int, equal: bool
 ) -> ClusterPlan:
     """Write down one cluster; members are [position], all present."""
     if equal:
         shares = equal_shares(present=members >= 0, medium=pricer.medium)
     else:
         shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-    overhead_s = workload.cluster_overhead_s
-    predicted_s = turn_s(pricer.seconds, members=members, shares=shares, overhead_s=overhead_s)
-    phase_s = device_phase_s(pricer.seconds, members=members, shares=shares)
+    parting = choose_parting(fleet, workload, cut=cut, members=members, shares=shares)
+    phase_s = device_phase_s(parting.seconds, members=members, shares=shares)
     return ClusterPlan(
         devices=tuple(fleet.devices[member] for member in members),
         shares=tuple(float(share) for share in shares),
-        predicted_s=float(predicted_s),
+        predicted_s=parting.turn_s,
         phases=tuple(PredictedPhases(*map(float, column)) for column in phase_s.T),
+        micro_batches=parting.micro_batches,
+        whole_batches_s=parting.whole_batches_s,
     )

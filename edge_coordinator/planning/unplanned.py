@@ -13,10 +13,14 @@ def as_before(last: Plan, devices: Collection[str], *, reason: str) -> Plan | No
     if not present or not present <= known:
         return None
     groups = [
-        tuple(device for device in cluster.devices if device in present)
+        (tuple(device for device in cluster.devices if device in present), cluster.micro_batches)
         for cluster in last.clusters
     ]
-    clusters = tuple(ClusterPlan(group, (1.0,) * len(group)) for group in groups if group)
+    clusters = tuple(
+        ClusterPlan(group, (1.0,) * len(group), micro_batches=micro_batches)
+        for group, micro_batches in groups
+        if group
+    )
     left_out = {device: why for device, why in last.left_out.items() if device in devices}
     return Plan(last.cut, clusters, left_out, reason)
 
@@ -29,5 +33,8 @@ def dealt(devices: Sequence[str], *, cut: int, num_clusters: int, reason: str) -
 
 def unpredicted(plan: Plan) -> Plan:
     """Take all seconds out of a plan; what is left is what the round does."""
-    clusters = tuple(ClusterPlan(cluster.devices, cluster.shares) for cluster in plan.clusters)
+    clusters = tuple(
+        ClusterPlan(cluster.devices, cluster.shares, micro_batches=cluster.micro_batches)
+        for cluster in plan.clusters
+    )
     return Plan(plan.cut, clusters, plan.left_out, plan.reason)

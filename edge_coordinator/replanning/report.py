@@ -62,6 +62,7 @@ def _cluster_report(cluster: ClusterPlan) -> ClusterReport:
         devices=cluster.devices,
         shares=tuple(round(share, SIGNIFICANT_DIGITS) for share in cluster.shares),
         predicted_s=_short(cluster.predicted_s),
+        micro_batches=cluster.micro_batches,
     )
 
 

@@ -113,6 +113,8 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
         server_device_s=server_device_s,
         refused_cuts=job.refused_cuts,
         wires=wire_tables(job, cuts),
+        micro_batches=job.micro_batches,
+        whole_batches=job.whole_batches,
     )
     grouping = Grouping(
         method=settings.training.method,

@@ -29,7 +29,7 @@ from edge_coordinator.training.algorithm import (
 from edge_coordinator.training.averaging import MOST_CLAIMED, believed_counts
 from edge_coordinator.training.bounds import Bounds
 from edge_coordinator.training.edge_model import EdgeModel, Turn
-from runtime.errors import CannotTrainError
+from runtime.errors import CannotTrainError, SettingsError
 from runtime.wire.commands import Join, Ready
 
 EVALUATION_CLUSTER = 0xFFFF
@@ -195,6 +195,8 @@ class RoundTraining:
         bounds: Bounds | None,
     ) -> None:
         """`bounds` of what devices send; none if whatever they send is taken."""
+        if job.micro_batches != (1,):
+            raise SettingsError("training.micro_batches: only simulations part mini-batches yet")
         self._job = job
         self._model = model
         self._turns = turns

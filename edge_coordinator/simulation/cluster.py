@@ -1,21 +1,27 @@
 """A cluster whose devices are in this process, and the bytes it would send over a bus."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
+from edge_coordinator.training.overlapped_turn import MicroBatch
 from runtime.datasets.shard import Shard
 from runtime.errors import DivergedError, SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
 from runtime.wire.codecs.turn import TurnCoder, together
 from runtime.wire.frames import CHUNK_HEADER, FrameKind, StepId, Tensor, body_bytes, specs_of
+from runtime.wire.micro_batches import Rows, parted
+
+Result = TypeVar("Result")
 
 
 class Traffic:
@@ -55,6 +61,7 @@ class TurnTask:
     loss_on_device: bool
     """Whether the devices train the whole network by themselves (federated averaging)."""
     coder: TurnCoder
+    micro_batches: int = 1
 
     def step(self, epoch: int) -> StepId:
         """Name one of its local epochs."""
@@ -85,6 +92,13 @@ class InProcessCluster:
         self._coder = task.coder
         self._epoch = 0
         self._given: Sequence[Tensor] = ()
+        self._batches: dict[str, tuple[NDArray[np.float32], Tensor]] = {}
+        """Of this local epoch, where it goes in micro-batches."""
+
+    @property
+    def batch_sizes(self) -> Mapping[str, int]:
+        """Samples that each device sends in a local epoch."""
+        return {device: len(self._batch(device)[1]) for device in self._shards}
 
     @property
     def sample_counts(self) -> Mapping[str, int]:
@@ -108,17 +122,24 @@ class InProcessCluster:
 
     async def backward(self, gradients: Mapping[str, Tensor]) -> None:
         """Return to each device its gradient; where nothing learns, an empty frame."""
-        for device, side in self._sides.items():
-            gradient = gradients.get(device)
-            plain = () if gradient is None else (gradient,)
-            sent = self._coder.encode(FrameKind.GRADIENT, plain, device=device, epoch=self._epoch)
-            self._traffic.send_down(sent)
-            for numbers in self._decoded(FrameKind.GRADIENT, sent, plain):
-                side.backward(
-                    numbers.astype(np.float32, copy=False),
-                    learning_rate=self._task.learning_rate,
-                )
+        for device in self._sides:
+            self._give_back(device, gradients.get(device), None, 0)
         self._epoch += 1
+
+    async def micro_batches(self) -> AsyncIterator[MicroBatch]:
+        """Those of the next local epoch: each device's first, then each one's next."""
+        parts = {d: parted(n, self._task.micro_batches) for d, n in self.batch_sizes.items()}
+        for index in range(max(map(len, parts.values()))):
+            for device, rows in parts.items():
+                if index < len(rows):
+                    smashed = self._forward(device, rows[index], index)
+                    yield MicroBatch(device, index, rows[index], smashed)
+        self._epoch += 1
+        self._batches.clear()
+
+    async def give_back(self, micro_batch: MicroBatch, gradient: Tensor | None) -> None:
+        """Return its gradient to the device; where nothing learns, an empty frame."""
+        self._give_back(micro_batch.device, gradient, micro_batch.rows, micro_batch.index)
 
     async def weights(self) -> Collected:
         """The device-side models after the last local epoch."""
@@ -132,13 +153,42 @@ class InProcessCluster:
             weights[device] = self._sent_up(device, tensors)
         return Collected(weights)
 
-    def _forward(self, device: str) -> Smashed:
+    def _batch(self, device: str) -> tuple[NDArray[np.float32], Tensor]:
+        if device not in self._batches:
+            self._batches[device] = self._shards[device].draw(self._task.step(self._epoch))
+        return self._batches[device]
+
+    def _give_back(
+        self, device: str, gradient: Tensor | None, rows: Rows | None, micro_batch: int
+    ) -> None:
+        plain = () if gradient is None else (gradient,)
+        sent = self._coder.encode(
+            FrameKind.GRADIENT, plain, device=device, epoch=self._epoch, micro_batch=micro_batch
+        )
+        self._traffic.send_down(sent)
+        for numbers in self._decoded(FrameKind.GRADIENT, sent, plain):
+            self._sides[device].backward(
+                numbers.astype(np.float32, copy=False),
+                learning_rate=self._task.learning_rate,
+                is_last=rows is None or rows.stop == rows.of,
+            )
+
+    def _forward(self, device: str, rows: Rows | None = None, micro_batch: int = 0) -> Smashed:
         shard, step = self._shards[device], self._task.step(self._epoch)
-        x, y = shard.draw(step)
-        smashed = self._sides[device].forward(x, dropout_key=shard.dropout_key(step))
+        x, y = self._batch(device) if rows else shard.draw(step)
+        rows = rows or Rows.all(len(x))
+        x, y = x[rows.start : rows.stop], y[rows.start : rows.stop]
+        side = self._sides[device]
+        smashed = side.forward(x, dropout_key=shard.dropout_key(step), rows=rows)
         with _naming(device, step.round):
             check_finite("smashed data", [smashed])
-        sent = self._coder.encode(FrameKind.SMASHED, (smashed, y), device=device, epoch=self._epoch)
+        sent = self._coder.encode(
+            FrameKind.SMASHED,
+            (smashed, y),
+            device=device,
+            epoch=self._epoch,
+            micro_batch=micro_batch,
+        )
         self._traffic.send_up(sent)
         return Smashed(*self._decoded(FrameKind.SMASHED, sent, (smashed, y)))
 
@@ -201,21 +251,36 @@ class InlineEdge:
         return self._turn.device_side()
 
     async def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
-        """Forward, loss, backward, update of the server-side model.
+        """Forward, loss, backward, update of the server-side model."""
+        return self._with_own_threads(lambda: self._turn.step(smashed))
 
-        With as many threads as a real run's server has: another number sums in another order.
-        """
-        before = torch.get_num_threads()
-        if before == self._num_threads:
-            return self._turn.step(smashed)
-        torch.set_num_threads(self._num_threads)
-        try:
-            return self._turn.step(smashed)
-        finally:
-            torch.set_num_threads(before)
+    async def begin(self, batch_sizes: Mapping[str, int]) -> None:
+        """Begin a step that comes in micro-batches."""
+        self._turn.begin(batch_sizes)
+
+    async def add(self, micro_batch: MicroBatch) -> Tensor | None:
+        """Forward, loss and backward of one micro-batch; the device's gradient."""
+        return self._with_own_threads(
+            lambda: self._turn.add(micro_batch.device, micro_batch.rows, micro_batch.smashed)
+        )
+
+    async def update(self, devices: Collection[str]) -> float:
+        """Update the server-side model by what all of these devices sent; the mean loss."""
+        return self._with_own_threads(lambda: self._turn.update(devices))
 
     async def aggregate(
         self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
     ) -> None:
         """Take over what becomes of the devices' models."""
         self._turn.aggregate(weights, sample_counts)
+
+    def _with_own_threads(self, work: Callable[[], Result]) -> Result:
+        """Compute with as many threads as a real run's server: others sum in another order."""
+        before = torch.get_num_threads()
+        if before == self._num_threads:
+            return work()
+        torch.set_num_threads(self._num_threads)
+        try:
+            return work()
+        finally:
+            torch.set_num_threads(before)

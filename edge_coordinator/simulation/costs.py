@@ -165,6 +165,9 @@ def waited_phases(cluster: ClusterPlan, *, local_epochs: int, loss_on_device: bo
     _wait(waited_s, own_s, (Phase.FORWARD, Phase.UPLOAD), np.full(2, float(local_epochs)))
     _wait(waited_s, own_s, (Phase.DOWNLOAD, Phase.BACKWARD), np.full(2, local_epochs - 1.0))
     _wait(waited_s, own_s, (Phase.DOWNLOAD, Phase.BACKWARD, Phase.MODEL_UPLOAD), np.ones(3))
+    if cluster.micro_batches > 1 and cluster.predicted_s is not None:
+        # Where phases overlap, each counts for its part of them all.
+        waited_s *= cluster.predicted_s / waited_s.sum()
     return waited_s
 
 

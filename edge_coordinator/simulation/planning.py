@@ -80,6 +80,8 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits:
         loss_on_device=job.loss_on_device,
         wires=wire_tables(job, costs.table),
         refused_cuts={costs.table_cut(cut): why for cut, why in job.refused_cuts.items()},
+        micro_batches=job.micro_batches,
+        whole_batches=job.whole_batches,
     )
 
 

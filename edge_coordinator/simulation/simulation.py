@@ -34,6 +34,7 @@ from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.evaluation import Evaluation
+from edge_coordinator.training.overlapped_turn import train_overlapped
 from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE
 from runtime.errors import DivergedError
@@ -162,6 +163,8 @@ class Simulation:
             edge = InlineEdge(turn, num_threads=self._job.settings.server_threads)
             if self._job.loss_on_device:
                 losses += await train_locally(cluster, edge)
+            elif planned.micro_batches > 1:
+                losses += await train_overlapped(cluster, edge, local_epochs=self._job.local_epochs)
             else:
                 losses += await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)
         return losses
@@ -179,6 +182,7 @@ class Simulation:
             learning_rate=job.device_rate(round_, len(planned.devices)),
             loss_on_device=job.loss_on_device,
             coder=TurnCoder(job.codecs_of(plan), seed=job.settings.seed, round_=round_),
+            micro_batches=planned.micro_batches,
         )
         shards = {device: self._shards[device] for device in planned.devices}
         return InProcessCluster(shards, self._networks, task, traffic)

@@ -4,13 +4,14 @@ Between turns the server holds every layer with its optimiser state, so a change
 layers between two halves of one network and nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_coordinator.training.accumulated_step import AccumulatedStep
 from edge_coordinator.training.aggregation import Aggregate
 from edge_coordinator.training.algorithm import (
     ServerStep,
@@ -31,6 +32,9 @@ from runtime.models.side import Side, empty_state
 from runtime.seeding import Purpose, step_key, torch_seed
 from runtime.wire.commands import OptimizerSpec
 from runtime.wire.frames import Tensor, TensorSpec, specs_of
+from runtime.wire.micro_batches import Rows
+
+_CANNOT_TRAIN = (RuntimeError, ValueError, TypeError, IndexError, SettingsError)
 
 WEIGHTS = "weights/"
 """What the names of weights and buffers begin with in a snapshot."""
@@ -157,17 +161,10 @@ class Turn:
         devices = sorted(smashed)
         try:
             inputs, loss = self._loss(smashed)
-        except (RuntimeError, ValueError, TypeError, IndexError, SettingsError) as error:
-            self._require_innocent(smashed)
-            shapes = ", ".join(f"{tuple(smashed[d].data.shape)} of {d}" for d in devices)
-            reason = str(error).partition("\n")[0]
-            raise StepFailedError(f"the server side cannot train on {shapes}: {reason}") from error
+        except _CANNOT_TRAIN as error:
+            raise self._failed(smashed, error) from error
         if not torch.isfinite(loss):
-            self._require_innocent(smashed)
-            raise DivergedError(
-                f"the loss became {loss.item()} in round {self._round}: training diverged; take "
-                "a lower training.server_optimizer.learning_rate"
-            )
+            raise self._diverged(smashed, loss.item())
         torch.autograd.backward(loss)
         self._server_side.step(self._learning_rate)
         self._epoch += 1
@@ -178,9 +175,49 @@ class Turn:
             loss.item(), {device: part.numpy() for device, part in zip(devices, parts, strict=True)}
         )
 
-    def _loss(self, smashed: Mapping[str, Smashed]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the joined smashed data and the mean loss on it."""
-        sizes = {device: len(smashed[device].data) for device in sorted(smashed)}
+    def begin(self, batch_sizes: Mapping[str, int]) -> None:
+        """Begin a step that comes in micro-batches, of so many samples of each device."""
+        self._step = AccumulatedStep(self._server_side, batch_sizes, self._loss)
+
+    @usual_kernels()
+    def add(self, device: str, rows: Rows, smashed: Smashed) -> Tensor | None:
+        """Forward, loss and backward of a micro-batch; the device's gradient."""
+        own = {device: smashed}
+        try:
+            loss, gradient = self._step.add(device, rows, smashed)
+        except _CANNOT_TRAIN as error:
+            raise self._failed(own, error) from error
+        if not np.isfinite(loss):
+            raise self._diverged(own, loss)
+        return gradient
+
+    @usual_kernels()
+    def update(self, devices: Collection[str]) -> float:
+        """Update the server side by all that these devices sent; the mean loss."""
+        loss = self._step.finish(devices, self._learning_rate)
+        self._epoch += 1
+        return loss
+
+    def _failed(self, smashed: Mapping[str, Smashed], error: Exception) -> Exception:
+        """Say what the server side cannot train on; SpoiltStepError if it is a device's fault."""
+        self._require_innocent(smashed)
+        shapes = ", ".join(f"{tuple(smashed[d].data.shape)} of {d}" for d in sorted(smashed))
+        reason = str(error).partition("\n")[0]
+        return StepFailedError(f"the server side cannot train on {shapes}: {reason}")
+
+    def _diverged(self, smashed: Mapping[str, Smashed], loss: float) -> Exception:
+        """Say that there is no finite loss; SpoiltStepError if it is a device's fault."""
+        self._require_innocent(smashed)
+        return DivergedError(
+            f"the loss became {loss} in round {self._round}: training diverged; take "
+            "a lower training.server_optimizer.learning_rate"
+        )
+
+    def _loss(
+        self, smashed: Mapping[str, Smashed], rows: Rows | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the joined smashed data and the mean loss on it; `rows` of one device's batch."""
+        sizes = {device: rows or len(smashed[device].data) for device in sorted(smashed)}
         data, y = _joined(smashed)
         inputs, labels = torch.from_numpy(data), torch.from_numpy(y)
         inputs.requires_grad_(bool(self._device_side.layers.state_dict()))
@@ -193,7 +230,7 @@ class Turn:
         if found:
             raise SpoiltStepError(found)
 
-    def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
+    def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int | Rows]) -> torch.Tensor:
         keys = [(self._key(device), size) for device, size in sizes.items()]
         # Random layers that we do not know draw from torch's own generator.
         torch.default_generator.manual_seed(torch_seed(keys[0][0]))

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from runtime.plugins import import_factory
 from runtime.seeding import Key, torch_seed
 from runtime.wire.commands import Assignment
 from runtime.wire.frames import Tensor, TensorSpec
+from runtime.wire.micro_batches import Rows
 
 SKELETON_FROM_BYTES = 64_000_000
 """Of a network's state. On the meta device torch reckons by its compiler, which takes more memory
@@ -138,7 +140,8 @@ class DeviceSide:
         with torch.no_grad():
             smashed = layers.eval()(torch.zeros(1, *sample_shape))
         self._smashed_shape = tuple(smashed.shape[1:])
-        self._smashed = smashed
+        self._smashed: deque[torch.Tensor] = deque()
+        """Of each micro-batch that has yet to go back."""
 
     def model_specs(self) -> tuple[TensorSpec, ...]:
         """Tensors that `load` takes and `tensors` gives."""
@@ -157,25 +160,36 @@ class DeviceSide:
         return self._side.tensors()
 
     @usual_kernels()
-    def forward(self, x: NDArray[np.float32], *, dropout_key: Key) -> NDArray[np.float32]:
-        """Smashed data of a mini-batch; keeps what `backward` needs."""
-        self._smashed = self._run(x, dropout_key)
-        smashed: NDArray[np.float32] = self._smashed.detach().numpy()
+    def forward(
+        self, x: NDArray[np.float32], *, dropout_key: Key, rows: Rows | None = None
+    ) -> NDArray[np.float32]:
+        """Smashed data of a mini-batch, or of a micro-batch; keeps what `backward` needs."""
+        rows = rows or Rows.all(len(x))
+        if rows.start == 0:
+            self._smashed.clear()
+            self._side.forget_gradients()  # Of a step that was given up.
+        self._smashed.append(self._run(x, dropout_key, rows))
+        smashed: NDArray[np.float32] = self._smashed[-1].detach().numpy()
         return smashed
 
     @usual_kernels()
-    def backward(self, gradient: NDArray[np.float32], *, learning_rate: float) -> None:
-        """Gradients of the last forward's parameters, and the update."""
-        if self._smashed.requires_grad:
-            torch.autograd.backward(with_gradient(self._smashed, torch.from_numpy(gradient)))
-        self._side.step(learning_rate)
+    def backward(
+        self, gradient: NDArray[np.float32], *, learning_rate: float, is_last: bool = True
+    ) -> None:
+        """Gradients of the parameters, of one forward after another; the last brings the update."""
+        smashed = self._smashed.popleft()
+        if smashed.requires_grad:
+            torch.autograd.backward(with_gradient(smashed, torch.from_numpy(gradient)))
+        if is_last:
+            self._side.step(learning_rate)
 
     @usual_kernels()
     def train(
         self, x: NDArray[np.float32], y: Tensor, *, dropout_key: Key, learning_rate: float
     ) -> float:
         """Forward, loss, backward and update of a whole network; the loss."""
-        loss = self._loss(self._run(x, dropout_key), torch.from_numpy(np.asarray(y)))
+        outputs = self._run(x, dropout_key, Rows.all(len(x)))
+        loss = self._loss(outputs, torch.from_numpy(np.asarray(y)))
         torch.autograd.backward(loss)
         self._side.step(learning_rate)
         return loss.item()
@@ -187,9 +201,9 @@ class DeviceSide:
             outputs: NDArray[np.float32] = self._layers.eval()(torch.from_numpy(x)).numpy()
         return outputs
 
-    def _run(self, x: NDArray[np.float32], dropout_key: Key) -> torch.Tensor:
+    def _run(self, x: NDArray[np.float32], dropout_key: Key, rows: Rows) -> torch.Tensor:
         # Random layers that we do not know draw from torch's own generator.
         torch.default_generator.manual_seed(torch_seed(dropout_key))
-        set_dropout_keys(self._layers, [(dropout_key, len(x))])
+        set_dropout_keys(self._layers, [(dropout_key, rows)])
         outputs: torch.Tensor = self._layers.train()(torch.from_numpy(x))
         return outputs

@@ -11,9 +11,11 @@ from torch import nn
 from runtime.dropout_masks import dropout_mask
 from runtime.errors import SettingsError
 from runtime.seeding import torch_seed
+from runtime.wire.micro_batches import Rows
 
-Slice = tuple[tuple[int, ...], int]
-"""The key of one device's step, and how many samples of the batch are that device's."""
+Slice = tuple[tuple[int, ...], int | Rows]
+"""The key of one device's step, and which samples of its mini-batch there are: so many, which are
+all, or those of a micro-batch."""
 
 ELEMENT_WISE = (nn.Dropout,)
 CHANNEL_WISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -58,22 +60,20 @@ class SeededDropout(nn.Module):
 
     def _draw(self, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         axis = self.batch_axis
-        num_keyed = sum(num_samples for _, num_samples in self.slices)
+        slices = [(key, _rows(samples)) for key, samples in self.slices]
+        num_keyed = sum(len(rows) for _, rows in slices)
         if not num_keyed or shape[axis] % num_keyed:
             raise ValueError(
                 f"dropout layer {self.layer} has keys for {num_keyed} samples, "
                 f"not for {shape[axis]}; call set_dropout_keys before each forward pass"
             )
-        rows = shape[axis] // num_keyed
-        masks = [
-            dropout_mask(
-                key,
-                self.layer,
-                self.mask_shape((*shape[:axis], num_samples * rows, *shape[axis + 1 :])),
-                self.p,
-            )
-            for key, num_samples in self.slices
-        ]
+        each = shape[axis] // num_keyed
+        masks = []
+        for key, rows in slices:
+            whole = self.mask_shape((*shape[:axis], rows.of * each, *shape[axis + 1 :]))
+            mask = dropout_mask(key, self.layer, whole, self.p)
+            part = slice(rows.start * each, rows.stop * each)
+            masks.append(mask[(slice(None),) * axis + (part,)])
         return np.concatenate(masks, axis=axis)
 
 
@@ -138,14 +138,19 @@ def dropout_layers(network: nn.Module) -> Iterator[SeededDropout]:
 
 
 def set_dropout_keys(network: nn.Module, slices: Iterable[Slice]) -> None:
-    """Say whose samples the next batch is made of: (key, number of samples) in batch order.
+    """Say whose samples the next batch is made of: (key, samples) in batch order.
 
-    A key is the words that name a device's step, such as (seed, device, round, local epoch).
+    A key is the words that name a device's step, such as (seed, device, round, local epoch). A
+    micro-batch has its rows of the mask of the whole mini-batch.
     """
     given = tuple(slices)
     for layer in network.modules():
         if isinstance(layer, SeededDropout | SeededGenerator):
             layer.slices = given
+
+
+def _rows(samples: int | Rows) -> Rows:
+    return samples if isinstance(samples, Rows) else Rows.all(samples)
 
 
 def _has_inner_dropout(module: nn.Module) -> bool:

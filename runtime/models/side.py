@@ -52,8 +52,17 @@ class Side:
             self._spec,
             learning_rate=learning_rate,
         )
+        self.forget_gradients()
+
+    def forget_gradients(self) -> None:
+        """Begin a step anew."""
         for parameter in self._trainable:
             parameter.grad = None
+
+    @property
+    def trainable(self) -> Sequence[nn.Parameter]:
+        """Parameters that learn, in order."""
+        return self._trainable
 
     def tensors(self) -> list[Tensor]:
         """Copies of parameters and buffers in `state_dict` order, then of the carried slots."""

@@ -173,6 +173,7 @@ class ClusterReport(Message):
     devices: tuple[DeviceId, ...]
     shares: tuple[float, ...]
     predicted_s: float | None = Field(None, ge=0, description="seconds of its turn")
+    micro_batches: Positive = Field(1, description="that each mini-batch goes in")
 
 
 class OtherCut(Message):

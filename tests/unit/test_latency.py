@@ -63,7 +63,8 @@ def test_the_model_is_broadcast_at_the_slowest_rate_of_the_whole_link() -> None:
     work = workload(IndependentLinks())
     no_links = phase_seconds(fleet, work, cut=1).link_s
     no_links[1:] = 0
-    seconds = ClusterPhases(np.zeros_like(no_links), no_links, 1, loss_on_device=False)
+    zeros = np.zeros_like(no_links)
+    seconds = ClusterPhases(zeros, no_links, 1, loss_on_device=False, delay_s=zeros)
     assert cluster_s(seconds, [0.01, 0.99]) == pytest.approx(CUTS.device_model_bits[1] / 1e6)
 
 

@@ -78,9 +78,10 @@ class TurnCoder:
         *,
         device: str,
         epoch: int,
+        micro_batch: int = 0,
         before: Sequence[Tensor] = (),
     ) -> tuple[Tensor, ...]:
-        """Give what travels; what is random follows from the device, the round and the epoch.
+        """Give what travels; what is random follows from who sends it, and in which step.
 
         `before` is the model that the device was given, of its weights.
         """
@@ -98,7 +99,8 @@ class TurnCoder:
             numbers = tensor.astype(np.float32, copy=False)
             if kind is FrameKind.WEIGHTS:
                 numbers = np.subtract(numbers, before[place], dtype=np.float32)
-            seeds = np.random.SeedSequence((*key, kind, place))
+            part = (micro_batch,) if micro_batch else ()
+            seeds = np.random.SeedSequence((*key, kind, place, *part))
             generator = np.random.Generator(np.random.SFC64(seeds))
             parts += choice.codec.encode(numbers, _layout(kind, spec), generator)
         return tuple(deflate(parts) if choice.is_deflated and parts else parts)

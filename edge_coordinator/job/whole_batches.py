@@ -1,0 +1,56 @@
+"""Why a job's mini-batches have to stay whole: where parts of them are other mathematics."""
+
+import torch
+
+from edge_coordinator.job.settings import JobSettings
+from runtime.datasets.samples import Samples
+from runtime.errors import SettingsError
+from runtime.models.batch_layers import batch_layers
+from runtime.models.losses import BUILT_IN, Loss
+from runtime.models.sequence import Network, Shape
+
+_NUM_TRIED, _FIRST = 4, 3
+_TOLERANCE = 1e-4
+"""Of the loss: far above rounding, far below what a sum differs from a mean by."""
+
+
+def whole_batches(
+    settings: JobSettings, network: Network, loss: Loss, *, shape: Shape, test: Samples | None
+) -> str:
+    """Say why mini-batches stay whole; nothing if they need not, or if nobody asks.
+
+    A layer that looks at a whole mini-batch is on one side or the other, wherever the cut is.
+    SettingsError where a number of micro-batches is asked for that no plan can give.
+    """
+    wanted = settings.training.micro_batches
+    if wanted == 1:
+        return ""
+    if wanted == "auto" and settings.plan.is_by_hand:
+        raise SettingsError(
+            "training.micro_batches = 'auto' is chosen by the plan, and plan.mode is 'by_hand': "
+            "give a number, or take plan.mode 'auto'"
+        )
+    if why := _why_no_mean(loss, network, test, name=settings.training.loss):
+        return why
+    return next(iter(batch_layers(network, shape).values()), "")
+
+
+def _why_no_mean(loss: Loss, network: Network, test: Samples | None, *, name: str) -> str:
+    """Say why a loss is no mean over samples; nothing if it is one."""
+    if name in BUILT_IN:
+        return ""
+    if test is None or len(test) < _NUM_TRIED:
+        return f"the loss {name} could not be tried, to see whether it is a mean over samples"
+    tried = test.take(range(_NUM_TRIED))
+    labels = torch.from_numpy(tried.y)
+    was_training = network.training
+    with torch.no_grad():
+        outputs = network.eval()(torch.from_numpy(tried.x))
+        whole = float(loss(outputs, labels))
+        first = float(loss(outputs[:_FIRST], labels[:_FIRST]))
+        rest = float(loss(outputs[_FIRST:], labels[_FIRST:]))
+    network.train(was_training)
+    mean = (first * _FIRST + rest * (_NUM_TRIED - _FIRST)) / _NUM_TRIED
+    if abs(mean - whole) <= _TOLERANCE * max(abs(whole), abs(mean)):
+        return ""
+    return f"the loss {name} is no mean over samples: {whole:.4g} of four, {mean:.4g} of its parts"

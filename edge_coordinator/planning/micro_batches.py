@@ -1,0 +1,84 @@
+"""Into how many micro-batches the mini-batches of each cluster go, by the latency model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.latency import ClusterPhases, phase_seconds, turn_s
+from edge_coordinator.planning.lower_bound import lower_bound_s, together_s
+from edge_coordinator.planning.plan import ClusterPlan
+from edge_coordinator.planning.pricing import Pricer
+from profiles.units import Counts, Floats
+
+LEAST_GAIN = 0.002
+"""Of a turn, by which each further micro-batch has to shorten it: a frame is not for nothing."""
+
+
+@dataclass(frozen=True)
+class Parting:
+    """How a cluster's mini-batches are parted, and what its turn takes so."""
+
+    micro_batches: int
+    seconds: ClusterPhases
+    turn_s: float
+    whole_batches_s: float | None
+    """What it would take with whole mini-batches, where these are not whole."""
+
+
+def choose_parting(
+    fleet: Fleet, workload: Workload, *, cut: int, members: Counts, shares: Floats
+) -> Parting:
+    """Choose among the numbers of micro-batches that the workload allows; members are present."""
+    counts = workload.partings
+    seconds = {
+        count: phase_seconds(fleet, workload, cut=cut, micro_batches=count)
+        for count in sorted({1, *counts})
+    }
+    overhead_s = workload.cluster_overhead_s
+    turns_s = {
+        count: float(turn_s(own, members=members, shares=shares, overhead_s=overhead_s))
+        for count, own in seconds.items()
+    }
+    chosen = min(counts, key=lambda count: (turns_s[count] * (1 + LEAST_GAIN * count), count))
+    whole_s = turns_s[1] if chosen > 1 else None
+    return Parting(chosen, seconds[chosen], turns_s[chosen], whole_s)
+
+
+def round_bound_s(
+    fleet: Fleet, pricer: Pricer, workload: Workload, *, cut: int, members: Counts
+) -> float:
+    """Seconds that no round beats at a cut, in clusters of the sizes of these, [cluster, position].
+
+    In micro-batches no turn ends before each of its devices could have ended it alone, with all of
+    the link.
+    """
+    if workload.partings == (1,):
+        return lower_bound_s(pricer, workload, members=members)
+    sizes = (members >= 0).sum(axis=-1)
+    alone = np.arange(fleet.num_devices)[:, np.newaxis]
+    overhead_s = workload.cluster_overhead_s
+    own_s = np.min(
+        [
+            turn_s(
+                phase_seconds(fleet, workload, cut=cut, micro_batches=count),
+                members=alone,
+                shares=np.ones(alone.shape),
+                overhead_s=overhead_s,
+            )
+            for count in workload.partings
+        ],
+        axis=0,
+    )
+    return together_s(own_s, sizes=sizes) + workload.round_overhead_s
+
+
+def parting_reason(clusters: Sequence[ClusterPlan], workload: Workload) -> str:
+    """Say what micro-batches save, or why there are none where they are asked for."""
+    parted = [each for each in clusters if each.whole_batches_s is not None]
+    if parted:
+        saved_s = sum((each.whole_batches_s or 0.0) - (each.predicted_s or 0.0) for each in parted)
+        counts = " or ".join(map(str, sorted({each.micro_batches for each in parted})))
+        return f"; {counts} micro-batches save {saved_s:.3g} s"
+    return f"; mini-batches stay whole: {workload.whole_batches}" if workload.whole_batches else ""

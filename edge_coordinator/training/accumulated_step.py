@@ -1,0 +1,70 @@
+"""One local epoch's step of the server, micro-batch by micro-batch.
+
+The loss is a mean over the samples of the cluster, so a micro-batch of n of its N samples gives
+n / N of its own mean: the gradients of all micro-batches sum to those of the whole. Each device's
+are summed in the order of its micro-batches, the devices' in id order, whenever they came: so the
+bits are those of the plan. A device that is lost before its last micro-batch counts for nothing on
+the server side, whose mean is over those that are left; the others have their gradients by then, of
+the mean over all that were expected.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from math import isfinite
+
+import torch
+
+from edge_coordinator.training.algorithm import Smashed
+from runtime.models.side import Side
+from runtime.wire.frames import Tensor
+from runtime.wire.micro_batches import Rows
+
+LossOf = Callable[[Mapping[str, Smashed], Rows], tuple[torch.Tensor, torch.Tensor]]
+"""The inputs and the mean loss of one device's micro-batch."""
+
+
+class AccumulatedStep:
+    """Sums gradients until all micro-batches of a local epoch have come."""
+
+    def __init__(self, side: Side, sizes: Mapping[str, int], loss_of: LossOf) -> None:
+        """`sizes` is the number of samples that each device is to send."""
+        self._side = side
+        self._sizes = dict(sizes)
+        self._num_samples = sum(sizes.values())
+        self._loss_of = loss_of
+        self._gradients: dict[str, list[torch.Tensor | None]] = {}
+        self._losses: dict[str, float] = {}
+
+    def add(self, device: str, rows: Rows, smashed: Smashed) -> tuple[float, Tensor | None]:
+        """Forward, loss and backward of a micro-batch; its mean loss, and the device's gradient.
+
+        The gradient is that of the mean over the cluster; None where nothing on the device learns.
+        """
+        inputs, loss = self._loss_of({device: smashed}, rows)
+        mean = loss.item()
+        if not isfinite(mean):
+            return mean, None
+        learning = self._side.trainable
+        own = self._gradients.setdefault(device, [None] * len(learning))
+        for parameter, gradient in zip(learning, own, strict=True):
+            parameter.grad = gradient
+        torch.autograd.backward(loss * (len(rows) / self._num_samples))
+        self._gradients[device] = [parameter.grad for parameter in learning]
+        self._side.forget_gradients()
+        self._losses[device] = self._losses.get(device, 0.0) + mean * len(rows)
+        return mean, None if inputs.grad is None else inputs.grad.numpy()
+
+    def finish(self, devices: Collection[str], learning_rate: float) -> float:
+        """Update the server side by what these devices sent; the mean loss over their samples."""
+        present = sorted(device for device in devices if device in self._gradients)
+        num_samples = sum(self._sizes[device] for device in present)
+        for place, parameter in enumerate(self._side.trainable):
+            total: torch.Tensor | None = None
+            for device in present:
+                own = self._gradients[device][place]
+                if own is not None:
+                    total = own if total is None else total + own
+            if total is not None and num_samples < self._num_samples:
+                total = total * (self._num_samples / num_samples)
+            parameter.grad = total
+        self._side.step(learning_rate)
+        return sum(self._losses[device] for device in present) / num_samples

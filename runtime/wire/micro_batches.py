@@ -1,0 +1,41 @@
+"""How a mini-batch is parted into micro-batches: equally on the device and on the server.
+
+Micro-batches of a mini-batch are in the order of its samples, and their sums in the order of the
+micro-batches. So the numbers do not depend on when each of them came.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+MOST_MICRO_BATCHES = 64
+"""Of one mini-batch; each is a frame, and a device holds the frames of one local epoch."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which samples of a mini-batch a micro-batch holds."""
+
+    start: int
+    stop: int
+    of: int
+    """Samples of the mini-batch."""
+
+    def __len__(self) -> int:
+        """How many samples there are in it."""
+        return self.stop - self.start
+
+    @classmethod
+    def all(cls, num_samples: int) -> "Rows":
+        """Take the whole mini-batch."""
+        return cls(0, num_samples, num_samples)
+
+
+def parted(num_samples: int, micro_batches: int) -> tuple[Rows, ...]:
+    """Part a mini-batch as evenly as possible, the larger micro-batches first.
+
+    There are fewer of them where there are fewer samples.
+    """
+    count = max(1, min(micro_batches, num_samples))
+    size, larger = divmod(num_samples, count)
+    starts = [index * size + min(index, larger) for index in range(count + 1)]
+    return tuple(Rows(start, stop, num_samples) for start, stop in pairwise(starts))
