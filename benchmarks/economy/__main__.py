@@ -1,0 +1,75 @@
+"""Seconds, bytes and accuracy of each codec on links of 3 to 20 Mbit/s, from real runs.
+
+    python -m benchmarks.economy DIR [--seeds 3] [--rounds 60] [--output runs/economy]
+
+DIR is a folder with MNIST's IDX files. Six local agents hold three classes each; LeNet is trained
+through a local broker, every variant with every seed, one run after another. Runs that the output
+folder holds already are read, not repeated. What is left there: the table, and `pareto.png`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.economy.encoding import encoding_lines
+from benchmarks.economy.figures import Figures, lines
+from benchmarks.economy.picture import draw
+from benchmarks.economy.runs import Curve, Setting, run
+from benchmarks.economy.variants import BASELINE, VARIANTS, Variant, variants_named
+
+
+def main() -> None:
+    """Run what is asked for and print the tables."""
+    flags = _flags()
+    flags.output.mkdir(parents=True, exist_ok=True)
+    print(*encoding_lines(), "", sep="\n", flush=True)
+    setting = Setting(flags.mnist, flags.output, flags.rounds)
+    try:
+        curves = _curves(setting, flags.variants, num_seeds=flags.seeds)
+    except RuntimeError as error:
+        sys.exit(str(error))
+    figures = {name: Figures.of(each, target=flags.target) for name, each in curves.items()}
+    table = lines(figures, baseline=BASELINE.name, target=flags.target)
+    (flags.output / "table.txt").write_text("\n".join(table) + "\n", encoding="utf-8")
+    draw(curves, flags.output / "pareto.png", target=flags.target)
+    print(*table, f"drawn in {flags.output / 'pareto.png'}", sep="\n")
+
+
+def _curves(setting: Setting, variants: list[Variant], *, num_seeds: int) -> dict[str, list[Curve]]:
+    """Run every variant with one seed before the next seed, so that all meet the same company."""
+    curves: dict[str, list[Curve]] = {variant.name: [] for variant in variants}
+    for seed in range(num_seeds):
+        for variant in variants:
+            print(f"seed {seed}: {variant.name} …", flush=True)
+            curve = run(setting, variant, seed)
+            curves[variant.name].append(curve)
+            print(
+                f"  {curve.elapsed_s[-1]:.1f} s, {curve.up_bytes[-1] / 1e6:.2f} MB up, "
+                f"{curve.accuracy[-1]:.2%}",
+                flush=True,
+            )
+    return curves
+
+
+def _flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Codecs on thin links, by real runs on MNIST.")
+    add = parser.add_argument
+    add("mnist", type=Path, help="folder with MNIST's IDX files")
+    add("--seeds", type=int, default=3)
+    add("--rounds", type=int, default=60)
+    add("--target", type=float, default=0.95, help="accuracy to reach (0.95)")
+    add("--output", type=Path, default=Path("runs/economy"))
+    names = ",".join(variant.name for variant in VARIANTS)
+    add("--variants", type=_variants, default=list(VARIANTS), metavar="LIST", help=f"of {names}")
+    return parser.parse_args()
+
+
+def _variants(text: str) -> list[Variant]:
+    try:
+        return variants_named(text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Rows of what variants cost and give, with the spread over seeds, and beside the baseline."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.economy.runs import Curve
+
+LAST = 5
+"""Rounds at the end whose mean accuracy is a run's final one: a single one strays."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One variant, by seed; NaN where a run never reached the target."""
+
+    seconds: Sequence[float]
+    """To the target."""
+    up_mb: Sequence[float]
+    """To the target."""
+    rounds: Sequence[float]
+    """To the target."""
+    final: Sequence[float]
+    prediction_error: float
+    """Median over all rounds of all seeds of its absolute value."""
+
+    @classmethod
+    def of(cls, curves: Sequence[Curve], *, target: float) -> "Figures":
+        """Work them out from the runs of all seeds."""
+        reached = [(curve, curve.until(target)) for curve in curves]
+        errors = np.concatenate([curve.prediction_error for curve in curves])
+        return cls(
+            seconds=[_at(curve.elapsed_s, place) for curve, place in reached],
+            up_mb=[_at(curve.up_bytes, place) / 1e6 for curve, place in reached],
+            rounds=[np.nan if place is None else place + 1 for _, place in reached],
+            final=[float(curve.accuracy[-LAST:].mean()) for curve in curves],
+            prediction_error=float(np.nanmedian(np.abs(errors))),
+        )
+
+
+def lines(figures: Mapping[str, Figures], *, baseline: str, target: float) -> list[str]:
+    """Give a table in 80 columns; ratios are of the means, each of one run's own seeds."""
+    base = figures[baseline]
+    out = [
+        f"to {target:.0%}{'seconds':>17}{'':>7}{'up MB':>13}{'':>7}{'rounds':>8}"
+        f"{'final %':>13}{'pred.':>8}"
+    ]
+    for name, each in figures.items():
+        out.append(
+            f"{name:<13}{_spread(each.seconds, 1):>12}{_ratio(each.seconds, base.seconds):>6}"
+            f"{_spread(each.up_mb, 2):>14}{_ratio(each.up_mb, base.up_mb):>6}"
+            f"{np.mean(each.rounds):>8.0f}"
+            f"{_spread([100 * f for f in each.final], 2):>14}{each.prediction_error:>7.0%}"
+        )
+    return out
+
+
+def _at(values: np.ndarray, place: int | None) -> float:
+    return float("nan") if place is None else float(values[place])
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """The mean, and the largest distance of a seed from it."""
+    mean = float(np.mean(values))
+    return f"{mean:.{digits}f}±{np.abs(np.array(values) - mean).max():.{digits}f}"
+
+
+def _ratio(values: Sequence[float], base: Sequence[float]) -> str:
+    return f"/{np.mean(base) / np.mean(values):.1f}"

@@ -1,0 +1,48 @@
+"""Accuracy against MB sent up and against seconds, for each variant."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.economy.runs import Curve
+from edge_coordinator.run.plot_style import COLOURS, MARKERS, STYLES, figure
+
+LEAST_ACCURACY = 0.8
+
+
+def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, target: float) -> None:
+    """Write the picture; lines are means over seeds, marks where each seed reached the target."""
+    with figure(path, width=9.0, height=4.0) as drawn:
+        left, right = drawn.subplots(1, 2, sharey=True)
+        for number, (name, seeds) in enumerate(curves.items()):
+            style = {
+                "color": COLOURS[number % len(COLOURS)],
+                "linestyle": STYLES[number % len(STYLES)],
+            }
+            accuracy = np.mean([curve.accuracy for curve in seeds], axis=0)
+            for axes, measure in ((left, _up_mb), (right, _seconds)):
+                x = np.mean([measure(curve) for curve in seeds], axis=0)
+                axes.plot(x, accuracy, label=name, linewidth=1.3, **style)
+                ends = [(measure(c)[p], c.accuracy[p]) for c in seeds
+                        if (p := c.until(target)) is not None]  # fmt: skip
+                axes.plot(
+                    [end[0] for end in ends],
+                    [end[1] for end in ends],
+                    MARKERS[number % len(MARKERS)],
+                    color=style["color"],
+                    markersize=4,
+                )
+        for axes, what in ((left, "MB sent up, all devices"), (right, "seconds of training")):
+            axes.axhline(target, color="grey", linewidth=0.6)
+            axes.set(xscale="log", xlabel=what, ylim=(LEAST_ACCURACY, 1.0))
+        left.set_ylabel("test accuracy")
+        right.legend(fontsize=8)
+
+
+def _up_mb(curve: Curve) -> np.ndarray:
+    return curve.up_bytes / 1e6
+
+
+def _seconds(curve: Curve) -> np.ndarray:
+    return curve.elapsed_s

@@ -1,0 +1,30 @@
+"""What is compared: one job, and flags over it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the job."""
+
+    name: str
+    flags: tuple[str, ...]
+    """Of `cpsl local`, over those that all variants have."""
+
+
+BASELINE = Variant("fp32", ())
+"""What all others are compared with."""
+CODECS = tuple(
+    Variant(name, ("--codec", name))
+    for name in ("bf16", "int8", "int8+zlib", "int4", "topk:0.1", "randtopk:0.1", "auto")
+)
+VARIANTS = (BASELINE, *CODECS)
+
+
+def variants_named(names: list[str]) -> list[Variant]:
+    """Find variants, the baseline first; ValueError names one that is not there."""
+    known = {variant.name: variant for variant in VARIANTS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no variant {unknown[0]!r}; there are {', '.join(known)}")
+    return [BASELINE, *(known[name] for name in names if name != BASELINE.name)]
