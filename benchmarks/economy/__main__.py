@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.economy.encoding import encoding_lines
-from benchmarks.economy.figures import Figures, lines
+from benchmarks.economy.figures import VariantFigures, lines
 from benchmarks.economy.picture import draw
-from benchmarks.economy.runs import Curve, Setting, run
+from benchmarks.economy.runs import EconomyJob, RunCurve, run
 from benchmarks.economy.variants import BASELINE, VARIANTS, Variant, variants_named
 
 
@@ -23,21 +23,23 @@ def main() -> None:
     flags = _flags()
     flags.output.mkdir(parents=True, exist_ok=True)
     print(*encoding_lines(), "", sep="\n", flush=True)
-    setting = Setting(flags.mnist, flags.output, flags.rounds)
+    setting = EconomyJob(flags.mnist, flags.output, flags.rounds)
     try:
         curves = _curves(setting, flags.variants, num_seeds=flags.seeds)
     except RuntimeError as error:
         sys.exit(str(error))
-    figures = {name: Figures.of(each, target=flags.target) for name, each in curves.items()}
+    figures = {name: VariantFigures.of(each, target=flags.target) for name, each in curves.items()}
     table = lines(figures, baseline=BASELINE.name, target=flags.target)
     (flags.output / "table.txt").write_text("\n".join(table) + "\n", encoding="utf-8")
     draw(curves, flags.output / "pareto.png", target=flags.target)
     print(*table, f"drawn in {flags.output / 'pareto.png'}", sep="\n")
 
 
-def _curves(setting: Setting, variants: list[Variant], *, num_seeds: int) -> dict[str, list[Curve]]:
+def _curves(
+    setting: EconomyJob, variants: list[Variant], *, num_seeds: int
+) -> dict[str, list[RunCurve]]:
     """Run every variant with one seed before the next seed, so that all meet the same company."""
-    curves: dict[str, list[Curve]] = {variant.name: [] for variant in variants}
+    curves: dict[str, list[RunCurve]] = {variant.name: [] for variant in variants}
     for seed in range(num_seeds):
         for variant in variants:
             print(f"seed {seed}: {variant.name} …", flush=True)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.economy.runs import Curve
+from benchmarks.economy.runs import RunCurve
 
 LAST = 5
 """Rounds at the end whose mean accuracy is a run's final one: a single one strays."""
 
 
 @dataclass(frozen=True)
-class Figures:
+class VariantFigures:
     """One variant, by seed; NaN where a run never reached the target."""
 
     seconds: Sequence[float]
@@ -26,7 +26,7 @@ class Figures:
     """Median over all rounds of all seeds of its absolute value."""
 
     @classmethod
-    def of(cls, curves: Sequence[Curve], *, target: float) -> "Figures":
+    def of(cls, curves: Sequence[RunCurve], *, target: float) -> "VariantFigures":
         """Work them out from the runs of all seeds."""
         reached = [(curve, curve.until(target)) for curve in curves]
         errors = np.concatenate([curve.prediction_error for curve in curves])
@@ -39,7 +39,7 @@ class Figures:
         )
 
 
-def lines(figures: Mapping[str, Figures], *, baseline: str, target: float) -> list[str]:
+def lines(figures: Mapping[str, VariantFigures], *, baseline: str, target: float) -> list[str]:
     """Give a table in 80 columns; ratios are of the means, each of one run's own seeds."""
     base = figures[baseline]
     out = [

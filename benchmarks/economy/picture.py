@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.economy.runs import Curve
+from benchmarks.economy.runs import RunCurve
 from edge_coordinator.run.plot_style import COLOURS, MARKERS, STYLES, figure
 
 LEAST_ACCURACY = 0.8
 
 
-def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, target: float) -> None:
+def draw(curves: Mapping[str, Sequence[RunCurve]], path: Path, *, target: float) -> None:
     """Write the picture; lines are means over seeds, marks where each seed reached the target."""
     with figure(path, width=9.0, height=4.0) as drawn:
         left, right = drawn.subplots(1, 2, sharey=True)
@@ -40,9 +40,9 @@ def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, target: float) ->
         right.legend(fontsize=8)
 
 
-def _up_mb(curve: Curve) -> np.ndarray:
+def _up_mb(curve: RunCurve) -> np.ndarray:
     return curve.up_bytes / 1e6
 
 
-def _seconds(curve: Curve) -> np.ndarray:
+def _seconds(curve: RunCurve) -> np.ndarray:
     return curve.elapsed_s

@@ -22,7 +22,7 @@ SLOWDOWN = 1.0
 
 
 @dataclass(frozen=True)
-class Curve:
+class RunCurve:
     """A run round by round; arrays are [round]."""
 
     accuracy: NDArray[np.float64]
@@ -35,7 +35,7 @@ class Curve:
     """Relative, of each round's seconds; NaN where nothing was predicted."""
 
     @classmethod
-    def read(cls, path: Path) -> "Curve":
+    def read(cls, path: Path) -> "RunCurve":
         """Read what a run has written down."""
         lines = path.read_text(encoding="utf-8").splitlines()
         rounds = [json.loads(line) for line in lines]
@@ -61,7 +61,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Setting:
+class EconomyJob:
     """What all runs have in common."""
 
     mnist: Path
@@ -80,7 +80,7 @@ class Setting:
         return path
 
 
-def run(setting: Setting, variant: Variant, seed: int) -> Curve:
+def run(setting: EconomyJob, variant: Variant, seed: int) -> RunCurve:
     """Run a variant, unless this folder holds that already; RuntimeError if it fails."""
     folder = setting.output / f"{variant.name.replace(':', '-')}-{seed}"
     done = [path for path in folder.glob("*/rounds.jsonl") if _is_whole(path, setting.num_rounds)]
@@ -92,14 +92,14 @@ def run(setting: Setting, variant: Variant, seed: int) -> Curve:
             last = (finished.stderr or finished.stdout).strip().splitlines()[-1:]
             raise RuntimeError(f"{variant.name}, seed {seed}: {' '.join(last)}")
         done = list(folder.glob("*/rounds.jsonl"))
-    return Curve.read(max(done))
+    return RunCurve.read(max(done))
 
 
 def _is_whole(path: Path, num_rounds: int) -> bool:
     return len(path.read_text(encoding="utf-8").splitlines()) == num_rounds
 
 
-def _command(setting: Setting, variant: Variant, seed: int, folder: Path) -> Sequence[str]:
+def _command(setting: EconomyJob, variant: Variant, seed: int, folder: Path) -> Sequence[str]:
     return (
         *(sys.executable, "-m", "edge_coordinator", "local"),
         *("--data", f"mnist:{setting.mnist.resolve()}", "--partition", "classes:3"),

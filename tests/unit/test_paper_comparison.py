@@ -1,6 +1,7 @@
 """The paper's comparison: what it makes of runs that ended too early, and what it assumes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,17 @@ def test_latencies_that_rates_were_fitted_to_are_no_claim() -> None:
     results = _results({})
     assert "latencies are within" not in claims_part(results)
     assert "| round of FL | 33.43 s | 33.42 s | calibrated: -0.03 % |" in figures_table(results)
+
+
+def test_int8_is_put_beside_the_round_as_the_paper_has_it() -> None:
+    results = _results({})
+    coded = replace(
+        results,
+        runs={**results.runs, "CPSL with int8": [_run("CPSL with int8", REACHES, round_s=3.03)]},
+    )
+    table = figures_table(coded)
+    assert "| round of CPSL with int8 |  | 3.03 s | CPSL's: -20 % |" in table
+    assert "| convergence of CPSL with int8 (s) |  | 106 | CPSL's: -20 % |" in table
 
 
 def test_every_reading_of_the_bytes_gives_the_published_latencies() -> None:

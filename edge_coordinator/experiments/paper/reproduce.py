@@ -15,6 +15,7 @@ from edge_coordinator.experiments.paper.claims import claims_part
 from edge_coordinator.experiments.paper.readings import readings_part
 from edge_coordinator.experiments.paper.report import (
     FIGURES_HEADER,
+    INT8,
     OTHER,
     figures_rows,
     figures_table,
@@ -37,6 +38,7 @@ from edge_coordinator.experiments.show import shown_table
 from edge_coordinator.experiments.studies import Studies, study, with_method
 from edge_coordinator.experiments.tables import write_rounds
 from edge_coordinator.experiments.workers import Effort, progress_bar, train_variants
+from edge_coordinator.job.codec_settings import CodecSettings
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.form import Method
@@ -165,8 +167,12 @@ def variants(settings: JobSettings, scenario: Scenario) -> list[RunSpec]:
     """List what is trained: each method at its rate, and CPSL also at SL's own rate."""
     base = settings.training.server_optimizer.learning_rate
 
-    def spec(label: str, method: Method, *, at_rule: bool = True) -> RunSpec:
+    def spec(
+        label: str, method: Method, *, at_rule: bool = True, codec: str | None = None
+    ) -> RunSpec:
         chosen = with_method(settings, method)
+        if codec is not None:
+            chosen = chosen.model_copy(update={"codec": CodecSettings(name=codec)})
         if at_rule:
             chosen = with_rate(chosen, base * step_batches(chosen))
         return RunSpec(label, chosen, scenario, is_pooled=method == "cl")
@@ -174,6 +180,7 @@ def variants(settings: JobSettings, scenario: Scenario) -> list[RunSpec]:
     return [
         spec("CPSL", "cpsl"),
         spec(OTHER, "cpsl", at_rule=False),
+        spec(INT8, "cpsl", codec="int8"),
         spec("SL", "sl"),
         spec("FL", "fl"),
         spec("CL", "cl"),
