@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from device_agent.command_line import build_parser, build_profile_parser
+from device_agent.settings_file import with_file
+from runtime.errors import SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -11,7 +13,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     is_profile = words[:1] == ["profile"]
     parser = build_profile_parser() if is_profile else build_parser()
-    flags = parser.parse_args(words[is_profile:])
+    other = build_parser() if is_profile else None  # One file for both.
+    try:
+        flags = parser.parse_args(with_file(words[is_profile:], parser, other=other))
+    except SettingsError as error:
+        parser.error(str(error))
     # Help and a mistake in a flag need nothing of it.
     from device_agent.program import run_program  # noqa: PLC0415
 

@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--version", action=VersionAction, nargs=0, help="print the version")
+    _add_config(parser)
     broker_help = "mqtt://[user:password@]host[:port] or mqtts://…"
     add("--broker", required=True, metavar="URL", help=broker_help)
     add("--id", required=True, action="append", help="this device's id; again to host another")
@@ -55,6 +56,7 @@ def build_profile_parser() -> argparse.ArgumentParser:
         description="Measure this device, and with a broker its link, and print what it found.",
     )
     add = parser.add_argument
+    _add_config(parser)
     add("--model", default="lenet", help="built-in network to time (lenet)")
     add("--batch-size", type=_batch_size, default=16, help="samples in a mini-batch (16)")
     _add_engine_flags(parser)
@@ -66,6 +68,11 @@ def build_profile_parser() -> argparse.ArgumentParser:
     add("--log-level", default="warning", choices=LOG_LEVELS)
     _add_tls_flags(parser)
     return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    config_help = 'take flags from a file: broker = "mqtt://…" for --broker mqtt://…, and so on'
+    parser.add_argument("--config", metavar="AGENT.toml", help=config_help)
 
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:

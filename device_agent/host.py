@@ -104,7 +104,7 @@ class HostedDevice:
         offline = self._status.model_copy(update={"state": "offline"})
         connection = await MqttBus.connect(
             self._settings.broker,
-            client_id=f"{self.device}-{self._status.session}",
+            client_id=f"{self.device}-{new_session()}",  # Who knows it could take it over.
             will=Will(topics.status(self.device), offline.encode()),
             wait=self._settings.wait,
             on_waiting=lambda why: log.warning("%s waits for the broker: %s", self.device, why),

@@ -10,7 +10,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; its exit code."""
     flags = build_parser().parse_args(arguments)
     # Help and a mistake in a flag need nothing of it.
-    from edge_coordinator.cli.commands import run_command  # noqa: PLC0415
+    from edge_coordinator.cli.program import run_command  # noqa: PLC0415
 
     return run_command(flags)
 

@@ -47,7 +47,7 @@ async def serve_job(
     offline = status.model_copy(update={"state": "offline"})
     async with await MqttBus.connect(
         url,
-        client_id=f"coordinator-{status.session}",
+        client_id=f"coordinator-{new_session()}",  # Who knows it could take it over.
         will=Will(topics.coordinator_status, offline.encode()),
         wait=on_waiting is not None,
         on_waiting=on_waiting,

@@ -11,7 +11,6 @@ for program in mosquitto cpsl cpsl-agent; do
   command -v "$program" > /dev/null || { echo "fleet.sh needs $program on the path" >&2; exit 1; }
 done
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-broker="mqtt://127.0.0.1:$port"
 folder=$(mktemp -d)
 started=()
 end() {
@@ -21,21 +20,22 @@ end() {
 }
 trap end EXIT
 
-{
-  echo "listener $port 127.0.0.1"
-  grep -v '^listener' deploy/mosquitto.conf
-} > "$folder/mosquitto.conf"
-mosquitto -c "$folder/mosquitto.conf" > "$folder/mosquitto.log" 2>&1 &
+# Certificates, rights and a bundle for each device. The broker's own user reads its files later.
+site="$folder/site"
+chmod 711 "$folder"
+cpsl fleet init "$site" --host localhost --port "$port" > /dev/null
+cpsl fleet add "$site" board-0 board-1 board-2 --data digits > /dev/null
+mosquitto -c "$site/broker/mosquitto.conf" > "$folder/mosquitto.log" 2>&1 &
 started+=($!)
 
 # Two boards without PyTorch and a stronger one; each has a third of the digits. They wait for the
 # broker, and for the coordinator, so the order of starting does not matter.
 engines=(onnxruntime onnxruntime torch)
 for number in 0 1 2; do
-  cpsl-agent --broker "$broker" --wait --id "board-$number" --engine "${engines[$number]}" \
-    --data digits --shard "$number/3" --log-level warning > "$folder/board-$number.log" 2>&1 &
+  cpsl-agent --config "$site/devices/board-$number/agent.toml" --engine "${engines[$number]}" \
+    --shard "$number/3" --log-level warning > "$folder/board-$number.log" 2>&1 &
   started+=($!)
 done
 
-echo "in another terminal: cpsl monitor --broker $broker"
-cpsl coordinator --broker "$broker" --wait --devices 3 --clusters 1 "$@"
+echo "in another terminal: cpsl monitor --fleet $site"
+cpsl coordinator --config "$site/coordinator/job.toml" --wait --devices 3 --clusters 1 "$@"

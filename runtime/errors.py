@@ -6,6 +6,7 @@
     * StorageError           the disk does not take what is written; make room and go on
     * DivergedError          numbers are no longer finite; a lower learning rate may help
     * CannotTrainError       nobody is left who can train as planned; other devices could
+    * CheckFailedError       a check found what is not as it should be
     * WorkerError            a process that trained for a comparison failed
     * BusError               the way to the broker failed; trying again may help
         * MessageSizeError   the broker does not take a message of that size; a smaller one may go
@@ -48,6 +49,10 @@ class DivergedError(EdgeError):
 
 class CannotTrainError(EdgeError):
     """No plan, cluster or device can do what the job asks; the message says why."""
+
+
+class CheckFailedError(EdgeError):
+    """A check that the user asked for found something wrong; what it printed says what."""
 
 
 class WorkerError(EdgeError):

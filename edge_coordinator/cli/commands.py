@@ -5,10 +5,7 @@ needs when it runs.
 """
 
 import argparse
-import asyncio
-import logging
 import secrets
-import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +14,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from edge_coordinator.cli.job_of_flags import job_settings, simulated_settings
-from runtime.errors import EdgeError, SettingsError, root_cause
-from runtime.process import keep_freed_memory, until_reader_leaves
+from runtime.bus.broker_url import parse_broker_url
+from runtime.errors import SettingsError
 
 if TYPE_CHECKING:
     from edge_coordinator.experiments.workers import Effort
@@ -111,10 +108,13 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
         raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
     from edge_coordinator.cli.companions import companions_of
     from edge_coordinator.cli.run_to_end import run_to_end
+    from edge_coordinator.fleet.exposure import exposure_of
     from edge_coordinator.job.prepare import prepare_job
     from edge_coordinator.monitor.record import history_so_far
     from edge_coordinator.serve import serve_job
 
+    if warning := exposure_of(parse_broker_url(url)):
+        console.print(f"warning: {warning}", soft_wrap=True)
     companions = companions_of(flags, url, settings, say=console.print)
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
     directory = _directory(flags, job, model)
@@ -241,15 +241,21 @@ def _model(flags: argparse.Namespace, console: Console) -> None:
 
 
 def _monitor(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.cli.watching import monitor_in_browser, monitor_in_terminal
+    from edge_coordinator.cli.watching import watch_site
 
-    (monitor_in_browser if flags.web else monitor_in_terminal)(flags, console)
+    watch_site(flags, console)
 
 
 def _show(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.cli.watching import show_runs
 
     show_runs(flags, console)
+
+
+def _fleet(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.cli.fleet import fleet_command
+
+    fleet_command(flags, console)
 
 
 def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG001
@@ -267,30 +273,6 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
     "model": _model,
     "monitor": _monitor,
     "show": _show,
+    "fleet": _fleet,
     "schema": _schema,
 }
-
-
-def run_command(flags: argparse.Namespace) -> int:
-    """Do what a command line says; the program's exit code."""
-    from rich.logging import RichHandler
-
-    console = Console(markup=False, emoji=False)  # Paths and names may look like either.
-    handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%X")
-    handler.setLevel(logging.WARNING)  # Traces are for the file in a run's directory.
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    keep_freed_memory()
-    try:
-        with until_reader_leaves():
-            COMMANDS[flags.command](flags, console)
-    except KeyboardInterrupt:
-        return 130
-    except asyncio.CancelledError:
-        return 143  # Terminated, as a shell says it.
-    except (EdgeError, BaseExceptionGroup) as error:
-        cause = root_cause(error)
-        if not isinstance(cause, EdgeError):
-            raise
-        print(f"cpsl {flags.command}: {cause}", file=sys.stderr)
-        return 1
-    return 0

@@ -75,6 +75,14 @@ def _empty(*columns: str) -> Table:
     return shown
 
 
+def plain_table(*columns: str) -> Table:
+    """Begin a table of words, without a frame."""
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    return shown
+
+
 def _saved(values: Floats, cut: int) -> tuple[str, str]:
     """Write a cut's value, and how far it lies below that of the whole network."""
     if values[-1] == 0:

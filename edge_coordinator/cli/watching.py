@@ -19,6 +19,15 @@ from runtime.event_loop import call_at_end_of_input, call_on_signals
 _NEEDED = ("starlette", "uvicorn")
 
 
+def watch_site(flags: argparse.Namespace, console: Console) -> None:
+    """Show a site in the browser or in the terminal."""
+    if flags.fleet is not None:
+        from edge_coordinator.cli.fleet import watch_fleet
+
+        watch_fleet(flags)
+    (monitor_in_browser if flags.web else monitor_in_terminal)(flags, console)
+
+
 def monitor_in_terminal(flags: argparse.Namespace, console: Console) -> None:
     """Show a site until told to end, or once."""
     if flags.prometheus or flags.home_assistant:

@@ -33,6 +33,7 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
         help="mqtt://[user:password@]host[:port] or mqtts://… (this machine's)",
     )
     add("--site", default="default", metavar="NAME", help="that of the coordinator and the agents")
+    add("--fleet", type=Path, metavar="DIR", help="broker, site and certificates of cpsl fleet's")
     add("--once", action="store_true", help="print it once; fails if there is nothing")
     add("--json", action="store_true", help="a line of JSON for every change")
     add("--web", action="store_true", help="serve a page for the browser instead")

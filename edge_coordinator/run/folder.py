@@ -66,7 +66,8 @@ def make_unused(folder: Path, name: str) -> Path:
     for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
         path = folder / f"{name}{suffix}"
         try:
-            path.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700)  # Of its user alone: a job, and what came of it.
         except FileExistsError:
             continue
         return path

@@ -27,6 +27,7 @@ from runtime.bus.paho_client import (
     failure_words,
     make_client,
     reason_words,
+    unanswered_words,
 )
 from runtime.event_loop import Readiness, socket_watcher
 
@@ -91,9 +92,7 @@ class MqttLink:
             sentence = f"what listens at {url} does not answer as an MQTT broker"
             raise LinkError(sentence, permanent=False)
         if not self._connack.done():
-            raise VersionError(
-                f"the broker at {url} closed the connection unanswered", permanent=False
-            )
+            raise VersionError(unanswered_words(self._settings), permanent=False)
         self._read_connack(*self._connack.result())
 
     async def publish(self, topic: str, payload: bytes | bytearray, *, retain: bool) -> ReasonCode:

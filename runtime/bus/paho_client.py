@@ -208,6 +208,16 @@ def reason_words(reason: ReasonCode) -> str:
     return "connection lost" if words == "unspecified error" else words
 
 
+def unanswered_words(settings: LinkSettings) -> str:
+    """Say that a broker closed the connection unanswered, and what it may not have liked."""
+    why = (
+        "it may not take our certificate"
+        if settings.tls is not None
+        else "if it wants TLS, write mqtts:// and give --cafile"
+    )
+    return f"the broker at {settings.url} closed the connection unanswered: {why}"
+
+
 def failure_words(error: OSError | ValueError) -> str:
     """Return why a connection could not be opened, as part of a sentence."""
     match error:

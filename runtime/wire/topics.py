@@ -85,6 +85,16 @@ class Topics:
         return f"{TENSORS_ROOT}/{self.site}/cluster/{cluster}/model"
 
     @property
+    def every_cluster_model(self) -> str:
+        """Filter for the models of all clusters."""
+        return f"{TENSORS_ROOT}/{self.site}/cluster/+/model"
+
+    @property
+    def whole_site(self) -> tuple[str, ...]:
+        """Filters for everything that this site's programs say."""
+        return (f"{ROOT}/{self.site}/#", f"{TENSORS_ROOT}/{self.site}/#")
+
+    @property
     def coordinator_status(self) -> str:
         """Retained, also the coordinator's last will: JSON `CoordinatorStatus`."""
         return f"{ROOT}/{self.site}/coordinator/status"

@@ -56,7 +56,7 @@ async def test_a_bus_that_may_wait_connects_once_there_is_a_broker(amqtt_url: st
         connecting = tasks.create_task(
             MqttBus.connect(url, client_id="a", wait=True, on_waiting=told.put_nowait)
         )
-        assert await told.get() == f"the broker at {url} closed the connection unanswered"
+        assert f"the broker at {url} closed the connection unanswered" in await told.get()
         ready.set()
         await (await connecting).close()
 

@@ -85,7 +85,10 @@ def test_commands_in_a_page_are_understood(page: Path) -> None:
         elif words[:1] == ["profile"]:
             build_profile_parser().parse_args(words[1:])
         elif words != ["--version"]:
-            agent_parser().parse_args(words)
+            in_file = (
+                ["--broker=mqtt://a", "--id=a", "--data=digits"] if "--config" in words else []
+            )
+            agent_parser().parse_args([*in_file, *words])
 
 
 def test_modules_that_a_page_runs_are_there() -> None:
@@ -101,7 +104,7 @@ def _commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     text = page.read_text(encoding="utf-8")
     for block in re.findall(r"```(?:console|sh)\n(.*?)```", text, re.S):
         for line in block.replace("\\\n", " ").splitlines():
-            found = re.match(r"\s*(?:/opt/cpsl/bin/)?(cpsl|cpsl-agent) ([^|#]*)", line)
+            found = re.match(r"\s*(?:sudo )?(?:/opt/cpsl/bin/)?(cpsl|cpsl-agent) ([^|#]*)", line)
             if found:
                 yield found[1], shlex.split(found[2])
 
