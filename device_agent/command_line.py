@@ -95,6 +95,11 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     limits.add_argument(
         "--allow-code", action="append", default=[], metavar="PACKAGE", help=code_help
     )
+    cut_help = (
+        "cut no earlier than after this layer, by its name or its number from 1; 1 refuses what "
+        "sends raw data, as the method cl"
+    )
+    limits.add_argument("--min-cut", type=_layer, metavar="LAYER", help=cut_help)
     memory_help = "take so much in a step of training, as 300MB; by default what is free then"
     limits.add_argument("--max-memory", type=_size, metavar="SIZE", help=memory_help)
     flop_help = "compute so much in a step of training (1e12 floating-point operations)"
@@ -113,6 +118,12 @@ def _size(text: str) -> int:
     if size <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size, as 300MB or 2GiB")
     return size
+
+
+def _layer(text: str) -> str:
+    if not text or len(text) > 64 or not text.isprintable() or text == "0":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a layer's name or number, as pool1 or 3")
+    return text
 
 
 def _amount(text: str) -> float:

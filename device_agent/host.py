@@ -101,6 +101,8 @@ class HostedDevice:
     async def serve(self) -> None:
         """Connect, and serve until cancelled."""
         topics = Topics(self._settings.site)
+        if least := self._settings.limits.min_cut:
+            log.info("%s lets nothing out before layer %s (--min-cut)", self.device, least)
         offline = self._status.model_copy(update={"state": "offline"})
         connection = await MqttBus.connect(
             self._settings.broker,
@@ -132,9 +134,12 @@ class HostedDevice:
                 engine=settings.engine,
                 num_samples=len(samples),
                 sample_shape=samples.sample_shape,
+                min_cut=settings.limits.min_cut,
                 **(published_labels(samples, self.device) if settings.publish_labels else {}),
             ),
-            trainer=Trainer(self.device, samples, self._build_engine),
+            trainer=Trainer(
+                self.device, samples, self._build_engine, min_cut=settings.limits.min_cut
+            ),
             compute=self._compute,
             chunk_bytes=settings.chunk_bytes,
             shared=self._shared,

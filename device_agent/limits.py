@@ -18,3 +18,6 @@ class Limits:
     """Of the graphs of a step; None for what is free when they come."""
     step_flop: float = DEFAULT_STEP_FLOP
     """Of the graphs of a step."""
+    min_cut: str = ""
+    """The last of the layers that run on this device at least, or their number; nothing that is
+    shallower leaves it. Empty: samples themselves may."""

@@ -11,7 +11,7 @@ from device_agent.limits import Limits
 from device_agent.profiling.machine import memory_sentence
 from device_agent.settings import AgentSettings, parse_shard
 from runtime.bus.broker_url import TlsFiles
-from runtime.errors import EdgeError, root_cause
+from runtime.errors import EdgeError, SettingsError, root_cause
 from runtime.offered import ONNX_ENGINE
 from runtime.plugins import AllowedCode
 from runtime.process import (
@@ -101,8 +101,18 @@ def agent_settings(flags: argparse.Namespace) -> AgentSettings:
         tls=_tls(flags),
         wait=flags.wait,
         end_with_stdin=flags.end_with_stdin,
-        limits=Limits(AllowedCode(tuple(flags.allow_code)), flags.max_memory, flags.max_step_flop),
+        limits=_limits(flags),
     )
+
+
+def _limits(flags: argparse.Namespace) -> Limits:
+    if flags.min_cut and not flags.min_cut.isdecimal() and _engine(flags) == ONNX_ENGINE:
+        raise SettingsError(
+            f"--min-cut {flags.min_cut}: without PyTorch this device does not know the layers by "
+            "name; give their number, as --min-cut 3"
+        )
+    code = AllowedCode(tuple(flags.allow_code))
+    return Limits(code, flags.max_memory, flags.max_step_flop, flags.min_cut or "")
 
 
 def _engine(flags: argparse.Namespace) -> str:

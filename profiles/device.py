@@ -72,6 +72,8 @@ class DeviceState:
     deepest_cut: int | None = None
     """Layers that it can run at most, where it cannot run all."""
     why_no_deeper: str = ""
+    shallowest_cut: int = 0
+    """Layers that its owner has it run at least."""
 
 
 def _sums_before(values: Floats) -> Floats:

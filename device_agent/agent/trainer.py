@@ -60,11 +60,15 @@ class Trainer:
         build_engine: BuildEngine,
         *,
         probe_s: float = COMPUTE_PROBE_S,
+        min_cut: str = "",
     ) -> None:
+        """`min_cut` is the last of the layers that run here at least, or their number."""
         self._device = device
         self._samples = samples
         self._build_engine = build_engine
         self._probe_s = probe_s
+        self._min_cut = min_cut
+        self._least_layers = 0
         self.forward_s = 0.0
         self.backward_s = 0.0
 
@@ -77,6 +81,9 @@ class Trainer:
         self._shard: Shard = make_shard(self._device, assignment, self._samples)
         self._engine = self._build_engine(assignment, shape)
         self._engine.check(shape)
+        self._least_layers = self._engine.cut_of(self._min_cut) if self._min_cut else 0
+        if assignment.deepest_cut is not None:
+            self._check_cut("the job cuts at the latest", assignment.deepest_cut)
         label = spec_of(self._shard.packed)
         return Prepared(
             Ready.model_validate(
@@ -118,6 +125,8 @@ class Trainer:
 
     def open(self, join: Join) -> PassOpened | GraphsMissing:
         """Cut the network for a cluster's turn, if all that it takes is here."""
+        if join.purpose != "measure":
+            self._check_cut("the coordinator cuts", join.cut)
         if not self._find_graphs(join):
             return GraphsMissing(join)
         if join.purpose == "measure":
@@ -137,6 +146,14 @@ class Trainer:
             self._coder.specs(FrameKind.MODEL, model),
             self._coder.specs(FrameKind.GRADIENT, gradient),
         )
+
+    def _check_cut(self, who: str, cut: int) -> None:
+        """Keep what would leave this device too early; the owner's word goes before a plan's."""
+        if cut < self._least_layers:
+            raise SettingsError(
+                f"{who} after {cut} layers, and the owner of this device lets nothing out before "
+                f"{self._least_layers} (--min-cut {self._min_cut})"
+            )
 
     def take_graphs(self, join: Join, tensors: Sequence[Tensor]) -> PassOpened | GraphsMissing:
         """Check what the coordinator sent before anything of it runs, keep it, and open."""

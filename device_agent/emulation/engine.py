@@ -46,6 +46,10 @@ class EmulatedEngine:
         """SettingsError unless such samples fit the network."""
         self._inner.check(sample_shape)
 
+    def cut_of(self, layer: str) -> int:
+        """Ask the engine."""
+        return self._inner.cut_of(layer)
+
     def open(self, cut: int) -> Executor:
         """Cut the network after so many layers."""
         return EmulatedExecutor(self._inner.open(cut), self)

@@ -82,6 +82,10 @@ class Engine(Protocol):
         """SettingsError unless such samples fit the network."""
         ...
 
+    def cut_of(self, layer: str) -> int:
+        """Count the layers up to this one, named or numbered; SettingsError if it is none."""
+        ...
+
     def open(self, cut: int) -> Executor:
         """Cut the network after so many layers."""
         ...

@@ -62,6 +62,10 @@ class OnnxEngine:
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Accept any samples for now: what fits is known when the graphs come."""
 
+    def cut_of(self, layer: str) -> int:
+        """Read the number of a layer: their names are not known here."""
+        return int(layer)
+
     def measure_layers(
         self,
         batch: NDArray[np.float32],  # noqa: ARG002

@@ -27,7 +27,7 @@ from runtime.models.cut_table import measure_cut_table
 from runtime.models.device_side import DeviceNetwork
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.given_gradient import with_gradient
-from runtime.models.load import split
+from runtime.models.load import cut_index, split
 from runtime.models.sequence import Network, layers_of
 from runtime.models.side import Side, empty_state
 from runtime.wire.commands import LayerWork, OptimizerSpec
@@ -198,6 +198,10 @@ class TorchEngine(DeviceNetwork):
     """A job's network, built on the device from its name."""
 
     graphs = None
+
+    def cut_of(self, layer: str) -> int:
+        """Find a layer by its name or number."""
+        return cut_index(self.network, layer)
 
     def measure_layers(
         self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]

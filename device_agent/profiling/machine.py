@@ -49,6 +49,7 @@ def measure_profile(
     sample_shape: tuple[int, ...],
     label_counts: tuple[int, ...] | None = None,
     label_names: tuple[str, ...] | None = None,
+    min_cut: str = "",
 ) -> DeviceProfile:
     """Read the machine's facts now."""
     memory = psutil.virtual_memory()
@@ -68,6 +69,7 @@ def measure_profile(
         sample_shape=sample_shape,
         label_counts=label_counts,
         label_names=label_names,
+        min_cut=min_cut,
         measured_at_unix_s=time.time(),
     )
 

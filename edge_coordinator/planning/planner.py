@@ -160,6 +160,8 @@ def leave_out(
             )
         elif state.deepest_cut is not None and state.deepest_cut < shallowest:
             reasons[state.device] = f"cannot run {shallowest} layers: {state.why_no_deeper}"
+        elif (least := state.shallowest_cut) > max(usable):
+            reasons[state.device] = f"its owner lets nothing out before {least} layers"
     return reasons
 
 

@@ -5,7 +5,7 @@ at the worst of what the others have, at what is slow anyway, and at no more tha
 that failed has shown to be possible. Every assumption comes with its reason.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +117,24 @@ def cuts_beyond(states: Iterable[DeviceState], candidates: Sequence[int]) -> dic
     return {cut: why for cut in candidates if cut > deepest}
 
 
+def cuts_before(
+    states: Iterable[DeviceState], candidates: Sequence[int], *, beyond: Container[int]
+) -> dict[int, str]:
+    """Candidate cuts that come before what some device's owner lets out; and why.
+
+    Those that want a cut which is none, or `beyond` what others can run, do not count: they are
+    left out.
+    """
+    usable = [cut for cut in candidates if cut not in beyond]
+    wanted = [
+        (each.shallowest_cut, f"the owner of {each.device} lets nothing out before it")
+        for each in states
+        if each.shallowest_cut <= max(usable, default=0)
+    ]
+    shallowest, why = max(wanted, default=(0, ""))
+    return {cut: why for cut in usable if cut < shallowest}
+
+
 def is_complete(profile: DeviceProfile | None, cuts: CutTable) -> bool:
     """Whether a profile holds all that a plan can use."""
     if profile is None or profile.link is None:
@@ -169,9 +187,20 @@ def _known(
         label_counts=_counts_along(classes, profile) if profile else None,
         deepest_cut=compute.deepest_cut if compute and is_of_network(compute, cuts) else None,
         why_no_deeper=compute.why_no_deeper if compute else "",
+        shallowest_cut=_least_layers(profile, cuts) if profile else 0,
     )
     figures = _compute_figures(compute) | _link_figures(measured)
     return KnownDevice(state, "; ".join(assumed), figures)
+
+
+def _least_layers(profile: DeviceProfile, cuts: CutTable) -> int:
+    """Read a device's `min_cut`, a layer's name or number; more than there are if it is neither."""
+    wanted, names = profile.min_cut, [name[:MAX_NAME_LETTERS] for name in cuts.cut_names]
+    if wanted in names[1:]:
+        return names.index(wanted, 1)
+    if not wanted:
+        return 0
+    return int(wanted) if wanted.isdecimal() else len(names)
 
 
 def _counts_along(classes: ClassNames, profile: DeviceProfile) -> tuple[int, ...] | None:

@@ -14,7 +14,12 @@ from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.replanning.corrections import LearnedCorrections, TurnMeasured
 from edge_coordinator.replanning.cut_schedule import CutChooser, CutSchedule, Figures, drifted
-from edge_coordinator.replanning.device_states import KnownDevice, cuts_beyond, known_devices
+from edge_coordinator.replanning.device_states import (
+    KnownDevice,
+    cuts_before,
+    cuts_beyond,
+    known_devices,
+)
 from edge_coordinator.replanning.memory import PlannerMemory, copy_figures
 from profiles.device import DeviceState
 from profiles.link import SharedLink
@@ -163,10 +168,12 @@ class Planner:
         """What a round takes beyond its phases; before the first, its clusters have to join."""
         links = [state.link for state in devices if state.link is not None]
         join_s = max((link.round_trip_s for link in links), default=0.0)
-        beyond = cuts_beyond(devices, self._task.candidate_cuts)
+        candidates, refused = self._task.candidate_cuts, self._task.workload.refused_cuts
+        refused = cuts_beyond(devices, candidates) | dict(refused)
+        refused = cuts_before(devices, candidates, beyond=refused) | refused
         return replace(
             self._task.workload,
-            refused_cuts=beyond | dict(self._task.workload.refused_cuts),
+            refused_cuts=refused,
             cluster_overhead_s=self._corrections.cluster_s,
             round_overhead_s=self._corrections.round_s if self._corrections.num_rounds else join_s,
         )

@@ -124,6 +124,9 @@ class DeviceProfile(Message):
     label_names: ClassNames | None = Field(
         None, description="names of the classes that label_counts counts, where they have names"
     )
+    min_cut: Token = Field(
+        "", description="last of the layers that its owner has it run at least, or their number"
+    )
     compute: ComputeProfile | None = None
     link: LinkProfile | None = None
     measured_at_unix_s: float = Field(description="of the facts that have no time of their own")
