@@ -28,6 +28,7 @@ from edge_coordinator.rounds.report import round_report
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.training import RoundTraining, Trained, Turns
 from edge_coordinator.run.checkpoint import Reached, SavedProgress
+from edge_coordinator.run.control import RunControl
 from edge_coordinator.run.events import (
     ClassesAgreed,
     Observer,
@@ -61,6 +62,7 @@ class Coordinator:
         progress: SavedProgress,
         memory: RunMemory,
         faults: Faults,
+        control: RunControl,
     ) -> None:
         """`memory` is what the run knew when it was interrupted."""
         self._job = job
@@ -73,6 +75,7 @@ class Coordinator:
         self._progress = progress
         self._exports = exports
         self._faults = faults
+        self._control = control
         self._turns = Turns(job, channel, exports)
         trust, rules = memory.trust, job.settings.devices
         self._bounds = Bounds(trust.largest, trust.cut) if rules.bounds else None
@@ -87,16 +90,14 @@ class Coordinator:
 
     async def run(self, worker: EdgeWorker) -> None:
         """Wait for the devices, train all rounds, and let the devices go."""
-        await self.admission.until_there(self._job.settings.devices.count)
-        if classes := await self.admission.agree_on_classes():
-            self._tell(ClassesAgreed(classes))
+        await self._control.unless_stopped(self._until_there())
         self._started_s = time.monotonic() - self._progress.reached.elapsed_s
         round_, is_over = self._progress.reached.round + 1, False
         standing = self._standing
-        while not is_over:
+        while not is_over and await self._goes_on():
             report = await self._round(round_, worker)
             if report is None:
-                await self.admission.until_there(1, others_s=0.0)
+                await self._control.unless_stopped(self.admission.until_there(1, others_s=0.0))
                 continue
             report, standing = await self._recovery.judged(report, standing, worker)
             self._standing = standing
@@ -104,8 +105,21 @@ class Coordinator:
             memory = self._memory()
             await worker.do(partial(self._save, report, memory, standing))
             is_over = bool(self._job.why_over(report, standing))
+            self._control.round = round_
             round_ += 1
         await asyncio.gather(*(self._channel.stop(device) for device in self._registry.assigned))
+
+    async def _until_there(self) -> None:
+        await self.admission.until_there(self._job.settings.devices.count)
+        if classes := await self.admission.agree_on_classes():
+            self._tell(ClassesAgreed(classes))
+
+    async def _goes_on(self) -> bool:
+        """Do between rounds what was asked for from outside; whether there is to be another."""
+        await self._control.until_continued(lambda what: self._tell(Waiting(what)))
+        if self._control.take_replan():
+            self._planning.replan()
+        return not self._control.is_stopping
 
     def _tell(self, progress: Progress) -> None:
         for observer in self._observers:

@@ -14,6 +14,7 @@ from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.planning import RoundPlanning
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.run.checkpoint import SavedProgress
+from edge_coordinator.run.control import RunControl
 from edge_coordinator.run.events import Observer, Waiting
 from edge_coordinator.run.faults import Faults
 from edge_coordinator.site_publisher import SitePublisher
@@ -77,14 +78,22 @@ async def serve_on(
     """Train a job over a bus that stands."""
     topics = Topics(job.settings.site)
     faults = Faults()
-    publisher = SitePublisher(bus, topics, status, faults, history or History())
+    control = _control_of(job, progress)
+    publisher = SitePublisher(bus, topics, status, faults, history or History(), control=control)
     events = bus.events()
     await publisher.claim(events)
     channel = _channel(bus, topics, job, publisher)
     links = LinkSurvey(job, channel)
     told = [*observers, publisher]
     coordinator = _coordinator(
-        job, model, channel, links, observers=told, progress=progress, faults=faults
+        job,
+        model,
+        channel,
+        links,
+        observers=told,
+        progress=progress,
+        faults=faults,
+        control=control,
     )
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
@@ -124,6 +133,7 @@ def _coordinator(
     observers: Sequence[Observer],
     progress: SavedProgress,
     faults: Faults,
+    control: RunControl,
 ) -> Coordinator:
     exports = GraphExports(job, model.network, channel, partial(_tell_waiting, observers))
     memory = RunMemory.decode(progress.reached.memory)
@@ -140,7 +150,15 @@ def _coordinator(
         progress=progress,
         memory=memory,
         faults=faults,
+        control=control,
     )
+
+
+def _control_of(job: Job, progress: SavedProgress) -> RunControl:
+    given = "" if job.given_plans is None else "the plans of this run are given, not made"
+    control = RunControl(job.assignment.run, why_no_replan=given)
+    control.round = progress.reached.round
+    return control
 
 
 def _tell_waiting(observers: Sequence[Observer], what: str) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 
+from edge_coordinator.run.control import RunControl
 from edge_coordinator.run.events import (
     ClassesAgreed,
     ClusterStarted,
@@ -24,6 +25,7 @@ from runtime.wire.fields import as_words
 from runtime.wire.history import History
 from runtime.wire.ownership import Claim, Verdict, judge
 from runtime.wire.published import CoordinatorStatus
+from runtime.wire.run_control import ControlRequest
 from runtime.wire.topics import Topics
 
 _GOODBYE_S = 2.0
@@ -43,6 +45,8 @@ class SitePublisher:
         status: CoordinatorStatus,
         faults: Faults,
         history: History,
+        *,
+        control: RunControl,
     ) -> None:
         """`history` holds the rounds before this start, and grows."""
         self._history = history
@@ -51,6 +55,7 @@ class SitePublisher:
         self._topics = topics
         self._status = status
         self._faults = faults
+        self._control = control
         self._claim = Claim(
             what=f"site {topics.site!r}",
             status_topic=topics.coordinator_status,
@@ -70,6 +75,7 @@ class SitePublisher:
         """Own the site, or raise TakenError because another coordinator does."""
         await self._claim.make(self._bus, events)
         self._is_ours = True
+        await self._bus.subscribe(self._topics.control)
         self._retain_history()  # In the place of another run's.
         self._say("starting")
 
@@ -102,6 +108,9 @@ class SitePublisher:
                 self._publish_soon(self._topics.coordinator_status)
         elif delivery.topic == self._topics.coordinator_status:
             self._compare(delivery)
+        elif delivery.topic == self._topics.control and not delivery.retained:
+            answer = self._control.take(ControlRequest.decode(delivery.payload))
+            self._retain(self._topics.control_answer, answer.encode())
 
     def republish(self) -> None:
         """Publish all that is retained again, after the broker came back."""

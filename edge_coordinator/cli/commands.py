@@ -264,6 +264,12 @@ def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG00
     print_schemas(flags)
 
 
+def _look_after(flags: argparse.Namespace, console: Console) -> None:
+    from edge_coordinator.cli.control import look_after
+
+    look_after(flags, console)
+
+
 COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
     "local": _local,
     "coordinator": _coordinator,
@@ -275,4 +281,5 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
     "show": _show,
     "fleet": _fleet,
     "schema": _schema,
+    **dict.fromkeys(("pause", "continue", "stop", "replan", "devices", "runs"), _look_after),
 }

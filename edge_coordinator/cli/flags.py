@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from edge_coordinator.cli.control_flags import add_control
 from edge_coordinator.cli.fleet_flags import add_fleet
 from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
 from runtime.distribution import VersionAction
@@ -59,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
     add_watching(commands)
     add_fleet(commands)
+    add_control(commands)
     return parser
 
 

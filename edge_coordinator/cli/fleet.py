@@ -24,13 +24,13 @@ def fleet_command(flags: argparse.Namespace, console: Console) -> None:
     _ACTIONS[flags.action](flags, console)
 
 
-def watch_fleet(flags: argparse.Namespace) -> None:
-    """Fill in what `cpsl monitor` needs to know of a fleet."""
+def watch_fleet(flags: argparse.Namespace, *, user: str = "monitor") -> None:
+    """Fill in what `cpsl monitor`, or who may do more, needs to know of a fleet."""
     from edge_coordinator.fleet.record import read_record
 
     record = read_record(flags.fleet / "fleet.json")
     flags.broker, flags.site = record.url, record.site
-    own = flags.fleet / "monitor"
+    own = flags.fleet / user
     flags.cafile, flags.certfile, flags.keyfile = (
         own / f"{name}.pem" for name in ("authority", "certificate", "key")
     )

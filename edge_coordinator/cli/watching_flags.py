@@ -26,6 +26,18 @@ def add_watching(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_monitor(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add_broker(parser)
+    add("--once", action="store_true", help="print it once; fails if there is nothing")
+    add("--json", action="store_true", help="a line of JSON for every change")
+    add("--web", action="store_true", help="serve a page for the browser instead")
+    add_companions(parser)
+    _add_page(parser)
+    add("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
+
+
+def add_broker(parser: argparse.ArgumentParser) -> None:
+    """Add which site, and how to get there."""
+    add = parser.add_argument
     add(
         "--broker",
         default="mqtt://127.0.0.1",
@@ -34,12 +46,6 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     )
     add("--site", default="default", metavar="NAME", help="that of the coordinator and the agents")
     add("--fleet", type=Path, metavar="DIR", help="broker, site and certificates of cpsl fleet's")
-    add("--once", action="store_true", help="print it once; fails if there is nothing")
-    add("--json", action="store_true", help="a line of JSON for every change")
-    add("--web", action="store_true", help="serve a page for the browser instead")
-    add_companions(parser)
-    _add_page(parser)
-    add("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
     add("--cafile", type=Path, help="whom to trust, for mqtts")
     add("--certfile", type=Path, help="client certificate")
     add("--keyfile", type=Path, help="its key")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.requests import DeviceGoneError
+from edge_coordinator.devices.tags import parse_where, why_unwanted
 from edge_coordinator.formatting import some
 from edge_coordinator.job.classes import with_classes_of_devices
 from edge_coordinator.job.job import Job
@@ -36,6 +37,7 @@ class Admission:
         self._registry.gathers = job.test is None and not job.classes
         self._assignment = job.assignment
         self._say = say
+        self._where = parse_where(job.settings.devices.where)
         self._asked = asyncio.Event()
 
     async def until_there(self, num_devices: int, *, others_s: float = OTHERS_S) -> None:
@@ -84,7 +86,8 @@ class Admission:
 
     def _who_is_there(self, ready: Sequence[str], num_devices: int) -> str:
         names = f" ({some(ready)})" if ready else ""
-        others = self._registry.barred | self._channel.busy
+        unwanted = {d: why for d in self._registry.unready if (why := self._why_unwanted(d))}
+        others = self._registry.barred | self._channel.busy | unwanted
         reasons = "".join(f"; {device}: {why}" for device, why in others.items())
         return f"{len(ready)} of {num_devices} devices are ready{names}{reasons}"
 
@@ -112,7 +115,14 @@ class Admission:
 
     def _newcomers(self) -> list[str]:
         excluded = self._job.settings.devices.exclude
-        return [device for device in self._registry.unassigned if device not in excluded]
+        return [
+            device
+            for device in self._registry.unassigned
+            if device not in excluded and not self._why_unwanted(device)
+        ]
+
+    def _why_unwanted(self, device: str) -> str:
+        return why_unwanted(self._where, self._registry.tags.get(device, {}))
 
     async def _assign(self, device: str) -> None:
         session = self._registry.records[device].status.session

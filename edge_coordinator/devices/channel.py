@@ -129,7 +129,7 @@ class DeviceChannel:
 
     async def open(self) -> None:
         """Listen to the devices of the site."""
-        for leaf in ("status", "profile", "metrics", "reply", "up/+"):
+        for leaf in ("tags", "status", "profile", "metrics", "reply", "up/+"):
             await self._bus.subscribe(self._topics.every_device(leaf))
 
     async def listen(self, events: AsyncIterator[BusEvent]) -> None:

@@ -27,6 +27,7 @@ from runtime.wire.control import SentReply, decode_reply
 from runtime.wire.frames import FrameKind
 from runtime.wire.inbox import decode_chunk_of
 from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
+from runtime.wire.run_control import DeviceTags
 from runtime.wire.topics import DeviceTopic, Topics
 from runtime.wire.versions import UnknownCommand, why_incompatible
 
@@ -127,6 +128,11 @@ class Inbound:
             case "status":
                 status = DeviceStatus.decode(payload, on_unknown=on_unknown)
                 self._note(device, self._registry.note_status(device, status), status)
+            case "tags":
+                payload = delivery.payload
+                tags = DeviceTags.decode(payload).tags if payload else {}
+                self._registry.note_tags(device, tags)
+                self.tell_all()
             case "profile":
                 profile = DeviceProfile.decode(payload, on_unknown=on_unknown)
                 self._registry.note_profile(device, profile)

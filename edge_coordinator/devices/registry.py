@@ -1,7 +1,7 @@
 """The devices that the coordinator knows, and whether they can be part of this job."""
 
 import json
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -151,6 +151,8 @@ class Registry:
     """Device id to why it cannot take part in this run, in its own words."""
     excluded: dict[str, str] = field(default_factory=dict)
     """Device id to why it may not, until it is started again."""
+    tags: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """Device id to what people call it by."""
     busy: Container[str] = ()
     """Ids of devices that are at something else, and can train later."""
 
@@ -227,6 +229,11 @@ class Registry:
         self.records[device] = replace(before, status=status)
         self.silent.discard(device)
         return Change.RETURNED if status.state == "online" else Change.WENT
+
+    def note_tags(self, device: str, tags: Mapping[str, str]) -> None:
+        """Take what people call a device by, whether it is there or not."""
+        if device in self.tags or len(self.tags) < MAX_DEVICES:
+            self.tags[device] = tags
 
     def note_profile(self, device: str, profile: DeviceProfile) -> None:
         """Take a profile of a device whose status is known."""

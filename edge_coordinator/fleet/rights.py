@@ -52,7 +52,7 @@ def coordinator_rights(topics: Topics) -> Rights:
 
 def monitor_rights(topics: Topics) -> Rights:
     """Let watchers hear what is published for everybody: no commands and no tensors."""
-    devices = [topics.every_device(leaf) for leaf in ("status", "profile", "metrics")]
+    devices = [topics.every_device(leaf) for leaf in ("tags", "status", "profile", "metrics")]
     site = (topics.coordinator_status, topics.plan, topics.round, topics.history)
     return Rights(hear=(*site, *devices))
 

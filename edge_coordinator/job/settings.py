@@ -151,11 +151,19 @@ class TrainingSettings(Section):
         return OptimizerSpec.model_validate(fields)
 
 
+_TAG = "[A-Za-z0-9][A-Za-z0-9_.:-]*=[A-Za-z0-9][A-Za-z0-9_.:-]*"
+
+
 class DeviceSettings(Section):
     """Which devices take part."""
 
     count: int = Field(6, ge=1, le=10_000, description="local devices, or devices to wait for")
     exclude: tuple[Name, ...] = Field((), description="device ids that never take part")
+    where: str = Field(
+        "",
+        pattern=f"^$|^{_TAG}(,{_TAG})*$",
+        description="tags that a device of a broker must have to take part, as room=lab,kind=pi",
+    )
     patience_s: float = Field(
         60.0,
         gt=0,

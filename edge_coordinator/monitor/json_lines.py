@@ -55,6 +55,7 @@ def device_fields(view: DeviceView) -> dict[str, Any]:
         "state": view.presence,
         "why": view.why or None,
         "engine": view.engine or None,
+        "tags": dict(view.tags),
         "since_unix_s": view.status.since_unix_s if view.status is not None else None,
         "facts_age_s": view.ages.facts_s,
         "compute_age_s": view.ages.compute_s,

@@ -1,5 +1,6 @@
 """A site at one moment as those who watch it see it, and each device of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -16,8 +17,9 @@ from runtime.wire.published import (
     PlanReport,
     RoundReport,
 )
+from runtime.wire.run_control import DeviceTags
 
-LEAVES = ("status", "profile", "metrics")
+LEAVES = ("status", "profile", "metrics", "tags")
 """What a device publishes of itself, below its own topic."""
 
 _CLOCK_TOLERANCE_S = 60.0
@@ -75,6 +77,8 @@ class DeviceView:
     """What its last turn cost it, by its own account."""
     predicted: PhaseSeconds | None
     measured: PhaseSeconds | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What people call it by."""
 
     @property
     def engine(self) -> str:
@@ -128,13 +132,14 @@ class WatchedDevice:
     status: DeviceStatus | None = None
     profile: DeviceProfile | None = None
     metrics: DeviceMetrics | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
     clock_ahead_s: float = 0.0
     """How far its clock is ahead of ours, if by more than a message may be on its way."""
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing of it is known (any more)."""
-        return (self.status, self.profile, self.metrics) == (None, None, None)
+        return (self.status, self.profile, self.metrics) == (None, None, None) and not self.tags
 
     @property
     def is_offline(self) -> bool:
@@ -158,6 +163,8 @@ class WatchedDevice:
                 self._take_profile(profile, retained=retained, now_s=now_s)
             case "metrics":
                 self.metrics = DeviceMetrics.decode(payload)
+            case "tags":
+                self.tags = DeviceTags.decode(payload).tags if payload else {}
 
     def ages(self, now_s: float) -> Ages:
         """Tell how old its figures are, by its own clock where that is far from ours."""

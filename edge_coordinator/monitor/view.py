@@ -157,6 +157,7 @@ class SiteView:
             metrics=known.metrics,
             predicted=self._plan.predicted.get(device) if self._plan is not None else None,
             measured=self._measured(known),
+            tags=known.tags,
         )
 
     def _measured(self, known: WatchedDevice) -> PhaseSeconds | None:

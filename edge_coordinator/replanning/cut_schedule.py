@@ -43,6 +43,8 @@ class CutChooser:
 
     def __init__(self, *, every: int) -> None:
         self._every = every
+        self.asked = ""
+        """Why the next choice is made at once, if somebody asked for it."""
         self._choice: CutChoice | None = None
         self._chosen_in = 0
         self._lessons = 0
@@ -70,7 +72,8 @@ class CutChooser:
         self._history.append({each.state.device: each.state for each in known})
         while len(self._history) > num_stacked(len(known)):
             self._history.popleft()  # They would go into every checkpoint, and into no choice.
-        why = self._why_now(round_, lessons, drifts, workload.refused_cuts)
+        why = self.asked or self._why_now(round_, lessons, drifts, workload.refused_cuts)
+        self.asked = ""
         if self._choice is None or why:
             self._choice = self._chosen(known, workload, grouping, generator)
             self._chosen_in, self._lessons, self._figures = round_, lessons, figures

@@ -108,6 +108,10 @@ class Planner:
         changed = self._compare(plan, known, schedule)
         return PlannedRound(plan, assumed, changed, self._up_shares(plan, known))
 
+    def choose_anew(self, why: str) -> None:
+        """Choose the cut again for the next round."""
+        self._chooser.asked = why
+
     def limit(self, *, known_bytes: Mapping[int, float], refused_cuts: Mapping[int, str]) -> None:
         """Take note of what cuts need on a device, and of those that some device cannot run."""
         refused = {**self._task.workload.refused_cuts, **refused_cuts}

@@ -133,6 +133,11 @@ class RoundPlanning:
         )
         return PlannedRound.given(plan, is_exact=False)
 
+    def replan(self) -> None:
+        """Choose the cut anew for the next round, if it is not given."""
+        if self._planner is not None:
+            self._planner.choose_anew("the cut is chosen again because somebody asked for it")
+
     async def measured(
         self, round_: int, planned: PlannedRound, times: Sequence[TurnTimes]
     ) -> list[TurnMeasured]:

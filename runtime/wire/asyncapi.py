@@ -24,6 +24,7 @@ from runtime.wire.published import (
     PlanReport,
     RoundReport,
 )
+from runtime.wire.run_control import ControlAnswer, ControlRequest, DeviceTags
 from runtime.wire.topics import Topics
 
 _SITE, _DEVICE, _CLUSTER = "{site}", "{device}", "{cluster}"
@@ -109,6 +110,10 @@ def _channels() -> Iterator[_Channel]:
     status = site.coordinator_status
     yield _Channel("coordinatorStatus", status, (CoordinatorStatus,), "send", retain=True)
     yield _Channel("coordinatorChallenge", site.coordinator_challenge, (Challenge,), "receive")
+    yield _Channel("control", site.control, (ControlRequest,), "receive")
+    answer = site.control_answer
+    yield _Channel("controlAnswer", answer, (ControlAnswer,), "send", retain=True)
+    yield _Channel("deviceTags", site.tags(_DEVICE), (DeviceTags,), "receive", retain=True)
     yield _Channel("plan", site.plan, (PlanReport,), "send", retain=True)
     yield _Channel("round", site.round, (RoundReport,), "send", retain=True)
     yield _Channel("history", site.history, (HistoryReport,), "send", retain=True)

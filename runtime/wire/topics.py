@@ -52,6 +52,10 @@ class Topics:
         """Retained: JSON `DeviceProfile`."""
         return self._device(device, "profile")
 
+    def tags(self, device: str) -> str:
+        """Retained, by whoever looks after the site: JSON `DeviceTags`."""
+        return self._device(device, "tags")
+
     def metrics(self, device: str) -> str:
         """Seconds and bytes of each phase of a cluster's turn: JSON `DeviceMetrics`."""
         return self._device(device, "metrics")
@@ -103,6 +107,16 @@ class Topics:
     def coordinator_challenge(self) -> str:
         """To whoever coordinates the site: JSON `Challenge`."""
         return f"{ROOT}/{self.site}/coordinator/challenge"
+
+    @property
+    def control(self) -> str:
+        """To whoever coordinates the site: JSON `ControlRequest`."""
+        return f"{ROOT}/{self.site}/coordinator/control"
+
+    @property
+    def control_answer(self) -> str:
+        """Retained: JSON `ControlAnswer`, to the last request."""
+        return f"{ROOT}/{self.site}/coordinator/answer"
 
     @property
     def plan(self) -> str:

@@ -1,0 +1,146 @@
+"""The commands that look after runs, devices and a running coordinator."""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from edge_coordinator.formatting import duration
+from edge_coordinator.monitor.asking import ask_coordinator, forget_device, site_of, tag_device
+from edge_coordinator.monitor.listing import RecordedRun, recorded_runs
+from edge_coordinator.monitor.state import DeviceView
+from runtime.bus.broker_url import TlsFiles
+from runtime.bus.bus import Bus
+from runtime.bus.mqtt_bus import MqttBus
+from runtime.errors import SettingsError
+from runtime.wire.ownership import new_session
+from runtime.wire.topics import Topics
+
+Answer = TypeVar("Answer")
+
+
+def look_after(flags: argparse.Namespace, console: Console) -> None:
+    """Do what one of these commands says."""
+    commands = {"devices": look_after_devices, "runs": list_runs}
+    commands.get(flags.command, control_run)(flags, console)
+
+
+def control_run(flags: argparse.Namespace, console: Console) -> None:
+    """Ask a running coordinator; SettingsError if it does not do it."""
+    answer = _on_site(flags, lambda bus, topics: ask_coordinator(bus, topics, flags.command))
+    if flags.json:
+        _print_json(answer.model_dump(mode="json"))
+    elif answer.accepted:
+        console.print(f"run {answer.run:016x} {answer.words}", soft_wrap=True, highlight=False)
+    if not answer.accepted:
+        raise SettingsError(answer.words)
+
+
+def look_after_devices(flags: argparse.Namespace, console: Console) -> None:
+    """List, tag or forget devices."""
+    match flags.what:
+        case "list":
+            state = _on_site(flags, site_of)
+            if flags.json:
+                _print_json([_device_fields(view) for view in state.devices])
+            else:
+                console.print(_devices_table(state.devices))
+        case "tag":
+            _tag(flags, console)
+        case "forget":
+            _on_site(flags, lambda bus, topics: forget_device(bus, topics, flags.device))
+            _say(flags, console, {"device": flags.device, "forgotten": True}, "forgotten")
+
+
+def _tag(flags: argparse.Namespace, console: Console) -> None:
+    changes = dict(_change(text) for text in flags.tags)
+    tags = _on_site(flags, lambda bus, topics: tag_device(bus, topics, flags.device, changes))
+    answer = {"device": flags.device, "tags": tags}
+    _say(flags, console, answer, _tags_of(tags) or "no tags")
+
+
+def list_runs(flags: argparse.Namespace, console: Console) -> None:
+    """List what a folder holds."""
+    runs = recorded_runs(flags.folder)
+    if flags.json:
+        _print_json([run.as_json() for run in runs])
+    else:
+        console.print(_runs_table(runs))
+
+
+def _on_site(flags: argparse.Namespace, do: Callable[[Bus, Topics], Awaitable[Answer]]) -> Answer:
+    if flags.fleet is not None:
+        from edge_coordinator.cli.fleet import watch_fleet
+
+        watch_fleet(flags, user="coordinator")
+
+    async def connected() -> Answer:
+        tls = TlsFiles(flags.cafile, flags.certfile, flags.keyfile)
+        client_id = f"control-{new_session()}"
+        async with await MqttBus.connect(
+            flags.broker, client_id=client_id, wait=False, tls=tls
+        ) as bus:
+            return await do(bus, Topics(flags.site))
+
+    return asyncio.run(connected())
+
+
+def _change(text: str) -> tuple[str, str | None]:
+    key, is_tag, value = text.partition("=")
+    if not (key and is_tag):
+        raise SettingsError(f"{text!r} is not a tag; give KEY=VALUE, such as room=lab")
+    return key, value or None
+
+
+def _say(flags: argparse.Namespace, console: Console, answer: dict[str, Any], words: str) -> None:
+    if flags.json:
+        _print_json(answer)
+    else:
+        console.print(f"{flags.device}: {words}", soft_wrap=True, highlight=False)
+
+
+def _print_json(answer: object) -> None:
+    sys.stdout.write(json.dumps(answer, allow_nan=False) + "\n")
+
+
+def _device_fields(view: DeviceView) -> dict[str, Any]:
+    return {
+        "device": view.device,
+        "state": view.presence,
+        "why": view.why or None,
+        "engine": view.engine or None,
+        "last_seen_unix_s": view.profile.measured_at_unix_s if view.profile else None,
+        "tags": dict(view.tags),
+    }
+
+
+def _tags_of(tags: object) -> str:
+    assert isinstance(tags, dict)
+    return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
+
+
+def _devices_table(devices: tuple[DeviceView, ...]) -> Table:
+    table = Table("device", "state", "seen", "engine", "tags", box=None)
+    for view in devices:
+        age_s = view.ages.facts_s
+        seen = f"{duration(age_s)} ago" if age_s is not None else "never"
+        table.add_row(view.device, view.presence, seen, view.engine, _tags_of(dict(view.tags)))
+    return table
+
+
+def _runs_table(runs: list[RecordedRun]) -> Table:
+    table = Table(box=None)
+    for name in ("run", "rounds", "accuracy", "seconds"):
+        table.add_column(name, justify="left" if name == "run" else "right")
+    table.add_column("state")
+    for run in runs:
+        accuracy = f"{run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
+        seconds = f"{run.elapsed_s:.1f}" if run.elapsed_s is not None else ""
+        rounds = f"{run.round} of {run.num_rounds or '?'}"
+        table.add_row(run.name, rounds, accuracy, seconds, run.state)
+    return table
