@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from profiles.cuts import CutTable, LayerCost
 from profiles.device import ComputeState, DeviceState
-from profiles.emulation import TracePoint, check_trace, point_at
 from profiles.link import IndependentLinks, LinkState, Medium, Subcarriers
+from profiles.stated_link import StatedLink, class_with_place
 from profiles.variation import Factors, Spread
 
 
@@ -30,23 +30,13 @@ class ScenarioLayer(_ScenarioPart):
     activation_bytes: int = Field(ge=0)
 
 
-class ScenarioDevices(_ScenarioPart):
-    """One kind of device."""
+class ScenarioDevices(StatedLink):
+    """One kind of device; its rates are on one subcarrier, or on its own line."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "device"
     count: int = Field(1, gt=0, description="how many of these in each round of dealing")
     flop_per_s: float = Field(gt=0)
-    up_bps: float = Field(gt=0, description="on one subcarrier, or on the device's own line")
-    down_bps: float = Field(gt=0, description="on one subcarrier, or on the device's own line")
-    delay_s: float = Field(0.0, ge=0, le=10, description="each way")
     memory_bytes: float | None = Field(None, gt=0, description="free for training; none: enough")
-    trace: tuple[TracePoint, ...] = ()
-    period_s: float | None = Field(None, gt=0, description="after this long the trace repeats")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        check_trace(self.trace, period_s=self.period_s)
-        return self
 
 
 class Scenario(_ScenarioPart):
@@ -104,9 +94,9 @@ class Scenario(_ScenarioPart):
         return Subcarriers(self.num_subcarriers) if self.num_subcarriers else IndependentLinks()
 
     def class_of(self, index: int) -> ScenarioDevices:
-        """Class of the device with this number, from 0; the classes are dealt in turn."""
-        dealt = [each for each in self.devices for _ in range(each.count)]
-        return dealt[index % len(dealt)]
+        """Class of the device with this number, from 0, with the recording that is its own."""
+        number, place = class_with_place([each.count for each in self.devices], index)
+        return self.devices[number].of_device(place)
 
     def names(self) -> list[str]:
         """Ids for the devices that it states."""
@@ -155,9 +145,9 @@ class Scenario(_ScenarioPart):
         rate: float,
         elapsed_s: float,
     ) -> DeviceState:
-        now = point_at(each.trace, elapsed_s, period_s=each.period_s)
-        flop_per_s = each.flop_per_s * speed / now.slowdown_factor
-        rate *= now.rate_factor * (self.num_subcarriers or 1)
+        flop_per_s = each.flop_per_s * speed / each.at(elapsed_s).slowdown_factor
+        up_bps, down_bps = each.mean_bps(elapsed_s)
+        rate *= self.num_subcarriers or 1
         return DeviceState(
             device=device,
             num_samples=self.batch_size,
@@ -166,9 +156,9 @@ class Scenario(_ScenarioPart):
                 cuts, forward_flop_per_s=flop_per_s, backward_flop_per_s=flop_per_s
             ),
             link=LinkState(
-                up_bps=each.up_bps * rate,
-                down_bps=each.down_bps * rate,
-                round_trip_s=2 * each.delay_s,
+                up_bps=up_bps * rate,
+                down_bps=down_bps * rate,
+                round_trip_s=2 * each.mean_delay_s,
                 message_s=0.0,
             ),
         )

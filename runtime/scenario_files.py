@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from profiles.emulation import EMULATED, EmulationError, EmulationScenario, TracePoint
+from profiles.emulation import EMULATED, EmulationError, EmulationScenario
 from profiles.scenario import Scenario, ScenarioDevices, ScenarioLayer
+from profiles.stated_link import StatedLink, TracePoint
 from profiles.variation import Spread
+from runtime.link_recordings import RecordingError, read_recordings
 
 STATED = ("paper", "heterogeneous")
 """Scenarios that come with the package and state what devices compute in a second."""
@@ -39,6 +41,10 @@ def load_emulation(reference: str, *, base_dir: Path) -> EmulationScenario:
         raise EmulationError(f"scenario {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise EmulationError(f"scenario {path} is not {path.suffix[1:]}: {error}") from error
+    try:
+        tree = _with_recordings(tree, path.parent)
+    except RecordingError as error:
+        raise EmulationError(f"scenario {path}: {error}") from error
     return _parse_emulation(tree, str(path))
 
 
@@ -82,9 +88,31 @@ def load_scenario(reference: str, *, base_dir: Path = Path()) -> Scenario:
         raise ScenarioError(f"scenario {path} is not {path.suffix[1:]}: {error}") from error
     if _is_emulation(tree):
         return of_emulation(load_emulation(reference, base_dir=base_dir), name=path.stem)
+    try:
+        tree = _with_recordings(tree, path.parent)
+    except RecordingError as error:
+        raise ScenarioError(f"scenario {path}: {error}") from error
     if isinstance(tree, dict):
         tree = {"name": path.stem, **tree}
     return _parse(tree, str(path))
+
+
+def _with_recordings(tree: Any, folder: Path) -> Any:  # noqa: ANN401 - not checked yet
+    """Read what each class names as recorded; its rates are by default the recordings' means."""
+    classes = tree.get("devices") if isinstance(tree, dict) else None
+    if not isinstance(classes, list):
+        return tree
+    return tree | {"devices": [_with_recording(each, folder) for each in classes]}
+
+
+def _with_recording(tree: Any, folder: Path) -> Any:  # noqa: ANN401 - not checked yet
+    recorded = tree.get("recorded") if isinstance(tree, dict) else None
+    if not isinstance(recorded, str):
+        return tree
+    recordings = read_recordings(folder / Path(recorded).expanduser())
+    means = [sum(each.mean_bps for each in way) / len(way) for way in zip(*recordings, strict=True)]
+    rates = dict(zip(("up_bps", "down_bps"), means, strict=True))
+    return rates | tree | {"recordings": recordings}
 
 
 def of_emulation(emulation: EmulationScenario, *, name: str) -> Scenario:
@@ -94,11 +122,7 @@ def of_emulation(emulation: EmulationScenario, *, name: str) -> Scenario:
             name=each.name,
             count=each.count,
             flop_per_s=REFERENCE_FLOP_PER_S / each.slowdown,
-            up_bps=each.up_bps,
-            down_bps=each.down_bps,
-            delay_s=each.delay_s,
-            trace=each.trace,
-            period_s=each.period_s,
+            **{name: getattr(each, name) for name in StatedLink.model_fields},
         )
         for each in emulation.devices
     )
@@ -133,7 +157,8 @@ def _keys_at(place: tuple[int | str, ...]) -> str:
     }
     named = [part for part in place if isinstance(part, str)]
     model = parts.get(named[-1], Scenario) if named else Scenario
-    return f"the keys there are {', '.join(model.model_fields)}"
+    keys = [key for key in model.model_fields if key != "recordings"]  # Read, not written.
+    return f"the keys there are {', '.join(keys)}"
 
 
 def _decode(text: str, name: str) -> Any:  # noqa: ANN401 - not checked yet

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
+import numpy as np
+
 from profiles.emulation import DeviceClass, Line
 from runtime.bus.bus import Bus, BusEvent, ClosedAtTheEnd, Delivery
 from runtime.errors import BusError
@@ -36,12 +38,14 @@ class EmulatedBus(ClosedAtTheEnd):
         *,
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
+        generator: np.random.Generator | None = None,
     ) -> None:
         self._inner = inner
         self._class = device_class
         self._clock, self._sleep = clock, sleep
         self._start_s = clock()
-        self._up, self._down = Line(), Line()
+        self._up, self._down = (Line(device_class, upwards=upwards) for upwards in (True, False))
+        self._generator = generator or np.random.default_rng()
         self._turn_to_send = asyncio.Lock()
         self._events = _Arrivals(self._until)
         self._pump = asyncio.create_task(self._receive(), name="emulated link")
@@ -56,13 +60,12 @@ class EmulatedBus(ClosedAtTheEnd):
     ) -> None:
         """Publish once the link has carried it; the acknowledgement comes a delay later."""
         if len(payload) <= self.max_payload_bytes:  # Else it is refused at once.
-            now_s = self._clock()
-            bps = self._class.up_bps * self._class.at(now_s - self._start_s).rate_factor
-            due_s = self._up.reserve(len(topic) + len(payload), now_s=now_s, bps=bps)
+            through_s = self._up.reserve(len(topic) + len(payload), now_s=self._elapsed_s())
+            due_s = self._start_s + through_s + self._delay_s()
             async with self._turn_to_send:  # It is fair, so the order stays.
-                await self._until(due_s + self._class.delay_s)
+                await self._until(due_s)
         await self._inner.publish(topic, payload, retain=retain)
-        await self._sleep(self._class.delay_s)
+        await self._sleep(self._delay_s())
 
     async def subscribe(self, topic_filter: str) -> None:
         """Subscribe, and again on every later connect; returns once the broker has agreed."""
@@ -94,12 +97,21 @@ class EmulatedBus(ClosedAtTheEnd):
             self._events.end(error)
 
     def _arrival_s(self, event: BusEvent) -> float:
-        now_s = self._clock()
         if not isinstance(event, Delivery):
-            return now_s
-        bps = self._class.down_bps * self._class.at(now_s - self._start_s).rate_factor
+            return self._clock()
         num_bytes = len(event.topic) + len(event.payload)
-        return self._down.reserve(num_bytes, now_s=now_s, bps=bps) + self._class.delay_s
+        through_s = self._down.reserve(num_bytes, now_s=self._elapsed_s())
+        return self._start_s + through_s + self._delay_s()
+
+    def _elapsed_s(self) -> float:
+        return self._clock() - self._start_s
+
+    def _delay_s(self) -> float:
+        """Draw the delay of one message; of packets that are lost, the last one costs a timeout."""
+        link = self._class
+        jitter, lost = self._generator.random(2)
+        timeout_s = link.timeout_s if lost < link.loss else 0.0
+        return link.delay_s + float(jitter) * link.jitter_s + timeout_s
 
     async def _until(self, due_s: float) -> None:
         wait_s = due_s - self._clock()

@@ -10,7 +10,7 @@ from runtime import errors
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("profiles", "runtime", "device_agent", "edge_coordinator", "benchmarks")
-PURE = {"InfeasiblePlanError", "EmulationError", "ScenarioError"}
+PURE = {"InfeasiblePlanError", "EmulationError", "RecordingError", "ScenarioError"}
 """What packages without I/O raise; whoever calls them translates."""
 INNER = {
     "UnwantedError": "device_agent",

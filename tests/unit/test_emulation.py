@@ -15,8 +15,8 @@ from profiles.emulation import (
     DeviceClass,
     EmulationError,
     Line,
-    TracePoint,
 )
+from profiles.stated_link import TracePoint
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.scenario_files import load_emulation
@@ -41,11 +41,12 @@ class Time:
 
 
 def test_messages_go_through_a_line_one_after_another() -> None:
-    line = Line()
+    faster = (TracePoint(from_s=5, rate_factor=10),)
+    line = Line(DeviceClass(name="a", up_bps=8_000, down_bps=1, trace=faster), upwards=True)
     size = 1_000 - MESSAGE_OVERHEAD_BYTES
-    assert line.reserve(size, now_s=0.0, bps=8_000) == pytest.approx(1.0)
-    assert line.reserve(size, now_s=0.5, bps=8_000) == pytest.approx(2.0)
-    assert line.reserve(size, now_s=9.0, bps=80_000) == pytest.approx(9.1)
+    assert line.reserve(size, now_s=0.0) == pytest.approx(1.0)
+    assert line.reserve(size, now_s=0.5) == pytest.approx(2.0)
+    assert line.reserve(size, now_s=9.0) == pytest.approx(9.1)
 
 
 def test_a_trace_is_in_force_from_its_moment_and_repeats() -> None:
