@@ -15,6 +15,10 @@ NUM_DEVIATIONS = 4.0
 LEAST_RELATIVE_DEVIATION = 0.25
 """Of what is expected: so nobody is late before twice the expected seconds."""
 SMOOTHING = 0.25
+MOST_PATIENCES = 5.0
+MOST_TIMES = 10.0
+"""What a plan predicts rests on what devices say of themselves: it is waited for no longer than so
+many patiences, or so many times the longest answer that the device has really given."""
 
 
 class AnswerTimes:
@@ -26,6 +30,8 @@ class AnswerTimes:
         self._least_margin_s = least_margin_s
         self.usual: dict[str, dict[Answer, Usual]] = {}
         """By device; all that has been learned."""
+        self._longest_s: dict[str, float] = {}
+        """By device, of the answers that really came."""
 
     def allow(self, question: Question, devices: Iterable[str]) -> dict[str, Allowance]:
         """Say how long each device may take."""
@@ -36,12 +42,12 @@ class AnswerTimes:
     ) -> None:
         """Take in what the answers took, and how long those were waited for that did not come."""
         for device, took_s in seconds.items():
-            self._learn_one(device, question.answer, took_s, question.expected_s(device))
+            self._learn_one(device, question.answer, took_s, self._predicted_s(device, question))
         for device, late_s in waited_s.items():
-            self._learn_late(device, question.answer, late_s, question.expected_s(device))
+            self._learn_late(device, question.answer, late_s, self._predicted_s(device, question))
 
     def _allow_one(self, device: str, question: Question) -> Allowance:
-        answer, predicted_s = question.answer, question.expected_s(device)
+        answer, predicted_s = question.answer, self._predicted_s(device, question)
         usual = self.usual.get(device, {}).get(answer)
         if usual is None:
             return Allowance(predicted_s or 0.0, self._patience_s, is_learned=False)
@@ -52,9 +58,18 @@ class AnswerTimes:
             margin_s = max(min(margin_s, self._patience_s - expected_s), self._least_margin_s)
         return Allowance(expected_s, margin_s, is_learned=True)
 
+    def _predicted_s(self, device: str, question: Question) -> float | None:
+        """Believe a plan as far as measurements go: it rests on what the device says of itself."""
+        predicted_s = question.predicted_s.get(device)
+        if predicted_s is None:
+            return None
+        shown_s = MOST_TIMES * self._longest_s.get(device, 0.0)
+        return min(predicted_s, max(MOST_PATIENCES * self._patience_s, shown_s))
+
     def _learn_one(
         self, device: str, answer: Answer, seconds: float, predicted_s: float | None
     ) -> None:
+        self._longest_s[device] = max(self._longest_s.get(device, 0.0), seconds)
         answers = self.usual.setdefault(device, {})
         before = answers.get(answer)
         if before is None:

@@ -6,10 +6,6 @@ from enum import StrEnum
 
 from edge_coordinator.planning.plan import PredictedPhases
 
-LONGEST_EXPECTED_S = 3600.0
-"""A prediction rests on what devices say of themselves: it is waited for so long, and no longer
-before a device has really been as slow."""
-
 
 class Answer(StrEnum):
     """What a device is asked for; each takes seconds of its own."""
@@ -33,11 +29,6 @@ class Question:
     answer: Answer
     predicted_s: Mapping[str, float]
     """By device; of those that the plan predicts."""
-
-    def expected_s(self, device: str) -> float | None:
-        """Give what to expect of a device by the plan; None if that says nothing of it."""
-        predicted_s = self.predicted_s.get(device)
-        return None if predicted_s is None else min(predicted_s, LONGEST_EXPECTED_S)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ GRACE_S = 3.0
 """How long a device whose connection broke may take to come back before it counts as lost."""
 RETURN_S = 15.0
 """How long devices may take to find a broker that is back: their longest pause, and some."""
+MOST_MARGINS = 10
+"""For an answer whose parts arrive: then it is late all the same."""
 MAX_RETURNS = 3
 """How often a device that lost its connection is given its time anew, for one answer."""
 
@@ -27,12 +29,17 @@ class Allowance:
     margin_s: float
     is_learned: bool
     """Whether the device has given such an answer before; if not, every part of it that arrives
-    gives it the margin anew."""
+    gives it the margin anew, up to `latest_s`."""
 
     @property
     def deadline_s(self) -> float:
         """Seconds after the request at which the device is late."""
         return self.expected_s + self.margin_s
+
+    @property
+    def latest_s(self) -> float:
+        """Seconds after the request at which it is late, however many parts trickle in."""
+        return self.expected_s + MOST_MARGINS * self.margin_s
 
 
 class AnswerTimer:
@@ -46,7 +53,7 @@ class AnswerTimer:
         self.is_paused = False
         self._num_returns = 0
         self._allowance = allowance
-        self._asked_s = self._deadline_s = self._repeat_s = self._pause_s = 0.0
+        self._asked_s = self._deadline_s = self._latest_s = self._repeat_s = self._pause_s = 0.0
         self._begin(now_s)
 
     @property
@@ -77,7 +84,8 @@ class AnswerTimer:
         """Take note that the device is at it, so that it is not asked again meanwhile."""
         if not self._allowance.is_learned:
             self._pause_s = min(self._pause_s, SIGN_FRACTION * self._allowance.margin_s)
-            self._deadline_s = max(self._deadline_s, now_s + self._allowance.margin_s)
+            renewed_s = min(now_s + self._allowance.margin_s, self._latest_s)
+            self._deadline_s = max(self._deadline_s, renewed_s)
         self._repeat_s = max(self._repeat_s, now_s + self._pause_s)
 
     def allow_anew(self, allowance: Allowance, *, now_s: float) -> None:
@@ -108,4 +116,5 @@ class AnswerTimer:
     def _begin(self, now_s: float) -> None:
         self._asked_s, self._pause_s = now_s, FIRST_REPEAT_S
         self._deadline_s = now_s + self._allowance.deadline_s
+        self._latest_s = now_s + self._allowance.latest_s
         self._repeat_s = now_s + self._allowance.expected_s + FIRST_REPEAT_S
