@@ -35,7 +35,7 @@ class VariantFigures:
             up_mb=[_at(curve.up_bytes, place) / 1e6 for curve, place in reached],
             rounds=[np.nan if place is None else place + 1 for _, place in reached],
             final=[float(curve.accuracy[-LAST:].mean()) for curve in curves],
-            prediction_error=float(np.nanmedian(np.abs(errors))),
+            prediction_error=_median(np.abs(errors)),
         )
 
 
@@ -51,9 +51,18 @@ def lines(figures: Mapping[str, VariantFigures], *, baseline: str, target: float
             f"{name:<13}{_spread(each.seconds, 1):>12}{_ratio(each.seconds, base.seconds):>6}"
             f"{_spread(each.up_mb, 2):>14}{_ratio(each.up_mb, base.up_mb):>6}"
             f"{np.mean(each.rounds):>8.0f}"
-            f"{_spread([100 * f for f in each.final], 2):>14}{each.prediction_error:>7.0%}"
+            f"{_spread([100 * f for f in each.final], 2):>14}{_error(each):>7}"
         )
     return out
+
+
+def _median(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
+def _error(each: VariantFigures) -> str:
+    return "" if np.isnan(each.prediction_error) else f"{each.prediction_error:.0%}"
 
 
 def _at(values: np.ndarray, place: int | None) -> float:

@@ -1,4 +1,4 @@
-"""Runs of the job on real local agents, a real broker and emulated links."""
+"""Runs of the job on real local agents, a real broker and emulated links; or simulated ones."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ class RunCurve:
     """In all so far."""
     down_bytes: NDArray[np.float64]
     prediction_error: NDArray[np.float64]
-    """Relative, of each round's seconds; NaN where nothing was predicted."""
+    """Relative, of each round's seconds; NaN where nothing was measured."""
 
     @classmethod
     def read(cls, path: Path) -> "RunCurve":
@@ -67,6 +67,8 @@ class EconomyJob:
     mnist: Path
     output: Path
     num_rounds: int
+    is_simulated: bool
+    """Whether seconds are those of the latency model; the training is real all the same."""
 
     def write_scenario(self) -> Path:
         """Write down the emulated devices; where."""
@@ -82,7 +84,8 @@ class EconomyJob:
 
 def run(setting: EconomyJob, variant: Variant, seed: int) -> RunCurve:
     """Run a variant, unless this folder holds that already; RuntimeError if it fails."""
-    folder = setting.output / f"{variant.name.replace(':', '-')}-{seed}"
+    how = "simulated-" if setting.is_simulated else ""
+    folder = setting.output / f"{how}{variant.name.replace(':', '-')}-{seed}"
     done = [path for path in folder.glob("*/rounds.jsonl") if _is_whole(path, setting.num_rounds)]
     if not done:
         finished = subprocess.run(
@@ -101,7 +104,8 @@ def _is_whole(path: Path, num_rounds: int) -> bool:
 
 def _command(setting: EconomyJob, variant: Variant, seed: int, folder: Path) -> Sequence[str]:
     return (
-        *(sys.executable, "-m", "edge_coordinator", "local"),
+        *(sys.executable, "-m", "edge_coordinator"),
+        "simulate" if setting.is_simulated else "local",
         *("--data", f"mnist:{setting.mnist.resolve()}", "--partition", "classes:3"),
         *("--devices", str(len(RATES_MBPS)), "--rounds", str(setting.num_rounds)),
         *("--scenario", str(setting.write_scenario()), "--seed", str(seed)),
