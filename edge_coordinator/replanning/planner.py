@@ -231,6 +231,8 @@ def plan_changes(before: Plan, now: Plan, cut_names: Sequence[str]) -> str:
     changes = []
     if before.cut != now.cut:
         changes.append(f"cut after {cut_names[now.cut]} instead of {cut_names[before.cut]}")
+    if before.codecs != now.codecs and before.codecs and now.codecs:
+        changes.append(f"as {now.codecs.smashed} instead of {before.codecs.smashed}")
     old, new = ({c.devices for c in plan.clusters} for plan in (before, now))
     if old != new:
         together = (" with ".join(_ends(devices)) for devices in sorted(new - old))

@@ -8,6 +8,7 @@ ranges that their specs state, come back as finite numbers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Protocol
 
@@ -40,6 +41,7 @@ class Layout:
         return self.outer * self.groups * self.inner
 
 
+@cache
 def layout_of_samples(shape: Shape) -> Layout:
     """Group [sample, channel, ...] by channel, and [sample, feature] by sample."""
     whole = prod(shape)
@@ -48,6 +50,7 @@ def layout_of_samples(shape: Shape) -> Layout:
     return layout_of_weights(shape)
 
 
+@cache
 def layout_of_weights(shape: Shape) -> Layout:
     """Group by the first axis: the output channels of a layer, or samples; else not at all."""
     whole = prod(shape)

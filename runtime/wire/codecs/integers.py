@@ -1,8 +1,8 @@
 """int8 and int4: evenly spaced levels between the least and the largest of each group.
 
 A value goes up or down to one of its two neighbours at random, in proportion to how near it is:
-so that what comes back is right on average, within 2^-12 of the distance of two levels: the random
-numbers have 16 bits, and float32 has 24.
+so that what comes back is right on average. Where a value is between two levels is taken to the
+nearest of 256 places, so an average is right within 1/512 of the distance of two levels.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from runtime.wire.codecs.codec import LARGEST, Floats32, Layout
 from runtime.wire.frames import Tensor, TensorSpec
 
-_FRACTION = 16
-"""Bits below a level that decide which way to round."""
-_BELOW = 1 - 2.0**-22
-"""So that what is rounded up in between is never above the last level."""
+_FRACTION = 8
+"""Bits below a level that decide which way to round: with eight of the level they are sixteen."""
 _MOST = LARGEST / 2
 """The difference of two such is within what travels."""
 _LEAST_SPAN = 2.0**-100
@@ -48,16 +46,16 @@ class Integers:
         if layout.size == 0:
             nothing = np.zeros(layout.groups, np.float32)
             return [nothing, nothing, np.zeros(0, np.uint8)]
-        low, high = (each(each(values, axis=0), axis=1) for each in (np.min, np.max))
+        low, high = (_of_groups(each, values) for each in (np.minimum, np.maximum))
         if max(-low.min(), high.max()) > _MOST:
             return self.encode(np.clip(x, -_MOST, _MOST), layout, generator)
         span = np.subtract(high, low, dtype=np.float32)
-        top = np.float32((self._levels << _FRACTION) * _BELOW)
+        top = np.float32(self._levels << _FRACTION)
         scale = np.divide(top, span, out=np.zeros_like(span), where=span > _LEAST_SPAN)
         scaled = np.subtract(values, low[:, np.newaxis], dtype=np.float32)
         scaled *= scale[:, np.newaxis]
-        steps = scaled.astype(np.int32).reshape(-1)
-        steps += _random_16_bits(generator, layout.size)
+        steps = np.rint(scaled, out=scaled).astype("<u2").reshape(-1)
+        steps += _random_bytes(generator, layout.size)
         steps >>= _FRACTION
         levels = steps.astype(np.uint8)
         return [low, span / np.float32(self._levels), self._packed(levels)]
@@ -86,6 +84,13 @@ class Integers:
         return np.stack(halves, axis=1).reshape(-1)[:size]
 
 
-def _random_16_bits(generator: np.random.Generator, size: int) -> NDArray[np.uint16]:
-    words = generator.bit_generator.random_raw(-(-size // 4))
-    return words.astype("<u8", copy=False).view("<u2")[:size]
+def _of_groups(least_or_largest: np.ufunc, values: Floats32) -> Floats32:
+    outer, groups, inner = values.shape
+    by_place = least_or_largest.reduce(values.reshape(outer, groups * inner), axis=0)
+    by_group: Floats32 = least_or_largest.reduce(by_place.reshape(groups, inner), axis=1)
+    return by_group
+
+
+def _random_bytes(generator: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    words = generator.bit_generator.random_raw(-(-size // 8))
+    return words.astype("<u8", copy=False).view(np.uint8)[:size]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from runtime.seeding import Purpose, step_key
+from runtime.seeding import Purpose, quick_generator, step_key
 from runtime.wire.codecs.codec import Layout, layout_of_samples, layout_of_weights
 from runtime.wire.codecs.lossless import deflate, deflated_specs, inflate
 from runtime.wire.codecs.offered import RAW, Choice, choice_of
@@ -99,9 +99,7 @@ class TurnCoder:
             numbers = tensor.astype(np.float32, copy=False)
             if kind is FrameKind.WEIGHTS:
                 numbers = np.subtract(numbers, before[place], dtype=np.float32)
-            part = (micro_batch,) if micro_batch else ()
-            seeds = np.random.SeedSequence((*key, kind, place, *part))
-            generator = np.random.Generator(np.random.SFC64(seeds))
+            generator = quick_generator((*key, kind, place, micro_batch))
             parts += choice.codec.encode(numbers, _layout(kind, spec), generator)
         return tuple(deflate(parts) if choice.is_deflated and parts else parts)
 
