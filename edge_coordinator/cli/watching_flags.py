@@ -42,7 +42,7 @@ def add_broker(parser: argparse.ArgumentParser) -> None:
         "--broker",
         default="mqtt://127.0.0.1",
         metavar="URL",
-        help="mqtt://[user:password@]host[:port] or mqtts://… (this machine's)",
+        help="mqtt://[user:password@]host[:port], mqtts, ws or wss://… (this machine's)",
     )
     add("--site", default="default", metavar="NAME", help="that of the coordinator and the agents")
     add("--fleet", type=Path, metavar="DIR", help="broker, site and certificates of cpsl fleet's")

@@ -247,7 +247,9 @@ class EvaluationSettings(Section):
 class BrokerSettings(Section):
     """The MQTT broker."""
 
-    url: str | None = Field(None, description="mqtt://[user:password@]host[:port] or mqtts://…")
+    url: str | None = Field(
+        None, description="mqtt://[user:password@]host[:port], mqtts, ws or wss://…"
+    )
     cafile: Path | None = None
     certfile: Path | None = None
     keyfile: Path | None = None

@@ -83,6 +83,11 @@ class MqttBus(ClosedAtTheEnd):
         return self._max_payload_bytes
 
     @property
+    def is_connected(self) -> bool:
+        """Whether a connection stands now."""
+        return self._link is not None
+
+    @property
     def mqtt_version(self) -> str:
         """The version of MQTT that the broker agreed to."""
         return "5" if self._version == MQTT5 else "3.1.1"

@@ -26,6 +26,7 @@ from runtime.bus.paho_client import (
     MqttVersion,
     failure_words,
     make_client,
+    raw_socket,
     reason_words,
     unanswered_words,
 )
@@ -83,7 +84,7 @@ class MqttLink:
             await asyncio.to_thread(self._connect)
         except (OSError, ValueError) as error:  # ValueError: a name that is none (IDNA)
             permanent = isinstance(error, ssl.SSLCertVerificationError)
-            sentence = f"cannot reach the broker at {url}: {failure_words(error)}"
+            sentence = f"cannot reach the broker at {url}: {failure_words(error, tls=url.tls)}"
             raise LinkError(sentence, permanent=permanent) from error
         self._attach()
         first: set[asyncio.Future[Any]] = {self._connack, self.lost}
@@ -144,8 +145,8 @@ class MqttLink:
 
     def _attach(self) -> None:
         """Let the event loop drive the socket."""
-        client, sock = self._client, self._client.socket()
-        if not isinstance(sock, socket.socket):
+        client, sock = self._client, raw_socket(self._client.socket())
+        if sock is None:
             self._end("the connection was reset")
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -224,8 +225,8 @@ class MqttLink:
     def _on_socket_close(
         self, _client: paho.Client, _userdata: object, sock: "paho.SocketLike"
     ) -> None:
-        if isinstance(sock, socket.socket):
-            self._watcher.forget(sock, Readiness.READ)
+        if (raw := raw_socket(sock)) is not None:
+            self._watcher.forget(raw, Readiness.READ)
         self._forget_writer(sock)
 
     def _watch_for_writing(self, sock: socket.socket) -> None:
@@ -233,19 +234,21 @@ class MqttLink:
         self._watcher.watch(sock, Readiness.WRITE, write)
 
     def _forget_writer(self, sock: "paho.SocketLike") -> None:
-        if isinstance(sock, socket.socket):
-            self._watcher.forget(sock, Readiness.WRITE)
+        if (raw := raw_socket(sock)) is not None:
+            self._watcher.forget(raw, Readiness.WRITE)
 
     def _read(self) -> None:
         self._client.loop_read()
-        while isinstance(sock := self._client.socket(), ssl.SSLSocket) and sock.pending():
+        while isinstance(sock := raw_socket(self._client.socket()), ssl.SSLSocket):
+            if not sock.pending():
+                break
             self._client.loop_read()  # bytes that TLS has already taken off the socket
 
     def _write(self) -> None:
         """Send what is queued; watch the socket only if it does not take all of it."""
         self._client.loop_write()
-        sock = self._client.socket()
-        if isinstance(sock, socket.socket) and self._client.want_write():
+        sock = raw_socket(self._client.socket())
+        if sock is not None and self._client.want_write():
             self._watch_for_writing(sock)
 
     def _tick(self) -> None:

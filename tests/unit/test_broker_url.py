@@ -16,6 +16,8 @@ def test_a_url_names_the_broker_and_hides_the_password() -> None:
     assert str(url) == "mqtts://broker.local:8883"
     assert "crt" not in repr(url)
     assert str(parse_broker_url("mqtt://[::1]")) == "mqtt://[::1]:1883"
+    assert str(parse_broker_url("wss://broker.local")) == "wss://broker.local:443/mqtt"
+    assert str(parse_broker_url("ws://broker.local:9001/x/y")) == "ws://broker.local:9001/x/y"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ INNER = {
     "NotASequenceError": "runtime/models",
     "NotRebuildableError": "runtime/models",
     "UnreadableImageError": "runtime/datasets",
+    "NotHereError": "benchmarks",
     "SimulationError": "benchmarks",
     "VersionError": "runtime/bus",
 }
