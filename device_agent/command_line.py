@@ -13,6 +13,7 @@ from runtime.offered import (
     LEAST_CHUNK_BYTES,
     MOST_CHUNK_BYTES,
 )
+from runtime.service.logs import LOG_FORMATS
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -28,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--version", action=VersionAction, nargs=0, help="print the version")
     _add_config(parser)
-    broker_help = "mqtt://[user:password@]host[:port] or mqtts://…"
+    broker_help = "mqtt://[user:password@]host[:port], mqtts, ws or wss://…"
     add("--broker", required=True, metavar="URL", help=broker_help)
     add("--id", required=True, action="append", help="this device's id; again to host another")
     add("--site", default="default", help="part of every topic; that of the coordinator")
@@ -45,7 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--scenario", metavar="NAME", help=scenario_help)
     add("--end-with-stdin", action="store_true", help="end when standard input does")
-    add("--log-level", default="info", choices=LOG_LEVELS)
+    health_help = "write there every 5 s that it is alive, as JSON"
+    add("--health-file", type=Path, metavar="FILE", help=health_help)
+    _add_log(parser, level="info")
     return parser
 
 
@@ -65,9 +68,15 @@ def build_profile_parser() -> argparse.ArgumentParser:
     add("--site", default="default", help="part of every topic")
     add("--chunk-bytes", type=_chunk_bytes, default=DEFAULT_CHUNK_BYTES, help=argparse.SUPPRESS)
     add("--json", action="store_true", help="print the profile as it would be published")
-    add("--log-level", default="warning", choices=LOG_LEVELS)
+    _add_log(parser, level="warning")
     _add_tls_flags(parser)
     return parser
+
+
+def _add_log(parser: argparse.ArgumentParser, *, level: str) -> None:
+    parser.add_argument("--log-level", default=level, choices=LOG_LEVELS)
+    format_help = "lines for people, or JSON (text)"
+    parser.add_argument("--log-format", default="text", choices=LOG_FORMATS, help=format_help)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

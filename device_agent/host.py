@@ -28,6 +28,7 @@ from runtime.descriptors import allow_many
 from runtime.errors import BusError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
 from runtime.process import COMPUTE_THREAD
+from runtime.service.health import health_told
 from runtime.wire.commands import Assignment
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus
@@ -55,7 +56,8 @@ async def serve_devices(settings: AgentSettings, samples: Sequence[Samples]) -> 
                 settings.devices, samples, pools, device_classes(settings), strict=True
             )
         ]
-        async with asyncio.TaskGroup() as tasks:
+        telling = health_told(settings.health_file, lambda: _status(hosted))
+        async with telling, asyncio.TaskGroup() as tasks:
             serving = [
                 tasks.create_task(each.serve(), name=f"device {each.device}") for each in hosted
             ]
@@ -89,6 +91,7 @@ class HostedDevice:
         self._class = device_class
         self._shared = shared
         self._graphs = GraphStore()
+        self._connection: MqttBus | None = None
         self._status = DeviceStatus(
             state="online",
             session=new_session(),
@@ -98,13 +101,18 @@ class HostedDevice:
             process=process,
         )
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether it has a connection to the broker now."""
+        return self._connection is not None and self._connection.is_connected
+
     async def serve(self) -> None:
         """Connect, and serve until cancelled."""
         topics = Topics(self._settings.site)
         if least := self._settings.limits.min_cut:
             log.info("%s lets nothing out before layer %s (--min-cut)", self.device, least)
         offline = self._status.model_copy(update={"state": "offline"})
-        connection = await MqttBus.connect(
+        self._connection = connection = await MqttBus.connect(
             self._settings.broker,
             client_id=f"{self.device}-{new_session()}",  # Who knows it could take it over.
             will=Will(topics.status(self.device), offline.encode()),
@@ -161,6 +169,12 @@ class HostedDevice:
             limits=self._settings.limits,
         )
         return EmulatedEngine(engine, self._class) if self._class else engine
+
+
+def _status(hosted: Sequence[HostedDevice]) -> str:
+    """Say which devices are connected, for whoever watches this process."""
+    away = [each.device for each in hosted if not each.is_connected]
+    return f"not connected to the broker: {', '.join(away)}" if away else "connected"
 
 
 def _compute_threads(

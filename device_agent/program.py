@@ -20,6 +20,8 @@ from runtime.process import (
     keep_freed_memory,
     until_reader_leaves,
 )
+from runtime.service.exit_codes import ExitCode
+from runtime.service.logs import log_handler
 from runtime.wire.topics import check_name
 
 _PATIENCE_S = 2.0
@@ -36,22 +38,20 @@ def run_program(flags: argparse.Namespace, *, is_profile: bool) -> int:
 
 
 def _run(flags: argparse.Namespace, *, is_profile: bool) -> int:
-    logging.basicConfig(
-        level=flags.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
+    logging.basicConfig(level=flags.log_level.upper(), handlers=[log_handler(flags.log_format)])
     keep_freed_memory()
     work: Callable[[argparse.Namespace], None] = _profile if is_profile else _serve
     try:
         work(flags)
     except KeyboardInterrupt:
-        return 130
+        return ExitCode.INTERRUPTED
     except (EdgeError, BaseExceptionGroup) as error:
         cause = root_cause(error)
         if not isinstance(cause, EdgeError):
             raise
         print(f"cpsl-agent: {cause}", file=sys.stderr)
-        return 1
-    return 0
+        return ExitCode.FAILED
+    return ExitCode.DONE
 
 
 def _serve(flags: argparse.Namespace) -> None:
@@ -101,6 +101,7 @@ def agent_settings(flags: argparse.Namespace) -> AgentSettings:
         tls=_tls(flags),
         wait=flags.wait,
         end_with_stdin=flags.end_with_stdin,
+        health_file=flags.health_file,
         limits=_limits(flags),
     )
 

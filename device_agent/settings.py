@@ -52,6 +52,8 @@ class AgentSettings:
     wait: bool = False
     """Whether to wait for a broker that is not there."""
     end_with_stdin: bool = False
+    health_file: Path | None = None
+    """Where it says every few seconds that it is alive."""
     limits: Limits = field(default_factory=Limits)
     base_dir: Path = Path()
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from edge_coordinator.coordinator import Coordinator
 from edge_coordinator.devices.channel import DeviceChannel, Tolerance
@@ -22,6 +23,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.broker_url import TlsFiles
 from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus
+from runtime.service.health import health_told
 from runtime.wire.class_names import ClassNames
 from runtime.wire.history import History
 from runtime.wire.ownership import new_session
@@ -38,6 +40,7 @@ async def serve_job(
     progress: SavedProgress,
     on_waiting: Callable[[str], None] | None,
     history: History | None = None,
+    health_file: Path | None = None,
 ) -> None:
     """Train a job with the devices of a broker; with `on_waiting`, wait for the broker too.
 
@@ -46,23 +49,31 @@ async def serve_job(
     broker, topics = job.settings.broker, Topics(job.settings.site)
     status = new_status(job.assignment.run, classes=job.classes)
     offline = status.model_copy(update={"state": "offline"})
-    async with await MqttBus.connect(
-        url,
-        client_id=f"coordinator-{new_session()}",  # Who knows it could take it over.
-        will=Will(topics.coordinator_status, offline.encode()),
-        wait=on_waiting is not None,
-        on_waiting=on_waiting,
-        tls=TlsFiles(broker.cafile, broker.certfile, broker.keyfile),
-    ) as bus:
-        await serve_on(
-            bus,
-            job,
-            model,
-            status=status,
-            observers=observers,
-            progress=progress,
-            history=history,
+    connection: list[MqttBus] = []
+    async with health_told(health_file, lambda: _health(connection)):
+        bus = await MqttBus.connect(
+            url,
+            client_id=f"coordinator-{new_session()}",  # Who knows it could take it over.
+            will=Will(topics.coordinator_status, offline.encode()),
+            wait=on_waiting is not None,
+            on_waiting=on_waiting,
+            tls=TlsFiles(broker.cafile, broker.certfile, broker.keyfile),
         )
+        connection.append(bus)
+        async with bus:
+            await serve_on(
+                bus,
+                job,
+                model,
+                status=status,
+                observers=observers,
+                progress=progress,
+                history=history,
+            )
+
+
+def _health(connection: Sequence[MqttBus]) -> str:
+    return "connected" if any(bus.is_connected for bus in connection) else "waiting for the broker"
 
 
 async def serve_on(

@@ -128,6 +128,7 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
             progress=directory,
             on_waiting=console.print if flags.wait else None,
             history=history_so_far(directory.path),
+            health_file=flags.health_file,
         )
         return companions.beside(training)
 

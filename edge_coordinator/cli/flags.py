@@ -8,6 +8,7 @@ from edge_coordinator.cli.control_flags import add_control
 from edge_coordinator.cli.fleet_flags import add_fleet
 from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
 from runtime.distribution import VersionAction
+from runtime.service.logs import LOG_FORMATS
 
 # Flag, key of the job file, metavar. Every other key goes by --set.
 JOB_FLAGS = (
@@ -61,6 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_watching(commands)
     add_fleet(commands)
     add_control(commands)
+    for command in commands.choices.values():
+        command.add_argument(
+            "--log-format",
+            choices=LOG_FORMATS,
+            default="text",
+            help="what it prints and logs: lines for people, or JSON (text)",
+        )
     return parser
 
 
@@ -82,11 +90,19 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Coordinate the agents that are connected to a broker; they may come later.",
     )
     _add_job_flags(coordinator, JOB_FLAGS)
-    coordinator.add_argument("--broker", metavar="URL", help="mqtt://host[:port] or mqtts://…")
+    coordinator.add_argument(
+        "--broker", metavar="URL", help="mqtt://host[:port], mqtts, ws or wss://…"
+    )
     coordinator.add_argument(
         "--wait", action="store_true", help="if the broker is not there, wait for it"
     )
     add_companions(coordinator)
+    coordinator.add_argument(
+        "--health-file",
+        type=Path,
+        metavar="FILE",
+        help="write there every 5 s that it is alive, as JSON",
+    )
     coordinator.set_defaults(broker_key="broker.url")
 
 

@@ -60,7 +60,7 @@ class Faults:
 def traces_in(path: Path) -> Iterator[None]:
     """Write the traces to a file, which is made for the first of them."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)
