@@ -6,11 +6,11 @@ ENGINES = ("torch", ONNX_ENGINE)
 DEFAULT_CHUNK_BYTES = 256 * 1024
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1024, 64 * 1024 * 1024
 """Tensors travel in chunks of this."""
-FILE_SOURCES = ("mnist", "npz", "folder", "csv", "parquet")
+FILE_SOURCES = ("mnist", "npz", "npy", "folder", "audio", "csv", "parquet", "windows")
 """Data from files are named `mnist:DIR` and so on; another word before a colon is a module's."""
 KNOWN_SOURCES = (
-    "digits, mnist:DIR, npz:FILE, folder:DIR, csv:FILE?target=COLUMN, parquet:FILE?target=COLUMN "
-    "or package.module:factory"
+    "digits, mnist:DIR, npz:FILE, npy:DIR, folder:DIR, audio:DIR, csv:FILE?target=COLUMN, "
+    "parquet:FILE?target=COLUMN, windows:FILE?target=COLUMN or package.module:factory"
 )
 
 

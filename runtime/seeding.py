@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     STATES = 7
     SPREAD = 8
     ROUNDING = 9
+    AUGMENTATION = 10
 
 
 def step_key(purpose: Purpose, *, seed: int, device: str, round_: int, epoch: int) -> Key:

@@ -25,4 +25,4 @@ def nudged(own: Mapping[str, Samples]) -> dict[str, Samples]:
 def _nudged(samples: Samples, seed: int) -> Samples:
     signs = np.random.default_rng(seed).choice([-1, 1], samples.stored.shape)
     towards = np.copysign(np.float32(np.inf), signs).astype(np.float32)
-    return replace(samples, stored=np.nextafter(samples.stored, towards))
+    return replace(samples, stored=np.nextafter(samples.x, towards))

@@ -1,7 +1,7 @@
 """A folder of images: one folder for each class, perhaps below `train/` and `test/`."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -26,7 +26,7 @@ PIXEL_SCALE = 2 / 255
 PIXEL_OFFSET = -1.0
 
 ClassFiles = Mapping[str, Sequence[Path]]
-"""Name of a class to the files of its images, both in alphabetical order."""
+"""Name of a class to its files, both in alphabetical order."""
 NUM_NAMED_FILES = 3
 
 
@@ -40,32 +40,32 @@ def load_image_folder(directory: Path, query: str, *, name: str) -> DataSet:
     size, channels = _read_query(query, name=name)
     import_pillow()
     train_dir = directory / "train" if (directory / "train").is_dir() else directory
-    train, test = _find_classes(train_dir), None
+    train, test = find_classes(train_dir, SUFFIXES, what="image"), None
     test_dir = directory / "test"
     if train_dir != directory and test_dir.is_dir():
-        files = _find_classes(test_dir)
+        files = find_classes(test_dir, SUFFIXES, what="image")
         _check_classes(test_dir, files, tuple(train))
         test = _load_part(test_dir, files, tuple(train), size=size, channels=channels)
     loaded = _load_part(train_dir, train, tuple(train), size=size, channels=channels)
     return make_data_set(loaded, test, name=name)
 
 
-def _find_classes(directory: Path) -> ClassFiles:
-    """Find the images of every class, and say which folders hold none."""
+def find_classes(directory: Path, suffixes: Set[str], *, what: str) -> ClassFiles:
+    """Find the files of every class that end so, and say which folders hold none."""
     found: dict[str, list[Path]] = {}
     for folder in _entries(directory):
         if not folder.is_dir():
             continue
         files = [path for path in _entries(folder) if path.is_file()]
-        images = [path for path in files if path.suffix.lower() in SUFFIXES]
+        images = [path for path in files if path.suffix.lower() in suffixes]
         if images:
             class_name = as_class_name(folder.name, where=f"the name of {str(folder)!a}")
             found.setdefault(class_name, []).extend(images)
         else:
-            log.warning("%s is no class: %s", folder, _why_none(files))
+            log.warning("%s is no class: %s", folder, _why_none(files, suffixes, what))
     if not found:
         raise SettingsError(
-            f"{directory} has no images; it needs one folder for each class with images in it"
+            f"{directory} has no {what}s; it needs one folder for each class with {what}s in it"
         )
     return dict(sorted(found.items()))
 
@@ -83,10 +83,10 @@ def _entries(directory: Path) -> list[Path]:
     ]
 
 
-def _why_none(files: Sequence[Path]) -> str:
+def _why_none(files: Sequence[Path], suffixes: Set[str], what: str) -> str:
     endings = ", ".join(sorted({path.suffix.lower() or path.name for path in files})[:3])
-    taken = ", ".join(sorted(SUFFIXES))
-    return f"it has no image in it, only {endings}; taken are {taken}" if files else "it is empty"
+    taken = ", ".join(sorted(suffixes))
+    return f"it has no {what} in it, only {endings}; taken are {taken}" if files else "it is empty"
 
 
 def _load_part(
@@ -126,14 +126,19 @@ def _read_images(
             read[path] = read_image(path, size=size, channels=channels)
         except UnreadableImageError as error:
             broken.append(f"{path.name} ({error})")
+    say_broken(broken, paths[0].parent, total=len(paths), what="images")
+    return read
+
+
+def say_broken(broken: Sequence[str], directory: Path, *, total: int, what: str) -> None:
+    """Count the files that cannot be read, and name the first."""
     if broken:
         more = f" and {len(broken) - NUM_NAMED_FILES} more" if len(broken) > NUM_NAMED_FILES else ""
         log.warning(
-            "%d of %d images in %s cannot be read and are left out: %s%s",
-            *(len(broken), len(paths), paths[0].parent),
+            "%d of %d %s in %s cannot be read and are left out: %s%s",
+            *(len(broken), total, what, directory),
             *(", ".join(broken[:NUM_NAMED_FILES]), more),
         )
-    return read
 
 
 def _read_query(query: str, *, name: str) -> tuple[int | None, int]:

@@ -42,6 +42,19 @@ class SourceOptions:
             )
         return int(value)
 
+    def amount(self, option: str, default: float) -> float:
+        """A number above 0."""
+        value = self.values.get(option, str(default))
+        try:
+            amount = float(value)
+        except ValueError:
+            amount = 0.0
+        if not 0 < amount < np.inf:
+            raise SettingsError(
+                f"{self.source}: {option} is {value!r}; it has to be a number above 0"
+            )
+        return amount
+
     @property
     def test_fraction(self) -> float:
         """What part of the samples is for testing: `test=0.2`; 0 if nothing is said."""

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets.classes import is_text, number_text, renumber, union
+from runtime.datasets.stored import Drawn, Picked, Stored
 from runtime.errors import SettingsError
+from runtime.seeding import Key
 from runtime.wire.class_names import ClassNames, in_words
 
 MOST_CLASSES = 100_000
@@ -16,6 +18,10 @@ MOST_CLASSES = 100_000
 
 Shape = tuple[int, ...]
 Indices = NDArray[np.int64]
+Factor = float | NDArray[np.float32]
+
+_BLOCK_BYTES = 2**24
+"""Of a file that may be larger than memory, looked at together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +32,14 @@ class Samples:
     nobody holds a data set as floats. Whoever needs a shard calls `take` and lets go of the rest.
     """
 
-    stored: NDArray[Any]
-    """Inputs before scaling, [sample, *shape]: floats, or the bytes of an image."""
+    stored: Stored
+    """Inputs before scaling, [sample, *shape]: floats, the bytes of an image, or what is made or
+    read when it is drawn."""
     y: NDArray[Any]
     """Class labels int64 [sample], or float32 targets [sample, ...]."""
-    scale: float = 1.0
-    offset: float = 0.0
-    """`x` is `stored * scale + offset`."""
+    scale: Factor = 1.0
+    offset: Factor = 0.0
+    """`x` is `stored * scale + offset`; one number, or an array as wide as a sample's features."""
     class_names: ClassNames | None = None
     """What labels count along; None where they are numbers of their own."""
 
@@ -49,19 +56,31 @@ class Samples:
         """All inputs as float32 [sample, *shape], scaled anew at each use."""
         return self.x_of(slice(None))
 
-    def x_of(self, chosen: Indices | slice) -> NDArray[np.float32]:
-        """Inputs of these samples as float32 [sample, *shape], scaled."""
-        stored = self.stored[chosen]
-        if stored.dtype == np.float32 and self.scale == 1 and self.offset == 0:
+    def x_of(self, chosen: Indices | slice, *, key: Key = ()) -> NDArray[np.float32]:
+        """Inputs of these samples as float32 [sample, *shape], scaled.
+
+        `key` is the address of what is random in them: augmentations of the user's own.
+        """
+        stored = self._drawn(chosen, key)
+        if stored.dtype == np.float32 and np.all(self.scale == 1) and not np.any(self.offset):
             return stored
         scaled = stored.astype(np.float32)
-        scaled *= np.float32(self.scale)
-        scaled += np.float32(self.offset)
+        scaled *= np.asarray(self.scale, np.float32)
+        scaled += np.asarray(self.offset, np.float32)
         return scaled
 
+    def _drawn(self, chosen: Indices | slice, key: Key) -> NDArray[Any]:
+        if not isinstance(self.stored, Drawn):
+            return np.asarray(self.stored[chosen])
+        rows = np.arange(len(self))[chosen] if isinstance(chosen, slice) else chosen
+        return self.stored.draw(rows, key)
+
     def take(self, indices: Indices | Sequence[int]) -> "Samples":
-        """Copy the samples with these indices, in this order."""
-        return replace(self, stored=self.stored[indices], y=self.y[indices])
+        """Copy the samples with these indices, in this order; what is not in memory stays out."""
+        rows = np.asarray(indices, dtype=np.int64)
+        is_array = isinstance(self.stored, np.ndarray) and not isinstance(self.stored, np.memmap)
+        stored = self.stored[rows] if is_array else Picked(self.stored, rows)
+        return replace(self, stored=stored, y=self.y[rows])
 
     def in_classes(
         self, classes: ClassNames, *, where: str, numbers_count: bool = False
@@ -101,11 +120,11 @@ class DataSet:
 
 def make_samples(
     *,
-    x: NDArray[Any],
+    x: Stored,
     y: NDArray[Any],
     where: str,
-    scale: float = 1.0,
-    offset: float = 0.0,
+    scale: Factor = 1.0,
+    offset: Factor = 0.0,
     class_names: ClassNames | None = None,
 ) -> Samples:
     """Check arrays that came from outside and bring them to the types of `Samples`.
@@ -114,7 +133,7 @@ def make_samples(
     bytes; every other input becomes float32. Text labels are numbered by their names;
     `class_names` are those of labels that are numbered already.
     """
-    if x.ndim < 2 or y.ndim < 1:
+    if len(x.shape) < 2 or y.ndim < 1:
         raise SettingsError(
             f"{where} has inputs of shape {x.shape} and labels of shape {y.shape}; "
             "the first axis of both counts the samples, and an input has one axis more at least"
@@ -130,13 +149,32 @@ def make_samples(
             f"{where} holds {x.dtype} and {y.dtype}; it needs numbers, and text "
             "or numbers for labels"
         )
-    stored = x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
-    if stored.dtype == np.float32 and not np.isfinite(stored).all():
-        raise SettingsError(f"{where} has inputs that are not finite numbers (NaN or infinity)")
+    stored = _as_stored(x, where=where)
     samples = Samples(stored, _as_targets(y, where=where), scale, offset, class_names)
     if class_names is not None:
         check_labels(samples, num_classes=len(class_names), where=where)
     return samples
+
+
+def _as_stored(x: Stored, *, where: str) -> Stored:
+    """Bring an array to float32 or bytes; what is drawn later is brought to them when it is."""
+    if not isinstance(x, np.ndarray):
+        return x
+    stored = x
+    if x.dtype != np.uint8 and not isinstance(x, np.memmap):
+        stored = x.astype(np.float32, copy=False)
+    if stored.dtype.kind != "f":
+        return stored
+    step = max(1, _BLOCK_BYTES * len(stored) // max(1, stored.nbytes))
+    for start in range(0, len(stored), step):
+        is_finite = np.isfinite(stored[start : start + step])
+        if not is_finite.all():
+            sample = start + int(np.unravel_index(np.argmin(is_finite), is_finite.shape)[0])
+            raise SettingsError(
+                f"{where} has inputs that are not finite numbers (NaN or infinity), the first in "
+                f"sample {sample}"
+            )
+    return stored
 
 
 def make_data_set(train: Samples, test: Samples | None, *, name: str) -> DataSet:

@@ -46,7 +46,8 @@ class Shard:
             round_=step.round,
             epoch=step.epoch,
         )
-        return self._at(self.kept[chosen])
+        rows = self.kept[chosen]
+        return self.samples.x_of(rows, key=self._key(Purpose.AUGMENTATION, step)), self.packed[rows]
 
     def evaluation(self) -> tuple[NDArray[np.float32], Tensor]:
         """Inputs and labels of what is held out."""
@@ -57,12 +58,11 @@ class Shard:
 
     def dropout_key(self, step: StepId) -> Key:
         """Address of a step's dropout masks."""
+        return self._key(Purpose.DROPOUT, step)
+
+    def _key(self, purpose: Purpose, step: StepId) -> Key:
         return step_key(
-            Purpose.DROPOUT,
-            seed=self.seed,
-            device=self.device,
-            round_=step.round,
-            epoch=step.epoch,
+            purpose, seed=self.seed, device=self.device, round_=step.round, epoch=step.epoch
         )
 
 

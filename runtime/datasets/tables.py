@@ -32,28 +32,31 @@ SEPARATORS = {",": ",", ";": ";", "tab": "\t", "space": " "}
 def load_table(paths: Sequence[Path], *, scheme: str, options: SourceOptions) -> DataSet:
     """Read files of one table, rows after rows, as float32 [row, column] and their targets."""
     frame = read_frame(paths, scheme=scheme, options=options)
-    targets = _columns(frame, "target", options)
+    features, targets = used_columns(frame, options)
+    frame = without_missing(frame.select(*features, *targets), options)
+    x, y = as_numbers(frame.select(*features)), as_targets(frame.select(*targets), options)
+    return part_for_testing(make_samples(x=x, y=y, where=options.source), options)
+
+
+def used_columns(
+    frame: "pl.DataFrame", options: SourceOptions, *, beside: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Names of the columns to learn by, and of those to learn; those of `beside` are neither."""
+    targets = columns_of(frame, "target", options)
     if not targets:
         raise SettingsError(
             f"{options.source} needs the column to learn: add ?target=COLUMN; there are "
             f"{in_words(frame.columns)}"
         )
-    features = _columns(frame, "features", options)
-    others = {*targets, *_columns(frame, "drop", options)}
+    features = columns_of(frame, "features", options)
+    others = {*targets, *beside, *columns_of(frame, "drop", options)}
     features = features or sorted(name for name in frame.columns if name not in others)
     if not features:
         raise SettingsError(
             f"{options.source} has no column beside {in_words(targets)} to learn by"
         )
-    frame = frame.select(*features, *targets)
     check_numbers(frame.select(*features), options)
-    frame = without_missing(frame, options)
-    x = as_numbers(frame.select(*features))
-    kind = options.text("targets", "auto", among=TARGETS)
-    columns = [_target(frame[name], kind, options) for name in targets]
-    y = columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
-    samples = make_samples(x=x, y=y, where=options.source)
-    return part_for_testing(samples, options)
+    return features, targets
 
 
 def read_frame(paths: Sequence[Path], *, scheme: str, options: SourceOptions) -> "pl.DataFrame":
@@ -137,6 +140,13 @@ def as_numbers(frame: "pl.DataFrame") -> NDArray[np.float32]:
     return np.stack(columns, axis=1)
 
 
+def as_targets(frame: "pl.DataFrame", options: SourceOptions) -> NDArray[Any]:
+    """Take one column as targets [row], several as [row, column]."""
+    kind = options.text("targets", "auto", among=TARGETS)
+    columns = [_target(column, kind, options) for column in frame]
+    return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+
+
 def _target(column: "pl.Series", kind: str, options: SourceOptions) -> NDArray[Any]:
     """Take a target's column: text and truth values name classes, whole numbers count them."""
     is_number = column.dtype.is_numeric()
@@ -157,7 +167,8 @@ def _kind(column: "pl.Series") -> str:
     return "text" if text in ("String", "Categorical") else text.lower()
 
 
-def _columns(frame: "pl.DataFrame", option: str, options: SourceOptions) -> list[str]:
+def columns_of(frame: "pl.DataFrame", option: str, options: SourceOptions) -> list[str]:
+    """The columns that an option lists."""
     names = options.names(option, among=frame.columns)
     for name in names:
         if name not in frame.columns:

@@ -24,6 +24,7 @@ INNER = {
     "DoesNotTravelError": "runtime/models",
     "NotASequenceError": "runtime/models",
     "NotRebuildableError": "runtime/models",
+    "UnreadableClipError": "runtime/datasets",
     "UnreadableImageError": "runtime/datasets",
     "NotHereError": "benchmarks",
     "SimulationError": "benchmarks",

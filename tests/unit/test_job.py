@@ -45,7 +45,7 @@ def test_test_samples_of_another_source_have_the_shape_of_those_to_train_on(
 ) -> None:
     shape: Shape = (1, 8, 8)
     small = random_samples(4, shape, num_classes=10, seed=1)
-    np.savez(tmp_path / "small.npz", x=small.stored, y=small.y)
+    np.savez(tmp_path / "small.npz", x=small.x, y=small.y)
     source = f"npz:{tmp_path}/small.npz"
     with pytest.raises(SettingsError, match=r"small.npz have the shape \(1, 8, 8\); .* \(1, 28"):
         _prepare(TRAIN, **{"data.test": source})

@@ -1,0 +1,61 @@
+"""Arrays from files: an npz file, or a folder of npy files, which stay on the disk."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.datasets.samples import DataSet, make_data_set, make_samples
+from runtime.errors import SettingsError
+
+NAMES = (("x_train", "y_train", "x_test", "y_test"), ("x_train", "y_train"), ("x", "y"))
+"""Which arrays there may be."""
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, AttributeError, TypeError),
+    *(BadZipFile, zlib.error),
+)
+
+
+def load_npz(path: Path, *, name: str) -> DataSet:
+    """Read an npz file into memory."""
+    try:
+        # A .npy file would come back as an array, without keys.
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except _UNREADABLE as error:
+        raise SettingsError(f"cannot read {path} as an npz file of arrays: {error}") from error
+    return _named(arrays, path, name=name)
+
+
+def load_npy_folder(path: Path, *, name: str) -> DataSet:
+    """Map a folder's `x.npy`, `y.npy` and so on into memory; of inputs, only batches are read."""
+    arrays = {}
+    for file in sorted(path.glob("*.npy")):
+        try:
+            arrays[file.stem] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except _UNREADABLE as error:
+            raise SettingsError(f"cannot read {file} as an array: {error}") from error
+    return _named(arrays, path, name=name)
+
+
+def _named(arrays: Mapping[str, NDArray[Any]], path: Path, *, name: str) -> DataSet:
+    for names in NAMES:
+        if all(key in arrays for key in names):
+            return from_arrays([arrays[key] for key in names], name=name)
+    found = ", ".join(arrays) or "nothing"
+    raise SettingsError(
+        f"{path} holds {found}; it needs x and y, or x_train, y_train, x_test and y_test"
+    )
+
+
+def from_arrays(arrays: Sequence[NDArray[Any]], *, name: str) -> DataSet:
+    """Make samples of x and y, or of x_train, y_train, x_test and y_test; bytes become 0 to 1."""
+    parts = []
+    for x, y, where in zip(arrays[::2], arrays[1::2], (name, f"{name} (test)"), strict=False):
+        scale = 1 / 255 if x.dtype == np.uint8 else 1.0
+        parts.append(make_samples(x=x, y=np.asarray(y), where=where, scale=scale))
+    return make_data_set(parts[0], parts[1] if len(parts) > 1 else None, name=name)

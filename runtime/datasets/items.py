@@ -1,0 +1,191 @@
+"""Data sets of the user's own: torch's `Dataset` and `IterableDataset`, Hugging Face's `datasets`.
+
+What has a length and gives an item by its index stays as it is: inputs are read when a mini-batch
+is drawn, through the data set's own transforms, and only the labels are read before. What can only
+be gone through is read once, into memory. Neither library is imported here.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
+from runtime.datasets.stored import Items, seeded
+from runtime.errors import SettingsError
+from runtime.wire.class_names import as_class_name
+
+log = logging.getLogger(__name__)
+
+LABEL_KEYS = ("label", "labels", "target", "targets", "y", "class", "fine_label")
+"""Under which an item that is a dictionary may have what is to be learnt."""
+PIXEL_SCALE = 1 / 255
+SAY_EVERY_S = 2.0
+
+
+def is_data_set(made: object) -> bool:
+    """Whether this gives items, and is no array, list or dictionary of them."""
+    if isinstance(made, np.ndarray | list | tuple | str | bytes | dict) or hasattr(made, "dtype"):
+        return False
+    return hasattr(made, "__getitem__") or hasattr(made, "__iter__")
+
+
+def parts_of(made: object) -> list[object]:
+    """Give the data sets to train and to test on that a factory returned; empty if it did not."""
+    if isinstance(made, Mapping) and "train" in made:
+        made = [made["train"], *(made[key] for key in ("test", "validation") if key in made)][:2]
+    parts = list(made) if isinstance(made, tuple | list) else [made]
+    return parts if 1 <= len(parts) <= 2 and all(map(is_data_set, parts)) else []
+
+
+def load_items(parts: list[Any], *, name: str) -> DataSet:
+    """Make samples of one data set, or of two: to train, and to test on."""
+    samples = [
+        _samples(part, where=where)
+        for part, where in zip(parts, (name, f"{name} (test)"), strict=False)
+    ]
+    return make_data_set(samples[0], samples[1] if len(samples) > 1 else None, name=name)
+
+
+def _samples(dataset: Any, *, where: str) -> Samples:  # noqa: ANN401 - any library's
+    if type(dataset).__name__ == "DataLoader":
+        raise SettingsError(f"{where} is a DataLoader; give its dataset, batches are drawn here")
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        return _gone_through(dataset, where=where)
+    if not len(dataset):
+        raise SettingsError(f"{where} is empty; it needs one sample at least")
+
+    def read(index: int) -> NDArray[Any]:
+        return _input(_item(dataset, index, where=where), where=where)
+
+    with seeded((0,)):
+        first, label = _pair(_item(dataset, 0, where=where), where=where)
+    shown = as_array(first)
+    y = _known_labels(dataset, label)
+    if y is None:
+        y = _read_labels(dataset, where=where)
+    dtype = np.dtype(np.uint8 if shown.dtype == np.uint8 else np.float32)
+    stored = Items(read, (len(dataset), *shown.shape), dtype)
+    scale = PIXEL_SCALE if dtype == np.uint8 else 1.0
+    names = _class_names(dataset, y, where=where)
+    return make_samples(x=stored, y=y, where=where, scale=scale, class_names=names)
+
+
+def _gone_through(dataset: Iterable[object], *, where: str) -> Samples:
+    with seeded((0,)):
+        pairs = [_pair(item, where=where) for item in _said(dataset, where=where)]
+    if not pairs:
+        raise SettingsError(f"{where} is empty; it needs one sample at least")
+    arrays = [as_array(x) for x, _ in pairs]
+    for index, array in enumerate(arrays):
+        _check_shape(array, arrays[0].shape, index, where=where)
+    x = np.stack(arrays)
+    y = np.stack([as_array(label) for _, label in pairs])
+    return make_samples(x=x, y=y, where=where, scale=PIXEL_SCALE if x.dtype == np.uint8 else 1.0)
+
+
+def _item(dataset: Any, index: int, *, where: str) -> object:  # noqa: ANN401 - any library's
+    try:
+        item: object = dataset[index]
+    except Exception as error:  # It is the user's own, and so are its transforms.
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise SettingsError(f"sample {index} of {where} cannot be read: {reason}") from error
+    return item
+
+
+def _input(item: object, *, where: str) -> NDArray[Any]:
+    return as_array(_pair(item, where=where)[0])
+
+
+def _pair(item: object, *, where: str) -> tuple[object, object]:
+    """Part an item into its input and its target."""
+    if isinstance(item, tuple | list) and len(item) == 2:
+        return item[0], item[1]
+    if isinstance(item, Mapping):
+        labels = [key for key in LABEL_KEYS if key in item]
+        inputs = [key for key in item if key not in labels]
+        if labels and len(inputs) == 1:
+            return item[inputs[0]], item[labels[0]]
+        raise SettingsError(
+            f"an item of {where} has the keys {', '.join(map(str, item))}; it needs one input and "
+            f"one of {', '.join(LABEL_KEYS[:4])}: select these columns, or give pairs"
+        )
+    raise SettingsError(
+        f"an item of {where} is a {type(item).__name__}; it has to be a pair of input and target"
+    )
+
+
+def as_array(value: object) -> NDArray[Any]:
+    """Bring a tensor, an image or numbers to an array; an image to [channel, row, column]."""
+    if hasattr(value, "detach"):
+        return np.asarray(value.detach().cpu().numpy())
+    array = np.asarray(value)
+    if hasattr(value, "getbands"):  # Pillow's.
+        return (
+            array[np.newaxis]
+            if array.ndim == 2
+            else np.ascontiguousarray(np.moveaxis(array, -1, 0))
+        )
+    return array
+
+
+def _known_labels(dataset: Any, first: object) -> NDArray[Any] | None:  # noqa: ANN401
+    """Labels that a data set has as a whole, where they are those that its items have."""
+    candidates = [getattr(dataset, name, None) for name in ("targets", "labels")]
+    columns = getattr(dataset, "column_names", None)
+    if isinstance(columns, list):
+        candidates = [dataset[key] for key in LABEL_KEYS if key in columns][:1]
+    for labels in candidates:
+        if labels is not None and hasattr(labels, "__len__") and len(labels) == len(dataset):
+            y = as_array(labels if hasattr(labels, "dtype") else list(labels))
+            if y.ndim and y.dtype != object and np.array_equal(y[0], as_array(first)):
+                return y
+    return None
+
+
+def _read_labels(dataset: Any, *, where: str) -> NDArray[Any]:  # noqa: ANN401
+    labels = []
+    for index in _said(range(len(dataset)), where=where):
+        with seeded((index,)):
+            item = _item(dataset, index, where=where)
+        labels.append(as_array(_pair(item, where=where)[1]))
+    for index, label in enumerate(labels):
+        _check_shape(label, labels[0].shape, index, where=f"the targets of {where}")
+    return np.stack(labels)
+
+
+def _check_shape(array: NDArray[Any], shape: tuple[int, ...], index: int, *, where: str) -> None:
+    if array.shape != shape:
+        raise SettingsError(
+            f"sample {index} of {where} has the shape {array.shape}, sample 0 has {shape}; bring "
+            "all to one, as by a transform"
+        )
+
+
+def _class_names(dataset: Any, y: NDArray[Any], *, where: str) -> tuple[str, ...] | None:  # noqa: ANN401
+    """Names that the data set itself gives its numbered classes."""
+    names = getattr(dataset, "classes", None)
+    features = getattr(dataset, "features", None)
+    if isinstance(features, Mapping):
+        names = next(
+            (getattr(features[key], "names", None) for key in LABEL_KEYS if key in features), None
+        )
+    is_numbered = y.ndim == 1 and y.dtype.kind in "iu"
+    if not (is_numbered and isinstance(names, list | tuple) and len(names) > y.max()):
+        return None
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        return None
+    return tuple(as_class_name(name, where=f"a class of {where}") for name in names)
+
+
+def _said(items: Iterable[Any], *, where: str) -> Iterable[Any]:
+    """Go through items, and say how many there were where it takes long."""
+    say_at_s = time.monotonic() + SAY_EVERY_S
+    for count, item in enumerate(items):
+        yield item
+        if time.monotonic() >= say_at_s:
+            log.warning("reading %s: %d samples so far", where, count + 1)
+            say_at_s = time.monotonic() + SAY_EVERY_S

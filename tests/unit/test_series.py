@@ -1,0 +1,153 @@
+"""Windows over series of readings, and data sets of the user's own: what is drawn, and when."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from runtime.datasets.items import load_items, parts_of
+from runtime.datasets.samples import DataSet, make_samples
+from runtime.datasets.shard import make_shard
+from runtime.datasets.sources import load_source
+from runtime.errors import SettingsError
+from tests.turn import ASSIGNMENT, step_at
+
+
+def _write(path: Path, who: str, count: int, *, first: int = 0, gap: int | None = None) -> None:
+    rows = [f"{first + i},{-i},{who},{'on' if i % 4 < 2 else 'off'}" for i in range(count)]
+    if gap is not None:
+        rows[gap] = f",1,{who},on"
+    path.write_text("\n".join(["ax,ay,who,state", *rows]) + "\n")
+
+
+def _windows(folder: Path, query: str) -> DataSet:
+    pytest.importorskip("polars")
+    return load_source(f"windows:{folder.name}?{query}", base_dir=folder.parent)
+
+
+def test_windows_cross_neither_files_nor_series_nor_gaps(tmp_path: Path) -> None:
+    _write(tmp_path / "a.csv", "ann", 10)
+    _write(tmp_path / "b.csv", "bob", 9, first=100, gap=4)
+    query = "target=state&drop=who&series=who&length=4&stride=3&missing=drop"
+    data = _windows(tmp_path, query)
+    first = data.train.x[:, 0, 0]
+    assert first.tolist() == [0, 3, 6, 100, 105]
+    assert data.sample_shape == (4, 2)
+    assert data.train.class_names == ("off", "on")
+    assert data.train.y[:3].tolist() == [0, 0, 1]  # Of readings 3, 6 and 9.
+    assert _windows(tmp_path, f"{query}&layout=channels").sample_shape == (2, 4)
+
+
+def test_windows_to_test_on_share_no_reading_with_those_to_train_on(tmp_path: Path) -> None:
+    _write(tmp_path / "a.csv", "ann", 40)
+    data = _windows(
+        tmp_path, "target=ay&features=ax&length=8&stride=2&test=0.25&ahead=1&targets=floats"
+    )
+    assert data.test is not None
+    assert data.train.x.max() < data.test.x.min()
+    last = data.test.x[:, -1, 0]
+    assert data.test.y.tolist() == (-last - 1).tolist()  # The reading after the window.
+
+
+def test_a_window_that_fits_nowhere_is_told(tmp_path: Path) -> None:
+    _write(tmp_path / "a.csv", "ann", 10)
+    with pytest.raises(SettingsError, match="no series of 50 readings or more"):
+        _windows(tmp_path, "target=ay&features=ax&length=50")
+
+
+class Noisy(Dataset[tuple[torch.Tensor, int]]):
+    """Each item with noise of its own, by every generator that transforms use."""
+
+    classes = ("even", "odd")
+
+    def __len__(self) -> int:
+        return 30
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        noise = torch.rand(3) + float(np.random.random())  # noqa: NPY002
+        return noise + index, index % 2
+
+
+def test_what_is_random_in_a_data_set_follows_from_the_address_of_the_step() -> None:
+    data = load_items([Noisy()], name="own")
+    assert data.train.class_names == ("even", "odd")
+    assignment = ASSIGNMENT.model_copy(update={"classes": ("even", "odd"), "num_classes": 2})
+    before = torch.random.get_rng_state()
+    again = [make_shard("d0", assignment, data.train).draw(step_at(1))[0] for _ in range(2)]
+    other = make_shard("d0", assignment, data.train).draw(step_at(2))[0]
+    assert again[0].tolist() == again[1].tolist()
+    assert sorted(again[0][:, 0] % 1) != sorted(other[:, 0] % 1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    taken = data.train.take([3, 5])
+    assert taken.x.astype(int)[:, 0].tolist() == data.train.x.astype(int)[[3, 5], 0].tolist()
+
+
+class Stream(IterableDataset[tuple[torch.Tensor, float]]):
+    """Five items, one after another."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, float]]:
+        return ((torch.full((2,), float(i)), i / 2) for i in range(5))
+
+
+def test_what_can_only_be_gone_through_is_read_once() -> None:
+    data = load_items([Stream()], name="own")
+    assert data.train.x[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert data.train.y.tolist() == [0, 0.5, 1, 1.5, 2]
+
+
+def test_two_data_sets_are_to_train_and_to_test_on() -> None:
+    pair = (
+        TensorDataset(torch.zeros(4, 3), torch.arange(4)),
+        TensorDataset(torch.ones(2, 3), torch.arange(2)),
+    )
+    data = load_items(parts_of(pair), name="own")
+    assert data.test is not None
+    assert (len(data.train), data.test.y.tolist()) == (4, [0, 1])
+    assert parts_of((np.zeros((2, 3)), np.zeros(2))) == []
+
+
+class Rows:
+    """As `datasets.Dataset` is: items are dictionaries, and columns are there as a whole."""
+
+    column_names = ("image", "label")
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        return {"image": Image.new("RGB", (4, 4 + index), "white"), "label": "ab"[index]}
+
+
+def test_images_of_a_data_set_are_bytes_and_another_size_is_named() -> None:
+    data = load_items([Rows()], name="own")
+    assert data.train.x_of(np.array([0])).shape == (1, 3, 4, 4)
+    assert data.train.x_of(np.array([0])).max() == 1.0
+    assert data.train.class_names == ("a", "b")
+    with pytest.raises(SettingsError, match=r"sample 1 has the shape \(3, 5, 4\), sample 0 has"):
+        data.train.x_of(np.array([1]))
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        ([1, 2], "an item of own is a int; it has to be a pair"),
+        ([{"a": 1, "b": 2}], "has the keys a, b; it needs one input and one of label, labels"),
+    ],
+)
+def test_an_item_that_is_no_pair_is_told(items: list[object], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load_items([iter(items)], name="own")
+
+
+def test_a_file_larger_than_memory_is_read_where_it_is_drawn(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(12, dtype=np.float64).reshape(6, 2))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    samples = make_samples(x=mapped, y=np.arange(6), where="own")
+    taken = samples.take([4, 1]).take([1])
+    assert not isinstance(taken.stored, np.ndarray)
+    assert (str(taken.x.dtype), taken.x.tolist()) == ("float32", [[2, 3]])
+    assert taken.y.tolist() == [1]
