@@ -179,8 +179,7 @@ class Coordinator:
         report = await self._report(round_, planned, trained, round_s=round_s)
         return report.model_copy(
             update={
-                "test_loss": evaluation.loss if evaluation else None,
-                "test_accuracy": evaluation.accuracy if evaluation else None,
+                **(evaluation.reported() if evaluation else {}),
                 "evaluated_on": where,
                 "elapsed_s": time.monotonic() - self._started_s,
                 "up_bytes": up,

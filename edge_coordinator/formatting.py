@@ -1,6 +1,7 @@
 """Numbers as a person reads them, in few characters."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 
 def amount(value: float) -> str:
@@ -35,3 +36,34 @@ def some(sentences: Sequence[str], most: int = 5) -> str:
     """Join a few sentences, and count the rest."""
     more = f"; and {len(sentences) - most} more" if len(sentences) > most else ""
     return "; ".join(sentences[:most]) + more
+
+
+class Evaluated(Protocol):
+    """What a round's evaluation gave."""
+
+    @property
+    def metric(self) -> str:
+        """What says which of two rounds is better; empty where only the test loss does."""
+        ...
+
+    @property
+    def test_metric(self) -> float | None:
+        """Its value."""
+        ...
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Fraction right, of classes."""
+        ...
+
+
+def figure_of(evaluated: Evaluated) -> tuple[str, float] | None:
+    """Name and value of what says how good a round is; of reports without one it is accuracy."""
+    if evaluated.test_metric is not None:
+        return evaluated.metric, evaluated.test_metric
+    return None if evaluated.test_accuracy is None else ("accuracy", evaluated.test_accuracy)
+
+
+def figure_in_words(name: str, value: float) -> str:
+    """A metric's value as people read it: accuracies in percent."""
+    return f"{value:.2%}" if name == "accuracy" else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""Which targets a mean squared error compares with which outputs."""
+"""Which targets a loss compares with which outputs, one by one."""
 
 from runtime.errors import SettingsError
 
@@ -13,7 +13,7 @@ def target_shape(outputs: Shape, targets: Shape) -> Shape:
     """
     if [size for size in outputs[1:] if size > 1] != [size for size in targets[1:] if size > 1]:
         raise SettingsError(
-            f"the loss mse compares outputs and targets one by one: outputs of shape {outputs} and "
+            f"this loss compares outputs and targets one by one: outputs of shape {outputs} and "
             f"targets of shape {targets} do not match; give the network as many outputs as a "
             "sample has targets"
         )

@@ -98,9 +98,28 @@ def mean_squared_error(outputs: Floats, targets: Tensor) -> tuple[float, Floats]
     return float(np.square(difference).mean()), difference * np.float32(2 / difference.size)
 
 
+def mean_absolute_error(outputs: Floats, targets: Tensor) -> tuple[float, Floats]:
+    """Mean of the absolute differences over all values."""
+    aligned = targets.reshape(target_shape(outputs.shape, targets.shape))
+    difference = outputs - aligned.astype(outputs.dtype)
+    gradient = np.sign(difference) * np.float32(1 / difference.size)
+    return float(np.abs(difference).mean()), gradient.astype(np.float32, copy=False)
+
+
+def binary_cross_entropy(outputs: Floats, targets: Tensor) -> tuple[float, Floats]:
+    """Mean cross entropy of the sigmoids of the outputs, over all values."""
+    aligned = targets.reshape(target_shape(outputs.shape, targets.shape)).astype(outputs.dtype)
+    decay = np.exp(-np.abs(outputs))  # Never too large for its type.
+    loss = np.maximum(outputs, 0) - outputs * aligned + np.log1p(decay)
+    sigmoid = np.where(outputs >= 0, 1, decay) / (1 + decay)
+    return float(loss.mean()), ((sigmoid - aligned) / np.float32(loss.size)).astype(outputs.dtype)
+
+
 BUILT_IN: dict[str, LossAndGradient] = {
     "cross_entropy": cross_entropy,
     "mse": mean_squared_error,
+    "l1": mean_absolute_error,
+    "binary_cross_entropy": binary_cross_entropy,
 }
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_coordinator.cli.plan_lines import plan_lines
-from edge_coordinator.formatting import amount
+from edge_coordinator.formatting import amount, figure_in_words, figure_of
 from edge_coordinator.monitor.tables import seconds_table
 from edge_coordinator.run import events as run_events
 from runtime.wire.published import PlanReport, RoundReport
@@ -125,13 +125,18 @@ def _cells(report: RoundReport) -> dict[str, str]:
         "round": str(report.round),
         "loss": _or_dash(report.train_loss, "{:.4f}"),
         "test loss": _or_dash(report.test_loss, "{:.4f}"),
-        "accuracy": _or_dash(report.test_accuracy, "{:.2%}"),
+        **_metric_cell(report),
         **({"cut": report.cut_layer} if predicted is not None else {}),
         "seconds": f"{report.round_s:.2f}",
         **({"predicted": f"{predicted:.2f}"} if predicted is not None else {}),
         "up": f"{amount(report.up_bytes)}B",
         "down": f"{amount(report.down_bytes)}B",
     }
+
+
+def _metric_cell(report: RoundReport) -> dict[str, str]:
+    figure = figure_of(report)
+    return {figure[0]: figure_in_words(*figure)} if figure else {}
 
 
 def _or_dash(value: float | None, form: str) -> str:

@@ -33,6 +33,28 @@ class FinishedRound(Protocol):
         """Of the joint model, if it was evaluated."""
         ...
 
+    @property
+    def metric(self) -> str:
+        """What says how good it is; empty if nothing does."""
+        ...
+
+    @property
+    def test_metric(self) -> float | None:
+        """That of the joint model, if it was evaluated."""
+        ...
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Of the metric."""
+        ...
+
+
+def _reaches(report: FinishedRound, target: float) -> bool:
+    if report.test_metric is None:
+        return False
+    sign = -1 if report.lower_is_better else 1
+    return sign * report.test_metric >= sign * target
+
 
 @dataclass(frozen=True)
 class Job:
@@ -137,6 +159,8 @@ class Job:
         target, patience = rules.target_accuracy, rules.patience
         if target is not None and (report.test_accuracy or 0.0) >= target:
             return f"the target of {target:.2%} is reached"
+        if rules.target is not None and _reaches(report, rules.target):
+            return f"the target of {report.metric} {rules.target:g} is reached"
         if report.round >= self.num_rounds:
             return f"all {report.round} rounds are done"
         if patience is not None and standing.num_without_gain >= patience:

@@ -45,8 +45,8 @@ def label_form(job: Job) -> LabelForm | None:
     if job.assignment.num_classes is not None:
         return None
     loss, outputs = job.settings.training.loss, job.shapes[-1]
-    if loss == "mse":
-        said_by = f"the network's outputs of shape {outputs} and the loss mse"
+    if loss in ("mse", "l1", "binary_cross_entropy"):
+        said_by = f"the network's outputs of shape {outputs} and the loss {loss}"
         return LabelForm(outputs, None, is_exact=False, said_by=said_by)
     if job.test is not None:
         y = job.test.y

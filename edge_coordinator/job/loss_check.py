@@ -2,7 +2,8 @@
 
 import torch
 
-from edge_coordinator.training.evaluation import is_classification
+from edge_coordinator.job.settings import EvaluationSettings
+from edge_coordinator.training.metrics import Metric, is_classification, names_of, sums_of
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.models.losses import Loss
@@ -12,11 +13,17 @@ _NUM_TRIED = 2
 
 
 def check_loss(
-    network: Network, loss: Loss, samples: Samples, *, name: str, wants_accuracy: bool
+    network: Network,
+    loss: Loss,
+    samples: Samples,
+    *,
+    name: str,
+    metric: Metric,
+    rules: EvaluationSettings,
 ) -> None:
     """SettingsError unless the loss is a mean that can teach, and what is wanted can be measured.
 
-    `name` is the loss's, `wants_accuracy` says that the job ends at some accuracy.
+    `name` is the loss's; `rules` say whether the job ends at some accuracy, or at what `metric` is.
     """
     tried = samples.take(range(min(_NUM_TRIED, len(samples))))
     labels = torch.from_numpy(tried.y)
@@ -39,10 +46,20 @@ def check_loss(
         )
     if not value.requires_grad:
         raise SettingsError(f"the loss {name} does not depend on the outputs in a way to learn by")
-    if wants_accuracy and not is_classification(outputs, labels):
+    if rules.target_accuracy is not None and not is_classification(outputs, labels):
         raise SettingsError(
             f"evaluation.target_accuracy: {given} have no accuracy; it takes two outputs or more a "
             "sample and one whole number as its label"
+        )
+    if metric.own:
+        metric.of_own(outputs.detach(), labels)
+        return
+    has = names_of(sums_of(outputs.detach(), labels, loss))
+    if metric.name not in ("auto", *has) or (rules.target is not None and not has):
+        wanted = "evaluation.metric" if has else "evaluation.target"
+        raise SettingsError(
+            f"{wanted}: {given} have {', '.join(has) or 'no metric of their own'}, not "
+            f"{metric.name}; name one of these, or your own as package.module:function"
         )
 
 

@@ -5,8 +5,8 @@ from runtime.offered import is_factory
 
 
 def own_code(settings: JobSettings) -> list[str]:
-    """Networks, losses and data sources named as `package.module:name`."""
-    named = (settings.model.name, settings.training.loss)
+    """Networks, losses, metrics and data sources named as `package.module:name`."""
+    named = (settings.model.name, settings.training.loss, settings.evaluation.metric)
     data = (settings.data.source, settings.data.test)
     return [name for name in named if ":" in name] + [name for name in data if is_factory(name)]
 

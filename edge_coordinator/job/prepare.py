@@ -10,12 +10,14 @@ from edge_coordinator.job.classes import agree_on_classes, check_outputs, check_
 from edge_coordinator.job.given_plans import GivenPlans, PlansByHand, num_clusters
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.loss_check import check_loss
+from edge_coordinator.job.normalisation import agree_on_normalisation
 from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.whole_batches import whole_batches
 from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
 from edge_coordinator.training.aggregation import aggregation
 from edge_coordinator.training.edge_model import EdgeModel, Training
+from edge_coordinator.training.metrics import Metric, load_metric
 from runtime.datasets.samples import DataSet, Samples
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
@@ -44,10 +46,12 @@ def prepare_job(
     `data` is the source where it has been loaded already (local mode).
     """
     loss = load_loss(settings.training.loss, base_dir=base_dir)
+    metric = load_metric(settings.evaluation.metric, base_dir=base_dir)
     test = whole_test_set(settings, base_dir=base_dir, data=data)
     train = data.train if data else None
     given = settings.data.classes
     settings, test = agree_on_classes(settings, test=test, train=train)
+    settings, test = agree_on_normalisation(settings, test=test, train=train)
     known = data.sample_shape if data else test.sample_shape if test else None
     network = _network(settings, sample_shape=known, base_dir=base_dir)
     shape = known or input_shape_of(network)
@@ -65,7 +69,8 @@ def prepare_job(
             loss,
             test,
             name=settings.training.loss,
-            wants_accuracy=settings.evaluation.target_accuracy is not None,
+            rules=settings.evaluation,
+            metric=metric,
         )
     names, cut = tuple(layers_of(network)), _cut(settings, network)
     why_whole = whole_batches(settings, network, loss, shape=shape, test=test)
@@ -93,7 +98,7 @@ def prepare_job(
     if job.cut is not None and job.cut in job.refused_cuts:
         raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
     _check_clusters(settings)
-    return job, EdgeModel(network, _training(settings, loss))
+    return job, EdgeModel(network, _training(settings, loss, metric))
 
 
 def _network(settings: JobSettings, *, sample_shape: Shape | None, base_dir: Path) -> Network:
@@ -106,7 +111,7 @@ def _network(settings: JobSettings, *, sample_shape: Shape | None, base_dir: Pat
     )
 
 
-def _training(settings: JobSettings, loss: Loss) -> Training:
+def _training(settings: JobSettings, loss: Loss, metric: Metric) -> Training:
     return Training(
         server_optimizer=settings.training.server_optimizer.spec(),
         device_optimizer=settings.training.device_spec(),
@@ -114,6 +119,7 @@ def _training(settings: JobSettings, loss: Loss) -> Training:
         aggregate=aggregation(settings.training.aggregation, trim=settings.training.trim),
         loss=loss,
         seed=settings.seed,
+        metric=metric,
     )
 
 
@@ -144,6 +150,7 @@ def _assignment(
         measure=settings.plan.mode == "auto",
         deepest_cut=_deepest_cut(settings, network),
         classes=settings.data.classes or None,
+        normalisation=settings.data.normalise.normalisation(),
         numbers_count_classes=stated or None,
         codecs=_named(codecs),
     )

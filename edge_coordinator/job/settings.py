@@ -3,22 +3,20 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from edge_coordinator.job.codec_settings import CodecSettings
+from edge_coordinator.job.data_settings import DataSettings
 from edge_coordinator.job.plan_settings import PlanSettings, Section
 from edge_coordinator.job.standing import Keep
 from edge_coordinator.planning.form import Method
 from edge_coordinator.training.aggregation_name import AggregationName
 from edge_coordinator.training.schedule import ScheduleName
-from runtime.errors import SettingsError
 from runtime.offered import (
     DEFAULT_CHUNK_BYTES,
-    KNOWN_SOURCES,
     LEAST_CHUNK_BYTES,
     MOST_CHUNK_BYTES,
 )
-from runtime.wire.class_names import ClassNames, as_class_name, check_names
 from runtime.wire.commands import OptimizerSpec
 from runtime.wire.fields import Scalar
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES
@@ -26,48 +24,14 @@ from runtime.wire.micro_batches import MOST_MICRO_BATCHES
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
+LOSSES = "cross_entropy, mse, l1, binary_cross_entropy or package.module:function"
+
+
 class ModelSettings(Section):
     """The network."""
 
     name: str = Field("lenet", description="built-in name, or package.module:factory")
     options: dict[str, Scalar | list[int]] = Field({}, description="arguments of the factory")
-
-
-class DataSettings(Section):
-    """The samples, of the local devices and of the coordinator's test set."""
-
-    source: str = Field("digits", description=KNOWN_SOURCES)
-    partition: str = Field("classes:3", description="iid, classes:K or dirichlet:ALPHA; local mode")
-    test: str = Field(
-        "source",
-        description="test set: source (that of the source, if it has one), devices (they evaluate "
-        "on their held-out part), or another source",
-    )
-    classes: ClassNames = Field(
-        (),
-        description="names of the classes, in the order of the network's outputs; if left out, "
-        "those of the local source, or of the test set, in alphabetical order",
-    )
-    held_out: float = Field(
-        0.2, ge=0, lt=1, description="fraction each device keeps, where the devices evaluate"
-    )
-    max_evaluation_samples: int = Field(
-        512, ge=1, description="at most so many held-out samples of a device"
-    )
-
-    @property
-    def test_source(self) -> str:
-        """What the test set is read from, unless the devices evaluate."""
-        return self.source if self.test == "source" else self.test
-
-    @field_validator("classes")
-    @classmethod
-    def _spelled_as_labels_are(cls, names: ClassNames) -> ClassNames:
-        """Compare like with like: labels have their names spelled so too."""
-        try:
-            return check_names(tuple(as_class_name(n, where="a name") for n in names))
-        except SettingsError as error:
-            raise ValueError(str(error)) from error
 
 
 class OptimizerSettings(OptimizerSpec):
@@ -126,7 +90,7 @@ class TrainingSettings(Section):
         description="that a mini-batch goes in, so that computing and sending overlap; auto: as "
         "many as the plan expects to gain by",
     )
-    loss: str = Field("cross_entropy", description="cross_entropy, mse or package.module:function")
+    loss: str = Field("cross_entropy", description=LOSSES)
     server_optimizer: OptimizerSettings = OptimizerSettings()
     device_optimizer: DeviceOptimizerSettings | None = Field(
         None, description="the server's kind, at |K_m| times its rate, if left out"
@@ -217,6 +181,14 @@ class EvaluationSettings(Section):
     max_samples: int | None = Field(
         None, ge=1, description="at most so many of the test set, evenly spaced; all if left out"
     )
+    metric: str = Field(
+        "auto",
+        description="which of two rounds is better: accuracy, f1, iou, exact, r2, mae, or your own "
+        "package.module:function; auto is the task's first",
+    )
+    target: float | None = Field(
+        None, description="stop once the metric is as good as this; never if left out"
+    )
     target_accuracy: float | None = Field(
         None, gt=0, le=1, description="stop once the test accuracy is this high; never if left out"
     )
@@ -224,7 +196,7 @@ class EvaluationSettings(Section):
         None, ge=1, description="stop after so many evaluations without a gain; never if left out"
     )
     least_gain: float = Field(
-        0.0, ge=0, description="a gain is more than this, of accuracy (a fraction) or of test loss"
+        0.0, ge=0, description="a gain is more than this, of the metric, or else of the test loss"
     )
     keep: Keep = Field(
         "best", description="which round the run's model is of: the best evaluated, or the last"
@@ -241,7 +213,8 @@ class EvaluationSettings(Section):
     @property
     def may_stop_early(self) -> bool:
         """Whether a run may end before its last round."""
-        return self.target_accuracy is not None or self.patience is not None
+        targets = (self.target, self.target_accuracy)
+        return targets != (None, None) or self.patience is not None
 
 
 class BrokerSettings(Section):

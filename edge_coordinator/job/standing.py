@@ -1,15 +1,16 @@
 """What the evaluations of a run say so far: its best round, and how long nothing was gained.
 
 It follows from the rounds as they are written down, one after another, and so is the same in a run
-that was resumed. Of two rounds the better is the one of higher accuracy, at equal accuracy that of
-lower test loss, and of two equals the earlier. Where labels are no classes the test loss alone
-says.
+that was resumed. Of two rounds the better is the one of the better metric (higher accuracy, where
+labels are classes), at equal metric that of lower test loss, and of two equals the earlier. Where
+there is no metric the test loss alone says.
 """
 
 import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from edge_coordinator.formatting import figure_of
 from edge_coordinator.job.soundness import UNTRIED, Soundness
 from runtime.wire.published import RoundReport
 
@@ -26,6 +27,10 @@ class Point:
     train_loss: float | None
     test_loss: float | None
     test_accuracy: float | None
+    metric: str = ""
+    """What says which of two rounds is better; empty where nothing but the test loss does."""
+    test_metric: float | None = None
+    lower_is_better: bool = False
 
     @classmethod
     def of(cls, report: RoundReport) -> "Point":
@@ -36,6 +41,9 @@ class Point:
             report.train_loss,
             report.test_loss,
             report.test_accuracy,
+            report.metric,
+            report.test_metric,
+            report.lower_is_better,
         )
 
 
@@ -75,11 +83,12 @@ def is_evaluated(point: Point) -> bool:
 
 
 def _score(point: Point) -> tuple[float, float]:
-    accuracy, loss = point.test_accuracy, point.test_loss
-    return (-1.0 if accuracy is None else accuracy, -math.inf if loss is None else -loss)
+    figure, loss = figure_of(point), point.test_loss
+    sign = -1.0 if point.lower_is_better else 1.0
+    return (sign * figure[1] if figure else -math.inf, -math.inf if loss is None else -loss)
 
 
 def _gain(before: Point, now: Point) -> float:
-    """Of accuracy, a fraction; where there is none, of the test loss."""
-    (accuracy_before, loss_before), (accuracy, loss) = _score(before), _score(now)
-    return accuracy - accuracy_before if now.test_accuracy is not None else loss - loss_before
+    """Of the metric; where there is none, of the test loss."""
+    (figure_before, loss_before), (figure, loss) = _score(before), _score(now)
+    return figure - figure_before if figure_of(now) is not None else loss - loss_before

@@ -6,7 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from edge_coordinator.formatting import amount, duration
+from edge_coordinator.formatting import amount, duration, figure_in_words, figure_of
 from edge_coordinator.monitor.state import DeviceView, Presence, SiteState
 from edge_coordinator.monitor.tables import DeviceTable, more_devices, seconds_of_devices
 from runtime.wire.fields import as_words
@@ -112,10 +112,11 @@ def _coordinator(status: CoordinatorStatus | None, now_s: float) -> Text:
 def _round(report: RoundReport, evaluated: RoundReport | None, *, is_old: bool) -> Text:
     parts = [_number("loss", report.train_loss, "{:.4f}")]
     if evaluated is not None and evaluated.run == report.run:
+        figure = figure_of(evaluated)
         when = "" if evaluated.round == report.round else f" (round {evaluated.round})"
         parts += [
             _number("test loss", evaluated.test_loss, "{:.4f}"),
-            _number("accuracy", evaluated.test_accuracy, "{:.2%}") + when,
+            " ".join((figure[0], figure_in_words(*figure))) + when if figure else "",
         ]
     parts += [seconds_of(report)]
     parts += [f"{amount(report.up_bytes)}B up, {amount(report.down_bytes)}B down"]

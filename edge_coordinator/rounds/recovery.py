@@ -35,7 +35,8 @@ class Recovery:
         """
         if (loss := report.test_loss) is not None:
             said = {"spoilt": standing.soundness.why_spoilt(loss)}
-            unsaid = {} if isfinite(loss) else {"test_loss": None, "test_accuracy": None}
+            names = ("test_loss", "test_accuracy", "test_metric")
+            unsaid = {} if isfinite(loss) else dict.fromkeys(names)
             report = report.model_copy(update=said | unsaid)
         report = self._with_returns(report)
         after = self.job.standing_after(standing, report)

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_coordinator.formatting import figure_of
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import EvaluationSettings, JobSettings
 from edge_coordinator.job.standing import BEGINNING, Point, Standing, is_evaluated
@@ -175,7 +176,7 @@ class RunDirectory:
         return True
 
     def save_curves(self) -> Path:
-        """Plot accuracy and loss over rounds and over seconds."""
+        """Plot the metric and the loss over rounds and over seconds."""
         path = self.path / "curves.png"
         seconds = "simulated seconds" if self.clock == "virtual" else "seconds"
         picture = BytesIO()
@@ -185,28 +186,40 @@ class RunDirectory:
 
 
 def plot_curves(file: BytesIO, reports: Sequence[Point], *, seconds: str = "seconds") -> None:
-    """Accuracy above, loss below; over rounds on the left, over seconds on the right."""
+    """The metric above, loss below; over rounds on the left, over seconds on the right."""
     with figure(file, height=5.5) as drawn:
         axes = drawn.subplots(2, 2, sharex="col", sharey="row", squeeze=False)
         for column, unit in enumerate(("round", "seconds")):
-            _plot_accuracy(axes[0][column], reports, unit)
+            _plot_metric(axes[0][column], reports, unit)
             _plot_loss(axes[1][column], reports, unit)
             axes[1][column].set_xlabel(seconds if unit == "seconds" else unit)
-        axes[0][0].set_ylabel("test accuracy (%)")
+        axes[0][0].set_ylabel(f"test {_metric_name(reports)}")
         axes[1][0].set_ylabel("loss")
         axes[1][1].legend()
 
 
-def _plot_accuracy(axes: "Axes", reports: Sequence[Point], unit: str) -> None:
+_ACCURACY = "accuracy (%)"
+
+
+def _metric_name(reports: Sequence[Point]) -> str:
+    figures = (figure_of(report) for report in reversed(reports))
+    name = next((figure[0] for figure in figures if figure), "accuracy")
+    return _ACCURACY if name == "accuracy" else name
+
+
+def _plot_metric(axes: "Axes", reports: Sequence[Point], unit: str) -> None:
+    figures = [(report, figure_of(report)) for report in reports]
+    in_percent = _metric_name(reports) == _ACCURACY
     points = [
-        (_x(report, unit), report.test_accuracy * 100)
-        for report in reports
-        if report.test_accuracy is not None
+        (_x(report, unit), figure[1] * (100 if in_percent else 1))
+        for report, figure in figures
+        if figure is not None
     ]
     if points:
         _line(axes, points, "test", _TEST)
-        best = max(y for _, y in points)
-        axes.set_title(f"best {best:.1f} %", loc="right", fontsize=9)
+        best = (min if reports[-1].lower_is_better else max)(y for _, y in points)
+        said = f"best {best:.1f} %" if in_percent else f"best {best:.4g}"
+        axes.set_title(said, loc="right", fontsize=9)
     axes.grid(visible=True, alpha=0.3)
 
 

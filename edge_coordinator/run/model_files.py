@@ -12,22 +12,50 @@ import torch
 from safetensors.torch import save
 
 from edge_coordinator.run.whole_file import replace_file
+from runtime.datasets.normalise import factors
 from runtime.errors import StorageError
 from runtime.models.sequence import Network
 from runtime.wire.class_names import ClassNames
+from runtime.wire.commands import Normalisation
 
 
-def save_weights(path: Path, network: Network, *, round_: int, classes: ClassNames = ()) -> None:
-    """Write a whole model as safetensors, which say the round that it is of and its classes."""
+class Normalising(torch.nn.Module):
+    """A network that takes inputs as their source gives them."""
+
+    def __init__(self, network: torch.nn.Module, by: Normalisation, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.mean, self.deviation = map(torch.from_numpy, factors(by, shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Bring the features to mean 0 and deviation 1, and then as the network does."""
+        outputs: torch.Tensor = self.network((x - self.mean) / self.deviation)
+        return outputs
+
+
+def save_weights(
+    path: Path,
+    network: Network,
+    *,
+    round_: int,
+    classes: ClassNames = (),
+    by: Normalisation | None = None,
+) -> None:
+    """Write a whole model as safetensors, which say the round that it is of and its classes.
+
+    The inputs it takes have to be normalised `by` the same, which they say too.
+    """
     # Copies: weights that are tied are in the file under each of their names.
     weights = {name: t.clone().contiguous() for name, t in network.state_dict().items()}
-    content = save(weights, _metadata(round_, classes))
-    write_file(path, _in_order(content) if classes else content)
+    said = _metadata(round_, classes, by)
+    content = save(weights, said)
+    write_file(path, _in_order(content) if len(said) > 1 else content)
 
 
-def _metadata(round_: int, classes: ClassNames) -> dict[str, str]:
+def _metadata(round_: int, classes: ClassNames, by: Normalisation | None) -> dict[str, str]:
     """What both files say of a model; its classes as a JSON list, in the order of the outputs."""
-    return {"round": str(round_)} | ({"classes": json.dumps(classes)} if classes else {})
+    said = {"round": str(round_)} | ({"classes": json.dumps(classes)} if classes else {})
+    return said | ({"normalisation": by.model_dump_json()} if by else {})
 
 
 def _in_order(content: bytes) -> bytes:
@@ -47,15 +75,17 @@ def save_onnx(
     *,
     round_: int,
     classes: ClassNames = (),
+    by: Normalisation | None = None,
 ) -> None:
-    """Write a whole model as ONNX, any batch size, in evaluation mode."""
+    """Write a whole model as ONNX, any batch size, in evaluation mode; it normalises its inputs."""
+    whole = Normalising(network, by, sample_shape) if by else network
     example = torch.zeros(2, *sample_shape)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     # The exporter warns of its own deprecations and prints its progress.
     with warnings.catch_warnings(), redirect_stdout(StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            network.eval(),
+            whole.eval(),
             (example,),
             dynamo=True,
             input_names=["input"],
@@ -64,7 +94,7 @@ def save_onnx(
             verbose=False,
         )
         assert program is not None
-        program.model.metadata_props.update(_metadata(round_, classes))
+        program.model.metadata_props.update(_metadata(round_, classes, by))
         with _in_one_sentence(path):
             program.save(path, external_data=False)
 

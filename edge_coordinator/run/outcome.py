@@ -8,9 +8,11 @@ import json
 from dataclasses import asdict
 from functools import partial
 
+from edge_coordinator.formatting import figure_in_words, figure_of
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.standing import Point
 from edge_coordinator.run.best_weights import load_best
+from edge_coordinator.run.confusion import plot_confusion
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.model_files import save_onnx, save_weights, write_file
 from edge_coordinator.run.results import Results
@@ -42,6 +44,8 @@ def write_outcome(
     else:
         load_best(directory.path, model.network)
         write_model(name="model", of=chosen)
+    if complete and job.test is not None:
+        results.attempt("confusion.png", partial(_write_confusion, directory, job, model, chosen))
     results.attempt("result.json", lambda: _write_result(directory, chosen, last, ended=ended))
     return _lines(directory, chosen, last, complete=complete)
 
@@ -58,11 +62,14 @@ def _write_model(
 ) -> None:
     weights, onnx = (directory.path / f"{name}{suffix}" for suffix in (_WEIGHTS, _ONNX))
     classes = job.classes or directory.classes
-    save_them = partial(save_weights, weights, model.network, round_=of.round, classes=classes)
+    by = job.assignment.normalisation
+    save_them = partial(
+        save_weights, weights, model.network, round_=of.round, classes=classes, by=by
+    )
     results.attempt(weights.name, save_them)
     if complete:
         export = partial(save_onnx, onnx, model.network, job.shapes[0], round_=of.round)
-        results.attempt(onnx.name, partial(export, classes=classes))
+        results.attempt(onnx.name, partial(export, classes=classes, by=by))
 
 
 def _copy_model(directory: RunDirectory, results: Results, *, complete: bool) -> None:
@@ -70,6 +77,17 @@ def _copy_model(directory: RunDirectory, results: Results, *, complete: bool) ->
         source, target = (directory.path / f"{name}{suffix}" for name in ("last", "model"))
         if source.is_file():  # Else it has been said why it is not.
             results.attempt(target.name, lambda: write_file(target, source.read_bytes()))  # noqa: B023
+
+
+def _write_confusion(directory: RunDirectory, job: Job, model: EdgeModel, chosen: Point) -> None:
+    """Draw which classes the model takes for which; nothing if its labels are no classes."""
+    assert job.test is not None
+    confusion = model.evaluate(job.test).confusion
+    if confusion is not None:
+        names = job.classes or tuple(str(number) for number in range(len(confusion)))
+        names += tuple("" for _ in range(len(confusion) - len(names)))
+        picture = plot_confusion(confusion, names, title=f"round {chosen.round}")
+        write_file(directory.path / "confusion.png", picture)
 
 
 def _write_result(directory: RunDirectory, chosen: Point, last: Point, *, ended: str) -> None:
@@ -96,6 +114,6 @@ def _lines(directory: RunDirectory, chosen: Point, last: Point, *, complete: boo
 
 
 def _scores(point: Point) -> str:
-    if point.test_accuracy is not None:
-        return f"test accuracy {point.test_accuracy:.2%}"
+    if figure := figure_of(point):
+        return f"test {figure[0]} {figure_in_words(*figure)}"
     return "not evaluated" if point.test_loss is None else f"test loss {point.test_loss:.4g}"

@@ -133,14 +133,14 @@ class Simulation:
             num_devices=sum(len(cluster.devices) for cluster in planned.plan.clusters),
             learning_rate=job.server_rate(round_),
             train_loss=sum(losses) / len(losses),
-            test_loss=evaluation.loss if evaluation else None,
-            test_accuracy=evaluation.accuracy if evaluation else None,
             evaluated_on=("coordinator" if job.test else "devices") if evaluation else None,
             round_s=planned.round_s,
             elapsed_s=before.elapsed_s + planned.round_s,
             up_bytes=traffic.up_bytes,
             down_bytes=traffic.down_bytes,
         )
+        if evaluation is not None:
+            report = report.model_copy(update=evaluation.reported())
         costs = round_costs(planned.plan, self.workload, table_cut=planned.table_cut)
         return SimulatedRound(report, planned.plan, costs)
 

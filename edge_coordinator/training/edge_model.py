@@ -20,7 +20,8 @@ from edge_coordinator.training.algorithm import (
     StepFailedError,
 )
 from edge_coordinator.training.culprits import culprits
-from edge_coordinator.training.evaluation import Evaluation, evaluate_layers
+from edge_coordinator.training.evaluation import TASKS_OWN, Evaluation, evaluate_layers
+from edge_coordinator.training.metrics import Metric
 from runtime.datasets.samples import Samples
 from runtime.errors import DivergedError, SettingsError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
@@ -50,6 +51,7 @@ class Training:
     aggregate: Aggregate
     loss: Loss
     seed: int
+    metric: Metric = TASKS_OWN
 
 
 class EdgeModel:
@@ -109,12 +111,15 @@ class EdgeModel:
 
     def evaluate(self, test: Samples) -> Evaluation:
         """Evaluate the joint network."""
-        return evaluate_layers(self.network, test, self.training.loss)
+        return self._evaluate(self.network, test)
 
     def evaluate_smashed(self, cut: int, smashed: Mapping[str, Smashed]) -> Evaluation:
         """Evaluate the layers above the cut on what the devices' layers gave."""
         _, server_layers = split(self.network, cut)
-        return evaluate_layers(server_layers, Samples(*_joined(smashed)), self.training.loss)
+        return self._evaluate(server_layers, Samples(*_joined(smashed)))
+
+    def _evaluate(self, layers: Network, test: Samples) -> Evaluation:
+        return evaluate_layers(layers, test, self.training.loss, metric=self.training.metric)
 
 
 class Turn:

@@ -1,43 +1,68 @@
-"""Loss and accuracy of layers on samples, by all processors."""
+"""Loss and metrics of layers on samples, by all processors."""
 
 import copy
+import math
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from edge_coordinator.training.metrics import Figures, Metric, Sums, add, figures_of, sums_of
 from runtime.datasets.samples import Samples
 from runtime.models.kernels import usual_kernels
 from runtime.models.losses import Loss
 from runtime.wire.frames import Tensor
 
 _EVALUATION_BATCH = 250
+TASKS_OWN = Metric()
 MOST_WORKERS = 4
 """Of an evaluation: each holds the activations of a batch."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Loss and accuracy over some samples."""
+    """Loss and figures over some samples."""
 
     loss: float
-    accuracy: float | None
-    """Fraction right; None where the labels are no classes."""
+    figures: Figures
+    """By name, those of the task first; empty where outputs and labels belong to none."""
+    metric: str = ""
+    """Which of them says what is better; empty where none does."""
+    lower_is_better: bool = False
+    confusion: NDArray[np.float64] | None = None
+    """Of classes, [class, taken for]."""
 
+    @property
+    def accuracy(self) -> float | None:
+        """Fraction of the samples right; None where the labels are no classes."""
+        return self.figures.get("accuracy") if "iou" not in self.figures else None
 
-def is_classification(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
-    """Whether the largest of a sample's outputs names its class: [n, class] and whole [n]."""
-    whole = not labels.is_floating_point()
-    return whole and outputs.dim() == 2 and outputs.shape[1] > 1 and labels.dim() == 1
+    def reported(self) -> dict[str, object]:
+        """Give what a round's report says of it."""
+        return {
+            "test_loss": self.loss,
+            "test_accuracy": self.accuracy,
+            "metric": self.metric,
+            "test_metric": self.figures.get(self.metric),
+            "lower_is_better": self.lower_is_better,
+            "test_figures": self.figures,
+        }
 
 
 def evaluate_layers(
-    layers: torch.nn.Module, test: Samples, loss: Loss, *, most_workers: int = MOST_WORKERS
+    layers: torch.nn.Module,
+    test: Samples,
+    loss: Loss,
+    *,
+    metric: Metric = TASKS_OWN,
+    most_workers: int = MOST_WORKERS,
 ) -> Evaluation:
-    """Loss and accuracy of some layers in evaluation mode, several batches at a time.
+    """Loss and figures of some layers in evaluation mode, several batches at a time.
 
     Whoever waits for it uses no processor meanwhile, so all are taken, up to `most_workers`. Each
     batch is one thread's, and sums are in the order of the batches: so the result is the same on
@@ -50,32 +75,59 @@ def evaluate_layers(
     for each in copies:
         free.put(each)
 
-    def evaluate_at(start: int) -> tuple[float, int | None]:
+    def evaluate_at(start: int) -> Batch:
         own = free.get()
         batch = slice(start, start + _EVALUATION_BATCH)
         try:
-            return _evaluate_batch(own, test.x_of(batch), test.y[batch], loss)
+            return _evaluate_batch(own, test.x_of(batch), test.y[batch], loss, metric)
         finally:
             free.put(own)
 
     with ThreadPoolExecutor(len(copies), "evaluate", torch.set_num_threads, (1,)) as pool:
-        losses, rights = zip(*pool.map(evaluate_at, starts), strict=True)
-    num_right = sum(right for right in rights if right is not None)
-    return Evaluation(sum(losses) / len(test), None if None in rights else num_right / len(test))
+        batches = list(pool.map(evaluate_at, starts))
+    return _evaluation(batches, metric)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one batch adds to an evaluation."""
+
+    loss: float
+    """Summed over the samples."""
+    sums: Sums
+    outputs: torch.Tensor | None
+    """Kept for a metric of the user's own alone."""
+    labels: torch.Tensor
 
 
 @usual_kernels()
 def _evaluate_batch(
-    layers: torch.nn.Module, x: np.ndarray, y: Tensor, loss: Loss
-) -> tuple[float, int | None]:
-    """Sum of the loss, and how many are right; None where the labels are no classes."""
+    layers: torch.nn.Module, x: np.ndarray, y: Tensor, loss: Loss, metric: Metric
+) -> Batch:
     with torch.no_grad():
         labels = torch.from_numpy(y)
         outputs = layers(torch.from_numpy(x))
         total_loss = loss(outputs, labels).item() * len(labels)
-        if not is_classification(outputs, labels):
-            return total_loss, None
-        return total_loss, int((outputs.argmax(1) == labels).sum())
+        kept = outputs if metric.own else None
+        return Batch(total_loss, sums_of(outputs, labels, loss), kept, labels)
+
+
+def _evaluation(batches: Sequence[Batch], metric: Metric) -> Evaluation:
+    num_samples = sum(len(batch.labels) for batch in batches)
+    sums = add([batch.sums for batch in batches])
+    figures = figures_of(sums)
+    kept = [batch.outputs for batch in batches if batch.outputs is not None]
+    if kept:
+        labels = torch.cat([batch.labels for batch in batches])
+        figures = metric.of_own(torch.cat(kept), labels) | figures
+    figures = {name: value for name, value in figures.items() if math.isfinite(value)}
+    return Evaluation(
+        loss=sum(batch.loss for batch in batches) / num_samples,
+        figures=figures,
+        metric=metric.chosen(figures),
+        lower_is_better=metric.lower_is_better,
+        confusion=sums.get("confusion"),
+    )
 
 
 def _copies(layers: torch.nn.Module, count: int) -> list[torch.nn.Module]:

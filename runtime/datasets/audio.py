@@ -5,6 +5,7 @@ files are read by the standard library, others (flac, ogg, mp3) by soundfile.
 """
 
 import wave
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -101,10 +102,8 @@ def _fitted(clip: Clip, num_readings: int) -> Clip:
 
 def _import_soundfile() -> ModuleType:
     try:
-        import soundfile  # noqa: PLC0415 - only compressed recordings need it
+        return import_module("soundfile")
     except ImportError as error:
         raise SettingsError(
             f"recordings other than {WAV} need soundfile: {install_hint('audio')}"
         ) from error
-    module: ModuleType = soundfile
-    return module

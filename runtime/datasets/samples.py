@@ -42,6 +42,8 @@ class Samples:
     """`x` is `stored * scale + offset`; one number, or an array as wide as a sample's features."""
     class_names: ClassNames | None = None
     """What labels count along; None where they are numbers of their own."""
+    feature_axis: int = 0
+    """Of a sample, along which its features lie: channels, columns, axes of a sensor."""
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -81,6 +83,11 @@ class Samples:
         is_array = isinstance(self.stored, np.ndarray) and not isinstance(self.stored, np.memmap)
         stored = self.stored[rows] if is_array else Picked(self.stored, rows)
         return replace(self, stored=stored, y=self.y[rows])
+
+    def scaled(self, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> "Samples":
+        """Take a mean from the inputs, and then divide them; arrays as wide as a sample's axes."""
+        scale, offset = self.scale / deviation, (self.offset - mean) / deviation
+        return replace(self, scale=scale, offset=offset)
 
     def in_classes(
         self, classes: ClassNames, *, where: str, numbers_count: bool = False

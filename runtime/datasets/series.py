@@ -6,6 +6,7 @@ windows overlap.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,8 @@ def _windows(
     else:
         of_windows = sliding_window_view(y, length, axis=0)[starts]
         labels = np.array([_most(each) for each in of_windows])
-    return make_samples(x=stored, y=labels, where=options.source)
+    samples = make_samples(x=stored, y=labels, where=options.source)
+    return replace(samples, feature_axis=0 if layout == "channels" else 1)
 
 
 def _most(labels: NDArray[Any]) -> Any:  # noqa: ANN401 - text or a number

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.datasets.normalise import normalised
 from runtime.datasets.samples import Indices, Samples
 from runtime.errors import SettingsError
 from runtime.seeding import Key, Purpose, draw_batch, step_key
@@ -72,6 +73,7 @@ def make_shard(device: str, assignment: Assignment, samples: Samples) -> Shard:
     if num_samples == 0:
         raise SettingsError(f"device {device} has no samples; give it data or leave it out")
     fitting = _in_the_jobs_classes(samples, assignment, device=device)
+    fitting = normalised(fitting, assignment.normalisation, where=f"device {device}")
     order = np.random.default_rng(
         step_key(Purpose.HELD_OUT, seed=assignment.seed, device=device, round_=0, epoch=0)
     ).permutation(num_samples)

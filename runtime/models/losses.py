@@ -13,15 +13,30 @@ from runtime.target_shape import target_shape
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+def _aligned(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    shape = target_shape(tuple(outputs.shape), tuple(targets.shape))
+    return targets.reshape(shape).to(outputs.dtype)
+
+
 def _mean_squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    aligned = targets.reshape(target_shape(tuple(outputs.shape), tuple(targets.shape)))
-    return functional.mse_loss(outputs, aligned.to(outputs.dtype))
+    return functional.mse_loss(outputs, _aligned(outputs, targets))
+
+
+def _mean_absolute_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.l1_loss(outputs, _aligned(outputs, targets))
+
+
+def _binary_cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(outputs, _aligned(outputs, targets))
 
 
 BUILT_IN: dict[str, Loss] = {
     "cross_entropy": lambda outputs, labels: functional.cross_entropy(outputs, labels.long()),
     "mse": _mean_squared_error,
+    "l1": _mean_absolute_error,
+    "binary_cross_entropy": _binary_cross_entropy,
 }
+"""Of outputs and labels. Binary cross entropy takes outputs before the sigmoid."""
 
 
 def load_loss(reference: str, *, base_dir: Path = Path()) -> Loss:

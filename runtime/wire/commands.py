@@ -59,10 +59,27 @@ class OptimizerSpec(Message):
         return ("step", "exp_avg", "exp_avg_sq")
 
 
+MAX_FEATURES = 1000
+"""That may be normalised; more would not fit a control message."""
+
+
+class Normalisation(Message):
+    """What each feature of a sample loses: its mean, and then its deviation as a factor."""
+
+    mean: tuple[float, ...] = Field(min_length=1, max_length=MAX_FEATURES)
+    deviation: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        min_length=1, max_length=MAX_FEATURES
+    )
+    axis: int = Field(ge=0, lt=8, description="of a sample, along which the features lie")
+
+
 class Assignment(Message):
     """The job, as a device needs it: coordinator to device, once a run."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("classes", "numbers_count_classes", "codecs")
+    unsent_if_none: ClassVar[tuple[str, ...]] = (
+        *("classes", "numbers_count_classes", "codecs"),
+        "normalisation",
+    )
 
     kind: Literal["assignment"] = "assignment"
     run: RunId
@@ -92,6 +109,9 @@ class Assignment(Message):
     )
     codecs: Annotated[tuple[Token, ...], Field(max_length=64)] | None = Field(
         None, description="all that a turn may ask for; a device that lacks one takes no part"
+    )
+    normalisation: Normalisation | None = Field(
+        None, description="of the inputs; none: they stay as the source gives them"
     )
 
 

@@ -46,6 +46,8 @@ class HistoryReport(Message):
     train_loss: tuple[float | None, ...] = ()
     test_loss: tuple[float | None, ...] = ()
     test_accuracy: tuple[float | None, ...] = Field((), description="fraction right")
+    metric: tuple[str, ...] = Field((), description="what test_metric is; empty: not evaluated")
+    test_metric: tuple[float | None, ...] = ()
     up_bytes: tuple[Count, ...] = ()
     down_bytes: tuple[Count, ...] = ()
     num_devices: tuple[Count, ...] = ()

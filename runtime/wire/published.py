@@ -242,6 +242,14 @@ class RoundReport(Message):
     train_loss: float | None
     test_loss: float | None = None
     test_accuracy: float | None = Field(None, description="fraction right")
+    metric: str = Field(
+        "", max_length=64, description="which of the figures says what is better; none if empty"
+    )
+    test_metric: float | None = Field(None, description="the value of that one")
+    lower_is_better: bool = Field(default=False, description="of the metric")
+    test_figures: dict[str, float] = Field(
+        default={}, description="all figures of the evaluation, by name"
+    )
     evaluated_on: Literal["coordinator", "devices"] | None = None
     round_s: float
     elapsed_s: float = Field(description="since training began, evaluation included")

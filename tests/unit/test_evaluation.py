@@ -40,7 +40,7 @@ def test_an_evaluation_is_the_same_on_any_number_of_processors(*, keeps_graph: b
     loss, test = load_loss("cross_entropy"), _samples()
     alone = evaluate_layers(layers, test, loss, most_workers=1)
     together = evaluate_layers(layers, test, loss, most_workers=4)
-    assert alone == together
+    assert alone.reported() == together.reported()
     assert alone.accuracy is not None
     assert 0.1 < alone.accuracy < 0.6
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from torch.nn import functional
 
 from device_agent.engines.numpy_training import mean_squared_error
 from edge_coordinator.job.loss_check import check_loss
+from edge_coordinator.job.settings import EvaluationSettings
 from edge_coordinator.training.evaluation import evaluate_layers
+from edge_coordinator.training.metrics import load_metric
 from runtime.datasets.samples import make_samples
 from runtime.errors import SettingsError
 from runtime.models.load import load_network, refused_cuts
@@ -22,10 +25,12 @@ X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 WHOLE = np.arange(8) % 2
 
 
-def _check(loss: Loss, y: np.ndarray, *, outputs: int, wants_accuracy: bool = False) -> None:
+def _check(loss: Loss, y: np.ndarray, *, outputs: int, **rules: object) -> None:
     network = as_network(nn.Sequential(nn.Linear(3, outputs)), name="own", input_shape=(3,))
     samples = make_samples(x=X, y=y, where="data")
-    check_loss(network, loss, samples, name="own", wants_accuracy=wants_accuracy)
+    given = EvaluationSettings.model_validate(rules)
+    metric = load_metric(given.metric, base_dir=Path())
+    check_loss(network, loss, samples, name="own", metric=metric, rules=given)
 
 
 def _binary(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -58,7 +63,10 @@ def test_a_loss_that_does_not_fit_is_refused_in_a_sentence(
 def test_an_accuracy_to_reach_needs_outputs_that_have_one() -> None:
     _check(_binary, WHOLE, outputs=1)
     with pytest.raises(SettingsError, match=r"evaluation\.target_accuracy"):
-        _check(_binary, WHOLE, outputs=1, wants_accuracy=True)
+        _check(_binary, WHOLE, outputs=1, target_accuracy=0.9)
+    with pytest.raises(SettingsError, match=r"evaluation\.metric: .* have r2, mae, not f1"):
+        _check(BUILT_IN["mse"], np.ones(8, np.float32), outputs=1, metric="f1")
+    _check(BUILT_IN["mse"], np.ones(8, np.float32), outputs=1, metric="mae", target=0.1)
 
 
 @pytest.mark.parametrize("shape", [(8,), (8, 1)])
