@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from edge_coordinator.coordinator import Coordinator
-from edge_coordinator.devices.channel import DeviceChannel, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.link_survey import LinkSurvey
+from edge_coordinator.devices.tolerance import Tolerance
 from edge_coordinator.job.job import Job
 from edge_coordinator.replanning.memory import RunMemory
 from edge_coordinator.rounds.device_graphs import GraphExports

@@ -13,6 +13,7 @@ from runtime.protocol.coordinator_events import (
     CoordinatorCommand,
     CoordinatorEvent,
     Deliver,
+    DeliverPart,
     FrameRequest,
     GiveUp,
     PartArrived,
@@ -22,6 +23,7 @@ from runtime.protocol.coordinator_events import (
 )
 from runtime.protocol.device import DeviceSession
 from runtime.protocol.events import (
+    BackwardDone,
     CollectWeights,
     CommandArrived,
     DeviceCommand,
@@ -59,7 +61,8 @@ Item = Message | bytes
 
 def tensor_of(step: StepId, what: float) -> tuple[Tensor, ...]:
     """Give a tensor that tells where it comes from."""
-    return (np.full(NUM_VALUES, 100 * step.round + 10 * step.epoch + what, np.float32),)
+    value = 100 * step.round + 10 * step.epoch + what + step.micro_batch / 8
+    return (np.full(NUM_VALUES, value, np.float32),)
 
 
 def is_foreign(frame: Frame, what: float) -> bool:
@@ -74,6 +77,8 @@ SPEC = spec(tensor_of(StepId(0, 0, 0, 0), 0)[0])
 class DeviceEnd:
     """A device, and what it is to send and to compute."""
 
+    parts: int = 1
+    """Micro-batches of a mini-batch."""
     session: DeviceSession = field(default_factory=DeviceSession)
     work: list[DeviceCommand] = field(default_factory=list)
     updates: list[StepId] = field(default_factory=list)
@@ -106,9 +111,11 @@ class DeviceEnd:
             case Prepare():
                 return Prepared(READY)
             case OpenPass(join):
-                return PassOpened(join, (SPEC,), (SPEC,))
-            case RunBackward(gradient):
-                self.updates.append(_step_in(gradient))
+                return PassOpened(join, (SPEC,), (SPEC,), ((SPEC,),) * (self.parts - 1))
+            case RunBackward(step, gradient, is_last=is_last):
+                assert _step_in(gradient) == step
+                self.updates.append(step)
+                return None if is_last else BackwardDone(step)
             case RunForward(step):
                 return ForwardDone(step, tensor_of(step, 3))
             case CollectWeights(step):
@@ -130,8 +137,9 @@ class DeviceEnd:
 
 
 def _step_in(gradient: Sequence[Tensor]) -> StepId:
-    value = int(gradient[0][0])
-    return StepId(RUN, value // 100, CLUSTER, value % 100 // 10)
+    exact = float(gradient[0][0])
+    value = int(exact)
+    return StepId(RUN, value // 100, CLUSTER, value % 100 // 10, round(8 * (exact - value)))
 
 
 def _chunks(frame: Frame, missing: tuple[tuple[int, int], ...]) -> list[bytes]:
@@ -142,7 +150,8 @@ def _chunks(frame: Frame, missing: tuple[tuple[int, int], ...]) -> list[bytes]:
 class CoordinatorEnd:
     """The coordinator of one device: it asks for one turn after the other, whatever happens."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: int = 1) -> None:
+        self.parts = parts
         self.session = CoordinatorSession(run=RUN, patience_s=60.0)
         self.now_s = 0.0
         self.round = 0
@@ -153,7 +162,8 @@ class CoordinatorEnd:
         self.turns: list[int] = []
         """Rounds that came to their ends."""
         self.given_up: list[str] = []
-        self._frame: Frame | None = None
+        self._frames: dict[tuple[FrameKind, StepId], Frame] = {}
+        """By kind and step, what was sent in this turn."""
 
     def tell(self, event: CoordinatorEvent) -> None:
         """Tell the session what happened."""
@@ -174,11 +184,12 @@ class CoordinatorEnd:
         """Ask for what is next."""
         allowance = Allowance(1.0, 60.0, is_learned=False)
         if isinstance(self.next, int):
-            request, self._frame = self._frame_request(self.next)
+            request, frames = self._frame_request(self.next)
             self.asked = request
             self.tell(AskedFor(request, allowance))
-            if self.asked is request:
-                self._send(self._frame, ())
+            for frame in frames:
+                if self.asked is request and (frame.kind, frame.step) not in self._frames:
+                    self._send(frame, ())
         else:
             self.asked = self.next
             self.tell(AskedFor(self.next, allowance))
@@ -196,24 +207,33 @@ class CoordinatorEnd:
             is_last = chunk.index + 1 == chunk.num_chunks
             self.tell(PartArrived(chunk.kind, chunk.step, is_last=is_last))
 
-    def _frame_request(self, num_answers: int) -> tuple[FrameRequest, Frame]:
+    def _frame_request(self, num_answers: int) -> tuple[FrameRequest, list[Frame]]:
         is_first = not num_answers
         step = StepId(RUN, self.round, CLUSTER, max(num_answers - 1, 0))
         kind = FrameKind.MODEL if is_first else FrameKind.GRADIENT
         is_last = num_answers == EPOCHS
         answer = FrameKind.WEIGHTS if is_last else FrameKind.SMASHED
         answer_step = StepId(RUN, self.round, CLUSTER, min(num_answers, EPOCHS - 1))
-        frame = Frame(kind, step, tensor_of(step, 1 if is_first else 2))
-        return FrameRequest(kind, step, answer, answer_step, (SPEC,)), frame
+        if is_first:
+            self._frames.clear()
+        steps = [step.part(index) for index in range(1 if is_first else self.parts)]
+        frames = [Frame(kind, each, tensor_of(each, 1 if is_first else 2)) for each in steps]
+        request = FrameRequest(
+            *(kind, step, answer, answer_step, (SPEC,)),
+            more_specs=() if is_last else ((SPEC,),) * (self.parts - 1),
+            num_parts=len(steps),
+        )
+        return request, frames
 
     def _do(self, commands: list[CoordinatorCommand]) -> None:
         for command in commands:
             match command:
                 case SendCommand(message):
                     self.down.append(message)
-                case SendParts(missing=missing):
-                    assert self._frame is not None
-                    self._send(self._frame, missing)
+                case SendParts(kind, step, missing):
+                    self._send(self._frames[kind, step], missing)
+                case DeliverPart(_, frame):
+                    self._give_back_early(frame)
                 case Deliver():
                     self._deliver(command)
                 case GiveUp(what, reason):
@@ -223,7 +243,14 @@ class CoordinatorEnd:
                     if not isinstance(what, Assignment):
                         self._next_round()
 
+    def _give_back_early(self, smashed: Frame) -> None:
+        """Return the gradient of a micro-batch before the others have come."""
+        assert not is_foreign(smashed, 3)
+        gradient = Frame(FrameKind.GRADIENT, smashed.step, tensor_of(smashed.step, 2))
+        self._send(gradient, ())
+
     def _send(self, frame: Frame, missing: tuple[tuple[int, int], ...]) -> None:
+        self._frames[frame.kind, frame.step] = frame
         self.down += _chunks(frame, missing)
         self.tell(FrameSent(frame.kind, frame.step))
 

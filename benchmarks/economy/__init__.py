@@ -2,4 +2,5 @@
 
 `variants` says what is compared, `runs` starts each as anyone would and reads what it leaves,
 `figures` makes rows of it, `picture` draws them. `encoding` and `paper` need no runs.
+`python -m benchmarks.economy.overlap` compares whole mini-batches with micro-batches, turn by turn.
 """

@@ -18,7 +18,9 @@ CODECS = tuple(
     Variant(name, ("--codec", name))
     for name in ("bf16", "int8", "int8+zlib", "int4", "topk:0.1", "randtopk:0.1", "auto")
 )
-VARIANTS = (BASELINE, *CODECS)
+OVERLAP = Variant("overlap", ("--micro-batches", "4"))
+BOTH = Variant("overlap+int8", ("--micro-batches", "4", "--codec", "int8"))
+VARIANTS = (BASELINE, *CODECS, OVERLAP, BOTH)
 
 
 def variants_named(names: list[str]) -> list[Variant]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from runtime.protocol.device import DeviceSession
 from runtime.protocol.events import (
+    BackwardDone,
     CollectWeights,
     CommandArrived,
     DeviceCommand,
@@ -47,7 +48,8 @@ SPEC = spec_of(tensor(1))
 
 def draw(device: str, step: StepId) -> Weights:
     """Draw the sample of a step; a turn that is tried again draws the same."""
-    key = (zlib.crc32(device.encode()), step.round, step.epoch)
+    key = [zlib.crc32(device.encode()), step.round, step.epoch]
+    key += [step.micro_batch] if step.micro_batch else []
     return np.random.default_rng(key).standard_normal(4).astype(np.float32)
 
 
@@ -60,9 +62,8 @@ class SimulatedDevice:
         self._work: list[DeviceCommand] = []
         self._replies: list[Message] = []
         self._frames: list[tuple[Frame, list[bytes]]] = []
-        self._weights = self._sample = tensor(0)
+        self._weights = self._change = tensor(0)
         self._is_computing = False
-        self._step = StepId(0, 0, 0, 0)
         self._updated: set[StepId] = set()
 
     def receive(self, item: Item) -> None:
@@ -106,17 +107,20 @@ class SimulatedDevice:
                 )  # fmt: skip
                 return Prepared(ready)
             case OpenPass(join):
-                return PassOpened(join, (SPEC,), (SPEC,))
+                more = ((SPEC,),) * ((join.micro_batches or 1) - 1)
+                return PassOpened(join, (SPEC,), (SPEC,), more)
             case LoadModel((weights,)):
                 self._weights = weights.astype(np.float32)
             case RunForward(step):
-                self._step, self._sample = step, draw(self._device, step)
-                return ForwardDone(step, (self._sample * self._weights,))
-            case RunBackward((gradient,)):
-                assert self._step not in self._updated, f"{self._step} is applied twice"
-                self._updated.add(self._step)
-                change = np.float32(0.1) * gradient.astype(np.float32) * self._sample
-                self._weights = self._weights - change
+                return ForwardDone(step, (draw(self._device, step) * self._weights,))
+            case RunBackward(step, (gradient,), is_last=is_last):
+                assert step not in self._updated, f"{step} is applied twice"
+                self._updated.add(step)
+                change = np.float32(0.1) * gradient.astype(np.float32) * draw(self._device, step)
+                self._change = self._change * np.float32(step.micro_batch > 0) + change
+                if not is_last:
+                    return BackwardDone(step)
+                self._weights = self._weights - self._change
             case CollectWeights(step):
                 return WeightsCollected(step, (self._weights,))
         return None

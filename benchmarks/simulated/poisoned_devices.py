@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from device_agent.agent.agent import Agent
-from device_agent.agent.trainer import Trainer
+from device_agent.agent.trainer import Result, Trainer
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
 from edge_coordinator.job.file import load_job
@@ -27,7 +27,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.partition import partition
 from runtime.datasets.samples import DataSet, Samples
-from runtime.protocol.events import ForwardDone, WeightsCollected, Work
+from runtime.protocol.events import BackwardDone, ForwardDone, Work
 from runtime.wire.frames import Tensor
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus, RoundReport
@@ -112,9 +112,11 @@ class PoisonedTrainer(Trainer):
     attack = Attack()
     generator = np.random.default_rng(0)
 
-    def run(self, work: Sequence[Work]) -> ForwardDone | WeightsCollected:
+    def run(self, work: Sequence[Work]) -> Result:
         """Do the work; the result, changed."""
         result = super().run(work)
+        if isinstance(result, BackwardDone):
+            return result
         is_forward = isinstance(result, ForwardDone)
         change = self.attack.of_smashed if is_forward else self.attack.of_weights
         if change is None or not self.attack.is_on(result.step.round):

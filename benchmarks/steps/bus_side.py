@@ -12,7 +12,8 @@ from benchmarks.steps.timing import (
     TimedBus,
     read_core_times,
 )
-from edge_coordinator.devices.channel import DeviceChannel, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel
+from edge_coordinator.devices.tolerance import Tolerance
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.settings import device_names
 from edge_coordinator.local.agents import AgentProcess

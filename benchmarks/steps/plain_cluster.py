@@ -7,6 +7,7 @@ from device_agent.agent.trainer import Trainer
 from edge_coordinator.training.algorithm import Collected, Smashed
 from runtime.protocol.events import (
     CollectWeights,
+    DeviceEvent,
     ForwardDone,
     LoadModel,
     RunBackward,
@@ -53,7 +54,7 @@ class PlainCluster:
     async def backward(self, gradients: Mapping[str, Tensor]) -> None:
         """Keep each device's gradient for its next piece of work, as the agents have it."""
         for device, gradient in gradients.items():
-            self._todo[device] = [RunBackward((gradient,))]
+            self._todo[device] = [RunBackward(self._step, (gradient,), is_last=True)]
         self._step = replace(self._step, epoch=self._step.epoch + 1)
 
     async def weights(self) -> Collected:
@@ -65,6 +66,6 @@ class PlainCluster:
             collected[device] = done.tensors
         return Collected(collected)
 
-    def _run(self, device: str, last: Work) -> ForwardDone | WeightsCollected:
+    def _run(self, device: str, last: Work) -> DeviceEvent:
         todo, self._todo[device] = self._todo[device], []
         return self._workloads[device].run([*todo, last])

@@ -201,11 +201,13 @@ class Agent:
         frame = self._frames.add(chunk)
         if self._frames.num_stale > num_stale:
             return
-        self._turn.arrived(kind, len(payload))
+        part = chunk.step.micro_batch
+        self._turn.arrived(kind, len(payload), micro_batch=part)
         now_s = asyncio.get_running_loop().time()
         if frame is not None:
             self._told_s = now_s
-            self._profile.link = self._turn.completed(kind, self._profile.link)
+            link = self._turn.completed(kind, self._profile.link, micro_batch=part)
+            self._profile.link = link
             self._act(self.session.handle(FrameArrived("", frame)))
         elif now_s - self._told_s >= TELL_EVERY_S:
             self._told_s = now_s
@@ -279,13 +281,8 @@ class Agent:
             return
         self._queue.put_nowait(FrameSent(frame.kind, frame.step))
         join = self.session.join
-        if (
-            was_sent
-            and not only
-            and frame.kind is FrameKind.WEIGHTS
-            and join
-            and is_of(frame.step, join)
-        ):
+        is_end = was_sent and not only and frame.kind is FrameKind.WEIGHTS
+        if is_end and join and is_of(frame.step, join):
             await self._end_turn(join)
 
     async def _end_turn(self, join: Join) -> None:

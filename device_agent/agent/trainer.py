@@ -22,6 +22,7 @@ from runtime.datasets.shard import Shard, make_shard
 from runtime.errors import SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.protocol.events import (
+    BackwardDone,
     CollectWeights,
     ForwardDone,
     GraphsMissing,
@@ -40,12 +41,15 @@ from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.commands import Assignment, Join, Ready
 from runtime.wire.device_graphs import read_graphs
 from runtime.wire.frames import FrameKind, StepId, Tensor, spec_of
+from runtime.wire.micro_batches import parted
 from runtime.wire.published import ComputeProfile
 
 log = logging.getLogger(__name__)
 
 MEASURED_CUTS = 3
 """Cuts that a coordinator has measured of an engine that runs graphs, more or less."""
+
+Result = ForwardDone | BackwardDone | WeightsCollected
 
 BuildEngine = Callable[[Assignment, tuple[int, ...]], Engine]
 
@@ -139,12 +143,14 @@ class Trainer:
         self._model = model = self._executor.model_specs()
         has_gradient = bool(model) and join.purpose == "train"  # Else there is nothing to learn.
         num_samples = min(self.assignment.batch_size, len(self._shard.kept))
-        self._smashed = self._executor.smashed_spec(num_samples)
-        gradient = (self._smashed,) if has_gradient else ()
+        self._rows = parted(num_samples, join.micro_batches or 1)
+        self._smashed = [self._executor.smashed_spec(len(rows)) for rows in self._rows]
+        gradient, *more_gradients = (
+            self._coder.specs(FrameKind.GRADIENT, (smashed,) if has_gradient else ())
+            for smashed in self._smashed
+        )
         return PassOpened(
-            join,
-            self._coder.specs(FrameKind.MODEL, model),
-            self._coder.specs(FrameKind.GRADIENT, gradient),
+            join, self._coder.specs(FrameKind.MODEL, model), gradient, tuple(more_gradients)
         )
 
     def _check_cut(self, who: str, cut: int) -> None:
@@ -182,23 +188,24 @@ class Trainer:
             )
         return store.use(join.graphs.digest)
 
-    def run(self, work: Sequence[Work]) -> ForwardDone | WeightsCollected:
+    def run(self, work: Sequence[Work]) -> Result:
         """Do one command after the other; the result of the last."""
-        result: ForwardDone | WeightsCollected | None = None
+        result: Result | None = None
         for command in work:
             result = self._run_one(command)
         assert result is not None, f"work without a result: {work}"
         return result
 
-    def _run_one(self, command: Work) -> ForwardDone | WeightsCollected | None:
+    def _run_one(self, command: Work) -> Result | None:
         match command:
             case LoadModel(tensors):
                 self._received = self._coder.decode(FrameKind.MODEL, tensors, self._model)
                 self._executor.load(self._received)
             case RunForward(step):
                 return ForwardDone(step, self._forward(step))
-            case RunBackward(gradient):
-                self._backward(gradient)
+            case RunBackward(step, gradient, is_last=is_last):
+                self._backward(step, gradient, is_last=is_last)
+                return None if is_last else BackwardDone(step)
             case TrainLocally(step):
                 return WeightsCollected(step, self._coded_weights(step, self._train_locally(step)))
             case Predict(step):
@@ -211,12 +218,20 @@ class Trainer:
         return None
 
     def _forward(self, step: StepId) -> tuple[Tensor, ...]:
-        x, y = self._shard.draw(step)
+        rows = self._rows[step.micro_batch]
+        if rows.start == 0:
+            self._batch = self._shard.draw(step)
+        x, y = self._batch
+        x, y = x[rows.start : rows.stop], y[rows.start : rows.stop]
         start_s = perf_counter()
-        smashed = self._executor.forward(x, dropout_key=self._shard.dropout_key(step))
+        smashed = self._executor.forward(x, dropout_key=self._shard.dropout_key(step), rows=rows)
         check_finite("smashed data", [smashed])
         answer = self._coder.encode(
-            FrameKind.SMASHED, (smashed, y), device=self._device, epoch=step.epoch
+            FrameKind.SMASHED,
+            (smashed, y),
+            device=self._device,
+            epoch=step.epoch,
+            micro_batch=step.micro_batch,
         )
         self.forward_s += perf_counter() - start_s
         return answer
@@ -230,13 +245,16 @@ class Trainer:
             before=self._received,
         )
 
-    def _backward(self, gradient: tuple[Tensor, ...]) -> None:
+    def _backward(self, step: StepId, gradient: tuple[Tensor, ...], *, is_last: bool) -> None:
         if not gradient:
             return  # Nothing on the device to train.
         start_s = perf_counter()
-        (numbers,) = self._coder.decode(FrameKind.GRADIENT, gradient, [self._smashed])
+        plain = self._smashed[step.micro_batch]
+        (numbers,) = self._coder.decode(FrameKind.GRADIENT, gradient, [plain])
         self._executor.backward(
-            numbers.astype(np.float32, copy=False), learning_rate=self._join.learning_rate
+            numbers.astype(np.float32, copy=False),
+            learning_rate=self._join.learning_rate,
+            is_last=is_last,
         )
         self.backward_s += perf_counter() - start_s
 

@@ -1,5 +1,6 @@
 """Sending a device's answers, and counting the seconds and bytes of its turn."""
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from runtime.wire.transfer import ChunkSize, chunk_room, send_frame
 Ranges = tuple[tuple[int, int], ...]
 """Runs of chunks, by the first and the last of each."""
 
+FrameKey = tuple[FrameKind, int]
+"""A frame under way, by its micro-batch."""
+
 log = logging.getLogger(__name__)
 
 
@@ -35,9 +39,9 @@ class TurnMeter:
         self._waiting_since_s: float | None = None
         self._up_bytes = 0
         self._down_bytes = 0
-        self._first: dict[FrameKind, tuple[float, int]] = {}
+        self._first: dict[FrameKey, tuple[float, int]] = {}
         """When the first message of the frame under way came, and its bytes."""
-        self._frame_bytes: defaultdict[FrameKind, int] = defaultdict(int)
+        self._frame_bytes: defaultdict[FrameKey, int] = defaultdict(int)
 
     def begin_upload(self) -> None:
         """Count the time from here to the next frame as waiting."""
@@ -48,21 +52,23 @@ class TurnMeter:
         self._up_bytes += num_bytes
         self._upload_s[kind] += seconds
 
-    def arrived(self, kind: FrameKind, num_bytes: int) -> None:
+    def arrived(self, kind: FrameKind, num_bytes: int, *, micro_batch: int = 0) -> None:
         """Count one message of a frame from the coordinator."""
         self._down_bytes += num_bytes
-        self._first.setdefault(kind, (self._clock(), num_bytes))
-        self._frame_bytes[kind] += num_bytes
+        self._first.setdefault((kind, micro_batch), (self._clock(), num_bytes))
+        self._frame_bytes[kind, micro_batch] += num_bytes
 
-    def completed(self, kind: FrameKind, link: LinkEstimate) -> LinkEstimate:
+    def completed(
+        self, kind: FrameKind, link: LinkEstimate, *, micro_batch: int = 0
+    ) -> LinkEstimate:
         """Count a frame whose last message has arrived; what it shows of the link.
 
         A device cannot know when its first message was sent, so that one is put down as long as
         the link is known to take for it.
         """
         now_s = self._clock()
-        first_s, first_bytes = self._first.pop(kind)
-        rest_bytes = self._frame_bytes.pop(kind) - first_bytes
+        first_s, first_bytes = self._first.pop((kind, micro_batch))
+        rest_bytes = self._frame_bytes.pop((kind, micro_batch)) - first_bytes
         self._download_s[kind] += now_s - first_s + link.download_s(first_bytes)
         if self._waiting_since_s is not None:
             self._waiting_s += now_s - self._waiting_since_s
@@ -115,8 +121,9 @@ class Uploads:
         self._topics = topics
         self._profile = profile
         self._size = ChunkSize(chunk_bytes)
-        self._sent: tuple[FrameKind, StepId, int] | None = None
-        """The last frame, and the size of its chunks."""
+        self._link = asyncio.Lock()
+        self._sent: dict[int, tuple[FrameKind, StepId, int]] = {}
+        """By micro-batch: the last frame, and the size of its chunks."""
         self._has_failed = False
 
     async def send(
@@ -128,6 +135,10 @@ class Uploads:
 
         SendError if asking is no use: it is too large, or neither was the one before taken.
         """
+        async with self._link:  # One frame after another: the first to be whole is of use first.
+            return await self._send(frame, turn, pacer, only)
+
+    async def _send(self, frame: Frame, turn: TurnMeter, pacer: Pacer | None, only: Ranges) -> bool:
         topic = self._topics.up(self._device, leaf_of(frame.kind))
         turn.begin_upload()
         start_s = perf_counter()
@@ -161,13 +172,14 @@ class Uploads:
         self, frame: Frame, pacer: Pacer | None, only: Ranges
     ) -> tuple[int, frozenset[int] | None]:
         """Size of the frame's chunks, and which of them to send; none is all."""
-        if only and self._sent is not None:
-            kind, step, before_bytes = self._sent
+        place = frame.step.micro_batch
+        if only and place in self._sent:
+            kind, step, before_bytes = self._sent[place]
             chunk_bytes = chunk_room(self._bus, before_bytes, pacer)
             if (kind, step, chunk_bytes) == (frame.kind, frame.step, before_bytes):
                 return chunk_bytes, numbers_of(only)
         chunk_bytes = chunk_room(self._bus, self._size.of(frame), pacer)
-        self._sent = (frame.kind, frame.step, chunk_bytes)
+        self._sent[place] = (frame.kind, frame.step, chunk_bytes)
         return chunk_bytes, None
 
 

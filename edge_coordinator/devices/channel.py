@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 
 from edge_coordinator.devices.answer_times import AnswerTimes
 from edge_coordinator.devices.deadlines import Answer, Question
@@ -15,12 +14,13 @@ from edge_coordinator.devices.peers import Peers
 from edge_coordinator.devices.registry import Registry
 from edge_coordinator.devices.requests import (
     Answered,
+    Awaited,
     DeviceGoneError,
     Exchange,
     LateError,
     Replies,
 )
-from edge_coordinator.job.settings import DeviceSettings
+from edge_coordinator.devices.tolerance import Tolerance
 from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.errors import EdgeError
 from runtime.protocol.coordinator_events import (
@@ -30,6 +30,7 @@ from runtime.protocol.coordinator_events import (
     BusLost,
     CoordinatorCommand,
     Deliver,
+    DeliverPart,
     FrameRequest,
     GiveUp,
     NoteFree,
@@ -50,23 +51,6 @@ MAX_TURNS = 0xFFFF
 """Of a round, however often it is tried; the number beyond is that of an evaluation."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What is put up with from devices."""
-
-    patience_s: float
-    """For an answer that a device has never given before."""
-    margin_s: float
-    """At least, beyond what was expected of an answer."""
-    max_unusable: int
-    """Messages that can never be right, after which a device is excluded."""
-
-    @classmethod
-    def of(cls, settings: DeviceSettings) -> "Tolerance":
-        """Take it from a job."""
-        return cls(settings.patience_s, settings.margin_s, settings.max_unusable)
 
 
 class DeviceChannel:
@@ -205,20 +189,29 @@ class DeviceChannel:
 
     def exchange(self, requests: Mapping[str, FrameRequest], question: Question) -> Exchange:
         """Expect answers to frames from now on; those to the exchange before are stale."""
-        self.abandon()
-        self._replies.exchange = exchange = Exchange(requests)
-        allowances = self.answer_times.allow(question, requests)
+        exchange = Exchange(requests)
+        self.listen_for(exchange)
         for device, request in requests.items():
-            self._questions[device] = question
-            self._peers.tell(device, AskedFor(request, allowances[device]))
+            self.ask(device, request, question)
         return exchange
+
+    def listen_for(self, awaited: Awaited) -> None:
+        """Give frames of devices to somebody else from now on."""
+        self.abandon()
+        self._replies.exchange = awaited
+
+    def ask(self, device: str, request: FrameRequest, question: Question) -> None:
+        """Expect an answer to frames that one device is sent."""
+        self._questions[device] = question
+        allowance = self.answer_times.allow(question, [device])[device]
+        self._peers.tell(device, AskedFor(request, allowance))
 
     def abandon(self) -> None:
         """Wait for no answer of the last exchange any more."""
         exchange, self._replies.exchange = self._replies.exchange, None
         if exchange is not None:
-            for device in list(exchange.gathering.missing):
-                self._peers.tell(device, Abandoned(exchange.requests[device]))
+            for device, request in list(exchange.outstanding.items()):
+                self._peers.tell(device, Abandoned(request))
 
     async def publish_model(self, devices: Mapping[str, object], frame: Frame) -> None:
         """Distribute a device-side model to all of a cluster's devices, which listen."""
@@ -265,11 +258,13 @@ class DeviceChannel:
             case Deliver():
                 now_s = asyncio.get_running_loop().time()
                 if isinstance(command.what, FrameRequest):
-                    self._outbound.settle(device, took_s=command.took_s)
+                    self._outbound.settle(device, command.what, took_s=command.took_s)
                 self._replies.deliver(device, command, now_s=now_s)
+            case DeliverPart(_, frame) if self._replies.exchange is not None:
+                self._replies.exchange.part(device, frame)
             case GiveUp():
                 if isinstance(command.what, FrameRequest):
-                    self._outbound.settle(device, took_s=None)
+                    self._outbound.settle(device, command.what, took_s=None)
                 self._replies.give_up(device, command)
             case _:
                 self._note(device, command)

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 
 from runtime.bus.bus import Bus
-from runtime.protocol.coordinator_events import SendParts
+from runtime.protocol.coordinator_events import FrameRequest, SendParts
 from runtime.wire.commands import Join
 from runtime.wire.control import SentCommand
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
@@ -35,8 +36,9 @@ class Outbound:
         self._chunk_bytes = chunk_bytes
         self._on_sent = on_sent
         self._sizes: dict[str, ChunkSize] = {}
-        self._frames: dict[str, tuple[Frame, int]] = {}
-        """Device id to the last frame that it was sent, and the size of its chunks."""
+        self._frames: defaultdict[str, dict[int, tuple[Frame, int]]] = defaultdict(dict)
+        """Device id to the last frame that it was sent of each micro-batch, and the size of its
+        chunks."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
 
@@ -50,17 +52,20 @@ class Outbound:
         for task in self._tasks:
             task.cancel()
 
-    def settle(self, device: str, *, took_s: float | None) -> None:
-        """Let go of a device's last frame: it has answered after so long, or is given up."""
-        frame, _ = self._frames.pop(device, (None, 0))
-        if frame is not None and took_s is not None:
-            num_bytes = sum(tensor.nbytes for tensor in frame.tensors)
+    def settle(self, device: str, request: FrameRequest, *, took_s: float | None) -> None:
+        """Let go of a request's frames: the device has answered after so long, or is given up."""
+        asked = (request.kind, request.step)
+        frames = self._frames[device]
+        own = [place for place, (f, _) in frames.items() if (f.kind, f.step.first) == asked]
+        settled = [frames.pop(place)[0] for place in own]
+        if settled and took_s is not None:
+            num_bytes = sum(tensor.nbytes for frame in settled for tensor in frame.tensors)
             self._size(device).learn(num_bytes=num_bytes, seconds=took_s)
 
     async def to_device(self, device: str, frame: Frame) -> None:
         """Send a frame to one device."""
         chunk_bytes = self._size(device).of(frame)
-        self._frames[device] = (frame, chunk_bytes)
+        self._frames[device][frame.step.micro_batch] = (frame, chunk_bytes)
         await self._send(device, frame, chunk_bytes, ())
 
     async def to_cluster(self, devices: Mapping[str, object], frame: Frame) -> None:
@@ -68,7 +73,7 @@ class Outbound:
         sizes = [self._size(device).of(frame) for device in devices]
         chunk_bytes = min(sizes, default=self._chunk_bytes)
         for device in devices:
-            self._frames[device] = (frame, chunk_bytes)
+            self._frames[device][0] = (frame, chunk_bytes)
         topic = self._topics.cluster_model(frame.step.cluster)
         sent = await send_frame(self._bus, topic, frame, chunk_bytes=chunk_bytes)
         self.num_bytes += sent
@@ -95,7 +100,7 @@ class Outbound:
 
     def start_parts(self, device: str, parts: SendParts) -> None:
         """Send in the background what is missing of the last frame; all of it if that is none."""
-        frame, chunk_bytes = self._frames.get(device, (None, 0))
+        frame, chunk_bytes = self._frames[device].get(parts.step.micro_batch, (None, 0))
         if frame is not None and (frame.kind, frame.step) == (parts.kind, parts.step):
             mending = self._send(device, frame, chunk_bytes, parts.missing)
             self._start(mending, f"mend {device}")

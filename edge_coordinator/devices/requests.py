@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from runtime.errors import EdgeError
 from runtime.protocol.coordinator_events import (
@@ -40,6 +41,27 @@ class Answered:
     """None where that tells nothing of the device."""
 
 
+class Awaited(Protocol):
+    """Whoever waits for frames of devices."""
+
+    @property
+    def outstanding(self) -> Mapping[str, FrameRequest]:
+        """By device, what has not been answered."""
+        ...
+
+    def part(self, device: str, frame: Frame) -> None:
+        """Take one micro-batch of an answer that is not whole."""
+        ...
+
+    def answer(self, device: str, frame: Frame, *, took_s: float | None, now_s: float) -> None:
+        """Take a device's answer, or the frame that makes it whole."""
+        ...
+
+    def give_up(self, device: str, reason: str, *, waited_s: float | None) -> None:
+        """Go on without a device."""
+        ...
+
+
 class Exchange:
     """Gathers one frame of each device, or does without those that are lost or late."""
 
@@ -55,6 +77,14 @@ class Exchange:
         self.late: dict[str, float] = {}
         """Device id to how long its answer was waited for in vain."""
         self._gathered: asyncio.Future[Gathered] = asyncio.get_running_loop().create_future()
+
+    @property
+    def outstanding(self) -> Mapping[str, FrameRequest]:
+        """By device, what has not been answered."""
+        return {device: self.requests[device] for device in self.gathering.missing}
+
+    def part(self, device: str, frame: Frame) -> None:
+        """Nothing: what is gathered comes in one frame."""
 
     def answer(self, device: str, frame: Frame, *, took_s: float | None, now_s: float) -> None:
         """Take a device's answer."""
@@ -85,7 +115,7 @@ class Replies:
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, bool], asyncio.Future[Answered]] = {}
         """By device, and whether it is its link that is asked about."""
-        self.exchange: Exchange | None = None
+        self.exchange: Awaited | None = None
 
     def __len__(self) -> int:
         """How many are waited for."""

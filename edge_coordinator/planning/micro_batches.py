@@ -8,7 +8,7 @@ import numpy as np
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import ClusterPhases, phase_seconds, turn_s
 from edge_coordinator.planning.lower_bound import lower_bound_s, together_s
-from edge_coordinator.planning.plan import ClusterPlan
+from edge_coordinator.planning.plan import ClusterPlan, PredictedPhases
 from edge_coordinator.planning.pricing import Pricer
 from profiles.units import Counts, Floats
 
@@ -23,8 +23,28 @@ class Parting:
     micro_batches: int
     seconds: ClusterPhases
     turn_s: float
+    overhead_s: float
+    """Of `turn_s`, what was learned of turns beyond their phases."""
     whole_batches_s: float | None
     """What it would take with whole mini-batches, where these are not whole."""
+
+    def plan(
+        self,
+        *,
+        devices: tuple[str, ...],
+        shares: tuple[float, ...],
+        phases: tuple[PredictedPhases, ...],
+    ) -> ClusterPlan:
+        """Write down the cluster that was parted so."""
+        return ClusterPlan(
+            devices=devices,
+            shares=shares,
+            predicted_s=self.turn_s,
+            phases=phases,
+            micro_batches=self.micro_batches,
+            overhead_s=self.overhead_s,
+            whole_batches_s=self.whole_batches_s,
+        )
 
 
 def choose_parting(
@@ -43,7 +63,7 @@ def choose_parting(
     }
     chosen = min(counts, key=lambda count: (turns_s[count] * (1 + LEAST_GAIN * count), count))
     whole_s = turns_s[1] if chosen > 1 else None
-    return Parting(chosen, seconds[chosen], turns_s[chosen], whole_s)
+    return Parting(chosen, seconds[chosen], turns_s[chosen], overhead_s, whole_s)
 
 
 def round_bound_s(

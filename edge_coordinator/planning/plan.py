@@ -38,6 +38,8 @@ class ClusterPlan:
     """What `predicted_s` is made of, in the order of `devices`."""
     micro_batches: int = 1
     """How many micro-batches each mini-batch goes in."""
+    overhead_s: float = 0.0
+    """Of `predicted_s`, what was learned of turns beyond their phases."""
     whole_batches_s: float | None = None
     """What the same would take with whole mini-batches, where it goes in micro-batches."""
 

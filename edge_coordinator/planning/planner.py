@@ -199,8 +199,8 @@ def _plan(
     parted = max(cluster.micro_batches for cluster in clusters)
     priced = phase_seconds(fleet, workload, cut=choice.cut, micro_batches=parted)
     alternatives = _alternatives(pricer, priced, workload, choice, start=start, generator=generator)
-    predicted_s = sum(cluster.predicted_s or 0.0 for cluster in clusters)
-    predicted_s += workload.round_overhead_s
+    turns_s = sum(cluster.predicted_s or 0.0 for cluster in clusters)
+    predicted_s = turns_s + workload.round_overhead_s
     bound_s = round_bound_s(fleet, pricer, workload, cut=choice.cut, members=members)
     reason = _reason(choice.cut, workload, predicted_s, alternatives, grouping.method)
     reason += parting_reason(clusters, workload)
@@ -290,11 +290,8 @@ def _cluster_plan(
         shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
     parting = choose_parting(fleet, workload, cut=cut, members=members, shares=shares)
     phase_s = device_phase_s(parting.seconds, members=members, shares=shares)
-    return ClusterPlan(
+    return parting.plan(
         devices=tuple(fleet.devices[member] for member in members),
         shares=tuple(float(share) for share in shares),
-        predicted_s=parting.turn_s,
         phases=tuple(PredictedPhases(*map(float, column)) for column in phase_s.T),
-        micro_batches=parting.micro_batches,
-        whole_batches_s=parting.whole_batches_s,
     )

@@ -107,6 +107,9 @@ class LearnedCorrections:
         """
         self.num_rounds += 1
         for turn in turns:
+            if turn.plan.micro_batches > 1:
+                self._learn_overlapped(turn)
+                continue
             corrected_s = [
                 self._learn_device(device, predicted_s, turn.phases_s[device])
                 for device, predicted_s in predicted_phases(turn.plan).items()
@@ -120,6 +123,18 @@ class LearnedCorrections:
             self._cluster_s.add(np.array(max(turn.turn_s, least_s) - modelled_s))
         if beyond_turns_s is not None:
             self._round_s.add(np.array(max(beyond_turns_s, 0.0)))
+
+    def _learn_overlapped(self, turn: TurnMeasured) -> None:
+        """Learn from a turn whose phases overlap: what is computed, and what the whole took.
+
+        A transfer that waits while something else goes on shows nothing of the link.
+        """
+        assert turn.plan.predicted_s is not None
+        for device, predicted_s in predicted_phases(turn.plan).items():
+            computes = np.isin(np.arange(len(Phase)), COMPUTE_PHASES)
+            measured_s = np.where(computes, turn.phases_s[device], np.nan)
+            self._learn_device(device, predicted_s, measured_s)
+        self._cluster_s.add(np.array(turn.turn_s - turn.plan.predicted_s + turn.plan.overhead_s))
 
     def learn_late(self, device: str, plan: ClusterPlan, *, answer_s: float, late_s: float) -> None:
         """Take in that an answer that was predicted at `answer_s` had not come after `late_s`.

@@ -31,6 +31,8 @@ class GraphExports:
         self._offers: dict[int, GraphsOffer] = {}
         self.refused: dict[int, str] = {}
         """Cut to why it cannot be exported."""
+        self.fixed: set[int] = set()
+        """Cuts whose graphs take mini-batches of one size alone."""
         self.needed_bytes: dict[int, float] = {}
         """Cut to the memory that training its device side takes, as the graphs say."""
 
@@ -56,6 +58,8 @@ class GraphExports:
         except SettingsError as error:
             self.refused[cut] = str(error)
             raise
+        if graphs.manifest.batch_size is not None:
+            self.fixed.add(cut)
         self.needed_bytes[cut] = self._training_bytes(graphs.manifest)
         self._offers[cut] = offer = graphs.offer()
         self._channel.graphs[offer.digest] = graphs.tensors()

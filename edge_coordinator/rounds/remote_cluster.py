@@ -141,7 +141,11 @@ class RemoteCluster:
         """Return its gradient to each device; where nothing learns, an empty frame."""
         self._asked_at_s = time.monotonic()
         step = self._step(self._epoch)
-        scaled = {device: self._scaled(gradients.get(device)) for device in self._members}
+        present = len(self._members)
+        scaled = {
+            device: self._scaled(gradients.get(device), num_present=present)
+            for device in self._members
+        }
         encoded = await self._encoded(FrameKind.GRADIENT, scaled)
         frames = {
             device: Frame(FrameKind.GRADIENT, step, encoded[device]) for device in self._members
@@ -174,14 +178,13 @@ class RemoteCluster:
         self._drop(reasons)
         self._require_quorum()
 
-    def _scaled(self, gradient: Tensor | None) -> tuple[Tensor, ...]:
+    def _scaled(self, gradient: Tensor | None, *, num_present: int) -> tuple[Tensor, ...]:
         """Make up for a rate that is that of more devices than the gradient is a mean over."""
         if gradient is None:
             return ()
-        if not self._rate_by_size or len(self._members) == self._size:
+        if not self._rate_by_size or num_present == self._size:
             return (gradient,)
-        present = len(self._members) / self._size
-        return (np.multiply(gradient, present, dtype=np.float32),)
+        return (np.multiply(gradient, num_present / self._size, dtype=np.float32),)
 
     async def _join_one(self, device: str) -> str:
         try:
@@ -207,13 +210,16 @@ class RemoteCluster:
             )
             for device, frame in requests.items()
         }
+        self._question = self._question_of(answer)
+        self._exchange = self._channel.exchange(asked, self._question)
+
+    def _question_of(self, answer: Answer) -> Question:
         predicted_s = {
             device: member.predicted_s[answer]
             for device, member in self._members.items()
             if answer in member.predicted_s
         }
-        self._question = Question(answer, predicted_s)
-        self._exchange = self._channel.exchange(asked, self._question)
+        return Question(answer, predicted_s)
 
     def _specs(self, kind: FrameKind, member: Member) -> tuple[TensorSpec, ...]:
         if kind is FrameKind.SMASHED:

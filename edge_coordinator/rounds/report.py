@@ -83,6 +83,8 @@ def _measured(
     *,
     job: Job,
 ) -> Floats:
+    if cluster.micro_batches > 1:
+        return _overlapping(turn, metrics, num_devices=len(cluster.devices))
     predicted = predicted_phases(cluster) if cluster.phases else {}
     device_turn = DeviceTurn(
         answers_s=turn.answers_s.get(device, ()),
@@ -93,3 +95,12 @@ def _measured(
         loss_on_device=job.loss_on_device,
     )
     return measured_phases(device_turn, predicted_s=predicted.get(device, np.zeros(len(Phase))))
+
+
+def _overlapping(turn: TurnTimes, metrics: DeviceMetrics | None, *, num_devices: int) -> Floats:
+    """Seconds of phases that overlap, as the device timed each, [phase]; NaN if it did not say."""
+    if metrics is None:
+        return np.full(len(Phase), np.nan)
+    phases_s = np.array([getattr(metrics.phases, f"{phase.name.lower()}_s") for phase in Phase])
+    phases_s[Phase.SERVER] = float(np.mean(turn.server_s or [0.0])) / num_devices
+    return phases_s

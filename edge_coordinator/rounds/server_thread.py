@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
@@ -11,6 +11,7 @@ import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
+from edge_coordinator.training.overlapped_turn import MicroBatch
 from runtime.wire.frames import Tensor
 
 Result = TypeVar("Result")
@@ -50,6 +51,7 @@ class OffLoopEdge:
         self._turn = turn
         self.steps_s: list[float] = []
         """Seconds of each local epoch's step."""
+        self._step_s = 0.0
 
     async def device_side(self) -> Sequence[Tensor]:
         """The device-side model."""
@@ -61,6 +63,26 @@ class OffLoopEdge:
         step = await self._worker.do(lambda: self._turn.step(smashed))
         self.steps_s.append(time.monotonic() - start_s)
         return step
+
+    async def begin(self, batch_sizes: Mapping[str, int]) -> None:
+        """Begin a step that comes in micro-batches."""
+        await self._worker.do(lambda: self._turn.begin(batch_sizes))
+        self._step_s = 0.0
+
+    async def add(self, micro_batch: MicroBatch) -> Tensor | None:
+        """Forward, loss and backward of one micro-batch; the device's gradient."""
+        start_s = time.monotonic()
+        device, rows = micro_batch.device, micro_batch.rows
+        gradient = await self._worker.do(lambda: self._turn.add(device, rows, micro_batch.smashed))
+        self._step_s += time.monotonic() - start_s
+        return gradient
+
+    async def update(self, devices: Collection[str]) -> float:
+        """Update the server-side model by all that these devices sent; the mean loss."""
+        start_s = time.monotonic()
+        loss = await self._worker.do(lambda: self._turn.update(devices))
+        self.steps_s.append(self._step_s + time.monotonic() - start_s)
+        return loss
 
     async def aggregate(
         self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]

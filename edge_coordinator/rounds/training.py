@@ -12,24 +12,22 @@ from edge_coordinator.devices.deadlines import Answer, predicted_answers
 from edge_coordinator.job.job import Job
 from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.replanning.planner import PlannedRound
-from edge_coordinator.rounds.bounded_turn import BoundedCluster, BoundedEdge, TurnBounds
+from edge_coordinator.rounds.bounded_turn import TurnBounds
 from edge_coordinator.rounds.device_graphs import GraphExports
+from edge_coordinator.rounds.overlapped_cluster import OverlappedCluster
 from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster, least_of
 from edge_coordinator.rounds.server_thread import EdgeWorker
+from edge_coordinator.rounds.turn_within_bounds import train_turn
 from edge_coordinator.run.events import ClusterStarted, Progress
 from edge_coordinator.training.algorithm import (
-    Cluster,
     ClusterLostError,
-    Edge,
     SpoiltStepError,
     StepFailedError,
-    train_cluster,
-    train_locally,
 )
 from edge_coordinator.training.averaging import MOST_CLAIMED, believed_counts
 from edge_coordinator.training.bounds import Bounds
 from edge_coordinator.training.edge_model import EdgeModel, Turn
-from runtime.errors import CannotTrainError, SettingsError
+from runtime.errors import CannotTrainError
 from runtime.wire.commands import Join, Ready
 
 EVALUATION_CLUSTER = 0xFFFF
@@ -66,6 +64,7 @@ class Turns:
             local_epochs=self._job.local_epochs,
             learning_rate=self._job.device_rate(round_, len(cluster.devices)),
             codecs=self._job.codecs_of(planned.plan),
+            micro_batches=self._micro_batches(cluster, planned.plan.cut),
         )
         predicted_s = {
             device: predicted_answers(phases, local_epochs=self._job.local_epochs)
@@ -76,7 +75,16 @@ class Turns:
             for device in cluster.devices
         ]
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
-        return self._remote(join, members, up_share_bps=planned.up_share_bps, quorum=quorum)
+        remote = self._remote(join, members, up_share_bps=planned.up_share_bps, quorum=quorum)
+        if isinstance(remote, OverlappedCluster):
+            phases = zip(cluster.devices, cluster.phases, strict=False)
+            remote.open({device: own.download_s + own.backward_s for device, own in phases})
+        return remote
+
+    def _micro_batches(self, cluster: ClusterPlan, cut: int) -> int | None:
+        """How many micro-batches a cluster's mini-batches go in; None if they stay whole."""
+        wanted = min(cluster.micro_batches, self._job.settings.training.batch_size)
+        return wanted if wanted > 1 and cut not in self._exports.fixed else None
 
     def evaluation(self, round_: int, devices: Sequence[str], *, cut: int) -> RemoteCluster:
         """Have devices evaluate on what they hold out."""
@@ -131,7 +139,7 @@ class Turns:
         up_share_bps: Mapping[str, float],
         quorum: float,
     ) -> RemoteCluster:
-        return RemoteCluster(
+        return (RemoteCluster if join.micro_batches is None else OverlappedCluster)(
             self._channel,
             members,
             joins={
@@ -195,8 +203,6 @@ class RoundTraining:
         bounds: Bounds | None,
     ) -> None:
         """`bounds` of what devices send; none if whatever they send is taken."""
-        if job.micro_batches != (1,):
-            raise SettingsError("training.micro_batches: only simulations part mini-batches yet")
         self._job = job
         self._model = model
         self._turns = turns
@@ -245,11 +251,7 @@ class RoundTraining:
         edge = worker.edge(turn)
         bounds = self._turn_bounds(planned.plan.cut, turn, cluster, worker)
         try:
-            if bounds is None:
-                losses = await self._turn(cluster, edge)
-            else:
-                bounded = BoundedCluster(cluster, bounds)
-                losses = await self._turn(bounded, BoundedEdge(edge, bounds))
+            losses = await train_turn(self._job, cluster, edge, bounds)
         except ClusterLostError as error:
             if isinstance(error, StepFailedError):
                 trained.failures.append(str(error))
@@ -273,8 +275,3 @@ class RoundTraining:
             return None
         self._bounds.at_cut(cut)
         return TurnBounds(self._bounds, worker, turn.device_parts(), cluster.learning_rate)
-
-    async def _turn(self, cluster: Cluster, edge: Edge) -> list[float]:
-        if self._job.loss_on_device:
-            return await train_locally(cluster, edge)
-        return await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)

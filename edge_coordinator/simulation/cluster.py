@@ -18,7 +18,7 @@ from runtime.errors import DivergedError, SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
 from runtime.wire.codecs.turn import TurnCoder, together
-from runtime.wire.frames import CHUNK_HEADER, FrameKind, StepId, Tensor, body_bytes, specs_of
+from runtime.wire.frames import FrameKind, StepId, Tensor, body_bytes, header_of, specs_of
 from runtime.wire.micro_batches import Rows, parted
 
 Result = TypeVar("Result")
@@ -35,18 +35,18 @@ class Traffic:
         self.up_bytes = 0
         self.down_bytes = 0
 
-    def send_up(self, tensors: Sequence[Tensor]) -> None:
+    def send_up(self, tensors: Sequence[Tensor], *, micro_batch: int = 0) -> None:
         """Count a frame from a device."""
-        self.up_bytes += self._frame_bytes(tensors)
+        self.up_bytes += self._frame_bytes(tensors, micro_batch)
 
-    def send_down(self, tensors: Sequence[Tensor]) -> None:
+    def send_down(self, tensors: Sequence[Tensor], *, micro_batch: int = 0) -> None:
         """Count a frame from the coordinator."""
-        self.down_bytes += self._frame_bytes(tensors)
+        self.down_bytes += self._frame_bytes(tensors, micro_batch)
 
-    def _frame_bytes(self, tensors: Sequence[Tensor]) -> int:
+    def _frame_bytes(self, tensors: Sequence[Tensor], micro_batch: int) -> int:
         body = body_bytes(specs_of(tensors))
         num_chunks = max(1, math.ceil(body / self._chunk_bytes))
-        return body + num_chunks * CHUNK_HEADER.size
+        return body + num_chunks * header_of(StepId(0, 0, 0, 0, micro_batch)).size
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class InProcessCluster:
         sent = self._coder.encode(
             FrameKind.GRADIENT, plain, device=device, epoch=self._epoch, micro_batch=micro_batch
         )
-        self._traffic.send_down(sent)
+        self._traffic.send_down(sent, micro_batch=micro_batch)
         for numbers in self._decoded(FrameKind.GRADIENT, sent, plain):
             self._sides[device].backward(
                 numbers.astype(np.float32, copy=False),
@@ -189,7 +189,7 @@ class InProcessCluster:
             epoch=self._epoch,
             micro_batch=micro_batch,
         )
-        self._traffic.send_up(sent)
+        self._traffic.send_up(sent, micro_batch=micro_batch)
         return Smashed(*self._decoded(FrameKind.SMASHED, sent, (smashed, y)))
 
     def _sent_up(self, device: str, weights: Sequence[Tensor]) -> Sequence[Tensor]:

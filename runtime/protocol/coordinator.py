@@ -54,7 +54,6 @@ from runtime.protocol.timers import GRACE_S, RETURN_S, Allowance, AnswerTimer
 from runtime.wire.commands import (
     AnyReply,
     Assignment,
-    Holding,
     Join,
     Joined,
     LinkMeasured,
@@ -64,6 +63,7 @@ from runtime.wire.commands import (
     Ready,
     Refused,
 )
+from runtime.wire.frame_questions import Holding, step_of
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
 
@@ -85,6 +85,7 @@ class CoordinatorSession:
         self._pending: Pending | None = None
         self._link: Pending | None = None
         self._owed: Owed | None = None
+        self._early: set[tuple[FrameKind, StepId]] = set()  # Sent before an answer was asked for.
 
     @property
     def state(self) -> PeerState:
@@ -100,10 +101,7 @@ class CoordinatorSession:
 
     def asked_for(self, kind: FrameKind, step: StepId) -> tuple[TensorSpec, ...] | None:
         """Shapes of what the device has yet to send; None for anything else."""
-        match self._pending.what if self._pending else None:
-            case FrameRequest(answer_kind=k, answer_step=s, specs=specs) if (k, s) == (kind, step):
-                return specs
-        return None
+        return self._pending.specs(kind, step) if self._pending else None
 
     def next_timeout(self) -> float:
         """When `handle_timeout` is due; infinite if nothing is."""
@@ -163,6 +161,7 @@ class CoordinatorSession:
         else:
             self._pending = pending
             self.frames.forget()
+            pending.note_early(self._early)
         return [] if isinstance(what, FrameRequest) else pending.again()
 
     def _reply(self, message: AnyReply, now_s: float) -> list[CoordinatorCommand]:
@@ -188,29 +187,24 @@ class CoordinatorSession:
 
     def _holding(self, message: Holding, now_s: float) -> list[CoordinatorCommand]:
         """Take how far the device is: what it lacks goes again, and what we lack of its answer."""
-        step = StepId(message.run, message.round, message.cluster, message.epoch)
-        request = (FrameKind[message.request.upper()], step)
+        request = (FrameKind[message.request.upper()], step_of(message).first)
         if self._owed and request == (self._owed.request.kind, self._owed.request.step):
             self._owed.wait_on(self._patience_s, now_s)
             return []
         if self._pending is None or self._pending.frame != request:
             return [CountDropped()]
         self._pending.sign(now_s)
-        lacks: tuple[tuple[int, int], ...] = ()
-        if isinstance(what := self._pending.what, FrameRequest):
-            lacks = self.frames.missing(what.answer_kind, what.answer_step)
-        return self._pending.mend(message, lacks)
+        return self._pending.mend(message, self.frames.missing)
 
     def _frame(
         self, event: PartArrived | FrameArrived | FrameSent, now_s: float
     ) -> list[CoordinatorCommand]:
         match event:
             case FrameSent(kind, step):
-                if self._pending and self._pending.frame == (kind, step):
-                    self._pending.is_sent = True
+                if self._pending is None or not self._pending.note_sent(kind, step):
+                    self._early.add((kind, step))
             case FrameArrived(_, frame) if self.asked_for(frame.kind, frame.step) is not None:
-                assert self._pending is not None
-                return self._answered(self._pending, frame, now_s)
+                return self._arrived(frame, now_s)
             case FrameArrived():
                 raise UnexpectedEventError(self.state.name, event)
             case PartArrived(kind, step, is_last):
@@ -219,13 +213,19 @@ class CoordinatorSession:
                 return self._part_of_owed(kind, step, is_last=is_last, now_s=now_s)
         return []
 
+    def _arrived(self, frame: Frame, now_s: float) -> list[CoordinatorCommand]:
+        assert self._pending is not None
+        if part := self._pending.take(frame):
+            return [*self._pending.sign(now_s), part]
+        return self._answered(self._pending, frame, now_s)
+
     def _part_of_owed(
         self, kind: FrameKind, step: StepId, *, is_last: bool, now_s: float
     ) -> list[CoordinatorCommand]:
         if self._owed is None or not self._owed.is_answered_by(kind, step):
             return [CountDropped()]
         self._owed.wait_on(self._patience_s, now_s)
-        if not is_last:
+        if not is_last or not self._owed.ends_with(step):
             return [CountDropped()]
         return [CountDropped(), *self._owed.shown(now_s), *self._settle()]
 

@@ -7,14 +7,13 @@ from runtime.protocol.timers import Allowance
 from runtime.wire.commands import (
     AnyReply,
     Assignment,
-    Inquire,
     Join,
     Joined,
     LinkMeasured,
     MeasureLink,
     Ready,
-    SendAgain,
 )
+from runtime.wire.frame_questions import Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 
 Request = Assignment | Join | MeasureLink
@@ -31,6 +30,15 @@ class FrameRequest:
     answer_step: StepId
     specs: tuple[TensorSpec, ...]
     """Of the answer."""
+    more_specs: tuple[tuple[TensorSpec, ...], ...] = ()
+    """Of the answer's micro-batches after the first, where it comes in several frames."""
+    num_parts: int = 1
+    """Frames that are sent to the device: one for each micro-batch of a gradient."""
+
+    @property
+    def answers(self) -> tuple[tuple[TensorSpec, ...], ...]:
+        """Shapes of each frame of the answer."""
+        return (self.specs, *self.more_specs)
 
 
 Asked = Request | FrameRequest
@@ -156,6 +164,14 @@ class Deliver:
 
 
 @dataclass(frozen=True)
+class DeliverPart:
+    """Hand on one micro-batch of an answer that is not whole yet."""
+
+    what: FrameRequest
+    answer: Frame
+
+
+@dataclass(frozen=True)
 class GiveUp:
     """Tell whoever asked that there will be no answer."""
 
@@ -200,6 +216,7 @@ CoordinatorCommand = (
     SendCommand
     | SendParts
     | Deliver
+    | DeliverPart
     | GiveUp
     | NoteRefusal
     | NoteReady

@@ -1,10 +1,15 @@
-"""The device's half: the coordinator asks, the device answers, a repeat gets the same answer."""
+"""The device's half: the coordinator asks, the device answers, a repeat gets the same answer.
+
+A mini-batch that goes in micro-batches is answered by a frame of each, and comes back as a gradient
+of each: the device computes all of them forward, then each backward in order, as they come.
+"""
 
 from enum import Enum, auto
 
 from runtime.errors import UnexpectedEventError
+from runtime.protocol.device_turn import TurnOfDevice
 from runtime.protocol.events import (
-    CollectWeights,
+    BackwardDone,
     CommandArrived,
     DeviceCommand,
     DeviceEvent,
@@ -16,32 +21,27 @@ from runtime.protocol.events import (
     OpenPass,
     PartCame,
     PassOpened,
-    Predict,
     Prepare,
     Prepared,
     RunBackward,
     RunForward,
-    SendFrame,
     SendReply,
     TakeGraphs,
-    TrainLocally,
     WeightsCollected,
     WorkFailed,
 )
 from runtime.wire.commands import (
     Assignment,
-    Holding,
-    Inquire,
     Join,
     Joined,
     NeedGraphs,
     Preparing,
     Ready,
     Refused,
-    SendAgain,
     Stop,
 )
 from runtime.wire.device_graphs import offered_specs
+from runtime.wire.frame_questions import Holding, Inquire, SendAgain, address, step_of
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
 
@@ -69,36 +69,29 @@ class DeviceSession:
         """Messages of another run, round or step, dropped."""
         self._assignment: Assignment | None = None
         self._ready: Ready | None = None
-        self._join: Join | None = None
-        self._opened: PassOpened | None = None
-        self._request: tuple[FrameKind, StepId] | None = None
-        self._answer: Frame | None = None
-        self._is_sent = False
-        """Whether all of the answer is with the broker."""
+        self._turn = TurnOfDevice(None)
         self.frames = FrameInbox(self.asked_for)
-        self._step = StepId(0, 0, 0, 0)
 
     @property
     def join(self) -> Join | None:
         """The cluster's turn that this device takes part in."""
-        return self._join
+        return self._turn.join
 
     def asked_for(self, kind: FrameKind, step: StepId) -> tuple[TensorSpec, ...] | None:
         """Shapes of a frame that may arrive now, the last request's repeat included."""
         if kind is FrameKind.GRAPHS:
             return self._offered_at(step)
-        if self._opened is None:
+        if self._turn.opened is None:
             return None
-        is_repeat = (kind, step) == self._request
+        is_repeat = (kind, step.first) == self._turn.answers.request
         match kind:
             case FrameKind.MODEL if is_repeat or (
-                self.state is SessionState.AWAITING_MODEL and step == self._first_step()
+                self.state is SessionState.AWAITING_MODEL and step == self._turn.first_step
             ):
-                return self._opened.model
-            case FrameKind.GRADIENT if is_repeat or (
-                self.state is SessionState.AWAITING_GRADIENT and step == self._step
-            ):
-                return self._opened.gradient
+                return self._turn.opened.model
+            case FrameKind.GRADIENT if is_repeat or self._awaits_gradient(step):
+                gradients = self._turn.opened.gradients
+                return gradients[step.micro_batch] if step.micro_batch < len(gradients) else None
         return None
 
     def handle(self, event: DeviceEvent) -> list[DeviceCommand]:
@@ -119,22 +112,19 @@ class DeviceSession:
     def _frame_moved(self, event: PartCame | FrameSent) -> list[DeviceCommand]:
         if isinstance(event, PartCame):
             return self._tell_held(event.kind, event.step, number=0)
-        if self._answer and (event.kind, event.step) == (self._answer.kind, self._answer.step):
-            self._is_sent = True
+        self._turn.answers.note_sent(event.kind, event.step)
         return []
 
     def _asked(self, message: Inquire | SendAgain) -> list[DeviceCommand]:
         """Say how far a frame is, or send what was lost of the answer to it."""
         if isinstance(message, Inquire):
             kind = FrameKind[message.request.upper()]
-            return self._tell_held(kind, _step_of(message), number=message.number)
-        if self._answer is None or not self._is_answer(message):
+            return self._tell_held(kind, step_of(message), number=message.number)
+        again = self._turn.answers.again(message)
+        if again is None:
             self.num_stale += 1
             return []
-        if not self._is_sent:
-            return []  # It is on its way.
-        self._is_sent = False
-        return [SendFrame(self._answer, message.chunks)]
+        return [*again]
 
     def _command_arrived(self, message: Assignment | Join | Stop) -> list[DeviceCommand]:
         match self.state, message:
@@ -143,33 +133,35 @@ class DeviceSession:
             case _, Assignment():
                 self._forget(SessionState.PREPARING, message)
                 return [Prepare(message)]
-            case _, Join() if message == self._join:
+            case _, Join() if message == self._turn.join:
                 return self._answer_to_join(message)
             case _, Stop(run=run) if self._assignment and run == self._assignment.run:
                 self._forget(SessionState.UNASSIGNED, None)
                 return []
             case state, Join() if state is not SessionState.PREPARING and self._is_next(message):
-                self.state, self._join = SessionState.OPENING, message
-                self._opened = self._request = self._answer = None
+                self.state, self._turn = SessionState.OPENING, TurnOfDevice(message)
                 return [OpenPass(message)]
         self.num_stale += 1
         return []
 
     def _frame_arrived(self, frame: Frame) -> list[DeviceCommand]:
-        request = (frame.kind, frame.step)
+        request = (frame.kind, frame.step.first)
         match self.state, frame.kind:
             case SessionState.AWAITING_GRAPHS, FrameKind.GRAPHS if self._offered_at(frame.step):
-                assert self._join is not None
+                assert self._turn.join is not None
                 self.state = SessionState.OPENING
-                return [TakeGraphs(self._join, frame.tensors)]
-            case _ if request == self._request:
+                return [TakeGraphs(self._turn.join, frame.tensors)]
+            case _ if request == self._turn.answers.request:
                 return []  # It came twice. What is missing of the answer is asked for by name.
-            case SessionState.AWAITING_MODEL, FrameKind.MODEL if frame.step == self._first_step():
-                self._compute(request)
-                return [LoadModel(frame.tensors), self._first_work(frame.step)]
-            case SessionState.AWAITING_GRADIENT, FrameKind.GRADIENT if frame.step == self._step:
-                self._compute(request)
-                return [RunBackward(frame.tensors), self._next_work(frame.step)]
+            case SessionState.AWAITING_MODEL, FrameKind.MODEL if (
+                frame.step == self._turn.first_step
+            ):
+                self.state = SessionState.COMPUTING
+                return [LoadModel(frame.tensors), self._turn.first_work(frame.step)]
+            case _, FrameKind.GRADIENT if self._awaits_gradient(frame.step):
+                self._turn.epoch.take(frame.step, frame.tensors)
+                self._turn.answers.note_used(frame.step.micro_batch)
+                return self._go_back()
         self.num_stale += 1
         return []
 
@@ -178,29 +170,56 @@ class DeviceSession:
             case SessionState.PREPARING, Prepared(ready) if self._is_run(ready.run):
                 self.state, self._ready = SessionState.READY, ready
                 return [SendReply(ready)]
-            case SessionState.OPENING, PassOpened(join) if join == self._join:
+            case SessionState.OPENING, PassOpened(join) if join == self._turn.join:
                 measured = join.purpose == "measure"
                 self.state = SessionState.FINISHED if measured else SessionState.AWAITING_MODEL
-                self._opened = event
+                self._turn.opened = event
                 return self._answer_to_join(join)
-            case SessionState.OPENING, GraphsMissing(join) if join == self._join:
+            case SessionState.OPENING, GraphsMissing(join) if join == self._turn.join:
                 self.state = SessionState.AWAITING_GRAPHS
                 return self._answer_to_join(join)
-            case SessionState.COMPUTING, ForwardDone(step, tensors) if step == self._step:
-                evaluating = self._join is not None and self._join.purpose == "evaluate"
-                self.state = SessionState.FINISHED if evaluating else SessionState.AWAITING_GRADIENT
-                self._answer, self._is_sent = Frame(FrameKind.SMASHED, step, tensors), False
-                return [SendFrame(self._answer)]
-            case SessionState.COMPUTING, WeightsCollected(step, tensors) if step == self._step:
-                self.state = SessionState.FINISHED
-                self._answer, self._is_sent = Frame(FrameKind.WEIGHTS, step, tensors), False
-                return [SendFrame(self._answer)]
-            case (
-                _,
-                Prepared() | PassOpened() | GraphsMissing() | ForwardDone() | WeightsCollected(),
-            ):
+            case _, Prepared() | PassOpened() | GraphsMissing():
                 return []  # Work of a turn or a run that is over.
+        return self._computed(event)
+
+    def _computed(self, event: DeviceEvent) -> list[DeviceCommand]:
+        epoch = self._turn.epoch
+        match self.state, event:
+            case SessionState.COMPUTING, ForwardDone(step) if step == epoch.next_out:
+                return self._forward_done(event)
+            case SessionState.COMPUTING, BackwardDone(step) if step.first == epoch.step:
+                self.state = SessionState.AWAITING_GRADIENT
+                return self._go_back()
+            case SessionState.COMPUTING, WeightsCollected(step, tensors) if step == epoch.step:
+                self.state = SessionState.FINISHED
+                return [self._turn.answers.add(Frame(FrameKind.WEIGHTS, step, tensors))]
+            case _, ForwardDone() | BackwardDone() | WeightsCollected():
+                return []  # Of a turn that is over.
         raise UnexpectedEventError(self.state.name, event)
+
+    def _forward_done(self, event: ForwardDone) -> list[DeviceCommand]:
+        """Send a micro-batch; then the next, or what has come back meanwhile."""
+        sending = self._turn.answers.add(Frame(FrameKind.SMASHED, event.step, event.tensors))
+        self._turn.epoch.num_out += 1
+        if self._turn.purpose == "evaluate":
+            self.state = SessionState.FINISHED
+            return [sending]
+        if not self._turn.epoch.is_out:
+            return [sending, RunForward(self._turn.epoch.next_out)]
+        self.state = SessionState.AWAITING_GRADIENT
+        return [sending, *self._go_back()]
+
+    def _go_back(self) -> list[DeviceCommand]:
+        """Compute the next micro-batch backward, if its gradient is there and nothing else runs."""
+        if self.state is not SessionState.AWAITING_GRADIENT:
+            return []
+        following = self._turn.epoch.next_to_use()
+        if following is None:
+            return []
+        self.state = SessionState.COMPUTING
+        step, gradient, is_last = following
+        backward = RunBackward(step, gradient, is_last=is_last)
+        return [backward, self._turn.next_work(step.first)] if is_last else [backward]
 
     def _work_failed(self, run: int, reason: str) -> list[DeviceCommand]:
         if not self._is_run(run):
@@ -213,7 +232,7 @@ class DeviceSession:
     def _answer_to_join(self, join: Join) -> list[DeviceCommand]:
         """What stands in the way of taking part, or that nothing does; silence while at work."""
         place = {"run": join.run, "round": join.round, "cluster": join.cluster}
-        if self._opened:
+        if self._turn.opened:
             return [SendReply(Joined(**place))]
         if self.state is SessionState.AWAITING_GRAPHS and join.graphs:
             return [SendReply(NeedGraphs(**place, digest=join.graphs.digest))]
@@ -222,75 +241,59 @@ class DeviceSession:
     def _tell_held(self, kind: FrameKind, step: StepId, *, number: int) -> list[DeviceCommand]:
         """Say how far a frame is, and what is missing of it."""
         held: dict[str, object] = {"request": kind.name.lower(), "number": number}
-        if (kind, step) == self._request:
-            sent = "sent" if self._is_sent else "sending"
-            held["state"] = sent if self._answer else "working"
+        if (kind, step.first) == self._turn.answers.request:
+            held["state"] = self._turn.answers.state
+        elif kind is FrameKind.GRADIENT and (missing := self._missing(step, number=number)):
+            return [self._receiving(kind, each, held) for each in missing]
         elif self.asked_for(kind, step) is not None:
-            held |= {"state": "receiving", "missing": self.frames.missing(kind, step)}
-        elif kind is FrameKind.GRAPHS and self._join and step == self._first_step():
-            if self._opened:
-                return self._answer_to_join(self._join)
+            return [self._receiving(kind, step, held)]
+        elif kind is FrameKind.GRADIENT and self._is_going_back(step):
+            held["state"] = "working"
+        elif kind is FrameKind.GRAPHS and self._turn.join and step == self._turn.first_step:
+            if self._turn.opened:
+                return self._answer_to_join(self._turn.join)
             held["state"] = "working"
         else:
             self.num_stale += 1
             return []
-        return [SendReply(Holding.model_validate(vars(step) | held))]
+        return [SendReply(Holding.model_validate(address(step) | held))]
 
-    def _is_answer(self, message: SendAgain) -> bool:
-        if self._answer is None or self._answer.step != _step_of(message):
-            return False
-        return self._answer.kind.name.lower() == message.answer
+    def _receiving(self, kind: FrameKind, step: StepId, held: dict[str, object]) -> SendReply:
+        more = {"state": "receiving", "missing": self.frames.missing(kind, step)}
+        return SendReply(Holding.model_validate(address(step) | held | more))
+
+    def _missing(self, step: StepId, *, number: int) -> list[StepId]:
+        """Gradients of a step that have not come; unasked, of this one alone."""
+        if not number:
+            return [step] if self._awaits_gradient(step) else []
+        awaited = self._turn.epoch.missing() if step == self._turn.epoch.step else []
+        return [each for each in awaited if self._awaits_gradient(each)]
+
+    def _awaits_gradient(self, step: StepId) -> bool:
+        computes = self.state in (SessionState.AWAITING_GRADIENT, SessionState.COMPUTING)
+        trains = self._turn.purpose == "train"
+        return computes and trains and self._turn.epoch.awaits(step)
+
+    def _is_going_back(self, step: StepId) -> bool:
+        """Whether all gradients of a step are there, and are not all used."""
+        computes = self.state is SessionState.COMPUTING
+        return computes and step == self._turn.epoch.step and self._turn.epoch.have_arrived
 
     def _offered_at(self, step: StepId) -> tuple[TensorSpec, ...] | None:
         """Shapes of the graphs of this turn's offer, while they are missing."""
-        if self.state is not SessionState.AWAITING_GRAPHS or step != self._first_step():
+        if self.state is not SessionState.AWAITING_GRAPHS or step != self._turn.first_step:
             return None
-        assert self._join is not None
-        return offered_specs(self._join.graphs) if self._join.graphs else None
-
-    def _compute(self, request: tuple[FrameKind, StepId]) -> None:
-        self.state, self._request, self._answer = SessionState.COMPUTING, request, None
-
-    def _first_work(self, step: StepId) -> RunForward | TrainLocally | Predict:
-        assert self._join is not None
-        match self._join.purpose:
-            case "train":
-                self._step = step
-                return RunForward(step)
-            case "train_locally":
-                self._step = _at(step, self._join.local_epochs - 1)
-                return TrainLocally(self._step)
-            case "evaluate" | "measure":  # Nobody sends a model to be measured with.
-                self._step = step
-                return Predict(step)
-
-    def _next_work(self, step: StepId) -> RunForward | CollectWeights:
-        assert self._join is not None
-        if step.epoch + 1 == self._join.local_epochs:
-            return CollectWeights(step)
-        self._step = _at(step, step.epoch + 1)
-        return RunForward(self._step)
-
-    def _first_step(self) -> StepId:
-        assert self._join is not None
-        return StepId(self._join.run, self._join.round, self._join.cluster, 0)
+        assert self._turn.join is not None
+        return offered_specs(self._turn.join.graphs) if self._turn.join.graphs else None
 
     def _is_run(self, run: int) -> bool:
         return self._assignment is not None and run == self._assignment.run
 
     def _is_next(self, join: Join) -> bool:
-        before = (self._join.round, self._join.cluster) if self._join else (0, 0)
+        before = (self._turn.join.round, self._turn.join.cluster) if self._turn.join else (0, 0)
         is_ready = self._ready is not None and self._is_run(join.run)
         return is_ready and (join.round, join.cluster) >= before
 
     def _forget(self, state: SessionState, assignment: Assignment | None) -> None:
         self.state, self._assignment = state, assignment
-        self._ready = self._join = self._opened = self._request = self._answer = None
-
-
-def _step_of(message: Inquire | SendAgain) -> StepId:
-    return StepId(message.run, message.round, message.cluster, message.epoch)
-
-
-def _at(step: StepId, epoch: int) -> StepId:
-    return StepId(step.run, step.round, step.cluster, epoch)
+        self._ready, self._turn = None, TurnOfDevice(None)

@@ -1,20 +1,18 @@
 """What happens to the two halves of the conversation, and what they want done."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.wire.commands import (
     Assignment,
-    Holding,
-    Inquire,
     Join,
     Joined,
     NeedGraphs,
     Preparing,
     Ready,
     Refused,
-    SendAgain,
     Stop,
 )
+from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
 
 # Events, in the past tense.
@@ -66,6 +64,13 @@ class PassOpened:
     join: Join
     model: tuple[TensorSpec, ...]
     gradient: tuple[TensorSpec, ...]
+    more_gradients: tuple[tuple[TensorSpec, ...], ...] = ()
+    """Of the micro-batches after the first, where a mini-batch goes in several."""
+
+    @property
+    def gradients(self) -> tuple[tuple[TensorSpec, ...], ...]:
+        """Shapes of the gradient of each micro-batch."""
+        return (self.gradient, *self.more_gradients)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,13 @@ class ForwardDone:
 
     step: StepId
     tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class BackwardDone:
+    """A micro-batch went back that is not the last of its step."""
+
+    step: StepId
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,7 @@ DeviceEvent = (
     | PassOpened
     | GraphsMissing
     | ForwardDone
+    | BackwardDone
     | WeightsCollected
     | WorkFailed
 )
@@ -171,16 +184,18 @@ class LoadModel:
 
 @dataclass(frozen=True)
 class RunForward:
-    """Draw the step's mini-batch and run the device side forward."""
+    """Draw the step's mini-batch and run the device side forward, on one micro-batch of it."""
 
     step: StepId
 
 
 @dataclass(frozen=True)
 class RunBackward:
-    """Run the device side backward from this gradient, and update it."""
+    """Run the device side backward from a micro-batch's gradient; after the last, update it."""
 
+    step: StepId
     gradient: tuple[Tensor, ...]
+    is_last: bool = field(kw_only=True)
 
 
 @dataclass(frozen=True)

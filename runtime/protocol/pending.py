@@ -1,11 +1,13 @@
 """One request to one device whose answer has not come, and what is said about it meanwhile."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from runtime.protocol.coordinator_events import (
     Asked,
     CoordinatorCommand,
+    DeliverPart,
     FrameRequest,
     NoteLateAnswer,
     SendCommand,
@@ -15,8 +17,6 @@ from runtime.protocol.timers import Allowance, AnswerTimer
 from runtime.wire.commands import (
     AnyReply,
     Assignment,
-    Holding,
-    Inquire,
     Join,
     Joined,
     LinkMeasured,
@@ -24,9 +24,9 @@ from runtime.wire.commands import (
     NeedGraphs,
     Preparing,
     Ready,
-    SendAgain,
 )
-from runtime.wire.frames import FrameKind, StepId
+from runtime.wire.frame_questions import Holding, Inquire, SendAgain, address
+from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 
 MAX_GRAPHS_SENT = 3
 """How often graphs are sent for one request, to a device that says it lacks them still."""
@@ -52,6 +52,8 @@ class Contact(Enum):
 
 
 Ranges = tuple[tuple[int, int], ...]
+Lacks = Callable[[FrameKind, StepId], Ranges]
+"""What has not come of a frame."""
 
 
 @dataclass
@@ -61,17 +63,47 @@ class Pending:
     what: Asked
     timer: AnswerTimer
     frame: tuple[FrameKind, StepId] | None = None
-    """What was sent to the device, if it was a frame."""
-    is_sent: bool = False
-    """Whether all of the frame is with the broker: what is asked from now on comes behind it."""
+    """What was sent to the device, if it was a frame; of micro-batches, the first."""
+    unsent: set[int] = field(default_factory=lambda: {0})
+    """Frames that are not all with the broker: what is asked once there is none comes behind."""
+    missing: set[int] = field(default_factory=set)
+    """Frames of the answer that have not come."""
     num_questions: int = 0
-    num_settled: int = 0
-    """Questions up to this one are answered by what was sent again since."""
+    settled: dict[int, int] = field(default_factory=dict)
+    """By micro-batch: questions up to this one are answered by what was sent again since."""
     num_graphs: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.what, FrameRequest):
             self.frame = (self.what.kind, self.what.step)
+            self.unsent = set(range(self.what.num_parts))
+            self.missing = set(range(len(self.what.answers)))
+
+    def specs(self, kind: FrameKind, step: StepId) -> tuple[TensorSpec, ...] | None:
+        """Shapes of a frame of the answer that has yet to come; None for anything else."""
+        if not isinstance(self.what, FrameRequest) or step.micro_batch not in self.missing:
+            return None
+        is_answer = (kind, step.first) == (self.what.answer_kind, self.what.answer_step)
+        return self.what.answers[step.micro_batch] if is_answer else None
+
+    def note_sent(self, kind: FrameKind, step: StepId) -> bool:
+        """Take note that a frame is with the broker; False if it does not belong here."""
+        if self.frame != (kind, step.first):
+            return False
+        self.unsent.discard(step.micro_batch)
+        return True
+
+    def note_early(self, sent: set[tuple[FrameKind, StepId]]) -> None:
+        """Take note of frames that were sent before this was asked for; forget them."""
+        for kind, step in sent:
+            self.note_sent(kind, step)
+        sent.clear()
+
+    def take(self, frame: Frame) -> DeliverPart | None:
+        """Take a frame of the answer: part of it, or None if that makes it whole."""
+        assert isinstance(self.what, FrameRequest)
+        self.missing.discard(frame.step.micro_batch)
+        return DeliverPart(self.what, frame) if self.missing else None
 
     @property
     def state(self) -> PeerState:
@@ -102,30 +134,33 @@ class Pending:
         if self.frame is None:
             assert not isinstance(self.what, FrameRequest)
             return [SendCommand(self.what)]
-        if not self.is_sent:
+        if self.unsent:
             return []
         kind, step = self.frame
         self.num_questions += 1
         question = {"request": kind.name.lower(), "number": self.num_questions}
-        return [SendCommand(Inquire.model_validate(vars(step) | question))]
+        return [SendCommand(Inquire.model_validate(address(step) | question))]
 
-    def mend(self, holding: Holding, lacks: Ranges) -> list[CoordinatorCommand]:
+    def mend(self, holding: Holding, lacks: Lacks) -> list[CoordinatorCommand]:
         """Send what a device lacks of the frame, or ask for what we lack of its answer.
 
         Only a question from after the last such repair shows what it has not mended.
         """
-        if not self.num_settled < holding.number <= self.num_questions or self.frame is None:
+        place = holding.micro_batch or 0
+        settled = self.settled.get(place, 0)
+        if not settled < holding.number <= self.num_questions or self.frame is None:
             return []
         kind, step = self.frame
         match holding.state, self.what:
             case "receiving", _ if self.num_graphs < MAX_GRAPHS_SENT:
                 self.num_graphs += kind is FrameKind.GRAPHS
-                self.num_settled, self.is_sent = self.num_questions, False
-                return [SendParts(kind, step, holding.missing)]
+                self.settled[place] = self.num_questions
+                self.unsent.add(place)
+                return [SendParts(kind, step.part(place), holding.missing)]
             case "sent", FrameRequest(answer_kind=answer, answer_step=at):
-                self.num_settled = self.num_questions
-                named = {"answer": answer.name.lower(), "chunks": lacks}
-                return [SendCommand(SendAgain.model_validate(vars(at) | named))]
+                self.settled[place] = self.num_questions
+                parts = [at.part(each) for each in sorted(self.missing)]
+                return [_send_again(answer, part, lacks(answer, part)) for part in parts]
         return []
 
     def lack_graphs(self, join: Join, patience_s: float, now_s: float) -> list[CoordinatorCommand]:
@@ -135,7 +170,7 @@ class Pending:
         patient = Allowance(0.0, patience_s, is_learned=False)
         self.timer.allow_anew(patient, now_s=now_s)
         step = StepId(join.run, join.round, join.cluster, 0)
-        self.frame, self.is_sent, self.num_graphs = (FrameKind.GRAPHS, step), False, 1
+        self.frame, self.unsent, self.num_graphs = (FrameKind.GRAPHS, step), {0}, 1
         return [SendParts(FrameKind.GRAPHS, step, ())]
 
     def why_late(self, waited_s: float) -> str:
@@ -161,8 +196,12 @@ class Owed:
         return f"was late, and is at its answer of round {self.request.step.round} still"
 
     def is_answered_by(self, kind: FrameKind, step: StepId) -> bool:
-        """Whether it is this frame that is owed."""
-        return (kind, step) == (self.request.answer_kind, self.request.answer_step)
+        """Whether it is this answer that is owed."""
+        return (kind, step.first) == (self.request.answer_kind, self.request.answer_step)
+
+    def ends_with(self, step: StepId) -> bool:
+        """Whether it is the last frame of the answer."""
+        return step.micro_batch + 1 == len(self.request.answers)
 
     def wait_on(self, patience_s: float, now_s: float) -> None:
         """Take note that the device is at it still."""
@@ -172,6 +211,11 @@ class Owed:
         """Say how long the answer took after all, if that tells anything."""
         took_s = self.timer.waited_s(now_s=now_s)
         return [NoteLateAnswer(took_s)] if self.timer.is_undisturbed else []
+
+
+def _send_again(kind: FrameKind, step: StepId, chunks: Ranges) -> SendCommand:
+    named = {"answer": kind.name.lower(), "chunks": chunks}
+    return SendCommand(SendAgain.model_validate(address(step) | named))
 
 
 def is_answer(request: Asked, reply: AnyReply) -> bool:

@@ -22,6 +22,8 @@ from runtime.wire.fields import (
     Token,
     Words,
 )
+from runtime.wire.frame_questions import Holding, Inquire, SendAgain
+from runtime.wire.micro_batches import MOST_MICRO_BATCHES
 from runtime.wire.published import LinkProfile
 
 MAX_GRAPHS_BYTES = 16_000_000
@@ -29,15 +31,6 @@ MAX_GRAPHS_BYTES = 16_000_000
 
 MAX_LAYERS = 400
 """Of a network that is measured cut by cut; more would not fit a control message."""
-
-MAX_RANGES = 1000
-"""Of chunks that one message names; what else is missing is asked for by the next."""
-
-Chunks = Annotated[
-    tuple[tuple[Small, Small], ...],
-    Field(max_length=MAX_RANGES, description="chunks, as pairs of the first and the last of a run"),
-]
-RequestFrame = Literal["graphs", "model", "gradient"]
 
 
 class OptimizerSpec(Message):
@@ -141,7 +134,7 @@ class LayerWork(Message):
 class Join(Message):
     """Take part in a cluster's turn: coordinator to device, once a round."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("codecs",)
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("codecs", "micro_batches")
 
     kind: Literal["join"] = "join"
     run: RunId
@@ -163,6 +156,12 @@ class Join(Message):
         (), max_length=MAX_LAYERS, description="to measure: all of the network, above the cut too"
     )
     codecs: TurnCodecs | None = Field(None, description="of the frames; none: all as they are")
+    micro_batches: int | None = Field(
+        None,
+        ge=2,
+        le=MOST_MICRO_BATCHES,
+        description="that each mini-batch goes in; none: mini-batches are whole",
+    )
 
 
 class Stop(Message):
@@ -186,30 +185,6 @@ class MeasureLink(Message):
     probe: RunId = Field(description="names this measurement; a repeat gets the same answer")
     budget_bytes: int = Field(ge=1_000, lt=2**63, description="bytes up and down together, at most")
     budget_s: float = Field(gt=0, le=60, description="seconds it may take, at most")
-
-
-class Inquire(Message):
-    """How far is a device with a frame that was sent to it? Asked before anything goes twice."""
-
-    kind: Literal["inquire"] = "inquire"
-    run: RunId
-    round: Round
-    cluster: Small
-    epoch: Small
-    request: RequestFrame
-    number: Positive = Field(description="of the question; its answer has the same")
-
-
-class SendAgain(Message):
-    """Send parts of an answer again: those that were lost on the way to the coordinator."""
-
-    kind: Literal["send_again"] = "send_again"
-    run: RunId
-    round: Round
-    cluster: Small
-    epoch: Small
-    answer: Literal["smashed", "weights"]
-    chunks: Chunks
 
 
 class Ready(Message):
@@ -264,24 +239,6 @@ class NeedGraphs(Message):
     round: Round
     cluster: Small
     digest: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class Holding(Message):
-    """Device to coordinator: how far it is with a frame; also unasked, while one comes slowly."""
-
-    kind: Literal["holding"] = "holding"
-    run: RunId
-    round: Round
-    cluster: Small
-    epoch: Small
-    request: RequestFrame
-    number: Count = Field(description="of the question that this answers; 0 if nobody asked")
-    state: Literal["receiving", "working", "sending", "sent"] = Field(
-        description="sent: all of the answer is with the broker"
-    )
-    missing: Chunks = Field(
-        (), description="receiving: parts of the frame that have not come; none: all of them"
-    )
 
 
 class Refused(Message):

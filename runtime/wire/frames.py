@@ -21,11 +21,13 @@ from runtime.errors import MalformedMessageError, ProtocolError
 
 Tensor = NDArray[np.generic]
 
-VERSION = 1
+VERSION, PARTED_VERSION = 1, 2
 MAGIC = b"CP"
 CHUNK_HEADER = struct.Struct("<2sBBQIHHHHQI")
 """Magic, version, kind, run, round, cluster, epoch, chunk, number of chunks, bytes of the body,
 CRC-32 of the fields before and the chunk's bytes."""
+PARTED_HEADER = struct.Struct("<2sBBQIHHHHHQI")
+"""The same with the micro-batch after the epoch; of all micro-batches but the first."""
 
 _ALIGNMENT = 8
 _MAX_CHUNKS = 0xFFFF
@@ -54,6 +56,16 @@ class StepId:
     round: int
     cluster: int
     epoch: int
+    micro_batch: int = 0
+
+    @property
+    def first(self) -> "StepId":
+        """The step's first micro-batch, which stands for all of them."""
+        return self.part(0) if self.micro_batch else self
+
+    def part(self, micro_batch: int) -> "StepId":
+        """Name a micro-batch of the same step."""
+        return StepId(self.run, self.round, self.cluster, self.epoch, micro_batch)
 
 
 @dataclass(frozen=True)
@@ -139,25 +151,29 @@ def encode_chunks(
         yield b"".join((head, crc.to_bytes(4, "little"), data))
 
 
+def header_of(step: StepId) -> struct.Struct:
+    """Give the header that chunks of a step have."""
+    return PARTED_HEADER if step.micro_batch else CHUNK_HEADER
+
+
 def decode_chunk(payload: memoryview) -> Chunk:
     """Check a chunk's header and checksum; MalformedMessageError says what is wrong."""
-    head_bytes = CHUNK_HEADER.size
-    if len(payload) < head_bytes:
+    is_parted = payload[:3] == MAGIC + bytes([PARTED_VERSION])
+    header = PARTED_HEADER if is_parted else CHUNK_HEADER
+    if len(payload) < header.size:
         raise MalformedMessageError(f"a chunk of {len(payload)} bytes is shorter than its header")
-    magic, version, kind, run, round_, cluster, epoch, index, num_chunks, length, crc = (
-        CHUNK_HEADER.unpack(payload[:head_bytes])
-    )
-    if magic != MAGIC or version != VERSION:
+    fields = header.unpack(payload[: header.size])
+    magic, version, kind, *place, index, num_chunks, length, crc = fields
+    if magic != MAGIC or version != (PARTED_VERSION if is_parted else VERSION):
         raise MalformedMessageError(f"not a chunk of version {VERSION}: starts {magic!r} {version}")
-    data = payload[head_bytes:]
-    if zlib.crc32(data, zlib.crc32(payload[: head_bytes - 4])) != crc:
+    data = payload[header.size :]
+    if zlib.crc32(data, zlib.crc32(payload[: header.size - 4])) != crc:
         raise MalformedMessageError(f"checksum of chunk {index} of {num_chunks} is wrong")
     if kind not in _KINDS or index >= num_chunks or len(data) > length:
         raise MalformedMessageError(
             f"impossible chunk: kind {kind}, {index} of {num_chunks}, {len(data)} of {length} bytes"
         )
-    step = StepId(run, round_, cluster, epoch)
-    return Chunk(FrameKind(kind), step, index, num_chunks, length, data)
+    return Chunk(FrameKind(kind), StepId(*place), index, num_chunks, length, data)
 
 
 def decode_body(body: bytearray | memoryview, specs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
@@ -240,10 +256,11 @@ def _body_header(specs: Sequence[TensorSpec]) -> bytes:
 
 def _chunk_head(frame: Frame, *, index: int, num_chunks: int, body_length: int) -> bytes:
     step = frame.step
-    identity = (step.run, step.round, step.cluster, step.epoch)
-    head = CHUNK_HEADER.pack(
-        MAGIC, VERSION, frame.kind, *identity, index, num_chunks, body_length, 0
-    )
+    header = header_of(step)
+    version = PARTED_VERSION if step.micro_batch else VERSION
+    place = [step.run, step.round, step.cluster, step.epoch]
+    place += [step.micro_batch] if step.micro_batch else []
+    head = header.pack(MAGIC, version, frame.kind, *place, index, num_chunks, body_length, 0)
     return head[:-4]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from runtime.errors import MalformedMessageError
 from runtime.wire.codecs.lossless import inflate
-from runtime.wire.commands import MAX_RANGES
+from runtime.wire.frame_questions import MAX_RANGES
 from runtime.wire.frames import (
     Chunk,
     Frame,
@@ -38,12 +38,13 @@ def decode_chunk_of(kind: FrameKind, payload: memoryview) -> Chunk:
 class FrameInbox:
     """Puts the frames of one peer together.
 
-    One frame of each kind may be under way, so that a late repeat of one does not undo another.
+    One frame of each kind and micro-batch may be under way, so that a late repeat of one does not
+    undo another.
     """
 
     def __init__(self, asked_for: AskedFor) -> None:
         self._asked_for = asked_for
-        self._reassemblies: defaultdict[FrameKind, Reassembly] = defaultdict(Reassembly)
+        self._reassemblies: defaultdict[tuple[FrameKind, int], Reassembly] = defaultdict(Reassembly)
         self.num_stale = 0
 
     def feed(self, payload: memoryview, *, kind: FrameKind) -> Frame | None:
@@ -59,7 +60,7 @@ class FrameInbox:
         if specs is None:
             self.num_stale += 1
             return None
-        frame = self._reassemblies[chunk.kind].feed(chunk, specs)
+        frame = self._reassemblies[chunk.kind, chunk.step.micro_batch].feed(chunk, specs)
         if frame is None:
             return None
         if may_be_shorter(specs):
@@ -70,7 +71,7 @@ class FrameInbox:
 
     def missing(self, kind: FrameKind, step: StepId) -> tuple[tuple[int, int], ...]:
         """Chunks of a frame that have not come, as runs; nothing if none has, so all of them."""
-        reassembly = self._reassemblies.get(kind)
+        reassembly = self._reassemblies.get((kind, step.micro_batch))
         return reassembly.missing(kind, step)[:MAX_RANGES] if reassembly is not None else ()
 
     def forget(self) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from edge_coordinator.devices.channel import DeviceChannel, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel
+from edge_coordinator.devices.tolerance import Tolerance
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.commands import Refused

@@ -29,15 +29,8 @@ from runtime.protocol.events import (
     TrainLocally,
     WeightsCollected,
 )
-from runtime.wire.commands import (
-    Holding,
-    Inquire,
-    Join,
-    Joined,
-    Preparing,
-    SendAgain,
-    Stop,
-)
+from runtime.wire.commands import Join, Joined, Preparing, Stop
+from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
 
@@ -86,9 +79,9 @@ def test_a_turn_of_two_epochs_is_these_sentences() -> None:
         [SendReply(JOINED)],
         [LoadModel((W,)), RunForward(first)],
         [SendFrame(smashed[0])],
-        [RunBackward(GRADIENTS[0].frame.tensors), RunForward(second)],
+        [RunBackward(first, GRADIENTS[0].frame.tensors, is_last=True), RunForward(second)],
         [SendFrame(smashed[1])],
-        [RunBackward(GRADIENTS[1].frame.tensors), CollectWeights(second)],
+        [RunBackward(second, GRADIENTS[1].frame.tensors, is_last=True), CollectWeights(second)],
         [SendFrame(Frame(FrameKind.WEIGHTS, second, (W,)))],
     ]
     assert session.state is SessionState.FINISHED

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
-from edge_coordinator.devices.channel import DeviceChannel, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, Question
+from edge_coordinator.devices.tolerance import Tolerance
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import MalformedMessageError
 from runtime.protocol.events import Gathered
@@ -94,7 +95,7 @@ def _state_of_conversation(channel: DeviceChannel) -> tuple[object, ...]:
         dict(channel.registry.refusals),
         [(device, *_state_of_session(channel, device)) for device in channel._peers],
         channel.changed.is_set(),
-        exchange and list(exchange.gathering.missing),
+        exchange and list(exchange.outstanding),
         asyncio.all_tasks(),
     )
 

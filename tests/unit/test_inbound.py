@@ -1,7 +1,8 @@
 """What the coordinator keeps of devices that come and go."""
 
-from edge_coordinator.devices.channel import DeviceChannel, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, Question
+from edge_coordinator.devices.tolerance import Tolerance
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.fields import Message

@@ -3,8 +3,9 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from edge_coordinator.devices.channel import DeviceChannel, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.link_survey import LinkSurvey
+from edge_coordinator.devices.tolerance import Tolerance
 from runtime.bus.bus import Bus, Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.protocol.coordinator_events import Excluded

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runtime.protocol.coordinator_events import BusBack, BusLost, Returned, Seen, Went
-from runtime.wire.commands import Inquire, Join
+from runtime.wire.commands import Join
+from runtime.wire.frame_questions import Inquire
 from tests.pair import CoordinatorEnd, DeviceEnd, Item
 
 PLACES = st.integers(0, 3)
@@ -17,9 +18,12 @@ MOST_STEPS = 3000
 class Pair(RuleBasedStateMachine):
     """A coordinator and a device; faults strike the wires, the device and the connections."""
 
+    parts = 1
+    """Micro-batches of a mini-batch."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.coordinator, self.device = CoordinatorEnd(), DeviceEnd()
+        self.coordinator, self.device = CoordinatorEnd(self.parts), DeviceEnd(self.parts)
         self.num_sessions, self.is_cut, self.is_away = 0, False, False
         self.updates = 0
         self.start_again()
@@ -28,7 +32,7 @@ class Pair(RuleBasedStateMachine):
     def start_again(self) -> None:
         """The device dies and is started again; what was under way is lost."""
         self.num_sessions += 1
-        self.device = DeviceEnd()
+        self.device = DeviceEnd(self.parts)
         self.coordinator.down.clear()
         self.is_away = False
         self.coordinator.arrive(str(self.num_sessions))
@@ -133,8 +137,16 @@ class Pair(RuleBasedStateMachine):
         return self.coordinator.down if is_down else self.device.up
 
 
+class PartedPair(Pair):
+    """The same, with mini-batches in three parts."""
+
+    parts = 3
+
+
 TestPair = Pair.TestCase
 TestPair.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestPartedPair = PartedPair.TestCase
+TestPartedPair.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 
 
 def _take_turns(coordinator: CoordinatorEnd, device: DeviceEnd, *, item_s: float) -> list[Item]:
@@ -153,9 +165,12 @@ def _take_turns(coordinator: CoordinatorEnd, device: DeviceEnd, *, item_s: float
     return carried
 
 
+@pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("item_s", [0.01, 1.0, 5.0, 10.0])
-def test_however_slow_the_wires_no_chunk_goes_twice_and_nobody_is_lost(item_s: float) -> None:
-    coordinator, device = CoordinatorEnd(), DeviceEnd()
+def test_however_slow_the_wires_no_chunk_goes_twice_and_nobody_is_lost(
+    item_s: float, parts: int
+) -> None:
+    coordinator, device = CoordinatorEnd(parts), DeviceEnd(parts)
     carried = _take_turns(coordinator, device, item_s=item_s)
     chunks = [item for item in carried if isinstance(item, bytes)]
     assert len(chunks) == len(set(chunks))
@@ -165,8 +180,9 @@ def test_however_slow_the_wires_no_chunk_goes_twice_and_nobody_is_lost(item_s: f
     assert len(questions) < len(chunks)
 
 
-def test_what_was_lost_and_that_alone_goes_again() -> None:
-    coordinator, device = CoordinatorEnd(), DeviceEnd()
+@pytest.mark.parametrize("parts", [1, 3])
+def test_what_was_lost_and_that_alone_goes_again(parts: int) -> None:
+    coordinator, device = CoordinatorEnd(parts), DeviceEnd(parts)
     coordinator.arrive("one")
     lost: list[Item] = []
     carried: list[Item] = []

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edge_coordinator.devices.channel import DeviceChannel, Tolerance
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.registry import DeviceRecord
+from edge_coordinator.devices.tolerance import Tolerance
 from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.protocol.coordinator_events import BusBack, BusLost
-from runtime.wire.commands import Holding, Refused
+from runtime.wire.commands import Refused
 from runtime.wire.fields import Message
+from runtime.wire.frame_questions import Holding
 from runtime.wire.frames import Frame, FrameKind, Tensor, specs_of
 from runtime.wire.inbox import FrameInbox
 from tests.turn import (

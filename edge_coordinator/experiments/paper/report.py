@@ -11,6 +11,9 @@ NOT_YET = "not yet"
 OTHER = "CPSL at SL's rate"
 INT8 = "CPSL with int8"
 """Smashed data, gradients and models as int8, which the paper does not have."""
+OVERLAPPED = "CPSL with overlap"
+"""Mini-batches in four micro-batches, so that computing, sending and receiving overlap."""
+BOTH = "CPSL with overlap and int8"
 FIGURES_HEADER = ("figure", "published", "ours", "difference")
 
 
@@ -25,7 +28,7 @@ def figures_rows(results: PaperResults) -> list[list[str]]:
         *_amount_rows(results.scenario),
         *_latency_rows(results),
         *_convergence_rows(results),
-        *_codec_rows(results),
+        *(row for label in (INT8, OVERLAPPED, BOTH) for row in _shorter_rows(results, label)),
         [
             "final accuracy of CPSL, SL",
             "about that of CL",
@@ -182,21 +185,21 @@ def _convergence_rows(results: PaperResults) -> list[list[str]]:
     ]
 
 
-def _codec_rows(results: PaperResults) -> list[list[str]]:
+def _shorter_rows(results: PaperResults, label: str) -> list[list[str]]:
     """What shortens CPSL's round beside its own round as the paper has it."""
-    if INT8 not in results.runs:
+    if label not in results.runs:
         return []
-    round_s, times = results.round_s(INT8), results.round_s(INT8) / results.round_s("CPSL")
-    seconds_ = ratio(mean(results.convergence_s(INT8)), mean(results.convergence_s("CPSL")))
+    round_s, times = results.round_s(label), results.round_s(label) / results.round_s("CPSL")
+    seconds_ = ratio(mean(results.convergence_s(label)), mean(results.convergence_s("CPSL")))
     return [
-        [f"round of {INT8}", "", f"{round_s:.2f} s", f"CPSL's: {100 * (times - 1):+.0f} %"],
+        [f"round of {label}", "", f"{round_s:.2f} s", f"CPSL's: {100 * (times - 1):+.0f} %"],
         [
-            f"convergence of {INT8} (s)",
+            f"convergence of {label} (s)",
             "",
-            over_seeds(results.convergence_s(INT8), seconds, missing=NOT_YET),
+            over_seeds(results.convergence_s(label), seconds, missing=NOT_YET),
             seconds_.text(lambda value: f"CPSL's: {100 * (value - 1):+.0f} %"),
         ],
-        [f"final accuracy of {INT8}", "", percent(results.final_accuracy(INT8)), ""],
+        [f"final accuracy of {label}", "", percent(results.final_accuracy(label)), ""],
     ]
 
 

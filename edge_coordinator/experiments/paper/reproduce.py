@@ -14,9 +14,11 @@ from edge_coordinator.experiments.latencies import Latency, Setting, method_late
 from edge_coordinator.experiments.paper.claims import claims_part
 from edge_coordinator.experiments.paper.readings import readings_part
 from edge_coordinator.experiments.paper.report import (
+    BOTH,
     FIGURES_HEADER,
     INT8,
     OTHER,
+    OVERLAPPED,
     figures_rows,
     figures_table,
     parameters_part,
@@ -50,6 +52,7 @@ from runtime.errors import SettingsError
 LIKELY_FOLDERS = ("data/mnist", "mnist", "../data/mnist", "../mnist")
 EVALUATION_SAMPLES, EVALUATE_EVERY = 2000, 2
 SPREAD = 0.1
+MICRO_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -168,9 +171,16 @@ def variants(settings: JobSettings, scenario: Scenario) -> list[RunSpec]:
     base = settings.training.server_optimizer.learning_rate
 
     def spec(
-        label: str, method: Method, *, at_rule: bool = True, codec: str | None = None
+        label: str,
+        method: Method,
+        *,
+        at_rule: bool = True,
+        codec: str | None = None,
+        micro_batches: int = 1,
     ) -> RunSpec:
         chosen = with_method(settings, method)
+        training = chosen.training.model_copy(update={"micro_batches": micro_batches})
+        chosen = chosen.model_copy(update={"training": training})
         if codec is not None:
             chosen = chosen.model_copy(update={"codec": CodecSettings(name=codec)})
         if at_rule:
@@ -181,6 +191,8 @@ def variants(settings: JobSettings, scenario: Scenario) -> list[RunSpec]:
         spec("CPSL", "cpsl"),
         spec(OTHER, "cpsl", at_rule=False),
         spec(INT8, "cpsl", codec="int8"),
+        spec(OVERLAPPED, "cpsl", micro_batches=MICRO_BATCHES),
+        spec(BOTH, "cpsl", codec="int8", micro_batches=MICRO_BATCHES),
         spec("SL", "sl"),
         spec("FL", "fl"),
         spec("CL", "cl"),

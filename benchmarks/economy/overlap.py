@@ -1,0 +1,110 @@
+"""A turn in micro-batches beside one in whole mini-batches: `python -m benchmarks.economy.overlap`.
+
+The same job twice, in micro-batches and without, over real local agents, a real broker and emulated
+links: seconds of a round, and how far apart the weights are after the last. Then the paper
+scenario, by the latency model: with identical devices, and with a spread of 50 % between rounds.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.simulation.world import drawn_states
+from profiles.variation import Spread
+from runtime.scenario_files import load_scenario
+
+LINKS_MBPS = (3, 8, 20)
+SLOWDOWN = 1.0
+"""Of each device beside this machine's processor."""
+DRAWS = 20
+
+
+def main() -> None:
+    """Run both and print what they took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--micro-batches", type=int, default=4)
+    flags = parser.parse_args()
+    for spread in (0.0, 0.5):
+        whole_s, parted_s = (_paper_s(count, spread) for count in (1, flags.micro_batches))
+        print(
+            f"paper scenario, spread {spread:.0%}: {whole_s:.2f} s a round, {parted_s:.2f} s in "
+            f"{flags.micro_batches} micro-batches: {whole_s / parted_s:.2f} times shorter"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        whole, parted = (
+            _run(Path(folder) / str(count), count, flags.rounds)
+            for count in (1, flags.micro_batches)
+        )
+        print(
+            f"real agents, links of {LINKS_MBPS} Mbit/s: {_round_s(whole):.2f} s a round, "
+            f"{_round_s(parted):.2f} s in {flags.micro_batches} micro-batches: "
+            f"{_round_s(whole) / _round_s(parted):.2f} times shorter"
+        )
+        print(f"largest difference of a weight after {flags.rounds} rounds: "
+              f"{_difference(whole, parted):.1e}")  # fmt: skip
+
+
+def _paper_s(micro_batches: int, spread: float) -> float:
+    """Mean seconds of a round of the paper scenario."""
+    paper = load_scenario("paper")
+    scenario = paper.model_copy(update={"spread": Spread.between_rounds(spread)})
+    work = Workload.of_scenario(paper, loss_on_device=False)
+    seconds = []
+    for round_ in range(1, DRAWS + 1):
+        plan = plan_round(
+            drawn_states(scenario, paper.names(), work.cuts, seed=0, round_=round_, elapsed_s=0.0),
+            replace(work, micro_batches=(micro_batches,)),
+            grouping=Grouping("cpsl", num_clusters=paper.num_clusters),
+            cut=paper.cut,
+            generator=np.random.default_rng(round_),
+        )
+        seconds.append(plan.predicted_s or 0.0)
+    return float(np.mean(seconds))
+
+
+def _run(folder: Path, micro_batches: int, num_rounds: int) -> Path:
+    """Run the job; the directory that it leaves."""
+    folder.mkdir()
+    scenario = folder / "links.toml"
+    devices = (
+        f'[[devices]]\nname = "at-{rate}"\nslowdown = {SLOWDOWN}\nup_bps = {rate}e6\n'
+        f"down_bps = {rate}e6\ndelay_s = 0.002\n"
+        for rate in LINKS_MBPS
+    )
+    scenario.write_text('note = "A few links."\n\n' + "\n".join(devices))
+    command = (
+        *(sys.executable, "-m", "edge_coordinator", "local", "--plan", "by_hand"),
+        *("--devices", str(len(LINKS_MBPS)), "--clusters", "1", "--rounds", str(num_rounds)),
+        *("--local-epochs", "1", "--micro-batches", str(micro_batches)),
+        *("--scenario", str(scenario), "--output", str(folder / "runs")),
+        *("--set", f"evaluation.every={num_rounds}"),
+    )
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    if finished.returncode:
+        sys.exit(finished.stderr or finished.stdout)
+    return next((folder / "runs").iterdir())
+
+
+def _round_s(run: Path) -> float:
+    """Median seconds of a round; of the first, where all is loaded, nothing is told."""
+    lines = (run / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+    return float(np.median([json.loads(line)["round_s"] for line in lines[1:]]))
+
+
+def _difference(one: Path, other: Path) -> float:
+    left, right = (load_file(run / "last.safetensors") for run in (one, other))
+    return max(float(np.abs(left[name] - right[name]).max()) for name in left)
+
+
+if __name__ == "__main__":
+    main()

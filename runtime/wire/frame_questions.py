@@ -1,0 +1,87 @@
+"""What is asked, and answered, about frames on their way: how far they are, and what was lost."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from runtime.wire.fields import Count, Message, Positive, Round, RunId, Small
+from runtime.wire.frames import StepId
+from runtime.wire.micro_batches import MOST_MICRO_BATCHES
+
+MAX_RANGES = 1000
+"""Of chunks that one message names; what else is missing is asked for by the next."""
+
+Chunks = Annotated[
+    tuple[tuple[Small, Small], ...],
+    Field(max_length=MAX_RANGES, description="chunks, as pairs of the first and the last of a run"),
+]
+RequestFrame = Literal["graphs", "model", "gradient"]
+MicroBatchIndex = Annotated[
+    int | None, Field(ge=1, lt=MOST_MICRO_BATCHES, description="of the step; none: the first")
+]
+
+_PLACE = ("run", "round", "cluster", "epoch")
+
+
+class Inquire(Message):
+    """How far is a device with what was sent to it? Asked before anything goes twice.
+
+    A device that lacks several micro-batches answers for each of them.
+    """
+
+    kind: Literal["inquire"] = "inquire"
+    run: RunId
+    round: Round
+    cluster: Small
+    epoch: Small
+    request: RequestFrame
+    number: Positive = Field(description="of the question; its answer has the same")
+
+
+class SendAgain(Message):
+    """Send parts of an answer again: those that were lost on the way to the coordinator."""
+
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("micro_batch",)
+
+    kind: Literal["send_again"] = "send_again"
+    run: RunId
+    round: Round
+    cluster: Small
+    epoch: Small
+    micro_batch: MicroBatchIndex = None
+    answer: Literal["smashed", "weights"]
+    chunks: Chunks
+
+
+class Holding(Message):
+    """Device to coordinator: how far it is with a frame; also unasked, while one comes slowly."""
+
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("micro_batch",)
+
+    kind: Literal["holding"] = "holding"
+    run: RunId
+    round: Round
+    cluster: Small
+    epoch: Small
+    micro_batch: MicroBatchIndex = None
+    request: RequestFrame
+    number: Count = Field(description="of the question that this answers; 0 if nobody asked")
+    state: Literal["receiving", "working", "sending", "sent"] = Field(
+        description="sent: all of the answer is with the broker"
+    )
+    missing: Chunks = Field(
+        (), description="receiving: parts of the frame that have not come; none: all of them"
+    )
+
+
+def address(step: StepId) -> dict[str, int]:
+    """Give the fields that name a step in a message; the first micro-batch goes without saying."""
+    place = dict(vars(step))
+    return place if step.micro_batch else {name: place[name] for name in _PLACE}
+
+
+def step_of(message: Inquire | SendAgain | Holding) -> StepId:
+    """Read the step that a message is about."""
+    micro_batch = None if isinstance(message, Inquire) else message.micro_batch
+    place = (message.run, message.round, message.cluster, message.epoch)
+    return StepId(*place, micro_batch or 0)
