@@ -6,6 +6,8 @@ ENGINES = ("torch", ONNX_ENGINE)
 DEFAULT_CHUNK_BYTES = 256 * 1024
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1024, 64 * 1024 * 1024
 """Tensors travel in chunks of this."""
+TRACKERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
+"""What can keep a run's figures, and the module that each needs; its extra has its name."""
 FILE_SOURCES = ("mnist", "npz", "npy", "folder", "audio", "csv", "parquet", "windows")
 """Data from files are named `mnist:DIR` and so on; another word before a colon is a module's."""
 KNOWN_SOURCES = (

@@ -78,7 +78,7 @@ def _train_locally(
             site, job, model, console=console, directory=directory, observers=observers
         )
 
-    run_to_end(console, job, model, directory, train, run=site.run)
+    run_to_end(console, job, model, directory, train, run=site.run, trackers=flags.track)
     if flags.web:
         console.print(f"to look at it again: cpsl show {directory.path}", soft_wrap=True)
 
@@ -132,7 +132,7 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
         )
         return companions.beside(training)
 
-    run_to_end(console, job, model, directory, train)
+    run_to_end(console, job, model, directory, train, trackers=flags.track)
 
 
 def _simulate(flags: argparse.Namespace, console: Console) -> None:
@@ -155,7 +155,7 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
     async def train(observers: "Sequence[Observer]") -> None:
         await prepared.simulation.run(observers=observers, progress=directory)
 
-    run_to_end(console, job, model, directory, train)
+    run_to_end(console, job, model, directory, train, trackers=flags.track)
 
 
 def _compare(flags: argparse.Namespace, console: Console) -> None:

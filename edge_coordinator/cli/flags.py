@@ -8,6 +8,7 @@ from edge_coordinator.cli.control_flags import add_control
 from edge_coordinator.cli.fleet_flags import add_fleet
 from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
 from runtime.distribution import VersionAction
+from runtime.offered import TRACKERS
 from runtime.service.logs import LOG_FORMATS
 
 # Flag, key of the job file, metavar. Every other key goes by --set.
@@ -148,6 +149,14 @@ def _add_job_flags(
             metavar="RUNDIR",
             help="go on with a run from its last checkpoint",
         )
+        parser.add_argument(
+            "--track",
+            type=_tracker,
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="keep each round's figures there too: tensorboard, mlflow, wandb (offline)",
+        )
     parser.add_argument(
         "--allow-code",
         action="append",
@@ -237,6 +246,12 @@ def _methods(text: str) -> list[str]:
             f"{text!r} is not a list of methods; they are {', '.join(METHODS)}"
         )
     return methods
+
+
+def _tracker(name: str) -> str:
+    if name not in TRACKERS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(TRACKERS)}")
+    return name
 
 
 def _positive(text: str) -> int:

@@ -1,7 +1,9 @@
 """The job that a command line asks for: its file, and the flags over it."""
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from rich.console import Console
 
 from edge_coordinator.cli.flags import JOB_FLAGS, SIMULATION_FLAGS
 from runtime.errors import SettingsError
+from runtime.offered import TRACKERS
 from runtime.plugins import AllowedCode
 
 if TYPE_CHECKING:
@@ -66,8 +69,18 @@ def _check_code(flags: argparse.Namespace, settings: "JobSettings", path: Path |
             allowed.check(name, what=f"in {path},", to_allow="add", base_dir=Path.cwd())
 
 
+def _check_trackers(names: Sequence[str]) -> None:
+    for name in names:
+        if find_spec(TRACKERS[name]) is None:
+            raise SettingsError(
+                f"--track {name} needs {TRACKERS[name]}, not installed here: "
+                f"pip install 'cpsl-edge[{name}]'"
+            )
+
+
 def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:
     """Find the file that the job is in: the one given, that of a run to go on with or to replay."""
+    _check_trackers(getattr(flags, "track", ()))
     from edge_coordinator.job.plan_settings import REPLAY
 
     if getattr(flags, "resume", None) is not None:

@@ -16,6 +16,7 @@ from edge_coordinator.run.faults import traces_in
 from edge_coordinator.run.outcome import write_outcome
 from edge_coordinator.run.results import Results
 from edge_coordinator.run.temporary import temporary_files_near
+from edge_coordinator.run.trackers.tracker import flat_settings, tracked
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import EdgeError
 from runtime.event_loop import call_on_signals
@@ -44,14 +45,28 @@ def run_to_end(
     train: Train,
     *,
     run: Run = asyncio.run,
+    trackers: Sequence[str] = (),
 ) -> None:
-    """Train under the eyes of a person and of the run directory; `run` has the event loop."""
-    with temporary_files_near(directory.path.parent):
-        _train_and_finish(console, job, model, directory, train, run=run)
+    """Train under the eyes of a person and of the run directory; `run` has the event loop.
+
+    `trackers` are names of tools that keep the run's figures as well.
+    """
+    with (
+        temporary_files_near(directory.path.parent),
+        tracked(trackers, directory.path, flat_settings(job.settings)) as observers,
+    ):
+        _train_and_finish(console, job, model, directory, train, run=run, more=observers)
 
 
 def _train_and_finish(
-    console: Console, job: Job, model: EdgeModel, directory: RunDirectory, train: Train, *, run: Run
+    console: Console,
+    job: Job,
+    model: EdgeModel,
+    directory: RunDirectory,
+    train: Train,
+    *,
+    run: Run,
+    more: Sequence[Observer],
 ) -> None:
     if ended := _why_over(directory, job):
         console.print(f"{ended}; to train on, give a larger limit, as by --rounds")
@@ -59,7 +74,7 @@ def _train_and_finish(
         return
     try:
         with RunView(console) as view, prompt_collection(), traces_in(directory.path / TRACES):
-            run(until_terminated(train([view, directory])))
+            run(until_terminated(train([view, directory, *more])))
     except BaseException:
         _finish_early(console, directory, job, model)
         raise

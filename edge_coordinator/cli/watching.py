@@ -87,7 +87,12 @@ def monitor_in_browser(flags: argparse.Namespace, console: Console) -> None:
 
 
 def show_runs(flags: argparse.Namespace, console: Console) -> None:
-    """Serve the page of recorded runs until told to end."""
+    """Serve the page of recorded runs until told to end, or write their rounds as a table."""
+    if flags.csv or flags.parquet:
+        from edge_coordinator.monitor.rounds_table import write_tables
+
+        write_tables(flags.runs, csv_file=flags.csv, parquet_file=flags.parquet)
+        return
     require_page()
     from edge_coordinator.monitor.web.recorded import serve_records
     from edge_coordinator.monitor.web.serving import Address

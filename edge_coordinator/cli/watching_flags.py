@@ -20,6 +20,8 @@ def add_watching(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Show what a run has written down in the same page that `cpsl monitor --web` "
         "serves; of several runs, the curves and totals side by side.",
     )
+    show.add_argument("--csv", type=Path, metavar="FILE", help="write all rounds there; - prints")
+    show.add_argument("--parquet", type=Path, metavar="FILE", help="write all rounds there")
     show.add_argument("runs", type=Path, nargs="+", metavar="RUNDIR", help="as runs/2026…")
     _add_page(show)
 

@@ -42,6 +42,11 @@ class RunRecord:
             history.add(report)
         return history
 
+    def reports(self) -> Iterator[RoundReport]:
+        """Give the rounds one after another; SettingsError if one cannot be read."""
+        for line in self._lines():
+            yield self._checked(line, _round_of)[0]
+
     def last(self) -> tuple[RoundReport, PlanReport | None]:
         """Give the last round that is whole."""
         last = None

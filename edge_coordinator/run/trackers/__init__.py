@@ -1,0 +1,1 @@
+"""A run's figures, round by round, in the tools that people compare experiments with."""

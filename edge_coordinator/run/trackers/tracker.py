@@ -1,0 +1,77 @@
+"""What a run tells a tool that keeps experiments: the figures of each round."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from edge_coordinator.run.events import Progress, RoundDone
+from runtime.wire.published import RoundReport
+
+FIGURES = (
+    *("train_loss", "test_loss", "test_accuracy", "learning_rate", "round_s"),
+    *("predicted_round_s", "elapsed_s", "up_bytes", "down_bytes", "num_devices", "num_clusters"),
+)
+
+
+class Tracker(Protocol):
+    """A run in such a tool."""
+
+    def log(self, round_: int, figures: Mapping[str, float]) -> None:
+        """Keep the figures of a round."""
+        ...
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        ...
+
+
+class TrackedRounds:
+    """Passes on each round that is over; an observer of the run."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def tell(self, progress: Progress) -> None:
+        """Pass on a round that is over."""
+        if isinstance(progress, RoundDone):
+            self._tracker.log(progress.report.round, figures_of(progress.report))
+
+
+def figures_of(report: RoundReport) -> dict[str, float]:
+    """Take the figures of a round that has them."""
+    found = {name: getattr(report, name) for name in FIGURES}
+    return {name: float(figure) for name, figure in found.items() if figure is not None}
+
+
+def flat_settings(settings: BaseModel) -> dict[str, object]:
+    """Name each setting by its dotted key; how the broker is reached is nobody else's business."""
+    flat: dict[str, object] = {}
+    _flatten("", settings.model_dump(mode="json", exclude={"broker"}), flat)
+    return flat
+
+
+def _flatten(prefix: str, tree: Mapping[str, object], flat: dict[str, object]) -> None:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            _flatten(f"{prefix}{key}.", value, flat)
+        else:
+            flat[prefix + key] = value
+
+
+@contextlib.contextmanager
+def tracked(
+    names: Sequence[str], path: Path, settings: Mapping[str, object]
+) -> Iterator[list[TrackedRounds]]:
+    """Have these tools keep the run in `path`, with the settings that it has."""
+    with contextlib.ExitStack() as stack:
+        trackers: list[TrackedRounds] = []
+        for name in dict.fromkeys(names):
+            module = import_module(f"edge_coordinator.run.trackers.to_{name}")
+            tracker: Tracker = module.open_tracker(path, settings)
+            stack.callback(tracker.close)
+            trackers.append(TrackedRounds(tracker))
+        yield trackers
