@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -84,6 +85,9 @@ def network_of(module: nn.Module, *, name: str, input_shape: InputShapes | None)
     """
     if isinstance(input_shape, Mapping):
         return capture(module, name=name, input_shape=input_shape)
+    if input_shape is not None and _is_nested(module):
+        with suppress(SettingsError):  # Its children may run in order all the same.
+            return capture(module, name=name, input_shape=input_shape)
     try:
         return as_network(module, name=name, input_shape=input_shape)
     except NotASequenceError as error:
@@ -93,6 +97,13 @@ def network_of(module: nn.Module, *, name: str, input_shape: InputShapes | None)
                 "the option input_shape"
             ) from error
         return capture(module, name=name, input_shape=input_shape)
+
+
+def _is_nested(module: nn.Module) -> bool:
+    """Whether there is more to cut at than between its children."""
+    if isinstance(module, nn.Sequential):
+        return False
+    return any(True for layer in module.children() for _ in layer.children())
 
 
 def name_of(network: nn.Sequential) -> str:

@@ -130,7 +130,7 @@ def _try(module: nn.Module, input_shape: Shape, *, name: str, training: bool) ->
         batch = torch.randn(2, *input_shape)
         try:
             output = subject(batch)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except Exception as error:  # whatever a user's own code raises
             raise SettingsError(
                 f"{name} does not run on samples of shape {input_shape}: {error}"
             ) from error

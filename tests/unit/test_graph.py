@@ -122,6 +122,7 @@ def test_the_weights_are_the_users_own_by_name_and_evaluate_as_they_do(name: str
     [
         ("tutorial", "conv1 relu pool conv2 relu_2 pool_2 flatten fc1 relu_3 fc2"),
         ("residual", "conv1 bn1 relu layer1.0.add layer1.0 layer1.1.add layer1 avgpool flatten fc"),
+        ("lstm", "layers getitem_3 drop fc"),
     ],
 )
 def test_a_cut_is_named_after_the_module_or_function_that_it_follows(name: str, names: str) -> None:
@@ -183,6 +184,11 @@ class _Noisy(nn.Module):
         x = nn.functional.dropout(self.drop(self.first(x)), 0.5, self.training)
         x = self.drop(x)
         x, _ = self.attention(x, x, x, need_weights=False)
+        heads = x.unsqueeze(1)
+        heads = nn.functional.scaled_dot_product_attention(
+            heads, heads, heads, dropout_p=0.5 if self.training else 0.0, is_causal=True
+        )
+        x = heads.squeeze(1)
         outputs: Tensor = self.last(x.mean(1) * torch.rand_like(x[:, 0]))
         return outputs
 
@@ -202,6 +208,19 @@ def test_whatever_draws_draws_the_same_at_every_cut() -> None:
     _prepare(network)
     set_dropout_keys(network, [((8,), BATCH)])
     assert not torch.equal(network(x), expected)
+
+
+class _Trained(nn.Module):
+    """Wants targets of its own, as detectors do."""
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
+        assert targets is not None, "targets should not be none"
+        return x - targets
+
+
+def test_a_network_that_wants_its_targets_is_told_whose_they_are() -> None:
+    with pytest.raises(SettingsError, match=r"targets should not be none; .* the job's"):
+        network_of(_Trained(), name="detector", input_shape=(4,))
 
 
 class _Counting(nn.Module):

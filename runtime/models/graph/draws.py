@@ -1,8 +1,9 @@
 """What draws random numbers in a captured graph: each from its own address.
 
-Dropout, as a layer or as a function, takes its mask from the step's key and its own name, as
-everywhere. Whatever else draws (whole layers' paths, attention's own dropout) has torch's
-generator set for it just before, from the key of the first device whose samples it sees.
+Dropout, as a layer, as a function or inside of scaled dot product attention, takes its mask from
+the step's key and its own name, as everywhere. Whatever else draws (whole layers' paths, dropout
+inside of layers that stay whole) has torch's generator set for it just before, from the key of the
+first device whose samples it sees.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from runtime.models.attention import SeededAttention
 from runtime.models.dropout import SeededDropout, SeededGenerator
 from runtime.models.graph.tracer import ENDS, INNER, LABEL
 from runtime.models.graph.values import DRAWS, values_of
@@ -25,6 +27,7 @@ _FUNCTIONS = {
 }
 """Dropout as a function, and whether it drops whole channels."""
 _ARGUMENTS = ("input", "p", "training")
+_OF_ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p")
 
 
 def drawn_path(node: fx.Node) -> str:
@@ -49,6 +52,12 @@ def seed_draws(root: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]:
             source = node.args[0] if node.args else node.kwargs["input"]
             node.op, node.target, node.args, node.kwargs = "call_module", path, (source,), {}
             node.meta[DRAWS] = False
+        elif node.target is functional.scaled_dot_product_attention and node.meta.get(DRAWS):
+            path = drawn_path(node)
+            made[path] = _attention(node, training=root.training)
+            holder.add_module(path.removeprefix(f"{DRAWN}."), made[path])
+            node.op, node.target = "call_module", path
+            node.meta[DRAWS] = False
         elif node.meta.get(DRAWS):
             made[drawn_path(node)] = SeededGenerator(_label(node))
     return made
@@ -71,6 +80,13 @@ def _dropout_of(root: nn.Module, node: fx.Node) -> SeededDropout | None:
     dropout = SeededDropout(p, layer=_label(node), channel_wise=channel_wise)
     dropout.batch_axis = batch_axis(node)
     return dropout.train(root.training)
+
+
+def _attention(node: fx.Node, *, training: bool) -> SeededAttention:
+    """The layer that stands for an attention that drops."""
+    given: Any = {**dict(zip(_OF_ATTENTION, node.args, strict=False)), **node.kwargs}
+    attention = SeededAttention(float(given["dropout_p"]), layer=_label(node))
+    return attention.train(training)
 
 
 def batch_axis(node: fx.Node) -> int:

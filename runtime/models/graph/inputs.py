@@ -52,7 +52,10 @@ def find_inputs(module: nn.Module, shapes: InputShapes, *, name: str) -> Inputs:
             return Inputs(row, batches, rows)
         reasons.append(reason)
     stated = dict(shapes) if isinstance(shapes, Mapping) else shapes
-    raise SettingsError(f"{name} does not run on samples of shape {stated}: {reasons[0]}")
+    raise SettingsError(
+        f"{name} does not run on samples of shape {stated}: {reasons[0]}; it has to make "
+        "outputs of such samples alone, since targets and losses are the job's"
+    )
 
 
 def _candidates(shapes: InputShapes) -> list[Row]:

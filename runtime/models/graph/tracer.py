@@ -5,6 +5,7 @@ ever; the user's own are gone through. A stand-in answers what the code asks of 
 so a condition on them is no obstacle. A module whose code cannot be gone through stays whole.
 """
 
+import operator
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -117,7 +118,10 @@ class _Tracer(fx.Tracer):
     ) -> Any:  # noqa: ANN401
         if self._is_evaluating or threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
-        label = self._numbered(self.path_of_module(m))
+        try:
+            label = self._numbered(self.path_of_module(m))
+        except NameError:  # A module that belongs to no other, such as an activation in a table.
+            return forward(*args, **kwargs)
         self._scopes.append(label)
         try:
             outputs = super().call_module(m, forward, args, kwargs)
@@ -169,6 +173,21 @@ class _Tracer(fx.Tracer):
         return label if count == 1 else f"{label}_{count}"
 
 
+def drop_unused_items(graph: fx.Graph) -> None:
+    """Drop items of a tuple that nobody uses; a module that gives a tuple ends with the one used.
+
+    So what crosses after a recurrent layer is its steps, where its last state is not wanted.
+    """
+    for node in reversed(graph.nodes):
+        if node.target is not operator.getitem or ENDS in node.meta:
+            continue
+        source = node.args[0]
+        if not node.users:
+            graph.erase_node(node)
+        elif isinstance(source, fx.Node) and len(source.users) == 1 and ENDS in source.meta:
+            node.meta[ENDS] = source.meta[ENDS]
+
+
 def trace(module: nn.Module, samples: tuple[Given, ...]) -> tuple[nn.Module, fx.Graph]:
     """Record the module in its mode: the root that the graph's names are of, and the graph.
 
@@ -182,7 +201,9 @@ def trace(module: nn.Module, samples: tuple[Given, ...]) -> tuple[nn.Module, fx.
         tracer = _Tracer(samples, whole)
         try:
             with _one_at_a_time:
-                return root, tracer.trace(root)
+                graph = tracer.trace(root)
+            drop_unused_items(graph)
+            return root, graph  # noqa: TRY300 - what is below is the other way
         except Exception as error:
             failed = tracer.failed
             if failed is None or failed is module or type(failed) in whole:

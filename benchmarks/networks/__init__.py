@@ -1,0 +1,1 @@
+"""Networks as their libraries give them, each loaded, cut and trained on both engines."""

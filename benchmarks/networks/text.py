@@ -1,0 +1,115 @@
+"""Networks for text and sound: Hugging Face's, small, made from their configurations."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from benchmarks.networks.brought import Brought, Shape
+
+NUM_TOKENS, VOCABULARY = 16, 100
+_BERT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+_DISTILBERT = {
+    "vocab_size": VOCABULARY,
+    "dim": 32,
+    "n_layers": 2,
+    "n_heads": 2,
+    "hidden_dim": 64,
+    "max_position_embeddings": 64,
+}
+_GPT2 = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 2,
+    "n_positions": 64,
+    "pad_token_id": 0,
+}
+_T5 = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "d_kv": 16,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 2,
+}
+_VIT = {
+    "image_size": 32,
+    "patch_size": 8,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+_WAV2VEC2 = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "conv_dim": (32, 32, 32),
+    "conv_stride": (5, 4, 4),
+    "conv_kernel": (10, 8, 4),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "classifier_proj_size": 32,
+    "apply_spec_augment": False,
+}
+TOKENS: dict[str, Shape] = {"input_ids": (NUM_TOKENS,), "attention_mask": (NUM_TOKENS,)}
+
+
+def _made(
+    model: str, config: str, options: dict[str, Any], *, is_adapted: bool = False
+) -> Callable[[], nn.Module]:
+    """Build a model from its configuration, by peft's LoRA on a frozen one if so wanted."""
+
+    def build() -> nn.Module:
+        transformers = importlib.import_module("transformers")
+        module: nn.Module = getattr(transformers, model)(getattr(transformers, config)(**options))
+        if is_adapted:
+            peft = importlib.import_module("peft")
+            targets = ["query", "value"]
+            lora = peft.LoraConfig(r=4, target_modules=targets, modules_to_save=["classifier"])
+            module = peft.get_peft_model(module, lora)
+        return module
+
+    return build
+
+
+def _text(name: str, model: str, config: str, options: dict[str, Any]) -> Brought:
+    return Brought(name, "transformers", _made(model, config, options), TOKENS, VOCABULARY)
+
+
+TEXT = (
+    _text("bert", "BertForSequenceClassification", "BertConfig", _BERT),
+    _text("distilbert", "DistilBertForSequenceClassification", "DistilBertConfig", _DISTILBERT),
+    _text("roberta", "RobertaForSequenceClassification", "RobertaConfig", _BERT),
+    _text("gpt2", "GPT2ForSequenceClassification", "GPT2Config", _GPT2),
+    _text("t5 encoder", "T5EncoderModel", "T5Config", _T5),
+    Brought(
+        "hf vit",
+        "transformers",
+        _made("ViTForImageClassification", "ViTConfig", _VIT),
+        (3, 32, 32),
+    ),
+    Brought(
+        "wav2vec2",
+        "transformers",
+        _made("Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _WAV2VEC2),
+        (4000,),
+    ),
+    Brought(
+        "bert with lora",
+        "peft",
+        _made("BertForSequenceClassification", "BertConfig", _BERT, is_adapted=True),
+        TOKENS,
+        VOCABULARY,
+    ),
+)
