@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from runtime.models.device_side import DeviceNetwork
+from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.codecs.offered import choice_of
-from runtime.wire.codecs.turn import TurnCodecs, TurnCoder
+from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.commands import Assignment, OptimizerSpec
 from runtime.wire.frames import FrameKind
 

@@ -12,7 +12,7 @@ from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.wire.class_names import ClassNames
-from runtime.wire.codecs.turn import TurnCodecs
+from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.commands import Assignment
 from runtime.wire.published import RoundReport
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from edge_coordinator.job.plan_settings import Section
-from runtime.wire.commands import MAX_FEATURES, Normalisation
+from runtime.wire.normalisation import MAX_FEATURES, Normalisation
 
 
 class NormaliseSettings(Section):

@@ -13,6 +13,7 @@ from edge_coordinator.job.loss_check import check_loss
 from edge_coordinator.job.normalisation import agree_on_normalisation
 from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
+from edge_coordinator.job.turn_codecs import turn_codecs
 from edge_coordinator.job.whole_batches import whole_batches
 from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
 from edge_coordinator.training.aggregation import aggregation
@@ -31,8 +32,7 @@ from runtime.models.load import (
 )
 from runtime.models.losses import Loss, load_loss
 from runtime.models.sequence import Network, Shape, layers_of
-from runtime.wire.codecs.offered import RAW
-from runtime.wire.codecs.turn import TurnCodecs
+from runtime.wire.codecs.names import RAW, TurnCodecs
 from runtime.wire.commands import Assignment
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ def prepare_job(
     shape = known or input_shape_of(network)
     check_sample_shape(network, shape)
     training = settings.training
-    codecs = settings.codec.candidates(
-        training.device_spec(), carry_state=training.carry_optimizer_state
+    codecs = turn_codecs(
+        settings.codec, training.device_spec(), carry_state=training.carry_optimizer_state
     )
     assignment = _assignment(settings, network, codecs, run=run, shape=shape, stated=bool(given))
     check_outputs(settings, num_outputs=assignment.num_classes, train=train)

@@ -17,7 +17,7 @@ from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from runtime.errors import SettingsError
-from runtime.wire.codecs.turn import TurnCodecs
+from runtime.wire.codecs.names import TurnCodecs
 
 _OF_THE_BITS = (
     *("seed", "server_threads", "model", "data", "training", "codec"),

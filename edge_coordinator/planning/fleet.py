@@ -12,7 +12,7 @@ from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState, Medium
 from profiles.scenario import Scenario
 from profiles.units import Counts, Floats
-from runtime.wire.codecs.turn import TurnCodecs
+from runtime.wire.codecs.names import TurnCodecs
 
 
 @dataclass(frozen=True)

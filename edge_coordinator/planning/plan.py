@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runtime.wire.codecs.turn import TurnCodecs
+from runtime.wire.codecs.names import TurnCodecs
 
 
 class InfeasiblePlanError(ValueError):

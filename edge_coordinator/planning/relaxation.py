@@ -79,7 +79,9 @@ class PairedWaits:
         if not self.is_divided:
             return np.where(fits, 0.0, np.inf)
         link_s = np.broadcast_to(self.link_s, room_s.shape)
-        shares = np.divide(link_s, room_s, out=np.zeros_like(room_s), where=link_s > 0)
+        # Where rounding alone leaves no room, no share is asked for: that keeps the bound below.
+        needs = (link_s > 0) & (room_s > 0)
+        shares = np.divide(link_s, room_s, out=np.zeros_like(room_s), where=needs)
         needed = np.minimum(shares.max(axis=1), 1.0)
         if isinstance(self.medium, Subcarriers):
             number = self.medium.num_subcarriers

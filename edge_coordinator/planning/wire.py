@@ -13,8 +13,9 @@ import numpy as np
 from profiles.cuts import CutTable, LayerCost
 from profiles.phases import Phase
 from profiles.units import BITS_PER_BYTE, Floats
+from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.codecs.offered import choice_of
-from runtime.wire.codecs.turn import TurnCodecs, TurnCoder
+from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.frames import FrameKind, TensorSpec, body_bytes
 
 _FLOAT = "<f4"

@@ -9,8 +9,7 @@ behind which the `Holding` came: then what has not come of the answer is lost, a
 names it. Questions are numbered, so that two answers to the same state send nothing twice.
 
 Who is late owes its answer: it is asked for nothing until that has come. A connection that broke
-has a moment to come back; while our own is down no clock runs. `next_timeout` says when
-`handle_timeout` is due; there is no clock in here.
+has a moment to come back; while our own is down no clock runs. `next_timeout` says what is due.
 """
 
 from math import inf
@@ -63,7 +62,8 @@ from runtime.wire.commands import (
     Ready,
     Refused,
 )
-from runtime.wire.frame_questions import Holding, step_of
+from runtime.wire.frame_questions import Holding
+from runtime.wire.frame_steps import step_of
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
 

@@ -41,7 +41,8 @@ from runtime.wire.commands import (
     Stop,
 )
 from runtime.wire.device_graphs import offered_specs
-from runtime.wire.frame_questions import Holding, Inquire, SendAgain, address, step_of
+from runtime.wire.frame_questions import Holding, Inquire, SendAgain
+from runtime.wire.frame_steps import address, step_of
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
 

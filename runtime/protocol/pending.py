@@ -25,7 +25,8 @@ from runtime.wire.commands import (
     Preparing,
     Ready,
 )
-from runtime.wire.frame_questions import Holding, Inquire, SendAgain, address
+from runtime.wire.frame_questions import Holding, Inquire, SendAgain
+from runtime.wire.frame_steps import address
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 
 MAX_GRAPHS_SENT = 3

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from runtime.wire.class_names import ClassNames
-from runtime.wire.codecs.turn import TurnCodecs
+from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.fields import (
     Count,
     LabelShape,
@@ -24,6 +24,7 @@ from runtime.wire.fields import (
 )
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES
+from runtime.wire.normalisation import Normalisation
 from runtime.wire.published import LinkProfile
 
 MAX_GRAPHS_BYTES = 16_000_000
@@ -50,20 +51,6 @@ class OptimizerSpec(Message):
         if self.name == "sgd":
             return ("momentum_buffer",) if self.momentum else ()
         return ("step", "exp_avg", "exp_avg_sq")
-
-
-MAX_FEATURES = 1000
-"""That may be normalised; more would not fit a control message."""
-
-
-class Normalisation(Message):
-    """What each feature of a sample loses: its mean, and then its deviation as a factor."""
-
-    mean: tuple[float, ...] = Field(min_length=1, max_length=MAX_FEATURES)
-    deviation: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        min_length=1, max_length=MAX_FEATURES
-    )
-    axis: int = Field(ge=0, lt=8, description="of a sample, along which the features lie")
 
 
 class Assignment(Message):

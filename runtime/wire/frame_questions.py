@@ -5,7 +5,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from runtime.wire.fields import Count, Message, Positive, Round, RunId, Small
-from runtime.wire.frames import StepId
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES
 
 MAX_RANGES = 1000
@@ -19,8 +18,6 @@ RequestFrame = Literal["graphs", "model", "gradient"]
 MicroBatchIndex = Annotated[
     int | None, Field(ge=1, lt=MOST_MICRO_BATCHES, description="of the step; none: the first")
 ]
-
-_PLACE = ("run", "round", "cluster", "epoch")
 
 
 class Inquire(Message):
@@ -72,16 +69,3 @@ class Holding(Message):
     missing: Chunks = Field(
         (), description="receiving: parts of the frame that have not come; none: all of them"
     )
-
-
-def address(step: StepId) -> dict[str, int]:
-    """Give the fields that name a step in a message; the first micro-batch goes without saying."""
-    place = dict(vars(step))
-    return place if step.micro_batch else {name: place[name] for name in _PLACE}
-
-
-def step_of(message: Inquire | SendAgain | Holding) -> StepId:
-    """Read the step that a message is about."""
-    micro_batch = None if isinstance(message, Inquire) else message.micro_batch
-    place = (message.run, message.round, message.cluster, message.epoch)
-    return StepId(*place, micro_batch or 0)

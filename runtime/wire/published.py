@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from runtime.wire.class_names import ClassNames
-from runtime.wire.codecs.turn import TurnCodecs
+from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.fields import (
     MAX_BPS,
     MAX_PROFILE_BYTES,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from runtime.errors import MalformedMessageError, SettingsError
 from runtime.wire.codecs.codec import LARGEST, Layout, layout_of_samples, layout_of_weights
+from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.codecs.offered import choice_of
-from runtime.wire.codecs.turn import TurnCodecs, TurnCoder
+from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.frames import (
     CHUNK_HEADER,
     Frame,

@@ -16,7 +16,8 @@ from edge_coordinator.simulation.simulation import Simulation
 from profiles.link import IndependentLinks
 from runtime.errors import SettingsError
 from runtime.scenario_files import load_scenario
-from runtime.wire.codecs.turn import TurnCodecs, TurnCoder
+from runtime.wire.codecs.names import TurnCodecs
+from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.frames import FrameKind, encode_body
 from tests.builders import Reports, make_job, same_bits, weights_of
 from tests.noise import shards

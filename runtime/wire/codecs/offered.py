@@ -11,9 +11,9 @@ from runtime.errors import SettingsError
 from runtime.wire.codecs.codec import Codec, Fp32
 from runtime.wire.codecs.floats import Bf16, Fp16
 from runtime.wire.codecs.integers import Integers
+from runtime.wire.codecs.names import RAW
 from runtime.wire.codecs.sparse import RandomTopK, TopK
 
-RAW = "fp32"
 LOSSLESS = "+zlib"
 KNOWN = "fp32, fp16, bf16, int8, int4, topk:F or randtopk:F (F a fraction, as 0.1)"
 DENSE: tuple[Codec, ...] = (Fp32(), Bf16(), Fp16(), Integers(8), Integers(4))

@@ -13,30 +13,11 @@ import numpy as np
 from runtime.seeding import Purpose, quick_generator, step_key
 from runtime.wire.codecs.codec import Layout, layout_of_samples, layout_of_weights
 from runtime.wire.codecs.lossless import deflate, deflated_specs, inflate
-from runtime.wire.codecs.offered import RAW, Choice, choice_of
-from runtime.wire.fields import Message, Token
+from runtime.wire.codecs.names import TurnCodecs
+from runtime.wire.codecs.offered import Choice, choice_of
 from runtime.wire.frames import FrameKind, Tensor, TensorSpec, may_be_shorter, specs_of
 
 _OF_SAMPLES = (FrameKind.SMASHED, FrameKind.GRADIENT)
-
-
-class TurnCodecs(Message):
-    """How each kind of tensor travels in a turn, by the names of codecs."""
-
-    model: Token = RAW
-    smashed: Token = RAW
-    gradient: Token = RAW
-    weights: Token = RAW
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Each of them, in the order of the fields."""
-        return (self.model, self.smashed, self.gradient, self.weights)
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether everything travels as it is."""
-        return set(self.names) == {RAW}
 
 
 class TurnCoder:

@@ -1,0 +1,19 @@
+"""The step that a question about a frame names."""
+
+from runtime.wire.frame_questions import Holding, Inquire, SendAgain
+from runtime.wire.frames import StepId
+
+_PLACE = ("run", "round", "cluster", "epoch")
+
+
+def address(step: StepId) -> dict[str, int]:
+    """Give the fields that name a step in a message; the first micro-batch goes without saying."""
+    place = dict(vars(step))
+    return place if step.micro_batch else {name: place[name] for name in _PLACE}
+
+
+def step_of(message: Inquire | SendAgain | Holding) -> StepId:
+    """Read the step that a message is about."""
+    micro_batch = None if isinstance(message, Inquire) else message.micro_batch
+    place = (message.run, message.round, message.cluster, message.epoch)
+    return StepId(*place, micro_batch or 0)
