@@ -38,7 +38,9 @@ async def _mosquitto(folder: Path) -> AsyncIterator[str]:
 async def _mosquitto_websockets(folder: Path) -> AsyncIterator[str]:
     if find_mosquitto() is None:
         raise NotHereError("mosquitto")
-    async with own_broker(folder, ["protocol websockets"]) as broker:
+    # Mosquitto 2.0.11 does not start with a listener for WebSockets alone.
+    settings = ["protocol websockets", f"listener {free_port()} 127.0.0.1"]
+    async with own_broker(folder, settings) as broker:
         yield f"ws://127.0.0.1:{broker.port}/mqtt"
 
 

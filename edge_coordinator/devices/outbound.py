@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 
@@ -15,6 +16,8 @@ from runtime.wire.reassembly import numbers_of
 from runtime.wire.topics import Topics
 from runtime.wire.transfer import ChunkSize, send_frame
 from runtime.wire.versions import Incompatible, Versions
+
+log = logging.getLogger(__name__)
 
 Ranges = tuple[tuple[int, int], ...]
 SentFunction = Callable[[str, FrameKind, StepId], None]
@@ -39,6 +42,7 @@ class Outbound:
         self._frames: defaultdict[str, dict[int, tuple[Frame, int]]] = defaultdict(dict)
         """Device id to the last frame that it was sent of each micro-batch, and the size of its
         chunks."""
+        self._told_lost: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
 
@@ -102,11 +106,24 @@ class Outbound:
         """Send in the background what is missing of the last frame; all of it if that is none."""
         frame, chunk_bytes = self._frames[device].get(parts.step.micro_batch, (None, 0))
         if frame is not None and (frame.kind, frame.step) == (parts.kind, parts.step):
+            self._tell_lost(device, parts)
             mending = self._send(device, frame, chunk_bytes, parts.missing)
             self._start(mending, f"mend {device}")
         elif (offer := self.joins[device].graphs) is not None:
             graphs = Frame(parts.kind, parts.step, self.graphs[offer.digest])
             self._start(self.to_device(device, graphs), f"send to {device}")
+
+    def _tell_lost(self, device: str, parts: SendParts) -> None:
+        """Say once of each device that the broker took what did not arrive."""
+        if not parts.missing or device in self._told_lost:
+            return
+        self._told_lost.add(device)
+        log.warning(
+            "%d chunks of the %s for %s were lost after the broker had taken them, and go again; "
+            "if that is no broken connection, the broker's queue for a slow reader is too short "
+            "(Mosquitto: max_queued_messages)",
+            *(len(numbers_of(parts.missing)), leaf_of(parts.kind), device),
+        )
 
     async def _send(self, device: str, frame: Frame, chunk_bytes: int, missing: Ranges) -> None:
         topic = self._topics.down(device, leaf_of(frame.kind))

@@ -16,7 +16,6 @@ import pytest
 from edge_coordinator.local.broker import find_mosquitto
 from runtime.bus.broker_url import TlsFiles
 from runtime.bus.mqtt_bus import MqttBus
-from runtime.bus.topic_filter import matches
 from runtime.errors import BusError, SettingsError
 from runtime.wire.topics import Topics
 from tests.ports import free_port
@@ -30,7 +29,6 @@ from edge_coordinator.__main__ import main  # noqa: E402
 from edge_coordinator.fleet.check import Finding, FleetCheck  # noqa: E402
 from edge_coordinator.fleet.fleet import FleetFolder  # noqa: E402
 from edge_coordinator.fleet.record import FleetRecord  # noqa: E402
-from edge_coordinator.fleet.rights import device_rights  # noqa: E402
 
 DIGITS = {"data": "digits", "engine": "onnxruntime", "wait": True}
 
@@ -146,36 +144,6 @@ async def test_rotated_certificates_are_taken_up_and_the_old_ones_end(fleet: Fle
             await _connect_until_refused(fleet, "old")
         async with await connected(fleet, "devices/pi-0"):
             assert process.returncode is None
-
-
-async def test_agents_use_the_topics_that_they_have_rights_to_and_no_others(
-    fleet: FleetFolder, tmp_path: Path
-) -> None:
-    log = tmp_path / "broker.log"
-    async with broker(fleet, log):
-        config = f"{fleet.path}/devices/pi-0/agent.toml"
-        agent = await _start("device_agent", "--config", config)
-        job = str(fleet.path / "coordinator" / "job.toml")
-        coordinator = await _start(
-            *("edge_coordinator", "coordinator", "--config", job, "--devices", "1"),
-            *("--rounds", "1", "--model", "mlp", "--plan", "by_hand", "--cut", "fc1"),
-            *("--output", str(tmp_path / "runs")),
-        )
-        output, _ = await coordinator.communicate()
-        assert coordinator.returncode == 0, output.decode()
-        measured = await _start("device_agent", "profile", "--config", config)
-        output, _ = await measured.communicate()
-        assert measured.returncode == 0, output.decode()
-        agent.terminate()
-        await agent.communicate()
-    said = log.read_text()
-    assert "Denied" not in said
-    rights = device_rights(Topics("farm"), "pi-0")
-    published = set(re.findall(r"Received PUBLISH from pi-0-[\w-]+ \(.*'(cpsl[^']*)'", said))
-    heard = set(re.findall(r"Sending PUBLISH to pi-0-[\w-]+ \(.*'(cpsl[^']*)'", said))
-    unused = {one for one in rights.hear if not any(matches(one, topic) for topic in heard)}
-    assert unused == set()
-    assert published == set(rights.publish)
 
 
 async def test_no_message_tells_the_client_id_by_which_a_session_could_be_taken(
