@@ -113,6 +113,7 @@ async def serve_on(
                 background = [
                     tasks.create_task(channel.listen(events), name="listen"),
                     tasks.create_task(publisher.publish(), name="publish"),
+                    tasks.create_task(publisher.hold(), name="hold"),
                     tasks.create_task(coordinator.admission.keep_open(), name="admit"),
                     tasks.create_task(links.serve(), name="survey"),
                 ]

@@ -23,7 +23,7 @@ from runtime.errors import BusError, MalformedMessageError
 from runtime.wire.commands import Challenge
 from runtime.wire.fields import as_words
 from runtime.wire.history import History
-from runtime.wire.ownership import Claim, Verdict, judge
+from runtime.wire.ownership import Claim, Tenure, Verdict, clock_s, keep_alive
 from runtime.wire.published import CoordinatorStatus
 from runtime.wire.run_control import ControlRequest
 from runtime.wire.topics import Topics
@@ -68,12 +68,14 @@ class SitePublisher:
         """Topics to publish, in order; a topic waits once, however many ask for it."""
         self._changed = asyncio.Event()
         self._is_ours = False
+        self._tenure = Tenure(now_s=clock_s())
         self._refused_bytes: dict[str, int] = {}
         """Topic of a report to the size from which on the broker does not take it."""
 
     async def claim(self, events: AsyncIterator[BusEvent]) -> None:
         """Own the site, or raise TakenError because another coordinator does."""
         await self._claim.make(self._bus, events)
+        self._tenure = Tenure(now_s=clock_s())
         self._is_ours = True
         await self._bus.subscribe(self._topics.control)
         self._retain_history()  # In the place of another run's.
@@ -114,8 +116,13 @@ class SitePublisher:
 
     def republish(self) -> None:
         """Publish all that is retained again, after the broker came back."""
+        self._tenure.note_return(clock_s())
         for topic in self._retained:
             self._publish_soon(topic)
+
+    async def hold(self) -> None:
+        """Take note that the site is looked after, until cancelled."""
+        await keep_alive(self._tenure)
 
     async def publish(self) -> None:
         """Publish whatever changes, until cancelled."""
@@ -161,7 +168,8 @@ class SitePublisher:
             seen = CoordinatorStatus.decode(delivery.payload)
         except MalformedMessageError:
             return
-        match judge(self._status, seen, retained=delivery.retained):
+        retained, now_s = delivery.retained, clock_s()
+        match self._tenure.judge(self._status, seen, retained=retained, now_s=now_s):
             case Verdict.YIELD:
                 self._is_ours = False
                 raise self._claim.taken_by(seen)

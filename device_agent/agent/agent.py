@@ -42,7 +42,7 @@ from runtime.wire.commands import Challenge, Join, MeasureLink
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind
 from runtime.wire.inbox import decode_chunk_of
-from runtime.wire.ownership import Verdict, judge
+from runtime.wire.ownership import Tenure, Verdict, clock_s, keep_alive
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
 
@@ -113,6 +113,7 @@ class Agent:
         await self._bus.subscribe(self._topics.down(self._device, "+"))
         await self._older.listen()
         await self._claim.make(self._bus, events)
+        self._tenure = Tenure(now_s=clock_s())
         self._is_ours = True
         await self._publisher.announce()
         log.info("%s is waiting for a coordinator on site %s", self._device, self._topics.site)
@@ -120,6 +121,7 @@ class Agent:
             self._background = BackgroundTasks(tasks, f"act {self._device}")
             tasks.create_task(self._pump(events), name=f"receive {self._device}")
             tasks.create_task(self._keep_profile(), name=f"profile {self._device}")
+            tasks.create_task(keep_alive(self._tenure), name=f"hold {self._device}")
             while True:
                 self._take(await self._queue.get())
 
@@ -145,6 +147,7 @@ class Agent:
                 self.receive(event)
             case Connected():
                 log.info("%s is connected again", self._device)
+                self._tenure.note_return(clock_s())
                 self._background.start_again("announce", self._publisher.announce)
             case Disconnected(reason):
                 log.warning("%s lost the broker (%s); trying again", self._device, reason)
@@ -186,7 +189,8 @@ class Agent:
 
     def _compare(self, delivery: Delivery) -> None:
         seen = DeviceStatus.decode(delivery.payload)
-        match judge(self._status, seen, retained=delivery.retained):
+        retained, now_s = delivery.retained, clock_s()
+        match self._tenure.judge(self._status, seen, retained=retained, now_s=now_s):
             case Verdict.YIELD:
                 self._is_ours = False
                 raise self._claim.taken_by(seen)

@@ -258,6 +258,11 @@ class Registry:
             if record.ready and record.ready.class_names != assignment.classes:
                 self.records[device] = replace(record, ready=None)
 
+    def note_unassigned(self, device: str) -> None:
+        """Take note that a device has lost its assignment: it is given again."""
+        if device in self.records:
+            self.records[device] = replace(self.records[device], ready=None)
+
     def note_ready(self, device: str, ready: Ready) -> str:
         """Take a device's answer to the assignment; why it is barred, if the job has no use for it.
 

@@ -39,6 +39,7 @@ from runtime.wire.commands import (
     Ready,
     Refused,
     Stop,
+    Unassigned,
 )
 from runtime.wire.device_graphs import offered_specs
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
@@ -143,7 +144,8 @@ class DeviceSession:
                 self.state, self._turn = SessionState.OPENING, TurnOfDevice(message)
                 return [OpenPass(message)]
         self.num_stale += 1
-        return []
+        lost = isinstance(message, Join) and not self._is_run(message.run)
+        return [SendReply(Unassigned(run=message.run))] if lost else []
 
     def _frame_arrived(self, frame: Frame) -> list[DeviceCommand]:
         request = (frame.kind, frame.step.first)
@@ -225,8 +227,7 @@ class DeviceSession:
     def _work_failed(self, run: int, reason: str) -> list[DeviceCommand]:
         if not self._is_run(run):
             return []
-        # Forgotten, so that a coordinator that asks anew is answered anew. Ours does not ask again
-        # before this agent is started again.
+        # Forgotten, so that a coordinator that asks anew is answered anew.
         self._forget(SessionState.UNASSIGNED, None)
         return [SendReply(Refused(run=run, reason=reason))]
 

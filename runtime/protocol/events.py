@@ -11,6 +11,7 @@ from runtime.wire.commands import (
     Ready,
     Refused,
     Stop,
+    Unassigned,
 )
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
@@ -163,7 +164,7 @@ class TakeGraphs:
 class SendReply:
     """Send a control message to the coordinator."""
 
-    message: Ready | Preparing | Joined | NeedGraphs | Holding | Refused
+    message: Ready | Preparing | Joined | NeedGraphs | Holding | Refused | Unassigned
 
 
 @dataclass(frozen=True)

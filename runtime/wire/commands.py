@@ -228,6 +228,13 @@ class NeedGraphs(Message):
     digest: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class Unassigned(Message):
+    """Device to coordinator: it was asked to take part in a run whose assignment it has not."""
+
+    kind: Literal["unassigned"] = "unassigned"
+    run: RunId
+
+
 class Refused(Message):
     """Device to coordinator: it cannot do what was asked, and why."""
 

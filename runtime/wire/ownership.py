@@ -2,11 +2,15 @@
 
 A broker throws out the older of two clients with one client id, for ever; so client ids are
 unique, and two programs that want one device id (or two coordinators of one site) find out from
-the status topic: the session that began first stays.
+the status topic. Whoever is there stays: a program that has answered all along yields to nobody,
+whatever a status claims; one that was away (no connection, or asleep) yields to whoever took its
+place. Only of two that start at the same moment the session that began first stays.
 """
 
 import asyncio
+import math
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -46,6 +50,14 @@ class Status(Protocol):
 AnyStatus = TypeVar("AnyStatus", bound=Status)
 
 
+SETTLE_S = 2 * PATIENCE_S
+"""How long after its claim a program may meet another that claimed at the same moment."""
+STALLED_S = PATIENCE_S
+"""Whoever has done nothing for so long may have missed a challenge."""
+RETURN_S = 10.0
+"""How long a program that was away listens to whoever may have taken its place."""
+
+
 class Verdict(Enum):
     """What to do about a status on one's own status topic."""
 
@@ -61,17 +73,52 @@ def new_session() -> str:
     return secrets.token_hex(8)
 
 
-def judge(own: Status, seen: Status, *, retained: bool) -> Verdict:
-    """Compare one's own status with one that was seen on its topic.
+class Tenure:
+    """Whether a program has held its id all along; times are of a clock that runs in sleep too."""
 
-    A retained status may be that of a program long dead, so it decides nothing.
-    """
-    if seen.session == own.session or retained:
-        return Verdict.IGNORE
-    if seen.state == "offline":
+    def __init__(self, *, now_s: float) -> None:
+        """Begin with the claim."""
+        self._settled_s = now_s + SETTLE_S
+        self._alive_s = now_s
+        self._back_until_s = -math.inf
+
+    def note_alive(self, now_s: float) -> None:
+        """Take note that this program runs, several times in `STALLED_S`."""
+        if now_s - self._alive_s > STALLED_S:
+            self._back_until_s = now_s + RETURN_S
+        self._alive_s = now_s
+
+    def note_return(self, now_s: float) -> None:
+        """Take note that the connection is back."""
+        self.note_alive(now_s)
+        self._back_until_s = now_s + RETURN_S
+
+    def judge(self, own: Status, seen: Status, *, retained: bool, now_s: float) -> Verdict:
+        """Compare one's own status with one that was seen on its topic."""
+        self.note_alive(now_s)
+        if seen.session == own.session:
+            return Verdict.IGNORE
+        if now_s < self._back_until_s and seen.state == "online":
+            return Verdict.YIELD  # Somebody claimed the id while nobody answered for it.
+        if retained:
+            return Verdict.IGNORE
+        is_older = (seen.since_unix_s, seen.session) < (own.since_unix_s, own.session)
+        if seen.state == "online" and is_older and now_s < self._settled_s:
+            return Verdict.YIELD
         return Verdict.REASSERT
-    is_older = (seen.since_unix_s, seen.session) < (own.since_unix_s, own.session)
-    return Verdict.YIELD if is_older else Verdict.REASSERT
+
+
+def clock_s() -> float:
+    """Seconds of a clock that goes on while the machine sleeps, where there is one."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
+async def keep_alive(tenure: Tenure) -> None:
+    """Take note that this program runs, until cancelled."""
+    while True:
+        tenure.note_alive(clock_s())
+        await asyncio.sleep(STALLED_S / 4)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from runtime.protocol.events import (
     TrainLocally,
     WeightsCollected,
 )
-from runtime.wire.commands import Join, Joined, Preparing, Stop
+from runtime.wire.commands import Join, Joined, Preparing, Stop, Unassigned
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
@@ -207,7 +207,6 @@ def _frame(kind: FrameKind, *, run: int = RUN, round_: int = ROUND, epoch: int =
     [
         CommandArrived(JOIN.model_copy(update={"round": ROUND - 1})),
         CommandArrived(JOIN.model_copy(update={"cluster": CLUSTER - 1})),
-        CommandArrived(JOIN.model_copy(update={"run": RUN + 1})),
         CommandArrived(Stop(run=RUN + 1)),
         _frame(FrameKind.MODEL, run=RUN + 1),
         _frame(FrameKind.MODEL, round_=ROUND - 1),
@@ -225,6 +224,15 @@ def test_what_is_of_another_run_round_or_step_is_counted_and_dropped(
     session = _after(TO_WEIGHTS[:num_before])
     state = dict(vars(session))
     assert session.handle(stale) == []
+    assert dict(vars(session)) == state | {"num_stale": 1}
+
+
+@pytest.mark.parametrize("num_before", range(3, len(TO_WEIGHTS) + 1))
+def test_who_is_asked_to_join_a_run_that_it_has_not_says_so_and_goes_on(num_before: int) -> None:
+    session = _after(TO_WEIGHTS[:num_before])
+    state = dict(vars(session))
+    other = CommandArrived(JOIN.model_copy(update={"run": RUN + 1}))
+    assert session.handle(other) == [SendReply(Unassigned(run=RUN + 1))]
     assert dict(vars(session)) == state | {"num_stale": 1}
 
 
@@ -264,7 +272,7 @@ def test_stop_ends_the_run_and_the_same_assignment_begins_anew() -> None:
     assert session.handle(CommandArrived(Stop(run=RUN))) == []
     assert session.state is SessionState.UNASSIGNED
     assert session.handle(GRADIENTS[0]) == []
-    assert session.handle(JOINING) == []
+    assert session.handle(JOINING) == [SendReply(Unassigned(run=RUN))]
     assert session.num_stale == 2
     assert session.handle(ASSIGNED) == [Prepare(ASSIGNMENT)]
     assert session.handle(Prepared(READY)) == [SendReply(READY)]
