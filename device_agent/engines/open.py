@@ -47,5 +47,5 @@ def open_engine(
             raise SettingsError(
                 f"the torch engine needs {error.name}: {install_hint('torch')}"
             ) from error
-        return TorchEngine(assignment, sample_shape=sample_shape)
+        return TorchEngine(assignment, sample_shape=sample_shape, limits=limits)
     raise SettingsError(f"no engine named {name!r}; there are torch and {ONNX_ENGINE}")

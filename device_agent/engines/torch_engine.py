@@ -21,16 +21,18 @@ from device_agent.engines.timing import (
     repeat_passes,
     time_sides,
 )
+from device_agent.limits import Limits
 from profiles.cuts import CutTable
 from profiles.units import Floats
+from runtime.errors import SettingsError
 from runtime.models.cut_table import measure_cut_table
-from runtime.models.device_side import DeviceNetwork
+from runtime.models.device_side import SKELETON_FROM_BYTES, DeviceNetwork, DeviceSide
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.given_gradient import with_gradient
-from runtime.models.load import cut_index, split
+from runtime.models.load import cut_index, split, state_bytes
 from runtime.models.sequence import Network, layers_of
 from runtime.models.side import Side, empty_state
-from runtime.wire.commands import LayerWork, OptimizerSpec
+from runtime.wire.commands import Assignment, LayerWork, OptimizerSpec
 
 LAYERS_SHARE = 0.25
 """Part of the budget for layers one by one; the device sides get the rest."""
@@ -198,6 +200,42 @@ class TorchEngine(DeviceNetwork):
     """A job's network, built on the device from its name."""
 
     graphs = None
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        *,
+        sample_shape: tuple[int, ...],
+        limits: Limits | None = None,
+        skeleton_from_bytes: int = SKELETON_FROM_BYTES,
+    ) -> None:
+        """Build it, without numbers if it is large; SettingsError where the limits are less."""
+        self._limits = limits or Limits()
+        self._state_bytes = state_bytes(assignment.network, assignment.options) or 0
+        super().__init__(
+            assignment, sample_shape=sample_shape, skeleton_from_bytes=skeleton_from_bytes
+        )
+
+    def _build(self) -> Network:
+        """Build it; without numbers it takes no memory, whatever its options."""
+        if torch.get_default_device().type != "meta":
+            self._check_memory("the network", self._state_bytes)
+        return super()._build()
+
+    def open(self, cut: int) -> DeviceSide:
+        """Cut the network after so many layers, if training these takes no more than it may."""
+        state = split(self.network, cut)[0].state_dict().values()
+        num_bytes = sum(tensor.nbytes for tensor in state)
+        self._check_memory(f"training {cut} layers", STATE_COPIES * num_bytes)
+        return super().open(cut)
+
+    def _check_memory(self, what: str, needed_bytes: int) -> None:
+        allowed_bytes = self._limits.memory_bytes or psutil.virtual_memory().available
+        if needed_bytes > allowed_bytes:
+            raise SettingsError(
+                f"{what} takes {needed_bytes / 1e6:.0f} MB here, and may take "
+                f"{allowed_bytes / 1e6:.0f}; --max-memory allows more"
+            )
 
     def cut_of(self, layer: str) -> int:
         """Find a layer by its name or number."""
