@@ -1,7 +1,6 @@
 """The device's half: the coordinator asks, the device answers, a repeat gets the same answer.
 
-A mini-batch that goes in micro-batches is answered by a frame of each, and comes back as a gradient
-of each: the device computes all of them forward, then each backward in order, as they come.
+Of a mini-batch in micro-batches, all go forward, then each goes backward, in order, as it comes.
 """
 
 from enum import Enum, auto
