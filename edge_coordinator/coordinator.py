@@ -245,7 +245,7 @@ class Coordinator:
             planned, report = self._reported(round_, planned, barred)
             self._tell(RoundPlanned(report, self._job.num_rounds))
             if planned.plan.clusters:
-                return replace(planned, resting=tuple(resting))
+                return replace(planned, resting=(*resting, *planned.resting))
             reasons = "; ".join(f"{device} {why}" for device, why in report.left_out.items())
             self._tell(Waiting(f"{planned.plan.reason}: {reasons}"))
             await self._channel.learnt.wait()

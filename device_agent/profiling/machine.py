@@ -65,6 +65,7 @@ def measure_profile(
         cpu_hz=cpu_hz(psutil),
         temperature_c=temperature_c(psutil),
         battery_fraction=battery_fraction(psutil),
+        plugged_in=plugged_in(psutil),
         num_samples=num_samples,
         sample_shape=sample_shape,
         label_counts=label_counts,
@@ -103,6 +104,12 @@ def battery_fraction(source: object) -> float | None:
     if battery is None or battery.percent is None:
         return None
     return min(1.0, max(0.0, float(battery.percent) / 100))
+
+
+def plugged_in(source: object) -> bool | None:
+    """Whether the battery is being charged, or held; None where there is none, or nobody knows."""
+    battery = _ask(source, "sensors_battery")
+    return None if battery is None else battery.power_plugged
 
 
 def _ask(source: object, name: str) -> Any:  # noqa: ANN401 - whatever psutil has on this platform

@@ -1,7 +1,7 @@
 """Where the plans of a job come from: the planner, a hand, or a run before."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -57,6 +57,15 @@ class PlanSettings(Section):
     )
     server_flop_per_s: float | None = Field(
         None, gt=0, description="speed of the server; measured if left out"
+    )
+    rest_below_battery: float = Field(
+        0.15, ge=0, le=1, description="a device on a battery rests while less of it is left"
+    )
+    throttled_from_c: float = Field(
+        80.0, description="from this heat on, a lower frequency counts as a slower device"
+    )
+    byte_budgets: dict[str, Annotated[int, Field(gt=0)]] = Field(
+        {}, description="device id, or * for all others, to the bytes that it may send and receive"
     )
     profile_patience_s: float = Field(
         5.0, ge=0, description="how long a plan waits for a profile that is not complete"

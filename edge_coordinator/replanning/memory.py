@@ -17,6 +17,7 @@ from edge_coordinator.devices.stragglers import Record
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.unplanned import unpredicted
+from edge_coordinator.replanning.conditions import DeviceTraffic
 from edge_coordinator.replanning.figure import Figure
 from edge_coordinator.replanning.suspensions import Suspension
 from profiles.device import ComputeState, DeviceState
@@ -137,6 +138,7 @@ class PlannerMemory(_MemoryPart):
     cut: CutMemory
     figures: dict[str, dict[str, Figure]]
     before: Annotated[Plan | None, AfterValidator(_sound_plan)]
+    traffic: dict[str, DeviceTraffic] = {}
 
 
 class SimulatedMemory(_MemoryPart):

@@ -12,6 +12,7 @@ from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.replanning.conditions import Conditions
 from edge_coordinator.replanning.corrections import LearnedCorrections, TurnMeasured
 from edge_coordinator.replanning.cut_schedule import CutChooser, CutSchedule, Figures, drifted
 from edge_coordinator.replanning.device_states import (
@@ -40,7 +41,7 @@ class PlannedRound:
     up_share_bps: Mapping[str, float]
     """Device id to the rate that it may upload at; whoever is not in it may use its whole link."""
     resting: tuple[str, ...] = ()
-    """Devices that are there and were not considered, for they were late again and again."""
+    """Devices that are there and were not considered: late again and again, or to be spared."""
     is_exact: bool = False
     """Whether the round is tried again as long as anybody is lost: it has to end in given bits."""
 
@@ -82,18 +83,22 @@ class Planner:
         self._task = task
         self._corrections = LearnedCorrections()
         self._chooser = CutChooser(every=task.settings.cut_every)
+        self._conditions = Conditions(task.settings)
         self._figures: Figures = {}
         self._before: Plan | None = None
 
     def plan(self, round_: int, records: Mapping[str, DeviceRecord]) -> PlannedRound:
         """Plan a round for these devices; takes seconds where they are many."""
+        self._conditions.note(records)
+        resting = self._conditions.resting(records)
         known = known_devices(
-            records,
+            self._conditions.as_now(records),
             self._task.workload.cuts,
             self._corrections,
             shared_bps=self._task.settings.shared_bps,
             classes=self._task.classes,
         )
+        known = [each for each in known if each.state.device not in resting]
         workload = self._workload([each.state for each in known])
         generator = np.random.default_rng((self._task.seed, Purpose.PLAN, round_))
         schedule = self._schedule(known, workload, round_, generator)
@@ -104,9 +109,19 @@ class Planner:
             cut=schedule.choice,
             generator=generator,
         )
-        assumed = {each.state.device: each.assumed for each in known if each.assumed}
-        changed = self._compare(plan, known, schedule)
-        return PlannedRound(plan, assumed, changed, self._up_shares(plan, known))
+        plan = replace(plan, left_out={**plan.left_out, **resting})
+        slower = self._conditions.slower(records)
+        said = {
+            each.state.device: [each.assumed, slower.get(each.state.device, "")] for each in known
+        }
+        assumed = {device: "; ".join(filter(None, each)) for device, each in said.items()}
+        return PlannedRound(
+            plan,
+            assumed={device: words for device, words in assumed.items() if words},
+            changed=self._compare(plan, known, schedule),
+            up_share_bps=self._up_shares(plan, known),
+            resting=tuple(resting),
+        )
 
     def choose_anew(self, why: str) -> None:
         """Choose the cut again for the next round."""
@@ -143,6 +158,7 @@ class Planner:
             cut=self._chooser.remember(),
             figures=copy_figures(self._figures),
             before=self._before,
+            traffic=dict(self._conditions.traffic),
         )
 
     def recall(self, memory: PlannerMemory) -> None:
@@ -150,6 +166,7 @@ class Planner:
         self._corrections.recall(memory.experience)
         self._chooser.recall(memory.cut)
         self._figures, self._before = memory.figures, memory.before
+        self._conditions.traffic = dict(memory.traffic)
 
     def _up_shares(self, plan: Plan, known: Sequence[KnownDevice]) -> dict[str, float]:
         """Turn shares of a shared medium into rates."""

@@ -101,7 +101,7 @@ class DeviceProfile(Message):
     """What a device is; retained, for planning and for watching."""
 
     max_bytes: ClassVar[int] = MAX_PROFILE_BYTES
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("label_names",)
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("label_names", "plugged_in")
 
     device: DeviceId
     engine: Token
@@ -114,6 +114,7 @@ class DeviceProfile(Message):
     cpu_hz: float | None = Field(None, ge=0)
     temperature_c: float | None = None
     battery_fraction: float | None = Field(None, ge=0, le=1)
+    plugged_in: bool | None = Field(None, description="whether its battery is being charged")
     num_samples: Count = Field(description="samples of its own data")
     sample_shape: tuple[Count, ...] = Field(max_length=8)
     label_counts: tuple[Count, ...] | None = Field(

@@ -18,7 +18,13 @@ from device_agent.engines.timing import (
     median_pass,
     repeat_passes,
 )
-from device_agent.profiling.machine import battery_fraction, cpu_hz, load_fraction, temperature_c
+from device_agent.profiling.machine import (
+    battery_fraction,
+    cpu_hz,
+    load_fraction,
+    plugged_in,
+    temperature_c,
+)
 from device_agent.profiling.reference_network import built_in_engine
 from profiles.link_estimate import LinkEstimate
 from runtime.wire.commands import Join
@@ -116,13 +122,15 @@ def test_facts_are_in_the_units_that_their_names_say() -> None:
             "nvme": [SimpleNamespace(current=80.0)],
             "cpu_thermal": [SimpleNamespace(current=55.5), SimpleNamespace(current=50.0)],
         },
-        sensors_battery=lambda: SimpleNamespace(percent=40),
+        sensors_battery=lambda: SimpleNamespace(percent=40, power_plugged=False),
         getloadavg=lambda: (2.0, 1.0, 0.5),
         cpu_count=lambda: 4,
     )
     assert cpu_hz(rich) == 1.5e9
     assert temperature_c(rich) == 55.5
     assert battery_fraction(rich) == 0.4
+    assert plugged_in(rich) is False
+    assert plugged_in(SimpleNamespace(sensors_battery=lambda: None)) is None
     assert load_fraction(rich) == 0.5
 
 

@@ -1,0 +1,137 @@
+"""What a device's battery, heat and metered link say of the next round: it rests, or is slower.
+
+Three rules, each with its setting in the job's `[plan]`:
+
+- A device that runs on a battery and has less than `rest_below_battery` of it left rests.
+- A device at `throttled_from_c` or hotter, whose processor runs slower than when its speed was
+  measured, is planned as slower by as much.
+- A device rests whose budget in `byte_budgets` would not last for another round like its last.
+
+Where all devices would rest nobody does: a run that waits for ever helps no battery.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from edge_coordinator.devices.registry import DeviceRecord
+from edge_coordinator.job.plan_settings import PlanSettings
+from runtime.wire.published import ComputeProfile, DeviceProfile
+
+MOST_TIMES_SLOWER = 4.0
+"""A processor that idles shows a lower frequency than that at which it would compute."""
+EVERY_OTHER = "*"
+"""The device id under which a budget holds for all that have none of their own."""
+
+
+@dataclass(frozen=True)
+class DeviceTraffic:
+    """What a device has sent and received in a run, as it says itself."""
+
+    num_bytes: int
+    last_bytes: int
+    """In the last round that is counted."""
+    last_round: int
+
+
+class Conditions:
+    """Follows the devices of one run."""
+
+    def __init__(self, settings: PlanSettings) -> None:
+        self._settings = settings
+        self._measured_hz: dict[str, tuple[float, float]] = {}
+        """When a device's speed was measured, and at which frequency."""
+        self.traffic: dict[str, DeviceTraffic] = {}
+
+    def note(self, records: Mapping[str, DeviceRecord]) -> None:
+        """Take in what devices have published since the last round."""
+        for device, record in records.items():
+            self._note_traffic(device, record)
+            profile = record.profile
+            if profile is None or profile.compute is None or profile.cpu_hz is None:
+                continue
+            measured_at_s = profile.compute.measured_at_unix_s
+            if self._measured_hz.get(device, (None,))[0] != measured_at_s:
+                self._measured_hz[device] = (measured_at_s, profile.cpu_hz)
+
+    def resting(self, records: Mapping[str, DeviceRecord]) -> dict[str, str]:
+        """Say which of these devices rest, and why; nobody, if all would."""
+        reasons = {
+            device: why
+            for device, record in sorted(records.items())
+            if (why := self._battery_low(record.profile) or self._budget_used(device))
+        }
+        return reasons if len(reasons) < len(records) else {}
+
+    def slower(self, records: Mapping[str, DeviceRecord]) -> dict[str, str]:
+        """Say which devices are slower than they were measured, and why."""
+        return {
+            device: f"computes {times:.3g} times as long as measured: it is at "
+            f"{record.profile.temperature_c:.0f} °C, and its processor runs slower"
+            for device, record in records.items()
+            if record.profile and (times := self._times_slower(device, record.profile)) > 1
+        }
+
+    def as_now(self, records: Mapping[str, DeviceRecord]) -> dict[str, DeviceRecord]:
+        """Give the records, with the present speed of devices that are slower than measured."""
+        return {device: self._as_now(device, record) for device, record in records.items()}
+
+    def _as_now(self, device: str, record: DeviceRecord) -> DeviceRecord:
+        profile = record.profile
+        if profile is None or profile.compute is None:
+            return record
+        times = self._times_slower(device, profile)
+        if times == 1:
+            return record
+        compute = _slowed(profile.compute, times)
+        return replace(record, profile=profile.model_copy(update={"compute": compute}))
+
+    def _times_slower(self, device: str, profile: DeviceProfile) -> float:
+        heat_c, now_hz = profile.temperature_c, profile.cpu_hz
+        if device not in self._measured_hz or heat_c is None or not now_hz:
+            return 1.0
+        if heat_c < self._settings.throttled_from_c:
+            return 1.0
+        return min(max(self._measured_hz[device][1] / now_hz, 1.0), MOST_TIMES_SLOWER)
+
+    def _battery_low(self, profile: DeviceProfile | None) -> str:
+        least = self._settings.rest_below_battery
+        if profile is None or profile.battery_fraction is None or profile.plugged_in:
+            return ""
+        if profile.battery_fraction >= least:
+            return ""
+        return f"rests: its battery is at {profile.battery_fraction:.0%}, below {least:.0%}"
+
+    def _budget_used(self, device: str) -> str:
+        budgets = self._settings.byte_budgets
+        budget, traffic = budgets.get(device, budgets.get(EVERY_OTHER)), self.traffic.get(device)
+        if budget is None or traffic is None:
+            return ""
+        if traffic.num_bytes + traffic.last_bytes <= budget:
+            return ""
+        used, next_ = traffic.num_bytes / 1e6, traffic.last_bytes / 1e6
+        return (
+            f"rests: {used:.3g} MB of its budget of {budget / 1e6:.3g} MB are used, and a round "
+            f"takes {next_:.3g} MB"
+        )
+
+    def _note_traffic(self, device: str, record: DeviceRecord) -> None:
+        metrics, before = record.metrics, self.traffic.get(device, DeviceTraffic(0, 0, -1))
+        if metrics is None or metrics.round <= before.last_round:
+            return
+        num_bytes = metrics.up_bytes + metrics.down_bytes
+        self.traffic[device] = DeviceTraffic(before.num_bytes + num_bytes, num_bytes, metrics.round)
+
+
+def _slowed(compute: ComputeProfile, times: float) -> ComputeProfile:
+    """Take so many times the seconds of every layer."""
+    layers = tuple(
+        layer.model_copy(
+            update={"forward_s": times * layer.forward_s, "backward_s": times * layer.backward_s}
+        )
+        for layer in compute.layers
+    )
+    rates = {
+        "forward_flop_per_s": compute.forward_flop_per_s / times,
+        "backward_flop_per_s": compute.backward_flop_per_s / times,
+    }
+    return compute.model_copy(update={"layers": layers, **rates})
