@@ -155,11 +155,12 @@ async def _listens(process: Process, port: int) -> bool:
     async with asyncio.timeout(_START_TIMEOUT_S):
         while process.returncode is None:
             try:
-                _, writer = await asyncio.open_connection(_ADDRESS, port)
+                # Not through the loop: loops of other makes watch no socket.
+                connection = await asyncio.to_thread(socket.create_connection, (_ADDRESS, port))
             except OSError:
                 await asyncio.sleep(_POLL_S)
                 continue
-            writer.close()
+            connection.close()
             return process.returncode is None
     return False
 
