@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,23 @@ def test_a_bus_carries_large_messages_on_a_loop_that_watches_no_sockets(
         ({1}, 3_000_000),
         ({2}, 5),
     ]
+
+
+def test_the_brokers_host_runs_on_a_loop_that_watches_no_sockets(
+    bare_loop: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import asyncio\n"
+        "def missing(*_): raise NotImplementedError\n"
+        "for name in ('add_reader', 'add_writer', 'remove_reader', 'remove_writer',\n"
+        "             'add_signal_handler', 'remove_signal_handler'):\n"
+        "    setattr(asyncio.SelectorEventLoop, name, missing)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    async def start() -> str:
+        async with local_broker("mosquitto", port=None) as broker:
+            return broker.kind
+
+    assert bare_loop.run(start()).startswith("mosquitto")
