@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from runtime.datasets.shard import Shard
 from runtime.errors import DivergedError
 from runtime.seeding import Key
+from runtime.wire.commands import Clip
 from runtime.wire.frames import StepId, Tensor
 
 
@@ -16,7 +17,13 @@ class WholeNetwork(Protocol):
     """A network that is trained on the device as a whole."""
 
     def train(
-        self, x: NDArray[np.float32], y: Tensor, *, dropout_key: Key, learning_rate: float
+        self,
+        x: NDArray[np.float32],
+        y: Tensor,
+        *,
+        dropout_key: Key,
+        learning_rate: float,
+        clip: Clip | None,
     ) -> float:
         """Forward, loss, backward and update; the loss."""
         ...
@@ -36,7 +43,13 @@ def check_finite(what: str, tensors: Sequence[Tensor]) -> None:
 
 
 def train_locally(
-    network: WholeNetwork, shard: Shard, last: StepId, *, local_epochs: int, learning_rate: float
+    network: WholeNetwork,
+    shard: Shard,
+    last: StepId,
+    *,
+    local_epochs: int,
+    learning_rate: float,
+    clip: Clip | None,
 ) -> tuple[Tensor, ...]:
     """Train a whole network for some local epochs; its weights, and the mean loss at the end.
 
@@ -47,7 +60,13 @@ def train_locally(
         step = StepId(last.run, last.round, last.cluster, epoch)
         x, y = shard.draw(step)
         losses.append(
-            network.train(x, y, dropout_key=shard.dropout_key(step), learning_rate=learning_rate)
+            network.train(
+                x,
+                y,
+                dropout_key=shard.dropout_key(step),
+                learning_rate=learning_rate,
+                clip=clip,
+            )
         )
     answer = (*network.tensors(), np.array(np.mean(losses), dtype=np.float32))
     check_finite("weights", answer)

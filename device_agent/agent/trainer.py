@@ -254,6 +254,7 @@ class Trainer:
         self._executor.backward(
             numbers.astype(np.float32, copy=False),
             learning_rate=self._join.learning_rate,
+            clip=self._join.clip,
             is_last=is_last,
         )
         self.backward_s += perf_counter() - start_s
@@ -266,6 +267,7 @@ class Trainer:
             last,
             local_epochs=self._join.local_epochs,
             learning_rate=self._join.learning_rate,
+            clip=self._join.clip,
         )
         self.forward_s += perf_counter() - start_s
         return trained

@@ -13,7 +13,7 @@ from device_agent.engines.engine import DropoutKey, Engine, Executor
 from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Found, Measurement
 from profiles.emulation import DeviceClass
-from runtime.wire.commands import LayerWork
+from runtime.wire.commands import Clip, LayerWork
 from runtime.wire.frames import Tensor, TensorSpec
 from runtime.wire.micro_batches import Rows
 
@@ -142,19 +142,34 @@ class EmulatedExecutor:
         return self._longer(lambda: self._inner.forward(x, dropout_key=dropout_key, rows=rows))
 
     def backward(
-        self, gradient: NDArray[np.float32], *, learning_rate: float, is_last: bool = True
+        self,
+        gradient: NDArray[np.float32],
+        *,
+        learning_rate: float,
+        clip: Clip | None = None,
+        is_last: bool = True,
     ) -> None:
         """Gradients of the parameters, and after the last the update."""
         self._longer(
-            lambda: self._inner.backward(gradient, learning_rate=learning_rate, is_last=is_last)
+            lambda: self._inner.backward(
+                gradient, learning_rate=learning_rate, clip=clip, is_last=is_last
+            )
         )
 
     def train(
-        self, x: NDArray[np.float32], y: Tensor, *, dropout_key: DropoutKey, learning_rate: float
+        self,
+        x: NDArray[np.float32],
+        y: Tensor,
+        *,
+        dropout_key: DropoutKey,
+        learning_rate: float,
+        clip: Clip | None = None,
     ) -> float:
         """Forward, loss, backward and update of a whole network; the loss."""
         return self._longer(
-            lambda: self._inner.train(x, y, dropout_key=dropout_key, learning_rate=learning_rate)
+            lambda: self._inner.train(
+                x, y, dropout_key=dropout_key, learning_rate=learning_rate, clip=clip
+            )
         )
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

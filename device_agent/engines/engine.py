@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Measurement
 from runtime.errors import SettingsError
-from runtime.wire.commands import LayerWork
+from runtime.wire.commands import Clip, LayerWork
 from runtime.wire.frames import Tensor, TensorSpec
 from runtime.wire.micro_batches import Rows
 
@@ -47,7 +47,12 @@ class Executor(Protocol):
         ...
 
     def backward(
-        self, gradient: NDArray[np.float32], *, learning_rate: float, is_last: bool = True
+        self,
+        gradient: NDArray[np.float32],
+        *,
+        learning_rate: float,
+        clip: Clip | None = None,
+        is_last: bool = True,
     ) -> None:
         """Gradients of the parameters, of one forward after another; the last brings the update.
 
@@ -56,7 +61,13 @@ class Executor(Protocol):
         ...
 
     def train(
-        self, x: NDArray[np.float32], y: Tensor, *, dropout_key: DropoutKey, learning_rate: float
+        self,
+        x: NDArray[np.float32],
+        y: Tensor,
+        *,
+        dropout_key: DropoutKey,
+        learning_rate: float,
+        clip: Clip | None = None,
     ) -> float:
         """Forward, loss, backward and update of a whole network; the loss."""
         ...
@@ -148,7 +159,14 @@ class EmptyExecutor:
         """The samples."""
         return x
 
-    def backward(self, gradient: Floats, *, learning_rate: float, is_last: bool = True) -> None:
+    def backward(
+        self,
+        gradient: Floats,
+        *,
+        learning_rate: float,
+        clip: Clip | None = None,
+        is_last: bool = True,
+    ) -> None:
         """Nothing to update."""
 
     def train(
@@ -158,6 +176,7 @@ class EmptyExecutor:
         *,
         dropout_key: DropoutKey,  # noqa: ARG002
         learning_rate: float,  # noqa: ARG002
+        clip: Clip | None = None,  # noqa: ARG002
     ) -> float:
         """Refused: without layers there is nothing to train."""
         raise SettingsError("there are no layers on the device to train; cut later")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import SettingsError
 from runtime.target_shape import target_shape
-from runtime.wire.commands import OptimizerSpec
+from runtime.wire.commands import Clip, LossOptions, OptimizerSpec
 from runtime.wire.frames import Tensor
 
 Array = NDArray[np.float32]
@@ -20,6 +20,10 @@ Slots = dict[str, Array]
 Floats = NDArray[np.float32]
 LossAndGradient = Callable[[Floats, Tensor], tuple[float, Floats]]
 """Outputs and labels, each [sample, ...], to the mean loss and its gradient for the outputs."""
+
+
+_TOO_SMALL = np.float32(1e-6)
+"""To divide by, as torch has it."""
 
 
 def empty_slots(parameter: Array, spec: OptimizerSpec) -> Slots:
@@ -31,6 +35,17 @@ def empty_slots(parameter: Array, spec: OptimizerSpec) -> Slots:
         slot: np.zeros(() if slot == "step" else parameter.shape, parameter.dtype)
         for slot in spec.slots
     }
+
+
+def clipped(gradients: Mapping[str, Array], clip: Clip | None) -> dict[str, Array]:
+    """Scale gradients down to the norm that they may have, as `clip_grad_norm_` does."""
+    if clip is None:
+        return dict(gradients)
+    norms = {name: np.float32(np.linalg.norm(each)) for name, each in gradients.items()}
+    if clip.each == "side":
+        norms = dict.fromkeys(norms, np.float32(np.linalg.norm(list(norms.values()))))
+    factors = {name: np.float32(clip.norm / (norm + _TOO_SMALL)) for name, norm in norms.items()}
+    return {name: each * min(factors[name], np.float32(1)) for name, each in gradients.items()}
 
 
 def update(
@@ -91,6 +106,29 @@ def cross_entropy(logits: Floats, labels: Tensor) -> tuple[float, Floats]:
     return float(loss), gradient
 
 
+def weighed_cross_entropy(options: LossOptions) -> LossAndGradient:
+    """Give the cross entropy with weights of classes and smoothed labels, the mean over samples.
+
+    With q_c = w_c ((1 - s) [c is the label] + s / C) it is - sum over c of q_c log p_c.
+    """
+
+    def loss(logits: Floats, labels: Tensor) -> tuple[float, Floats]:
+        num_classes, smoothing = logits.shape[1], options.label_smoothing
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        share = np.full_like(log_probability, smoothing / num_classes)
+        where = np.expand_dims(labels.astype(np.int64), 1)
+        np.put_along_axis(share, where, 1 - smoothing + smoothing / num_classes, axis=1)
+        if options.class_weights:
+            axes = (1, -1) + (1,) * (logits.ndim - 2)
+            share *= np.array(options.class_weights, dtype=share.dtype).reshape(axes)
+        gradient = np.exp(log_probability) * share.sum(axis=1, keepdims=True) - share
+        total = -(share * log_probability).sum()
+        return float(total / labels.size), gradient / np.float32(labels.size)
+
+    return loss
+
+
 def mean_squared_error(outputs: Floats, targets: Tensor) -> tuple[float, Floats]:
     """Mean of the squared differences over all values."""
     aligned = targets.reshape(target_shape(outputs.shape, targets.shape))
@@ -123,8 +161,10 @@ BUILT_IN: dict[str, LossAndGradient] = {
 }
 
 
-def load_loss(name: str) -> LossAndGradient:
+def load_loss(name: str, options: LossOptions | None = None) -> LossAndGradient:
     """Give a built-in loss; one of the user's own needs torch to be differentiated."""
+    if options is not None and name == "cross_entropy":
+        return weighed_cross_entropy(options)
     if name not in BUILT_IN:
         raise SettingsError(
             f"loss {name!r} cannot run without torch; the onnxruntime engine has "

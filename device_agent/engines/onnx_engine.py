@@ -160,6 +160,7 @@ class OnnxEngine:
             self._assignment.optimizer,
             carry_state=self._assignment.carry_state,
             loss=self._assignment.loss,
+            loss_options=self._assignment.loss_options,
             num_threads=self._num_threads,
         )
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from device_agent.engines.engine import DropoutKey
 from device_agent.engines.graph_check import check_graphs
 from device_agent.engines.graph_cost import MOST_PREDICTED
-from device_agent.engines.numpy_training import load_loss
+from device_agent.engines.numpy_training import clipped, load_loss
 from device_agent.engines.onnx_session import OnnxWeights, Session, Values, to_value
 from runtime.dropout_masks import dropout_mask
 from runtime.errors import SettingsError
-from runtime.wire.commands import OptimizerSpec
+from runtime.wire.commands import Clip, LossOptions, OptimizerSpec
 from runtime.wire.device_graphs import (
     GRADIENT,
     SAMPLES,
@@ -49,11 +49,13 @@ class OnnxExecutor:
         *,
         carry_state: bool,
         loss: str,
+        loss_options: LossOptions | None = None,
         num_threads: int,
     ) -> None:
         check_graphs(graphs)
         self._graphs, self._manifest = graphs, graphs.manifest
-        self._loss_name, self._num_threads = loss, num_threads
+        self._loss_name, self._loss_options = loss, loss_options
+        self._num_threads = num_threads
         self._weights = OnnxWeights(graphs.manifest, optimizer, carry_state=carry_state)
         self._forward = self._open("forward")
         self._backward = None if graphs.manifest.backward is None else self._open("backward")
@@ -99,7 +101,14 @@ class OnnxExecutor:
         smashed: Floats = self._steps[-1][SMASHED].numpy()
         return smashed
 
-    def backward(self, gradient: Floats, *, learning_rate: float, is_last: bool = True) -> None:
+    def backward(
+        self,
+        gradient: Floats,
+        *,
+        learning_rate: float,
+        clip: Clip | None = None,
+        is_last: bool = True,
+    ) -> None:
         """Gradients of the parameters, of one forward after another; the last brings the update."""
         assert self._steps, "backward without a forward before it"
         step = self._steps.popleft()
@@ -113,18 +122,24 @@ class OnnxExecutor:
                 before = self._gradients.get(spec.name)
                 self._gradients[spec.name] = own.numpy() if before is None else before + own.numpy()
         if is_last:
-            for name, total in self._gradients.items():
+            for name, total in clipped(self._gradients, clip).items():
                 self._weights.update(name, total, learning_rate=learning_rate)
             self._gradients.clear()
 
     def train(
-        self, x: Floats, y: Tensor, *, dropout_key: DropoutKey, learning_rate: float
+        self,
+        x: Floats,
+        y: Tensor,
+        *,
+        dropout_key: DropoutKey,
+        learning_rate: float,
+        clip: Clip | None = None,
     ) -> float:
         """Forward, loss, backward and update of a whole network; the loss."""
-        loss_and_gradient = load_loss(self._loss_name)
+        loss_and_gradient = load_loss(self._loss_name, self._loss_options)
         outputs = self.forward(x, dropout_key=dropout_key)
         loss, gradient = loss_and_gradient(outputs, np.asarray(y))
-        self.backward(gradient, learning_rate=learning_rate)
+        self.backward(gradient, learning_rate=learning_rate, clip=clip)
         return loss
 
     def predict(self, x: Floats) -> Floats:

@@ -125,7 +125,8 @@ class OnnxWeights:
         """Step the optimiser on one parameter, in place."""
         parameter = self._state[name]
         slots = self._slots[name]
-        update(parameter, gradient, slots, self._optimizer, learning_rate=learning_rate)  # type: ignore[arg-type]
+        spec = self._optimizer.of_parameter(name, parameter.ndim)
+        update(parameter, gradient, slots, spec, learning_rate=learning_rate)  # type: ignore[arg-type]
 
     def _all(self) -> list[Tensor]:
         tensors = [self._state[spec.name] for spec in self._specs]

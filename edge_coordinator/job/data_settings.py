@@ -1,12 +1,40 @@
 """The section of a job that says what is learnt from, and what is tested on."""
 
-from pydantic import Field, field_validator
+from typing import Literal, Self
 
-from edge_coordinator.job.normalise_settings import NormaliseSettings
+from pydantic import Field, field_validator, model_validator
+
 from edge_coordinator.job.plan_settings import Section
 from runtime.errors import SettingsError
 from runtime.offered import KNOWN_SOURCES
 from runtime.wire.class_names import ClassNames, as_class_name, check_names
+from runtime.wire.normalisation import MAX_FEATURES, Normalisation
+
+
+class NormaliseSettings(Section):
+    """The mean and the deviation of each feature, which inputs lose."""
+
+    by: Literal["none", "data", "given"] = Field(
+        "none",
+        description="data: of the local source, or else of the test set; given: as they stand here",
+    )
+    mean: tuple[float, ...] = Field((), max_length=MAX_FEATURES)
+    deviation: tuple[float, ...] = Field((), max_length=MAX_FEATURES)
+    axis: int = Field(0, ge=0, lt=8, description="of a sample, along which the features lie")
+
+    @model_validator(mode="after")
+    def _alike(self) -> Self:
+        if self.by == "given" and not (len(self.mean) == len(self.deviation) > 0):
+            raise ValueError("given: mean and deviation have one number for each feature")
+        if any(each <= 0 for each in self.deviation):
+            raise ValueError("a deviation is above 0")
+        return self
+
+    def normalisation(self) -> Normalisation | None:
+        """Give it as devices are told it; None before it is known, or if there is none."""
+        if self.by != "given":
+            return None
+        return Normalisation(mean=self.mean, deviation=self.deviation, axis=self.axis)
 
 
 class DataSettings(Section):

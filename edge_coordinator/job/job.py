@@ -7,13 +7,14 @@ from typing import Protocol
 from edge_coordinator.job.given_plans import GivenPlans
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.standing import Standing
+from edge_coordinator.job.training_settings import ScheduleSettings
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.wire.class_names import ClassNames
 from runtime.wire.codecs.names import TurnCodecs
-from runtime.wire.commands import Assignment
+from runtime.wire.commands import Assignment, Clip
 from runtime.wire.published import RoundReport
 
 AUTOMATIC = (1, 2, 4, 8)
@@ -116,7 +117,8 @@ class Job:
 
     def server_rate(self, round_: int) -> float:
         """Learning rate of the server side in a round."""
-        return self.settings.training.server_optimizer.learning_rate * self._factor(round_)
+        training = self.settings.training
+        return training.server_optimizer.learning_rate * self._factor(training.schedule, round_)
 
     def device_rate(self, round_: int, cluster_size: int) -> float:
         """Learning rate of the device side; |K_m| times the server's if none was given.
@@ -124,10 +126,24 @@ class Job:
         Where the devices compute the loss themselves, each gradient is that of its own mean, and
         the rate is the server's.
         """
-        given = self.settings.training.device_optimizer
+        training = self.settings.training
+        given = training.device_optimizer
+        factor = self._factor(training.device_schedule or training.schedule, round_)
         if given is not None and given.learning_rate is not None:
-            return given.learning_rate * self._factor(round_)
-        return self.server_rate(round_) * (1 if self.loss_on_device else cluster_size)
+            return given.learning_rate * factor
+        return training.server_optimizer.learning_rate * factor * self._num_parts(cluster_size)
+
+    def server_clip(self) -> Clip | None:
+        """What the gradients of the server side are clipped to."""
+        return self.settings.training.clip.of_server()
+
+    def device_clip(self, cluster_size: int) -> Clip | None:
+        """What those of each device of a cluster are; docs/decisions/clipping.md."""
+        return self.settings.training.clip.of_device(self._num_parts(cluster_size))
+
+    def _num_parts(self, cluster_size: int) -> int:
+        """Of how many devices' losses a device's gradient is a mean: its own alone, or all."""
+        return 1 if self.loss_on_device else cluster_size
 
     @property
     def steps_by_size(self) -> bool:
@@ -181,6 +197,5 @@ class Job:
             device, reason = next(iter(sorted(refusals.items())))
             raise SettingsError(f"device {device} cannot take part: {reason}")
 
-    def _factor(self, round_: int) -> float:
-        given = self.settings.training.schedule
+    def _factor(self, given: ScheduleSettings, round_: int) -> float:
         return Schedule(**given.model_dump(), num_rounds=self.num_rounds).rate_factor(round_)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from edge_coordinator.job.classes import agree_on_classes, check_outputs, check_test_set
+from edge_coordinator.job.from_samples import agree_on_class_weights, agree_on_normalisation
 from edge_coordinator.job.given_plans import GivenPlans, PlansByHand, num_clusters
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.loss_check import check_loss
-from edge_coordinator.job.normalisation import agree_on_normalisation
 from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.turn_codecs import turn_codecs
@@ -19,6 +19,7 @@ from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
 from edge_coordinator.training.aggregation import aggregation
 from edge_coordinator.training.edge_model import EdgeModel, Training
 from edge_coordinator.training.metrics import Metric, load_metric
+from edge_coordinator.training.start import choose_what_learns, start_from
 from runtime.datasets.samples import DataSet, Samples
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
@@ -45,7 +46,7 @@ def prepare_job(
 
     `data` is the source where it has been loaded already (local mode).
     """
-    loss = load_loss(settings.training.loss, base_dir=base_dir)
+    plain = load_loss(settings.training.loss, base_dir=base_dir)
     metric = load_metric(settings.evaluation.metric, base_dir=base_dir)
     test = whole_test_set(settings, base_dir=base_dir, data=data)
     train = data.train if data else None
@@ -56,17 +57,21 @@ def prepare_job(
     network = _network(settings, sample_shape=known, base_dir=base_dir)
     shape = known or input_shape_of(network)
     check_sample_shape(network, shape)
+    settings = _begun(settings, network, base_dir=base_dir)
+    num_outputs = _num_classes(settings, network, shape)
+    settings = agree_on_class_weights(settings, test=test, train=train, num_outputs=num_outputs)
     training = settings.training
     codecs = turn_codecs(
         settings.codec, training.device_spec(), carry_state=training.carry_optimizer_state
     )
+    loss = load_loss(training.loss, base_dir=base_dir, options=training.loss_options())
     assignment = _assignment(settings, network, codecs, run=run, shape=shape, stated=bool(given))
     check_outputs(settings, num_outputs=assignment.num_classes, train=train)
     if test is not None:
         check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
         check_loss(
             network,
-            loss,
+            plain,
             test,
             name=settings.training.loss,
             rules=settings.evaluation,
@@ -98,7 +103,7 @@ def prepare_job(
     if job.cut is not None and job.cut in job.refused_cuts:
         raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
     _check_clusters(settings)
-    return job, EdgeModel(network, _training(settings, loss, metric))
+    return job, EdgeModel(network, _training(settings, loss, plain, metric))
 
 
 def _network(settings: JobSettings, *, sample_shape: Shape | None, base_dir: Path) -> Network:
@@ -111,7 +116,28 @@ def _network(settings: JobSettings, *, sample_shape: Shape | None, base_dir: Pat
     )
 
 
-def _training(settings: JobSettings, loss: Loss, metric: Metric) -> Training:
+def _begun(settings: JobSettings, network: Network, *, base_dir: Path) -> JobSettings:
+    """Give the network the weights that it begins with; the settings, with their digest."""
+    model, training = settings.model, settings.training
+    if model.start is not None:
+        sha256 = start_from(
+            network,
+            base_dir / model.start.expanduser(),
+            leave=model.start_except,
+            sha256=model.start_digest,
+        )
+        model = model.model_copy(update={"start_digest": sha256})
+    elif model.start_except or model.start_digest:
+        raise SettingsError("model.start_except and start_digest are of model.start, not given")
+    given = training.device_optimizer
+    no_decay = {"training.server_optimizer.no_decay": training.server_optimizer.no_decay}
+    if given is not None:
+        no_decay["training.device_optimizer.no_decay"] = given.no_decay
+    choose_what_learns(network, frozen=model.freeze, no_decay=no_decay)
+    return settings.model_copy(update={"model": model})
+
+
+def _training(settings: JobSettings, loss: Loss, plain: Loss, metric: Metric) -> Training:
     return Training(
         server_optimizer=settings.training.server_optimizer.spec(),
         device_optimizer=settings.training.device_spec(),
@@ -120,6 +146,8 @@ def _training(settings: JobSettings, loss: Loss, metric: Metric) -> Training:
         loss=loss,
         seed=settings.seed,
         metric=metric,
+        clip=settings.training.clip.of_server(),
+        evaluated_by=plain,
     )
 
 
@@ -133,8 +161,6 @@ def _assignment(
     stated: bool,
 ) -> Assignment:
     """Say what a device is told; `stated` if the job itself lists its classes."""
-    outputs = layer_shapes(network, shape)[-1]
-    classifies = settings.training.loss == "cross_entropy" and len(outputs) == 1
     return Assignment(
         run=run,
         network=settings.model.name,
@@ -144,7 +170,7 @@ def _assignment(
         batch_size=settings.training.batch_size,
         held_out=settings.data.held_out if settings.data.test == "devices" else 0.0,
         max_evaluation_samples=settings.data.max_evaluation_samples,
-        num_classes=outputs[0] if classifies else None,
+        num_classes=_num_classes(settings, network, shape),
         optimizer=settings.training.device_spec(),
         carry_state=settings.training.carry_optimizer_state,
         measure=settings.plan.mode == "auto",
@@ -153,7 +179,16 @@ def _assignment(
         normalisation=settings.data.normalise.normalisation(),
         numbers_count_classes=stated or None,
         codecs=_named(codecs),
+        frozen=settings.model.freeze or None,
+        loss_options=settings.training.loss_options(),
     )
+
+
+def _num_classes(settings: JobSettings, network: Network, shape: Shape) -> int | None:
+    """Count the classes of which a sample has one; None if that is not what is learnt."""
+    outputs = layer_shapes(network, shape)[-1]
+    classifies = settings.training.loss == "cross_entropy" and len(outputs) == 1
+    return outputs[0] if classifies else None
 
 
 def _named(codecs: Sequence[TurnCodecs]) -> tuple[str, ...] | None:

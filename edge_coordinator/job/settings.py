@@ -3,28 +3,21 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from edge_coordinator.job.codec_settings import CodecSettings
 from edge_coordinator.job.data_settings import DataSettings
 from edge_coordinator.job.plan_settings import PlanSettings, Section
 from edge_coordinator.job.standing import Keep
-from edge_coordinator.planning.form import Method
-from edge_coordinator.training.aggregation_name import AggregationName
-from edge_coordinator.training.schedule import ScheduleName
+from edge_coordinator.job.training_settings import TrainingSettings
 from runtime.offered import (
     DEFAULT_CHUNK_BYTES,
     LEAST_CHUNK_BYTES,
     MOST_CHUNK_BYTES,
 )
-from runtime.wire.commands import OptimizerSpec
-from runtime.wire.fields import Scalar
-from runtime.wire.micro_batches import MOST_MICRO_BATCHES
+from runtime.wire.fields import Patterns, Scalar
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-LOSSES = "cross_entropy, mse, l1, binary_cross_entropy or package.module:function"
 
 
 class ModelSettings(Section):
@@ -32,87 +25,18 @@ class ModelSettings(Section):
 
     name: str = Field("lenet", description="built-in name, or package.module:factory")
     options: dict[str, Scalar | list[int]] = Field({}, description="arguments of the factory")
-
-
-class OptimizerSettings(OptimizerSpec):
-    """An optimiser and its learning rate."""
-
-    learning_rate: float = Field(0.03, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
-
-    def spec(self) -> OptimizerSpec:
-        """Give it without the learning rate, as devices get it."""
-        fields = self.model_dump(exclude={"learning_rate"})
-        return OptimizerSpec.model_validate(fields)
-
-
-class DeviceOptimizerSettings(OptimizerSpec):
-    """The devices' optimiser; without a learning rate, |K_m| times the server's."""
-
-    learning_rate: float | None = Field(None, gt=0)
-
-
-class ScheduleSettings(Section):
-    """How the learning rates of both sides change over the rounds."""
-
-    name: ScheduleName = "cosine"
-    every: int = Field(10, ge=1, description="rounds, of step and exponential")
-    factor: float = Field(
-        0.02, ge=0, le=1, description="of step and exponential (0.5); of cosine what it ends at"
+    start: Path | None = Field(
+        None,
+        description="weights to begin with: a state_dict (.pt, .pth), .safetensors, or a run's "
+        "directory; the seed draws them if left out",
     )
-    warm_up: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="fraction of the rounds, the first, in which the rates rise in equal steps",
+    start_except: Patterns = Field(
+        (), description="names of tensors that the seed draws all the same, as fc.*"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_by_name(cls, given: object) -> object:
-        """Halve the rates at each step, if no other factor is given."""
-        if isinstance(given, dict) and given.get("name") in ("step", "exponential"):
-            return {"factor": 0.5, **given}
-        return given
-
-
-class TrainingSettings(Section):
-    """The algorithm's own numbers."""
-
-    method: Method = Field(
-        "cpsl", description="cpsl, sl (one by one), fl (federated), cl (central)"
+    start_digest: str | None = Field(
+        None, description="of the file; a run writes it down, and another file is refused"
     )
-    rounds: int = Field(80, ge=1, le=1_000_000)
-    local_epochs: int = Field(3, ge=1, le=10_000, description="mini-batches in a cluster's turn")
-    batch_size: int = Field(16, ge=1, le=65_536, description="samples in a device's mini-batch")
-    micro_batches: Annotated[int, Field(ge=1, le=MOST_MICRO_BATCHES)] | Literal["auto"] = Field(
-        1,
-        description="that a mini-batch goes in, so that computing and sending overlap; auto: as "
-        "many as the plan expects to gain by",
-    )
-    loss: str = Field("cross_entropy", description=LOSSES)
-    server_optimizer: OptimizerSettings = OptimizerSettings()
-    device_optimizer: DeviceOptimizerSettings | None = Field(
-        None, description="the server's kind, at |K_m| times its rate, if left out"
-    )
-    carry_optimizer_state: bool = Field(
-        default=True,
-        description="the device side's momentum travels with its weights and is averaged",
-    )
-    aggregation: AggregationName = Field(
-        "mean", description="of the device-side models: mean, clipped, trimmed_mean or median"
-    )
-    trim: float = Field(
-        0.2, gt=0, lt=0.5, description="fraction that trimmed_mean leaves out at each end"
-    )
-    schedule: ScheduleSettings = ScheduleSettings()
-
-    def device_spec(self) -> OptimizerSpec:
-        """The devices' optimiser without its learning rate."""
-        if self.device_optimizer is None:
-            return self.server_optimizer.spec()
-        fields = self.device_optimizer.model_dump(exclude={"learning_rate"})
-        return OptimizerSpec.model_validate(fields)
+    freeze: Patterns = Field((), description="names of parameters that do not learn, as features.*")
 
 
 _TAG = "[A-Za-z0-9][A-Za-z0-9_.:-]*=[A-Za-z0-9][A-Za-z0-9_.:-]*"

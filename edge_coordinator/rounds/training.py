@@ -65,6 +65,7 @@ class Turns:
             learning_rate=self._job.device_rate(round_, len(cluster.devices)),
             codecs=self._job.codecs_of(planned.plan),
             micro_batches=self._micro_batches(cluster, planned.plan.cut),
+            clip=self._job.device_clip(len(cluster.devices)),
         )
         predicted_s = {
             device: predicted_answers(phases, local_epochs=self._job.local_epochs)

@@ -18,6 +18,7 @@ from runtime.errors import DivergedError, SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
 from runtime.wire.codecs.turn import TurnCoder, together
+from runtime.wire.commands import Clip
 from runtime.wire.frames import FrameKind, StepId, Tensor, body_bytes, header_of, specs_of
 from runtime.wire.micro_batches import Rows, parted
 
@@ -61,6 +62,7 @@ class TurnTask:
     loss_on_device: bool
     """Whether the devices train the whole network by themselves (federated averaging)."""
     coder: TurnCoder
+    clip: Clip | None = None
     micro_batches: int = 1
 
     def step(self, epoch: int) -> StepId:
@@ -170,6 +172,7 @@ class InProcessCluster:
             self._sides[device].backward(
                 numbers.astype(np.float32, copy=False),
                 learning_rate=self._task.learning_rate,
+                clip=self._task.clip,
                 is_last=rows is None or rows.stop == rows.of,
             )
 
@@ -223,6 +226,7 @@ class InProcessCluster:
                     last,
                     local_epochs=self._task.local_epochs,
                     learning_rate=self._task.learning_rate,
+                    clip=self._task.clip,
                 )
             *tensors, loss = self._sent_up(device, trained)
             weights[device] = tensors

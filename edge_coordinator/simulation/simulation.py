@@ -183,6 +183,7 @@ class Simulation:
             loss_on_device=job.loss_on_device,
             coder=TurnCoder(job.codecs_of(plan), seed=job.settings.seed, round_=round_),
             micro_batches=planned.micro_batches,
+            clip=job.device_clip(len(planned.devices)),
         )
         shards = {device: self._shards[device] for device in planned.devices}
         return InProcessCluster(shards, self._networks, task, traffic)

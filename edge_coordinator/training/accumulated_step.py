@@ -15,6 +15,7 @@ import torch
 
 from edge_coordinator.training.algorithm import Smashed
 from runtime.models.side import Side
+from runtime.wire.commands import Clip
 from runtime.wire.frames import Tensor
 from runtime.wire.micro_batches import Rows
 
@@ -53,7 +54,9 @@ class AccumulatedStep:
         self._losses[device] = self._losses.get(device, 0.0) + mean * len(rows)
         return mean, None if inputs.grad is None else inputs.grad.numpy()
 
-    def finish(self, devices: Collection[str], learning_rate: float) -> float:
+    def finish(
+        self, devices: Collection[str], learning_rate: float, clip: Clip | None = None
+    ) -> float:
         """Update the server side by what these devices sent; the mean loss over their samples."""
         present = sorted(device for device in devices if device in self._gradients)
         num_samples = sum(self._sizes[device] for device in present)
@@ -66,5 +69,5 @@ class AccumulatedStep:
             if total is not None and num_samples < self._num_samples:
                 total = total * (self._num_samples / num_samples)
             parameter.grad = total
-        self._side.step(learning_rate)
+        self._side.step(learning_rate, clip)
         return sum(self._losses[device] for device in present) / num_samples

@@ -31,7 +31,7 @@ from runtime.models.losses import Loss
 from runtime.models.sequence import Network, layers_of
 from runtime.models.side import Side, empty_state
 from runtime.seeding import Purpose, step_key, torch_seed
-from runtime.wire.commands import OptimizerSpec
+from runtime.wire.commands import Clip, OptimizerSpec
 from runtime.wire.frames import Tensor, TensorSpec, specs_of
 from runtime.wire.micro_batches import Rows
 
@@ -52,6 +52,10 @@ class Training:
     loss: Loss
     seed: int
     metric: Metric = TASKS_OWN
+    clip: Clip | None = None
+    """Of the server side's gradients."""
+    evaluated_by: Loss | None = None
+    """The loss of evaluations, if it is another."""
 
 
 class EdgeModel:
@@ -119,7 +123,8 @@ class EdgeModel:
         return self._evaluate(server_layers, Samples(*_joined(smashed)))
 
     def _evaluate(self, layers: Network, test: Samples) -> Evaluation:
-        return evaluate_layers(layers, test, self.training.loss, metric=self.training.metric)
+        loss = self.training.evaluated_by or self.training.loss
+        return evaluate_layers(layers, test, loss, metric=self.training.metric)
 
 
 class Turn:
@@ -171,7 +176,7 @@ class Turn:
         if not torch.isfinite(loss):
             raise self._diverged(smashed, loss.item())
         torch.autograd.backward(loss)
-        self._server_side.step(self._learning_rate)
+        self._server_side.step(self._learning_rate, self._training.clip)
         self._epoch += 1
         if inputs.grad is None:
             return ServerStep(loss.item(), {})
@@ -199,7 +204,7 @@ class Turn:
     @usual_kernels()
     def update(self, devices: Collection[str]) -> float:
         """Update the server side by all that these devices sent; the mean loss."""
-        loss = self._step.finish(devices, self._learning_rate)
+        loss = self._step.finish(devices, self._learning_rate, self._training.clip)
         self._epoch += 1
         return loss
 

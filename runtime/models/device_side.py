@@ -13,6 +13,7 @@ from torch import nn
 
 from runtime.errors import SettingsError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
+from runtime.models.frozen import freeze
 from runtime.models.given_gradient import with_gradient
 from runtime.models.kernels import usual_kernels
 from runtime.models.load import check_sample_shape, load_network, split, state_bytes
@@ -22,7 +23,7 @@ from runtime.models.side import Side, empty_state
 from runtime.models.skeleton import NoSkeletonError, build_skeleton, filled, is_skeleton
 from runtime.plugins import import_factory
 from runtime.seeding import Key, torch_seed
-from runtime.wire.commands import Assignment
+from runtime.wire.commands import Assignment, Clip
 from runtime.wire.frames import Tensor, TensorSpec
 from runtime.wire.micro_batches import Rows
 
@@ -50,7 +51,7 @@ class DeviceNetwork:
         self.network = self._built(
             as_skeleton=num_bytes is not None and num_bytes >= skeleton_from_bytes
         )
-        self._loss = load_loss(assignment.loss)
+        self._loss = load_loss(assignment.loss, options=assignment.loss_options)
         self._open_at: tuple[int, DeviceSide] | None = None
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
@@ -105,6 +106,7 @@ class DeviceNetwork:
             sample_shape=self.sample_shape,
         )
         seed_dropout(network)
+        freeze(network, assignment.frozen or ())
         return network
 
     def _filled(self, cut: int) -> Network | None:
@@ -174,24 +176,35 @@ class DeviceSide:
 
     @usual_kernels()
     def backward(
-        self, gradient: NDArray[np.float32], *, learning_rate: float, is_last: bool = True
+        self,
+        gradient: NDArray[np.float32],
+        *,
+        learning_rate: float,
+        clip: Clip | None = None,
+        is_last: bool = True,
     ) -> None:
         """Gradients of the parameters, of one forward after another; the last brings the update."""
         smashed = self._smashed.popleft()
         if smashed.requires_grad:
             torch.autograd.backward(with_gradient(smashed, torch.from_numpy(gradient)))
         if is_last:
-            self._side.step(learning_rate)
+            self._side.step(learning_rate, clip)
 
     @usual_kernels()
     def train(
-        self, x: NDArray[np.float32], y: Tensor, *, dropout_key: Key, learning_rate: float
+        self,
+        x: NDArray[np.float32],
+        y: Tensor,
+        *,
+        dropout_key: Key,
+        learning_rate: float,
+        clip: Clip | None = None,
     ) -> float:
         """Forward, loss, backward and update of a whole network; the loss."""
         outputs = self._run(x, dropout_key, Rows.all(len(x)))
         loss = self._loss(outputs, torch.from_numpy(np.asarray(y)))
         torch.autograd.backward(loss)
-        self._side.step(learning_rate)
+        self._side.step(learning_rate, clip)
         return loss.item()
 
     @usual_kernels()

@@ -9,6 +9,7 @@ from torch.nn import functional
 from runtime.errors import SettingsError
 from runtime.plugins import import_factory
 from runtime.target_shape import target_shape
+from runtime.wire.commands import LossOptions
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -39,8 +40,38 @@ BUILT_IN: dict[str, Loss] = {
 """Of outputs and labels. Binary cross entropy takes outputs before the sigmoid."""
 
 
-def load_loss(reference: str, *, base_dir: Path = Path()) -> Loss:
+def weighed_cross_entropy(options: LossOptions) -> Loss:
+    """Give the cross entropy with weights of classes, and with smoothed labels.
+
+    Each sample counts by the weight of its class, and the mean is over the samples: of torch's own
+    it is over the weights, and then a part of a mini-batch is not its share of the whole.
+    """
+    weights = torch.tensor(options.class_weights) if options.class_weights else None
+
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        labels = labels.long()
+        total = functional.cross_entropy(
+            outputs,
+            labels,
+            weight=None if weights is None else weights.to(outputs),
+            label_smoothing=options.label_smoothing,
+            reduction="sum",
+        )
+        return total / (labels != _IGNORED).sum()
+
+    return loss
+
+
+_IGNORED = -100
+"""A label that counts for nothing, as torch has it."""
+
+
+def load_loss(
+    reference: str, *, base_dir: Path = Path(), options: LossOptions | None = None
+) -> Loss:
     """Give the loss with this name, or the function at `package.module:function`."""
+    if options is not None and reference == "cross_entropy":
+        return weighed_cross_entropy(options)
     if reference in BUILT_IN:
         return BUILT_IN[reference]
     if ":" not in reference:

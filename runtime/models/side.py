@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 
 from runtime.models.optimizer import Slots, step
-from runtime.wire.commands import OptimizerSpec
+from runtime.wire.commands import Clip, OptimizerSpec
 from runtime.wire.frames import Tensor, TensorSpec, specs_of
 
 OptimizerState = defaultdict[nn.Parameter, Slots]
@@ -40,19 +41,27 @@ class Side:
         self._spec = optimizer
         self._carry_state = carry_state
         self._state = state
-        self._trainable = [p for p in layers.parameters() if p.requires_grad]
+        learning = {n: p for n, p in layers.named_parameters() if p.requires_grad}
+        self._trainable = list(learning.values())
+        self._groups: defaultdict[OptimizerSpec, list[nn.Parameter]] = defaultdict(list)
+        for name, parameter in learning.items():
+            self._groups[optimizer.of_parameter(name, parameter.dim())].append(parameter)
         for parameter in self._trainable:
             if state[parameter].keys() != set(optimizer.slots):
                 state[parameter].clear()  # Left by another kind of optimiser.
 
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float, clip: Clip | None = None) -> None:
         """Update the parameters from their gradients, and forget the gradients."""
-        step(
-            {parameter: self._state[parameter] for parameter in self._trainable},
-            self._spec,
-            learning_rate=learning_rate,
-        )
+        if clip is not None:
+            self._clip(clip)
+        for spec, parameters in self._groups.items():
+            step({p: self._state[p] for p in parameters}, spec, learning_rate=learning_rate)
         self.forget_gradients()
+
+    def _clip(self, clip: Clip) -> None:
+        together = [self._trainable] if clip.each == "side" else [[p] for p in self._trainable]
+        for parameters in together:
+            clip_grad_norm_(parameters, clip.norm)
 
     def forget_gradients(self) -> None:
         """Begin a step anew."""

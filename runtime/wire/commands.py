@@ -15,12 +15,14 @@ from runtime.wire.fields import (
     LabelShape,
     Message,
     Options,
+    Patterns,
     Positive,
     Round,
     RunId,
     Small,
     Token,
     Words,
+    named_by,
 )
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES
@@ -33,6 +35,9 @@ MAX_GRAPHS_BYTES = 16_000_000
 MAX_LAYERS = 400
 """Of a network that is measured cut by cut; more would not fit a control message."""
 
+VECTORS = "<vectors>"
+"""Among patterns: all parameters of one axis or none, as biases and those of norms are."""
+
 
 class OptimizerSpec(Message):
     """An optimiser without its learning rate, which the coordinator gives for each cluster."""
@@ -44,6 +49,9 @@ class OptimizerSpec(Message):
     beta1: float = Field(0.9, ge=0, lt=1, description="of adam and adamw")
     beta2: float = Field(0.999, ge=0, lt=1, description="of adam and adamw")
     epsilon: float = Field(1e-8, gt=0, description="of adam and adamw")
+    no_decay: Patterns = Field(
+        (), description="names of parameters without weight decay; <vectors>: all of one axis"
+    )
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -52,13 +60,34 @@ class OptimizerSpec(Message):
             return ("momentum_buffer",) if self.momentum else ()
         return ("step", "exp_avg", "exp_avg_sq")
 
+    def of_parameter(self, name: str, num_axes: int) -> "OptimizerSpec":
+        """Give it as it is for one parameter: with weight decay or without."""
+        exempt = named_by(self.no_decay, name) or (VECTORS in self.no_decay and num_axes <= 1)
+        if not exempt or not self.weight_decay:
+            return self
+        return self.model_copy(update={"weight_decay": 0.0})
+
+
+class LossOptions(Message):
+    """What a cross entropy is weighed by."""
+
+    class_weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(max_length=2000)] = ()
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class Clip(Message):
+    """To what norm a side's gradients are scaled down, where theirs is more."""
+
+    norm: float = Field(gt=0)
+    each: Literal["side", "tensor"]
+
 
 class Assignment(Message):
     """The job, as a device needs it: coordinator to device, once a run."""
 
     unsent_if_none: ClassVar[tuple[str, ...]] = (
         *("classes", "numbers_count_classes", "codecs"),
-        "normalisation",
+        *("normalisation", "frozen", "loss_options"),
     )
 
     kind: Literal["assignment"] = "assignment"
@@ -93,6 +122,8 @@ class Assignment(Message):
     normalisation: Normalisation | None = Field(
         None, description="of the inputs; none: they stay as the source gives them"
     )
+    frozen: Patterns | None = Field(None, description="names of parameters that do not learn")
+    loss_options: LossOptions | None = Field(None, description="of the loss cross_entropy")
 
 
 def _bounded_graphs(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -121,7 +152,7 @@ class LayerWork(Message):
 class Join(Message):
     """Take part in a cluster's turn: coordinator to device, once a round."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("codecs", "micro_batches")
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("codecs", "micro_batches", "clip")
 
     kind: Literal["join"] = "join"
     run: RunId
@@ -149,6 +180,7 @@ class Join(Message):
         le=MOST_MICRO_BATCHES,
         description="that each mini-batch goes in; none: mini-batches are whole",
     )
+    clip: Clip | None = Field(None, description="of the gradients; none: as they are")
 
 
 class Stop(Message):

@@ -6,7 +6,8 @@ peer knows: they are ignored and counted (docs/compatibility.md).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import (
@@ -85,6 +86,10 @@ Small = Annotated[int, Field(ge=0, le=0xFFFF)]
 Token = Annotated[str, Field(max_length=64)]
 Words = Annotated[str, BeforeValidator(_clean)]
 """A sentence for people; what cannot be shown is cut off or left blank, never refused."""
+Patterns = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=100)
+]
+"""Names of parameters, where `*` stands for any letters, dots too, and `?` for one."""
 LabelShape = Annotated[tuple[Small, ...], Field(max_length=8), AfterValidator(_bounded_label)]
 
 
@@ -114,6 +119,11 @@ class Message(BaseModel):
 
 
 Received = TypeVar("Received")
+
+
+def named_by(patterns: Iterable[str], name: str) -> bool:
+    """Whether some pattern is this name; capitals count."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def received(validate: Callable[..., Received], text: bytes, *, on_unknown: OnUnknown) -> Received:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edge_coordinator.job.settings import ScheduleSettings
+from edge_coordinator.job.training_settings import ScheduleSettings
 from edge_coordinator.training.schedule import Schedule
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import Samples
@@ -100,6 +100,46 @@ async def test_one_device_is_plain_training_bit_for_bit(
         broker=MemoryBroker(),
     )
     plain = _plain_training(own["d0"], model, options, make_optimizer, rounds=3, local_epochs=2)
+    assert same_bits(weights_of(trained), plain)
+
+
+@pytest.mark.parametrize("cut", [0, "pool1", "fc2"])
+async def test_one_device_that_clips_each_tensor_and_spares_norms_decay_is_plain_training(
+    cut: str | int,
+) -> None:
+    def clip(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                nn.utils.clip_grad_norm_([parameter], 0.02)
+
+    def make_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        every = list(parameters)
+        groups = [
+            {"params": [p for p in every if p.dim() > 1], "weight_decay": 0.1},
+            {"params": [p for p in every if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=RATE)
+        optimizer.register_step_pre_hook(clip)
+        return optimizer
+
+    own = shards([40], LENET)
+    trained, _ = await run_job(
+        own,
+        {
+            "plan.cut": cut,
+            "training.rounds": 2,
+            "training.local_epochs": 2,
+            "training.clip": {"norm": 0.02, "each": "tensor"},
+            "training.server_optimizer": {
+                "name": "adamw",
+                "learning_rate": RATE,
+                "weight_decay": 0.1,
+                "no_decay": ["<vectors>"],
+            },
+        },
+        broker=MemoryBroker(),
+    )
+    plain = _plain_training(own["d0"], "lenet", {}, make_optimizer, rounds=2, local_epochs=2)
     assert same_bits(weights_of(trained), plain)
 
 

@@ -1,0 +1,70 @@
+"""What a job takes from its samples, once and for all devices: normalisation, class weights."""
+
+import numpy as np
+
+from edge_coordinator.job.data_settings import NormaliseSettings
+from edge_coordinator.job.settings import JobSettings
+from runtime.datasets.normalise import measure_features, normalised
+from runtime.datasets.samples import Samples
+from runtime.errors import SettingsError
+
+
+def agree_on_normalisation(
+    settings: JobSettings, *, test: Samples | None, train: Samples | None
+) -> tuple[JobSettings, Samples | None]:
+    """Fill the figures in, and bring the test set to them."""
+    if settings.data.normalise.by == "data":
+        seen = train or test
+        if seen is None:
+            raise SettingsError(
+                "data.normalise.by = 'data' needs samples where the coordinator is, and only the "
+                "devices have any: take 'given', with data.normalise.mean and deviation"
+            )
+        fields = measure_features(seen).model_dump()
+        normalise = NormaliseSettings.model_validate({**fields, "by": "given"})
+        data = settings.data.model_copy(update={"normalise": normalise})
+        settings = settings.model_copy(update={"data": data})
+    by, source = settings.data.normalise.normalisation(), settings.data.source
+    if train is not None:
+        normalised(train, by, where=source)
+    if test is None:
+        return settings, None
+    return settings, normalised(test, by, where=f"the test set of {settings.data.test_source}")
+
+
+def agree_on_class_weights(
+    settings: JobSettings, *, test: Samples | None, train: Samples | None, num_outputs: int | None
+) -> JobSettings:
+    """Fill in weights by which all classes count alike; SettingsError where nobody can say them."""
+    weights, key = settings.training.class_weights, "training.class_weights"
+    if not weights:
+        return settings
+    if num_outputs is None:
+        raise SettingsError(f"{key} are of classes, and a sample of this job has no single class")
+    if weights == "balanced":
+        seen = train or test
+        if seen is None:
+            raise SettingsError(
+                f"{key} = 'balanced' needs labels where the coordinator is, and only the devices "
+                "have any: list what each class counts"
+            )
+        if settings.data.classes:
+            where = settings.data.source
+            seen = seen.in_classes(settings.data.classes, where=where, numbers_count=True)
+        weights = _balanced(seen, num_outputs)
+        training = settings.training.model_copy(update={"class_weights": weights})
+        return settings.model_copy(update={"training": training})
+    if len(weights) != num_outputs:
+        raise SettingsError(
+            f"{key} has {len(weights)} numbers, and the network {num_outputs} outputs: it takes "
+            "one for each, in their order"
+        )
+    return settings
+
+
+def _balanced(seen: Samples, num_classes: int) -> tuple[float, ...]:
+    """Give N / (C N_c), whose mean over the samples is 1; classes that are not there count 1."""
+    labels = seen.y.astype(np.int64)
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+    num_seen = np.count_nonzero(counts)
+    return tuple(float(len(seen) / (num_seen * each)) if each else 1.0 for each in counts)

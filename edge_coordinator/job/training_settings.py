@@ -1,0 +1,138 @@
+"""The section of a job that says how both sides of the network learn."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from edge_coordinator.job.plan_settings import Section
+from edge_coordinator.planning.form import Method
+from edge_coordinator.training.aggregation_name import AggregationName
+from edge_coordinator.training.schedule import ScheduleName
+from runtime.wire.commands import Clip, LossOptions, OptimizerSpec
+from runtime.wire.micro_batches import MOST_MICRO_BATCHES
+
+LOSSES = "cross_entropy, mse, l1, binary_cross_entropy or package.module:function"
+
+
+class OptimizerSettings(OptimizerSpec):
+    """An optimiser and its learning rate."""
+
+    learning_rate: float = Field(0.03, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+
+    def spec(self) -> OptimizerSpec:
+        """Give it without the learning rate, as devices get it."""
+        fields = self.model_dump(exclude={"learning_rate"})
+        return OptimizerSpec.model_validate(fields)
+
+
+class DeviceOptimizerSettings(OptimizerSpec):
+    """The devices' optimiser; without a learning rate, |K_m| times the server's."""
+
+    learning_rate: float | None = Field(None, gt=0)
+
+
+class ClipSettings(Section):
+    """The most that the norm of a step's gradients may be."""
+
+    norm: float | None = Field(None, gt=0, description="never clipped if left out")
+    each: Literal["side", "tensor"] = Field(
+        "side", description="norm of all gradients of a side, or of each tensor by itself"
+    )
+
+    def of_server(self) -> Clip | None:
+        """Give what the server side's gradients are clipped to."""
+        return None if self.norm is None else Clip(norm=self.norm, each=self.each)
+
+    def of_device(self, num_parts: int) -> Clip | None:
+        """Give what a device's are, where they are one of so many parts of a cluster's mean."""
+        return None if self.norm is None else Clip(norm=self.norm / num_parts, each=self.each)
+
+
+class ScheduleSettings(Section):
+    """How learning rates change over the rounds."""
+
+    name: ScheduleName = "cosine"
+    every: int = Field(10, ge=1, description="rounds, of step and exponential")
+    factor: float = Field(
+        0.02, ge=0, le=1, description="of step and exponential (0.5); of cosine what it ends at"
+    )
+    warm_up: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="fraction of the rounds, the first, in which the rates rise in equal steps",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_by_name(cls, given: object) -> object:
+        """Halve the rates at each step, if no other factor is given."""
+        if isinstance(given, dict) and given.get("name") in ("step", "exponential"):
+            return {"factor": 0.5, **given}
+        return given
+
+
+class TrainingSettings(Section):
+    """The algorithm's own numbers."""
+
+    method: Method = Field(
+        "cpsl", description="cpsl, sl (one by one), fl (federated), cl (central)"
+    )
+    rounds: int = Field(80, ge=1, le=1_000_000)
+    local_epochs: int = Field(3, ge=1, le=10_000, description="mini-batches in a cluster's turn")
+    batch_size: int = Field(16, ge=1, le=65_536, description="samples in a device's mini-batch")
+    micro_batches: Annotated[int, Field(ge=1, le=MOST_MICRO_BATCHES)] | Literal["auto"] = Field(
+        1,
+        description="that a mini-batch goes in, so that computing and sending overlap; auto: as "
+        "many as the plan expects to gain by",
+    )
+    loss: str = Field("cross_entropy", description=LOSSES)
+    class_weights: Literal["balanced"] | tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (),
+        description="of cross_entropy: what a sample of each class counts, in the order of the "
+        "outputs; balanced: the rarer the more; all the same if left out",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="of cross_entropy: the part of a label that all classes share"
+    )
+    server_optimizer: OptimizerSettings = OptimizerSettings()
+    device_optimizer: DeviceOptimizerSettings | None = Field(
+        None, description="the server's kind, at |K_m| times its rate, if left out"
+    )
+    carry_optimizer_state: bool = Field(
+        default=True,
+        description="the device side's momentum travels with its weights and is averaged",
+    )
+    aggregation: AggregationName = Field(
+        "mean", description="of the device-side models: mean, clipped, trimmed_mean or median"
+    )
+    trim: float = Field(
+        0.2, gt=0, lt=0.5, description="fraction that trimmed_mean leaves out at each end"
+    )
+    schedule: ScheduleSettings = ScheduleSettings()
+    device_schedule: ScheduleSettings | None = Field(
+        None, description="of the devices' rate; that of both sides if left out"
+    )
+    clip: ClipSettings = ClipSettings()
+
+    @model_validator(mode="after")
+    def _weighs_a_cross_entropy(self) -> Self:
+        if self.loss_options() is not None and self.loss != "cross_entropy":
+            key = "class_weights" if self.class_weights else "label_smoothing"
+            raise ValueError(f"{key} is of the loss cross_entropy, and the loss is {self.loss}")
+        return self
+
+    def loss_options(self) -> LossOptions | None:
+        """What the loss is weighed by; None if by nothing."""
+        weights = () if self.class_weights == "balanced" else self.class_weights
+        if not self.class_weights and not self.label_smoothing:
+            return None
+        return LossOptions(class_weights=weights, label_smoothing=self.label_smoothing)
+
+    def device_spec(self) -> OptimizerSpec:
+        """The devices' optimiser without its learning rate."""
+        if self.device_optimizer is None:
+            return self.server_optimizer.spec()
+        fields = self.device_optimizer.model_dump(exclude={"learning_rate"})
+        return OptimizerSpec.model_validate(fields)
