@@ -30,7 +30,6 @@ from runtime.distribution import DISTRIBUTION
 from runtime.wire.topics import Topics
 from tests.device_environment import (
     LARGE,
-    ROOT,
     SOURCES,
     build_device_environment,
     bytes_of,
@@ -39,6 +38,7 @@ from tests.device_environment import (
     installed_bytes,
     lacks,
 )
+from tests.root import ROOT
 
 NUM_SAMPLES, NUM_ROUNDS = 300, 10
 

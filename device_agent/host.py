@@ -24,11 +24,11 @@ from profiles.emulation import DeviceClass
 from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.datasets.samples import Samples
-from runtime.descriptors import allow_many
 from runtime.errors import BusError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
-from runtime.process import COMPUTE_THREAD
+from runtime.service.descriptors import allow_many
 from runtime.service.health import health_told
+from runtime.service.process import COMPUTE_THREAD
 from runtime.wire.commands import Assignment
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus

@@ -14,14 +14,14 @@ from runtime.bus.broker_url import TlsFiles
 from runtime.errors import EdgeError, SettingsError, root_cause
 from runtime.offered import ONNX_ENGINE
 from runtime.plugins import AllowedCode
-from runtime.process import (
+from runtime.service.exit_codes import ExitCode
+from runtime.service.logs import log_handler
+from runtime.service.process import (
     COMPUTE_THREAD,
     end_despite_threads,
     keep_freed_memory,
     until_reader_leaves,
 )
-from runtime.service.exit_codes import ExitCode
-from runtime.service.logs import log_handler
 from runtime.wire.topics import check_name
 
 _PATIENCE_S = 2.0

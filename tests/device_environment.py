@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.root import ROOT
+
 SOURCES = ("profiles", "runtime", "device_agent", "edge_coordinator")
 LARGE = ("numpy", "numpy.libs", "onnxruntime")
 

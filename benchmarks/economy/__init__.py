@@ -1,6 +1,6 @@
 """What shortens a round on thin links and saves bytes: variants of one job, run for real.
 
 `variants` says what is compared, `runs` starts each as anyone would and reads what it leaves,
-`figures` makes rows of it, `picture` draws them. `encoding` and `paper` need no runs.
+`figures` makes rows of it, `picture` draws them. `encoding` needs no runs.
 `python -m benchmarks.economy.overlap` compares whole mini-batches with micro-batches, turn by turn.
 """

@@ -20,7 +20,7 @@ from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.simulation.world import drawn_states
 from profiles.variation import Spread
-from runtime.scenario_files import load_scenario
+from runtime.scenarios.files import load_scenario
 
 LINKS_MBPS = (3, 8, 20)
 SLOWDOWN = 1.0

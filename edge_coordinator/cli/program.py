@@ -11,9 +11,9 @@ from rich.logging import RichHandler
 
 from edge_coordinator.cli.commands import COMMANDS
 from runtime.errors import EdgeError, root_cause
-from runtime.process import keep_freed_memory, until_reader_leaves
 from runtime.service.exit_codes import ExitCode
 from runtime.service.logs import JsonLines, log_handler
+from runtime.service.process import keep_freed_memory, until_reader_leaves
 
 
 def run_command(flags: argparse.Namespace) -> int:

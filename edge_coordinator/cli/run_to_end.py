@@ -20,7 +20,7 @@ from edge_coordinator.run.trackers.tracker import flat_settings, tracked
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import EdgeError
 from runtime.event_loop import call_on_signals
-from runtime.process import prompt_collection
+from runtime.service.process import prompt_collection
 
 TRACES = "faults.log"
 """In the run's directory: where in the program something went wrong that the run went on from."""

@@ -5,8 +5,8 @@ import json
 import sys
 
 from runtime.errors import SettingsError
-from runtime.wire.asyncapi import dump_asyncapi
-from runtime.wire.schema import PUBLISHED, dump_schema, generate_schema, write_schemas
+from runtime.wire.schemas.asyncapi import dump_asyncapi
+from runtime.wire.schemas.published import PUBLISHED, dump_schema, generate_schema, write_schemas
 
 
 def print_schemas(flags: argparse.Namespace) -> None:

@@ -18,9 +18,9 @@ from edge_coordinator.local.agents import AgentProcess, local_agents
 from edge_coordinator.local.broker import LocalBroker, local_broker
 from edge_coordinator.local.page import LocalPage, local_page
 from profiles.emulation import EmulationError
-from runtime.descriptors import allow_many
 from runtime.errors import SettingsError
-from runtime.scenario_files import load_emulation
+from runtime.scenarios.files import load_emulation
+from runtime.service.descriptors import allow_many
 
 MAX_NAMED = 12
 """Devices whose classes are named one by one; of more, they are counted."""

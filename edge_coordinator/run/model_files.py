@@ -16,7 +16,7 @@ from runtime.datasets.normalise import factors
 from runtime.errors import StorageError
 from runtime.models.sequence import Network
 from runtime.wire.class_names import ClassNames
-from runtime.wire.normalisation import Normalisation
+from runtime.wire.commands import Normalisation
 
 
 class Normalising(torch.nn.Module):

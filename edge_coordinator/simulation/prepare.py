@@ -17,7 +17,7 @@ from profiles.scenario import Scenario
 from profiles.variation import Spread
 from runtime.datasets.samples import DataSet
 from runtime.errors import SettingsError
-from runtime.scenario_files import ScenarioError, load_scenario
+from runtime.scenarios.files import ScenarioError, load_scenario
 
 SCENARIO_WITHOUT_JOB = "paper"
 SCENARIO_OF_JOB = "uniform"

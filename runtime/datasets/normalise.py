@@ -4,7 +4,7 @@ import numpy as np
 
 from runtime.datasets.samples import Samples, Shape
 from runtime.errors import SettingsError
-from runtime.wire.normalisation import Normalisation
+from runtime.wire.commands import Normalisation
 
 _BLOCK = 1000
 """Samples looked at together: there may be more than memory holds."""

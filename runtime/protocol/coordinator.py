@@ -40,6 +40,7 @@ from runtime.protocol.coordinator_events import (
     Went,
 )
 from runtime.protocol.events import FrameArrived, FrameSent
+from runtime.protocol.frame_steps import step_of
 from runtime.protocol.pending import (
     Contact,
     Owed,
@@ -63,7 +64,6 @@ from runtime.wire.commands import (
     Refused,
 )
 from runtime.wire.frame_questions import Holding
-from runtime.wire.frame_steps import step_of
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
 

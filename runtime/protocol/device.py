@@ -29,6 +29,7 @@ from runtime.protocol.events import (
     WeightsCollected,
     WorkFailed,
 )
+from runtime.protocol.frame_steps import address, step_of
 from runtime.wire.commands import (
     Assignment,
     Join,
@@ -42,7 +43,6 @@ from runtime.wire.commands import (
 )
 from runtime.wire.device_graphs import offered_specs
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
-from runtime.wire.frame_steps import address, step_of
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
 

@@ -13,6 +13,7 @@ from runtime.protocol.coordinator_events import (
     SendCommand,
     SendParts,
 )
+from runtime.protocol.frame_steps import address
 from runtime.protocol.timers import Allowance, AnswerTimer
 from runtime.wire.commands import (
     AnyReply,
@@ -26,7 +27,6 @@ from runtime.wire.commands import (
     Ready,
 )
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
-from runtime.wire.frame_steps import address
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 
 MAX_GRAPHS_SENT = 3

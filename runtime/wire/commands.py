@@ -26,7 +26,6 @@ from runtime.wire.fields import (
 )
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES
-from runtime.wire.normalisation import Normalisation
 from runtime.wire.published import LinkProfile
 
 MAX_GRAPHS_BYTES = 16_000_000
@@ -37,6 +36,9 @@ MAX_LAYERS = 400
 
 VECTORS = "<vectors>"
 """Among patterns: all parameters of one axis or none, as biases and those of norms are."""
+
+MAX_FEATURES = 1000
+"""That may be normalised; more would not fit a control message."""
 
 
 class OptimizerSpec(Message):
@@ -80,6 +82,16 @@ class Clip(Message):
 
     norm: float = Field(gt=0)
     each: Literal["side", "tensor"]
+
+
+class Normalisation(Message):
+    """What each feature of a sample loses: its mean, and then its deviation as a factor."""
+
+    mean: tuple[float, ...] = Field(min_length=1, max_length=MAX_FEATURES)
+    deviation: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        min_length=1, max_length=MAX_FEATURES
+    )
+    axis: int = Field(ge=0, lt=8, description="of a sample, along which the features lie")
 
 
 class Assignment(Message):

@@ -9,7 +9,7 @@ from runtime.bus.bus import Connected, Delivery, Disconnected
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.bus.paho_client import FastClient, client_class
 from runtime.errors import BusError
-from runtime.process import keep_freed_memory
+from runtime.service.process import keep_freed_memory
 from tests.contract.fake_broker import fake_broker, hang_up, read_packet, until
 
 _CONNACK5 = b"\x20\x03\x00\x00\x00"

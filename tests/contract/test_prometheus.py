@@ -19,6 +19,7 @@ from edge_coordinator.monitor.client import follow_on
 from runtime.bus.memory_bus import MemoryBroker
 from tests.builders import run_job
 from tests.noise import shards
+from tests.root import ROOT
 from tests.sites import TOPICS, make_round
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ prometheus_client = pytest.importorskip("prometheus_client")
 from edge_coordinator.monitor.prometheus.endpoint import served_metrics  # noqa: E402
 from edge_coordinator.monitor.prometheus.scraped import ScrapedSite  # noqa: E402
 
-DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana-dashboard.json"
+DASHBOARD = ROOT / "deploy" / "grafana-dashboard.json"
 NEVER_HERE = {"cpsl_device_temperature_celsius", "cpsl_device_battery_ratio"}
 """What the machine of a test may lack."""
 

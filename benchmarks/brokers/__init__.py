@@ -1,0 +1,1 @@
+"""The brokers of this machine, each with a short real job."""

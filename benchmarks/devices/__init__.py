@@ -1,0 +1,1 @@
+"""What the device side takes: engines beside each other, the export, and the link."""

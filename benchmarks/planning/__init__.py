@@ -1,0 +1,1 @@
+"""How long plans take, and how good they are beside the best."""

@@ -1,0 +1,1 @@
+"""One device of a run that sends poison, and what the run makes of it."""

@@ -1,1 +1,0 @@
-"""Devices and a site that are played in one process, honest and not."""

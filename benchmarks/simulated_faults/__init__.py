@@ -1,0 +1,1 @@
+"""Both halves of the protocol for several devices, in one process and without a clock."""

@@ -1,0 +1,28 @@
+"""The sizes of the house: rooms that are overlooked at once, files that are read at once."""
+
+from pathlib import Path
+
+from tests.root import ROOT
+
+MOST_ENTRIES, MOST_LINES = 20, 300
+PACKAGES = (
+    *("profiles", "runtime", "device_agent", "edge_coordinator"),
+    *("tests", "benchmarks", "docs", "examples"),
+)
+MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def _entries(room: Path) -> set[str]:
+    """Names in a room; what holds only what Python compiled is none."""
+    files = (path.relative_to(room) for path in room.rglob("*") if path.is_file())
+    return {path.parts[0] for path in files if "__pycache__" not in path.parts}
+
+
+def test_no_room_has_more_than_twenty_entries() -> None:
+    num_entries = {room: len(_entries(room)) for room in {path.parent for path in MODULES}}
+    assert {room: number for room, number in num_entries.items() if number > MOST_ENTRIES} == {}
+
+
+def test_no_file_has_more_than_three_hundred_lines() -> None:
+    num_lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {path: number for path, number in num_lines.items() if number > MOST_LINES} == {}

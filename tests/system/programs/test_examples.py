@@ -1,0 +1,68 @@
+"""What `examples/` shows works, as its headers say it."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from edge_coordinator.__main__ import main
+from tests.root import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.mark.examples
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["own_network.py", "own_data.py", "fleet.sh"])
+def test_an_example_runs_by_the_command_in_its_header(name: str, tmp_path: Path) -> None:
+    header = (EXAMPLES / name).read_text(encoding="utf-8").splitlines()[:3]
+    (command,) = re.findall(r"^(?:# )?((?:cpsl|bash) .*?)(?:   .*)?$", "\n".join(header), re.M)
+    words = [*shlex.split(command), "--rounds", "1", "--output", str(tmp_path)]
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": programs}
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [*tmp_path.glob("*/model.onnx")], done.stdout
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--model", "examples.own_network:network"],
+        [
+            *("--data", "examples.own_data:vibrations"),
+            *("--config", "examples/own_data.toml"),
+        ],
+    ],
+    ids=["own network", "own data"],
+)
+def test_ones_own_network_and_data_train(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    scenario = ["--scenario", "uniform", "--rounds", "1", "--output", str(tmp_path)]
+    assert main(["simulate", *flags, *scenario]) == 0
+
+
+def test_the_notebook_runs_from_top_to_bottom_and_holds_no_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mpl.use("agg")
+    notebook = json.loads((EXAMPLES / "explore.ipynb").read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    names: dict[str, object] = {}
+    for cell in cells:
+        source = "".join(cell["source"]).replace("NUM_ROUNDS = 12", "NUM_ROUNDS = 1")
+        exec(compile(source, cell["id"], "exec"), names)  # noqa: S102
+    assert names["plan"]

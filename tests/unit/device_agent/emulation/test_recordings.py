@@ -1,0 +1,120 @@
+"""Links that carry what was recorded of real ones, and links that lose packets."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_agent.emulation.bus import EmulatedBus
+from profiles.emulation import MESSAGE_OVERHEAD_BYTES, DeviceClass, EmulationError
+from profiles.recording import Recording
+from profiles.stated_link import LEAST_TIMEOUT_S, StatedLink
+from runtime.bus.memory_bus import MemoryBroker
+from runtime.scenarios.files import ScenarioError, load_emulation, load_scenario
+from tests.unit.device_agent.emulation.test_emulation import Time
+
+RATES = Recording.of_samples("r", [(10.0, 1e6), (11.0, 0.0), (13.0, 3e6)])
+"""1 Mbit/s for a second, nothing for two, 3 Mbit/s for as long; then again."""
+
+
+def test_a_message_waits_through_an_outage_and_into_the_next_loop() -> None:
+    assert RATES.carried_until_s(0.5e6, start_s=0.0) == pytest.approx(0.5)
+    assert RATES.carried_until_s(1.0e6, start_s=0.5) == pytest.approx(3.0 + 0.5 / 3)
+    assert RATES.carried_until_s(7.0e6 + 0.5e6, start_s=0.0) == pytest.approx(5.5)
+    assert RATES.carried_until_s(0.5e6, start_s=5.0 * 1000) == pytest.approx(5000.5)
+    assert RATES.mean_bps == pytest.approx(7e6 / 5)
+    assert RATES.mean_bps_within(4.5, 1.0) == pytest.approx(2e6)
+
+
+@settings(max_examples=30)
+@given(
+    rates=st.lists(st.sampled_from([0.0, 1e5, 2e6]), min_size=1, max_size=6).filter(any),
+    bits=st.lists(st.integers(1, 10**7), min_size=2, max_size=2),
+    start_s=st.floats(0, 50),
+)
+def test_two_messages_one_after_another_take_as_long_as_one_of_both(
+    rates: list[float], bits: list[int], start_s: float
+) -> None:
+    recording = Recording.of_samples("r", list(enumerate(rates)))
+    between_s = recording.carried_until_s(bits[0], start_s=start_s)
+    both_s = recording.carried_until_s(sum(bits), start_s=start_s)
+    assert start_s <= between_s <= both_s
+    assert recording.carried_until_s(bits[1], start_s=between_s) == pytest.approx(both_s, abs=1e-3)
+
+
+def test_each_device_of_a_class_has_a_recording_and_a_beginning_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell" / "a.csv").write_text("second,Mbit/s\n0,1\n1,3\n", encoding="utf-8")
+    (tmp_path / "cell" / "b.txt").write_text("# up and down\n0 2 8\n1 2 8\n", encoding="utf-8")
+    text = "[[devices]]\nname='far'\nslowdown=2\n[[devices]]\nname='near'\nslowdown=1\n"
+    text += "recorded='cell'\noffset_s=1\n"
+    text = text.replace("slowdown=2", "slowdown=2\nup_bps=1e6\ndown_bps=1e6")
+    (tmp_path / "my.toml").write_text(text, encoding="utf-8")
+    emulated = load_emulation("my.toml", base_dir=tmp_path)
+    near = [emulated.class_of(index) for index in (1, 3, 5)]
+    assert [each.recordings[0][0].name for each in near] == ["a.csv", "b.txt", "a.csv"]
+    assert [each.offset_s for each in near] == [0, 1, 2]
+    assert near[0].up_bps == pytest.approx(2e6)
+    assert near[0].down_bps == pytest.approx(5e6)
+    ends_s = [each.carried_until_s(1e6, start_s=0.0, upwards=True) for each in near]
+    assert ends_s == pytest.approx([1.0, 0.5, 1.0])
+    simulated = load_scenario("my.toml", base_dir=tmp_path)
+    states = simulated.device_states(list("abcd"), cuts=load_scenario("paper").cut_table())
+    assert [state.link.up_bps for state in states if state.link] == pytest.approx([1e6, 2e6] * 2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("0 1\n1 fast\n", "line 2 of .*'1 fast'; right would be seconds and Mbit/s, like"),
+        ("0 1\n1 2 3\n", "line 2"),
+        ("0 1\n0 2\n", "seconds have to rise; 0 does not"),
+        ("0 0\n1 0\n", "one more than 0"),
+        ("0 1\n1 -2\n", "rates have to be 0 or more"),
+        ("seconds rate\n", "holds no line of seconds"),
+        (None, "there is no such file or folder"),
+    ],
+)
+def test_a_bad_recording_says_where_and_what_would_be_right(
+    tmp_path: Path, lines: str | None, words: str
+) -> None:
+    if lines is not None:
+        (tmp_path / "r.txt").write_text(lines, encoding="utf-8")
+    device = "[[devices]]\nname='a'\nrecorded='r.txt'\n"
+    (tmp_path / "my.toml").write_text(device, encoding="utf-8")
+    with pytest.raises(EmulationError, match=words):
+        load_emulation("my.toml", base_dir=tmp_path)
+    own = f"server_flop_per_s=1e9\n{device}flop_per_s=1e9\n"
+    (tmp_path / "own.toml").write_text(own, encoding="utf-8")
+    with pytest.raises(ScenarioError, match=words):
+        load_scenario("own.toml", base_dir=tmp_path)
+
+
+async def test_jitter_and_lost_packets_delay_messages_and_leave_their_order() -> None:
+    time = Time()
+    link = DeviceClass(name="a", up_bps=8e9, down_bps=8e9, delay_s=0.01, jitter_s=0.5, loss=0.25)
+    inner = MemoryBroker().connect("a")
+    generator = np.random.default_rng(1)
+    draws = np.random.default_rng(1).random((8, 2))
+    delays_s = 0.01 + 0.5 * draws[:, 0] + (draws[:, 1] < 0.25) * LEAST_TIMEOUT_S
+    async with EmulatedBus(
+        inner, link, clock=time.clock, sleep=time.sleep, generator=generator
+    ) as bus:
+        for _ in range(4):
+            await bus.publish("topic", b"", retain=False)
+    num_bits = 8 * (len("topic") + MESSAGE_OVERHEAD_BYTES)
+    through_s = 4 * link.carried_until_s(num_bits, start_s=0.0, upwards=True)
+    assert time.now_s == pytest.approx(delays_s.sum() + through_s)
+    assert link.mean_delay_s == pytest.approx(0.01 + 0.25 + 0.25 * LEAST_TIMEOUT_S)
+
+
+def test_a_link_that_loses_packets_carries_less_and_much_less_over_a_long_way() -> None:
+    def seconds(delay_s: float, loss: float) -> float:
+        link = StatedLink(up_bps=1e7, down_bps=1e7, delay_s=delay_s, loss=loss)
+        return link.carried_until_s(1e7, start_s=0.0, upwards=True)
+
+    assert seconds(0.001, 0.0) == pytest.approx(1.0)
+    assert seconds(0.0, 0.01) == pytest.approx(1 / 0.99)
+    assert seconds(0.1, 0.01) == pytest.approx(1e7 / (1460 * 8 / 0.2 * np.sqrt(1.5 / 0.01)))

@@ -1,0 +1,107 @@
+"""Which answers to the assignment are taken, and which bar a device."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_coordinator.devices.registry import Registry, why_unfit
+from edge_coordinator.job.file import load_job
+from edge_coordinator.job.labels import label_form
+from edge_coordinator.job.prepare import prepare_job
+from runtime.datasets.samples import DataSet, Samples
+from runtime.wire.commands import Ready
+from tests.turn import ASSIGNMENT, READY, STATUS
+
+ANY_LABELS = ASSIGNMENT.model_copy(update={"num_classes": None})
+
+
+def _ready(**changes: object) -> Ready:
+    return Ready.model_validate({**READY.model_dump(), **changes})
+
+
+def test_the_honest_answer_is_taken() -> None:
+    assert why_unfit(READY, ASSIGNMENT, [READY]) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_held_out": 2**40}, "holds out 1099511627776 samples"),
+        ({"num_held_out": 11}, "the job's data.max_evaluation_samples is 10"),
+        ({"label_shape": (1,)}, "one whole number a sample"),
+        ({"label_dtype": "<f4"}, "one whole number a sample"),
+    ],
+)
+def test_what_does_not_fit_the_job_is_said(changes: dict[str, object], words: str) -> None:
+    assert words in why_unfit(_ready(**changes), ASSIGNMENT, [])
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "test", "fit", "unfit"),
+    [
+        ("mse", 3, "devices", {"label_shape": (3,)}, {"label_shape": (4,)}),
+        ("mse", 1, "devices", {"label_shape": ()}, {"label_shape": (2,)}),
+        ("mse", 1, "devices", {"label_shape": (1,)}, {"label_shape": (1, 2)}),
+        (
+            f"{__name__}:pinball",
+            1,
+            "source",
+            {},
+            {"label_shape": (1,)},
+        ),
+    ],
+)
+def test_the_job_says_how_wide_a_label_is_whoever_comes_first(
+    loss: str, outputs: int, test: str, fit: dict[str, object], unfit: dict[str, object]
+) -> None:
+    changes = {
+        "training.loss": loss,
+        "data.test": test,
+        "plan.clusters": 1,
+        "model.name": "mlp",
+        "model.options": {"num_classes": outputs},
+    }
+    own = Samples(np.zeros((40, 1, 28, 28), dtype=np.float32), np.zeros(40, dtype=np.float32))
+    data = DataSet(train=own, test=own, num_classes=None, name="noise")
+    job, _ = prepare_job(load_job(None, changes), run=7, base_dir=Path(), data=data)
+    registry = Registry(assignment=ANY_LABELS, labels=label_form(job))
+    for device in ("liar", "honest"):
+        registry.note_status(device, STATUS)
+    assert "the job's are" in registry.note_ready("liar", _ready(label_dtype="<f4", **unfit))
+    assert registry.note_ready("honest", _ready(label_dtype="<f4", **fit)) == ""
+
+
+def pinball(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """A loss of one's own."""
+    return (outputs[:, 0] - targets).abs().mean()
+
+
+@pytest.mark.parametrize("changes", [{"label_shape": (1,)}, {"label_dtype": "<f4"}])
+def test_labels_of_no_classes_have_to_be_like_those_of_the_device_before(
+    changes: dict[str, object],
+) -> None:
+    registry = Registry(assignment=ANY_LABELS)
+    for device in ("a", "b", "c"):
+        registry.note_status(device, STATUS)
+    assert registry.note_ready("a", _ready(label_dtype="<i8")) == ""
+    assert registry.note_ready("b", _ready(**{"label_dtype": "<i8", **changes})) != ""
+    assert registry.note_ready("c", _ready(label_dtype="<i8")) == ""
+    assert list(registry.ready) == ["a", "c"]
+    assert "they have to be alike" in registry.barred["b"]
+
+
+def test_whoever_counts_along_its_own_classes_is_asked_again_once_all_are_known() -> None:
+    agreed = ASSIGNMENT.model_copy(update={"classes": ("a", "b")})
+    registry = Registry(assignment=ASSIGNMENT, gathers=True)
+    for device in ("both", "one", "late"):
+        registry.note_status(device, STATUS)
+    assert registry.note_ready("both", _ready(class_names=("a", "b"))) == ""
+    assert registry.note_ready("one", _ready(class_names=("b",))) == ""
+    registry.agree(agreed)
+    assert list(registry.ready) == ["both"]
+    registry.note_ready("late", _ready(class_names=("c",)))  # It was asked before.
+    assert registry.unassigned == ["late", "one"]
+    registry.note_ready("one", READY)
+    assert list(registry.ready) == ["both", "one"]

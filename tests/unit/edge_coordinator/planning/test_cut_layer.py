@@ -1,0 +1,104 @@
+"""The choice of the cut: by expected seconds over sampled states, within memory."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge_coordinator.planning.clustering import GibbsSchedule
+from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_memory_bytes
+from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.latency import cluster_latency_s, phase_seconds
+from edge_coordinator.planning.plan import InfeasiblePlanError
+from profiles.link import IndependentLinks
+from tests.fleets import device, random_devices, workload
+
+WORK = workload(IndependentLinks())
+INNER_CUTS = range(1, 4)
+SHORT = GibbsSchedule(num_sweeps=5, num_chains=2, warm=0.5, cool=0.1, coldest=0.01)
+
+
+def chosen(
+    states: list[Fleet], *, num_clusters: int = 1, work: Workload = WORK, seed: int = 0
+) -> CutChoice:
+    sizes = np.full(num_clusters, states[0].num_devices // num_clusters)
+    return choose_cut(
+        states,
+        work,
+        sizes=sizes,
+        candidates=INNER_CUTS,
+        schedule=SHORT,
+        generator=np.random.default_rng(seed),
+    )
+
+
+def test_the_chosen_cut_has_the_least_mean_latency_over_the_sampled_states() -> None:
+    generator = np.random.default_rng(0)
+    states = [Fleet.of(random_devices(generator, 3)) for _ in range(20)]
+    members, shares = np.arange(3), np.ones(3)
+    expected_s = [
+        np.mean(
+            [
+                cluster_latency_s(
+                    phase_seconds(state, WORK, cut=cut), members=members, shares=shares
+                )
+                for state in states
+            ]
+        )
+        for cut in INNER_CUTS
+    ]
+    choice = chosen(states)
+    assert [price.expected_s for price in choice.prices] == pytest.approx(expected_s)
+    assert choice.cut == INNER_CUTS[int(np.argmin(expected_s))]
+    assert choice.next_best is not None
+    assert choice.next_best.expected_s == pytest.approx(sorted(expected_s)[1])
+
+
+@pytest.mark.parametrize(
+    ("fast_link", "fast_compute", "cut_name"),
+    [(False, True, "wide"), (True, False, "conv")],
+)
+def test_slow_links_ask_for_small_activations_and_slow_devices_for_few_layers(
+    *, fast_link: bool, fast_compute: bool, cut_name: str
+) -> None:
+    rate_bps = 1e9 if fast_link else 3e5
+    state = device("a", flop_per_s=1e10 if fast_compute else 1e6, up_bps=rate_bps)
+    work = replace(WORK, local_epochs=50)  # so that the device-side model does not count
+    choice = chosen([Fleet.of([state])], work=work)
+    assert WORK.cuts.cut_names[choice.cut] == cut_name
+
+
+def test_a_cut_that_one_device_has_no_memory_for_is_infeasible_and_says_so() -> None:
+    needed_bytes = device_memory_bytes(WORK)
+    assert (np.diff(needed_bytes) > 0).all()
+    small = replace(device("small"), free_memory_bytes=(needed_bytes[2] + needed_bytes[3]) / 2)
+    choice = chosen([Fleet.of([device("large"), small])])
+    by_cut = {price.cut: price for price in choice.prices}
+    assert by_cut[3].expected_s is None
+    assert "cut 3 needs" in by_cut[3].infeasible
+    assert "small has" in by_cut[3].infeasible
+    assert by_cut[2].expected_s is not None
+    assert choice.cut != 3
+
+
+def test_a_cut_that_an_engine_cannot_run_is_infeasible_and_what_it_needs_counts() -> None:
+    best = chosen([Fleet.of([device("a")])]).cut
+    refused = chosen(
+        [Fleet.of([device("a")])], work=replace(WORK, refused_cuts={best: "no such operator"})
+    )
+    assert refused.cut != best
+    assert {each.cut: each.infeasible for each in refused.prices}[best] == "no such operator"
+    too_much = replace(WORK, known_bytes={best: 1e18})
+    roomy = replace(device("a"), free_memory_bytes=1e12)
+    assert chosen([Fleet.of([roomy])], work=too_much).cut != best
+
+
+def test_no_feasible_cut_is_an_error_with_the_numbers() -> None:
+    tiny = replace(device("tiny"), free_memory_bytes=1000.0)
+    with pytest.raises(InfeasiblePlanError, match=r"cut 1 needs .* MB, tiny has 0\.001 MB free"):
+        chosen([Fleet.of([tiny])])
+
+
+def test_equal_inputs_give_equal_choices() -> None:
+    states = [Fleet.of(random_devices(np.random.default_rng(1), 8))]
+    assert chosen(states, num_clusters=4) == chosen(states, num_clusters=4)

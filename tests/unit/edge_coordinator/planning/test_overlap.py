@@ -1,0 +1,114 @@
+"""The seconds of a turn in micro-batches, by the latency model and event by event."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.latency import ClusterPhases, cluster_latency_s, phase_seconds
+from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.simulation.world import drawn_states
+from profiles.link import IndependentLinks, LinkState
+from profiles.phases import Phase
+from profiles.units import Floats
+from profiles.variation import Spread
+from runtime.scenarios.files import load_scenario
+from tests.fleets import random_devices, workload
+
+PAPER = load_scenario("paper")
+
+
+def event_by_event_s(seconds: ClusterPhases, shares: Floats, parts: int) -> float:
+    """The oracle: one queue for each processor and link, served in the order of arrival."""
+    busy = seconds.fixed_s - seconds.delay_s + seconds.link_s / shares
+    delay, start_s = seconds.delay_s, (seconds.fixed_s + seconds.link_s)[Phase.DISTRIBUTE].max()
+    free_s, updated_s = [start_s] * len(shares), 0.0
+    for _ in range(seconds.local_epochs):
+        there = []
+        for k, at_s in enumerate(free_s):
+            line_s = 0.0
+            for part in range(parts):
+                done_s = at_s + (part + 1) * busy[Phase.FORWARD, k] / parts
+                line_s = max(line_s, done_s) + busy[Phase.UPLOAD, k] / parts
+                there.append((line_s + delay[Phase.UPLOAD, k], k, part))
+        server_s, back = updated_s, {}
+        for at_s, k, part in sorted(there):
+            server_s = max(server_s, at_s) + busy[Phase.SERVER, k] / parts
+            back[k, part] = server_s
+        updated_s, before_s, free_s = server_s, free_s, []
+        for k, at_s in enumerate(before_s):
+            line_s, cpu_s = 0.0, at_s + busy[Phase.FORWARD, k]
+            for part in range(parts):
+                line_s = max(line_s, back[k, part]) + busy[Phase.DOWNLOAD, k] / parts
+                cpu_s = max(cpu_s, line_s + delay[Phase.DOWNLOAD, k])
+                cpu_s += busy[Phase.BACKWARD, k] / parts
+            free_s.append(cpu_s)
+    model = busy[Phase.MODEL_UPLOAD] + delay[Phase.MODEL_UPLOAD]
+    return float(max(at_s + model[k] for k, at_s in enumerate(free_s)))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_seconds_are_those_of_the_events(parts: int, epochs: int) -> None:
+    states = random_devices(np.random.default_rng(parts), 4)
+    links = [LinkState(s.link.up_bps, s.link.down_bps, 0.02, 0.001) for s in states if s.link]
+    states = [replace(s, link=link) for s, link in zip(states, links, strict=True)]
+    work = workload(IndependentLinks(), local_epochs=epochs)
+    seconds = phase_seconds(Fleet.of(states), work, cut=1, micro_batches=parts)
+    shares = np.array([0.1, 0.2, 0.3, 0.4])
+    latency_s = cluster_latency_s(seconds, members=np.arange(4), shares=shares)
+    assert float(latency_s) == pytest.approx(event_by_event_s(seconds, shares, parts))
+
+
+def test_clusters_cost_the_same_alone_as_beside_others_and_padded() -> None:
+    fleet = Fleet.of(random_devices(np.random.default_rng(1), 5))
+    seconds = phase_seconds(fleet, workload(IndependentLinks()), cut=2, micro_batches=3)
+    together = cluster_latency_s(
+        seconds, members=np.array([[0, 1, 2], [3, 4, -1]]), shares=np.ones((2, 3))
+    )
+    alone = [
+        cluster_latency_s(seconds, members=np.array(each), shares=np.ones(len(each)))
+        for each in ([0, 1, 2], [3, 4])
+    ]
+    assert together.tolist() == pytest.approx([float(each) for each in alone])
+
+
+@pytest.mark.parametrize(("spread", "times"), [(None, 1.4), (0.5, 1.3)])
+def test_four_micro_batches_shorten_the_papers_round(spread: float | None, times: float) -> None:
+    whole_s, parted_s = list[float](), list[float]()
+    scenario = PAPER
+    if spread is not None:
+        scenario = PAPER.model_copy(update={"spread": Spread.between_rounds(spread)})
+    names, work = PAPER.names(), Workload.of_scenario(PAPER, loss_on_device=False)
+    for round_ in range(1, 4):
+        states = drawn_states(scenario, names, work.cuts, seed=0, round_=round_, elapsed_s=0.0)
+        for seconds, counts in ((whole_s, (1,)), (parted_s, (4,))):
+            made = plan_round(
+                states,
+                replace(work, micro_batches=counts),
+                grouping=Grouping("cpsl", num_clusters=PAPER.num_clusters),
+                cut=PAPER.cut,
+                generator=np.random.default_rng(round_),
+            )
+            seconds.append(made.predicted_s or 0.0)
+    assert sum(whole_s) / sum(parted_s) >= times
+
+
+def test_a_plan_parts_mini_batches_where_that_gains_and_says_what_it_saves() -> None:
+    states = random_devices(np.random.default_rng(2), 4)
+    work = replace(workload(IndependentLinks()), micro_batches=(1, 2, 4, 8))
+    grouping, generator = Grouping("cpsl", num_clusters=1), np.random.default_rng(0)
+    plan = plan_round(states, work, grouping=grouping, cut=1, generator=generator)
+    (cluster,) = plan.clusters
+    assert cluster.micro_batches > 1
+    assert cluster.whole_batches_s is not None
+    assert cluster.predicted_s is not None
+    assert cluster.whole_batches_s > cluster.predicted_s
+    assert plan.reason.count(f"{cluster.micro_batches} micro-batches save") == 1
+    assert plan.predicted_s is not None
+    assert plan.lower_bound_s is not None
+    assert cluster.whole_batches_s > plan.predicted_s >= plan.lower_bound_s > 0
+    dear = replace(work, server_device_s=10.0)  # Each micro-batch costs the server that much.
+    plan = plan_round(states, dear, grouping=grouping, cut=1, generator=generator)
+    assert plan.clusters[0].micro_batches == 1

@@ -1,0 +1,131 @@
+"""Scenarios: what a file may say, how devices vary, and what is said of a bad one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_coordinator.job.file import dump_job, load_job
+from edge_coordinator.simulation.costs import job_defaults
+from edge_coordinator.simulation.prepare import settings_for
+from profiles.variation import Spread, between_devices, between_rounds
+from runtime.scenarios.files import SHIPPED, ScenarioError, load_scenario
+
+DEVICE = "[[devices]]\nflop_per_s = 1e9\nup_bps = 1e6\ndown_bps = 2e6\n"
+
+
+def _file(folder: Path, text: str) -> str:
+    path = folder / "own.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_scenario_can_be_read(name: str) -> None:
+    scenario = load_scenario(name)
+    assert scenario.note
+    assert scenario.num_devices >= 1
+
+
+def test_drawn_factors_have_mean_1_and_the_stated_deviation() -> None:
+    spread = Spread(compute_between_devices=0.3, rate_between_rounds=0.5)
+    lasting = between_devices(spread, count=200_000, generator=np.random.default_rng(0))
+    passing = between_rounds(spread, count=200_000, generator=np.random.default_rng(0))
+    for factors, deviation in ((lasting.speed, 0.3), (passing.rate, 0.5)):
+        assert factors.mean() == pytest.approx(1.0, abs=0.01)
+        assert factors.std() == pytest.approx(deviation, rel=0.02)
+    assert np.all(lasting.rate == 1)
+    assert np.all(passing.speed == 1)
+
+
+def test_a_trace_changes_links_and_compute_as_time_passes(tmp_path: Path) -> None:
+    text = f"server_flop_per_s = 1e9\n{DEVICE}period_s = 60\ntrace = [{{ from_s = 20.0, "
+    scenario = load_scenario(_file(tmp_path, text + "rate_factor = 0.1, slowdown_factor = 2 }]\n"))
+    cuts = load_scenario("paper").cut_table()
+    before, after, again = (
+        scenario.device_states(["a"], cuts=cuts, elapsed_s=moment_s)[0]
+        for moment_s in (0.0, 30.0, 61.0)
+    )
+    assert before.link == again.link
+    assert before.link is not None
+    assert after.link is not None
+    assert after.link.up_bps == pytest.approx(0.1 * before.link.up_bps)
+    assert before.compute is not None
+    assert after.compute is not None
+    assert after.compute.forward_s[1] == pytest.approx(2 * before.compute.forward_s[1])
+
+
+def test_a_scenario_states_defaults_of_the_job_and_the_job_has_the_last_word() -> None:
+    paper = load_scenario("paper")
+    stated = job_defaults(paper, load_job(None, {"plan.mode": "by_hand"}))
+    assert stated["devices.count"] == 30
+    assert stated["plan.cut"] == "pool1"
+    few = {"devices.count": 4, "training.batch_size": 8}
+    job = load_job(None, few, defaults=job_defaults(paper, load_job(None, few)))
+    assert (job.devices.count, job.plan.clusters) == (4, 4)
+    assert (job.training.batch_size, job.training.local_epochs) == (8, 1)
+    sized = load_job(None, {"plan.cluster_size": 3})
+    assert "plan.clusters" not in job_defaults(paper, sized)
+
+
+@pytest.mark.parametrize(("from_file", "num_devices"), [(True, 6), (False, 30)])
+def test_a_job_file_is_not_overlaid_by_what_a_scenario_states_and_what_is_added_is_said(
+    num_devices: int, *, from_file: bool
+) -> None:
+    said: list[str] = []
+    settings, scenario = settings_for(
+        lambda defaults: load_job(None, {}, defaults=defaults),
+        base_dir=Path(),
+        from_file=from_file,
+        say=said.append,
+    )
+    assert settings.devices.count == num_devices
+    assert settings.devices.scenario == scenario.name
+    stated = "" if from_file else "; by scenario paper: training.local_epochs = 1, "
+    assert f"the job names no scenario: taking {scenario.name}{stated}" in said[0]
+
+
+def test_a_spread_that_was_asked_for_is_still_there_when_the_job_is_read_again(
+    tmp_path: Path,
+) -> None:
+    settings, scenario = settings_for(
+        lambda defaults: load_job(None, {"devices.spread": 0.5}, defaults=defaults),
+        base_dir=tmp_path,
+        from_file=False,
+        say=print,
+    )
+    path = tmp_path / "job.toml"
+    path.write_text(dump_job(settings), encoding="utf-8")
+    _, again = settings_for(
+        lambda defaults: load_job(path, {}, defaults=defaults),
+        base_dir=tmp_path,
+        from_file=True,
+        say=print,
+    )
+    assert again.spread == scenario.spread == Spread.between_rounds(0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (DEVICE, "server_flop_per_s is missing"),
+        ("server_flop_per_s = 1e9\n", "devices is missing"),
+        (f"server_flop_per_s = -1\n{DEVICE}", "server_flop_per_s = -1: input should be greater"),
+        (f"server_flop_per_s = 1e9\n{DEVICE}flops = 3\n", "unknown key devices.0.flops; the keys"),
+        (f"server_flop_per_s = 1e9\n{DEVICE}[spread]\nrate_between_rounds = 9\n", "less than or"),
+        (f"server_flop_per_s = 1e9\nnum_subcarriers = 1\n{DEVICE}count = 3\n", "3 devices in 2"),
+        ("[[devices", "is not toml"),
+    ],
+)
+def test_a_bad_file_is_one_sentence_with_value_and_place(
+    text: str, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ScenarioError, match=r"own\.toml") as caught:
+        load_scenario(_file(tmp_path, text))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ScenarioError, match="paper, heterogeneous, uniform"):
+        load_scenario("papr")
