@@ -98,7 +98,9 @@ def test_a_device_that_is_lost_amid_a_step_counts_for_nothing_on_the_server() ->
     for actual, value in zip(
         with_lost._server_side.tensors(), alone._server_side.tensors(), strict=True
     ):
-        assert largest_error(actual, value) <= 16 * UNIT * float(np.abs(value).max())
+        # The longest sum is of a convolution's gradient: 16 samples of 8 x 8 places.
+        bound = 16 * 64 * UNIT * float(np.abs(value).max())
+        assert largest_error(actual, value) <= bound
 
 
 def test_a_micro_batch_without_a_finite_loss_is_its_devices_fault() -> None:
