@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--end-with-stdin", action="store_true", help="end when standard input does")
     health_help = "write there every 5 s that it is alive, as JSON"
     add("--health-file", type=Path, metavar="FILE", help=health_help)
-    _add_log(parser, level="info")
+    _add_log(parser, level="info", json_help="log lines of JSON, as --log-format json")
     return parser
 
 
@@ -67,13 +67,15 @@ def build_profile_parser() -> argparse.ArgumentParser:
     add("--id", default="this-device", help="this device's id")
     add("--site", default="default", help="part of every topic")
     add("--chunk-bytes", type=_chunk_bytes, default=DEFAULT_CHUNK_BYTES, help=argparse.SUPPRESS)
-    add("--json", action="store_true", help="print the profile as it would be published")
-    _add_log(parser, level="warning")
+    _add_log(parser, level="warning", json_help="print the profile as it would be published")
     _add_tls_flags(parser)
     return parser
 
 
-def _add_log(parser: argparse.ArgumentParser, *, level: str) -> None:
+def _add_log(parser: argparse.ArgumentParser, *, level: str, json_help: str) -> None:
+    parser.add_argument("--json", action="store_true", help=json_help)
+    quiet_help = "log warnings and errors only, as --log-level warning"
+    parser.add_argument("--quiet", action="store_true", help=quiet_help)
     parser.add_argument("--log-level", default=level, choices=LOG_LEVELS)
     format_help = "lines for people, or JSON (text)"
     parser.add_argument("--log-format", default="text", choices=LOG_FORMATS, help=format_help)

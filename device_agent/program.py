@@ -38,7 +38,10 @@ def run_program(flags: argparse.Namespace, *, is_profile: bool) -> int:
 
 
 def _run(flags: argparse.Namespace, *, is_profile: bool) -> int:
-    logging.basicConfig(level=flags.log_level.upper(), handlers=[log_handler(flags.log_format)])
+    as_json = flags.log_format == "json" or (flags.json and not is_profile)
+    level = "warning" if flags.quiet and flags.log_level in {"debug", "info"} else flags.log_level
+    handler = log_handler("json" if as_json else "text")
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     keep_freed_memory()
     work: Callable[[argparse.Namespace], None] = _profile if is_profile else _serve
     try:

@@ -35,6 +35,7 @@ from edge_coordinator.run.events import (
     Progress,
     RoundDone,
     RoundPlanned,
+    Stopped,
     Waiting,
 )
 from edge_coordinator.run.faults import Faults
@@ -119,6 +120,8 @@ class Coordinator:
         await self._control.until_continued(lambda what: self._tell(Waiting(what)))
         if self._control.take_replan():
             self._planning.replan()
+        if self._control.is_stopping:
+            self._tell(Stopped(self._control.stopped_by))
         return not self._control.is_stopping
 
     def _tell(self, progress: Progress) -> None:

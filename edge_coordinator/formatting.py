@@ -1,6 +1,7 @@
 """Numbers as a person reads them, in few characters."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -55,6 +56,15 @@ class Evaluated(Protocol):
     def test_accuracy(self) -> float | None:
         """Fraction right, of classes."""
         ...
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was written down of an evaluation."""
+
+    metric: str
+    test_metric: float | None
+    test_accuracy: float | None
 
 
 def figure_of(evaluated: Evaluated) -> tuple[str, float] | None:

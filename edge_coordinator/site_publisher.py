@@ -15,6 +15,7 @@ from edge_coordinator.run.events import (
     Progress,
     RoundDone,
     RoundPlanned,
+    Stopped,
     Waiting,
 )
 from edge_coordinator.run.faults import Faults
@@ -99,6 +100,8 @@ class SitePublisher:
                 self._retain(self._topics.round, report.encode())
                 if time.monotonic() - self._history_at_s >= _HISTORY_S:
                     self._retain_history()
+            case Stopped():
+                self._say(progress.words)
             case ClusterStarted():
                 pass
 

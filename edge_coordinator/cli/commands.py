@@ -5,20 +5,22 @@ needs when it runs.
 """
 
 import argparse
+import logging
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from edge_coordinator.cli.comparing import compare_methods, reproduce
 from edge_coordinator.cli.job_of_flags import job_settings, simulated_settings
+from edge_coordinator.cli.output import Output
 from runtime.bus.broker_url import parse_broker_url
 from runtime.errors import SettingsError
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
-    from edge_coordinator.experiments.workers import Effort
     from edge_coordinator.job.job import Job
     from edge_coordinator.job.settings import JobSettings
     from edge_coordinator.local.site import LocalSite
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from edge_coordinator.training.edge_model import EdgeModel
 
 
-def _local(flags: argparse.Namespace, console: Console) -> None:
+def _local(flags: argparse.Namespace, console: Output) -> None:
     settings = job_settings(flags, console)  # A mistake in them is said before PyTorch is imported.
     from edge_coordinator.local.site import LocalSite, PageWanted
     from edge_coordinator.run.folder import check_clock, clock_of, make_run_folder
@@ -52,7 +54,7 @@ def _train_locally(
     settings: "JobSettings",
     path: Path,
     flags: argparse.Namespace,
-    console: Console,
+    console: Output,
 ) -> None:
     """Do what is heavy while the agents start."""
     from edge_coordinator.cli.run_to_end import run_to_end
@@ -75,16 +77,16 @@ def _train_locally(
 
     def train(observers: "Sequence[Observer]") -> Coroutine[None, None, None]:
         return run_local(
-            site, job, model, console=console, directory=directory, observers=observers
+            site, job, model, say=console.say, directory=directory, observers=observers
         )
 
     run_to_end(console, job, model, directory, train, run=site.run, trackers=flags.track)
     if flags.web:
-        console.print(f"to look at it again: cpsl show {directory.path}", soft_wrap=True)
+        console.say(f"to look at it again: cpsl show {directory.path}")
 
 
 def _prepared_locally(
-    settings: "JobSettings", path: Path, console: Console
+    settings: "JobSettings", path: Path, console: Output
 ) -> "tuple[Job, EdgeModel]":
     """Prepare a job with its data at hand; those it is trained on, the agents read themselves."""
     from edge_coordinator.cli.tables import show_shards
@@ -101,7 +103,7 @@ def _prepared_locally(
     return job, model
 
 
-def _coordinator(flags: argparse.Namespace, console: Console) -> None:
+def _coordinator(flags: argparse.Namespace, console: Output) -> None:
     settings = job_settings(flags, console)
     url = settings.broker.url
     if url is None:
@@ -114,8 +116,8 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
     from edge_coordinator.serve import serve_job
 
     if warning := exposure_of(parse_broker_url(url)):
-        console.print(f"warning: {warning}", soft_wrap=True)
-    companions = companions_of(flags, url, settings, say=console.print)
+        log.warning("%s", warning)
+    companions = companions_of(flags, url, settings, say=console.say)
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
     directory = _directory(flags, job, model)
 
@@ -135,7 +137,7 @@ def _coordinator(flags: argparse.Namespace, console: Console) -> None:
     run_to_end(console, job, model, directory, train, trackers=flags.track)
 
 
-def _simulate(flags: argparse.Namespace, console: Console) -> None:
+def _simulate(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.run_to_end import run_to_end
     from edge_coordinator.simulation.prepare import prepare_simulation
     from runtime.datasets.sources import load_source
@@ -147,65 +149,18 @@ def _simulate(flags: argparse.Namespace, console: Console) -> None:
     )
     job, model = prepared.job, prepared.model
     directory = _directory(flags, job, model, clock="virtual")
-    console.print(
-        f"simulating scenario {scenario.name}: {prepared.simulation.num_devices} devices; "
-        "the training is real, the seconds are simulated"
+    devices = prepared.simulation.num_devices
+    console.say(
+        f"simulating scenario {scenario.name}: {devices} devices; "
+        "the training is real, the seconds are simulated",
+        "scenario",
+        {"name": scenario.name, "num_devices": devices},
     )
 
     async def train(observers: "Sequence[Observer]") -> None:
         await prepared.simulation.run(observers=observers, progress=directory)
 
     run_to_end(console, job, model, directory, train, trackers=flags.track)
-
-
-def _compare(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.run.temporary import temporary_files_near
-
-    settings, scenario = simulated_settings(flags, console)
-    with temporary_files_near(settings.output):  # Plots want a place before they are imported.
-        from edge_coordinator.experiments.compare import ComparisonTask, compare
-
-        task = ComparisonTask(
-            methods=flags.methods,
-            settings=settings,
-            scenario=scenario,
-            effort=_effort(flags),
-            rates=flags.rates,
-            base_dir=Path.cwd(),
-        )
-        _say_where(console, compare(task, console))
-
-
-def _reproduce(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.run.temporary import temporary_files_near
-
-    with temporary_files_near(flags.output):
-        from edge_coordinator.experiments.paper.reproduce import PaperTask, reproduce_paper
-
-        task = PaperTask(
-            data=flags.data,
-            rounds=flags.rounds,
-            effort=_effort(flags),
-            learning_rate=flags.learning_rate,
-            target=flags.target_accuracy,
-            output=flags.output,
-            base_dir=Path.cwd(),
-        )
-        _say_where(console, reproduce_paper(task, console))
-
-
-def _effort(flags: argparse.Namespace) -> "Effort":
-    from edge_coordinator.experiments.executors import check_executor
-    from edge_coordinator.experiments.workers import Effort
-
-    check_executor(flags.executor)
-    return Effort(
-        num_seeds=flags.seeds, workers=flags.workers, executor=flags.executor, draws=flags.draws
-    )
-
-
-def _say_where(console: Console, folder: Path) -> None:
-    console.print(f"the report is {folder / 'report.md'}", soft_wrap=True)
 
 
 def _directory(
@@ -229,8 +184,8 @@ def _resumed(path: Path, job: "Job", model: "EdgeModel", *, clock: "Clock") -> "
     return directory
 
 
-def _model(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.cli.tables import model_tables
+def _model(flags: argparse.Namespace, console: Output) -> None:
+    from edge_coordinator.cli.tables import model_document, model_tables
     from edge_coordinator.job.file import parse_assignment
     from runtime.models.cut_table import measure_cut_table
     from runtime.models.load import input_shape_of, load_network
@@ -238,49 +193,58 @@ def _model(flags: argparse.Namespace, console: Console) -> None:
     options = dict(parse_assignment(text) for text in flags.option)
     network = load_network(flags.name, options, seed=0)
     table = measure_cut_table(network, name=flags.name, input_shape=input_shape_of(network))
-    console.print(model_tables(table, batch_size=flags.batch_size, local_epochs=flags.local_epochs))
+    sizes = {"batch_size": flags.batch_size, "local_epochs": flags.local_epochs}
+    console.answer(model_document(table, **sizes), model_tables(table, **sizes))
 
 
-def _monitor(flags: argparse.Namespace, console: Console) -> None:
+def _monitor(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.watching import watch_site
 
     watch_site(flags, console)
 
 
-def _show(flags: argparse.Namespace, console: Console) -> None:
+def _show(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.watching import show_runs
 
     show_runs(flags, console)
 
 
-def _fleet(flags: argparse.Namespace, console: Console) -> None:
+def _fleet(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.fleet import fleet_command
 
     fleet_command(flags, console)
 
 
-def _schema(flags: argparse.Namespace, console: Console) -> None:  # noqa: ARG001
+def _schema(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.schemas import print_schemas
 
-    print_schemas(flags)
+    print_schemas(flags, console)
 
 
-def _look_after(flags: argparse.Namespace, console: Console) -> None:
-    from edge_coordinator.cli.control import look_after
+def _completion(flags: argparse.Namespace, console: Output) -> None:
+    from edge_coordinator.cli.completion import completion_script
+
+    script = completion_script(flags.shell)
+    console.answer({"shell": flags.shell, "script": script}, script)
+
+
+def _look_after(flags: argparse.Namespace, console: Output) -> None:
+    from edge_coordinator.cli.control.commands import look_after
 
     look_after(flags, console)
 
 
-COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
+COMMANDS: Mapping[str, Callable[[argparse.Namespace, Output], None]] = {
     "local": _local,
     "coordinator": _coordinator,
     "simulate": _simulate,
-    "compare": _compare,
-    "reproduce": _reproduce,
+    "compare": compare_methods,
+    "reproduce": reproduce,
     "model": _model,
     "monitor": _monitor,
     "show": _show,
     "fleet": _fleet,
     "schema": _schema,
+    "completion": _completion,
     **dict.fromkeys(("pause", "continue", "stop", "replan", "devices", "runs"), _look_after),
 }

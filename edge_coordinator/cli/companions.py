@@ -6,8 +6,9 @@ Each has a connection of its own. Training goes on whatever becomes of them.
 import argparse
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.util import find_spec
+from typing import Any
 
 from edge_coordinator.job.settings import JobSettings
 from runtime.bus.broker_url import TlsFiles
@@ -15,6 +16,8 @@ from runtime.errors import EdgeError, SettingsError, root_cause
 from runtime.wire.topics import HomeAssistantTopics, Topics
 
 Companion = Callable[[], Coroutine[None, None, None]]
+Say = Callable[[str, str, Mapping[str, Any]], None]
+"""Tells people in words, and programs by a name and fields."""
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +25,7 @@ log = logging.getLogger(__name__)
 class Companions:
     """Those of one site; none unless they are asked for."""
 
-    def __init__(
-        self, broker_url: str, site: str, *, tls: TlsFiles, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, broker_url: str, site: str, *, tls: TlsFiles, say: Say) -> None:
         self._broker_url = broker_url
         self._topics = Topics(site)
         self._tls = tls
@@ -78,7 +79,7 @@ class Companions:
 
         site = ScrapedSite(self._topics)
         with served_metrics(site, host=host, port=port) as url:
-            self._say(f"metrics: {url}")
+            self._say(f"metrics: {url}", "metrics", {"url": url})
             await follow(self._broker_url, site, tls=self._tls)
 
     async def _home_assistant(self, home: HomeAssistantTopics) -> None:
@@ -86,12 +87,13 @@ class Companions:
         from edge_coordinator.monitor.home_assistant.announcer import Announcer
 
         announcer = Announcer(self._topics, home)
-        self._say(f"telling Home Assistant of the devices on {home.every_device}")
+        told = f"telling Home Assistant of the devices on {home.every_device}"
+        self._say(told, "home_assistant", {"topic": home.every_device})
         await follow(self._broker_url, announcer, tls=self._tls, on_quiet=announcer.tell)
 
 
 def companions_of(
-    flags: argparse.Namespace, url: str, settings: JobSettings, *, say: Callable[[str], None]
+    flags: argparse.Namespace, url: str, settings: JobSettings, *, say: Say
 ) -> Companions:
     """Make ready what a coordinator is asked to have beside training."""
     broker = settings.broker

@@ -2,9 +2,10 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from edge_coordinator.cli.control_flags import add_control
+from edge_coordinator.cli.control.flags import add_control
 from edge_coordinator.cli.fleet_flags import add_fleet
 from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
 from runtime.distribution import VersionAction
@@ -63,14 +64,37 @@ def build_parser() -> argparse.ArgumentParser:
     add_watching(commands)
     add_fleet(commands)
     add_control(commands)
-    for command in commands.choices.values():
-        command.add_argument(
-            "--log-format",
-            choices=LOG_FORMATS,
-            default="text",
-            help="what it prints and logs: lines for people, or JSON (text)",
-        )
+    completion = commands.add_parser(
+        "completion", help="print a script that completes these commands in a shell"
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose")
+    for command in leaf_parsers(parser):
+        _add_output(command)
     return parser
+
+
+def leaf_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Give the parser of each command, or of each of its actions where it has some."""
+    actions = parser._actions  # noqa: SLF001 - argparse has no other way
+    below = [each for each in actions if isinstance(each, argparse._SubParsersAction)]  # noqa: SLF001
+    for action in below:
+        for command in action.choices.values():
+            yield from leaf_parsers(command)
+    if not below:
+        yield parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    """Add what every command can be told of how it prints."""
+    prints = parser.add_argument_group("what it prints").add_argument
+    prints("--json", action="store_true", help="a document, or a line an event, as JSON")
+    prints("--quiet", action="store_true", help="nothing but warnings and what was asked for")
+    prints(
+        "--log-format",
+        choices=LOG_FORMATS,
+        default="text",
+        help="what it prints and logs: lines for people, or JSON (text)",
+    )
 
 
 def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

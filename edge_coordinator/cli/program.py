@@ -6,10 +6,10 @@ import logging
 import sys
 from typing import IO, cast
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from edge_coordinator.cli.commands import COMMANDS
+from edge_coordinator.cli.output import Output
 from runtime.errors import EdgeError, root_cause
 from runtime.service.exit_codes import ExitCode
 from runtime.service.logs import JsonLines, log_handler
@@ -18,11 +18,11 @@ from runtime.service.process import keep_freed_memory, until_reader_leaves
 
 def run_command(flags: argparse.Namespace) -> int:
     """Do what a command line says; the program's exit code."""
-    console = _console(as_json=flags.log_format == "json")
+    output = _output(flags)
     keep_freed_memory()
     try:
         with until_reader_leaves():
-            COMMANDS[flags.command](flags, console)
+            COMMANDS[flags.command](flags, output)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except asyncio.CancelledError:
@@ -36,15 +36,18 @@ def run_command(flags: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def _console(*, as_json: bool) -> Console:
-    """Begin the log, and give what commands print to; paths and names may look like markup."""
-    if as_json:
-        lines = cast(IO[str], JsonLines(sys.stdout, logger="cpsl"))
-        console = Console(file=lines, markup=False, emoji=False, width=1000)
+def _output(flags: argparse.Namespace) -> Output:
+    """Begin the log, and give what commands print to."""
+    as_lines = flags.log_format == "json"
+    if flags.json or flags.quiet:
+        output = Output("json" if flags.json else "quiet")
+        handler = log_handler(flags.log_format)
+    elif as_lines:
+        output = Output(file=cast(IO[str], JsonLines(sys.stdout, logger="cpsl")), width=1000)
         handler = log_handler("json")
     else:
-        console = Console(markup=False, emoji=False)
-        handler = RichHandler(console=console, show_path=False, log_time_format="%Y-%m-%d %H:%M:%S")
+        output = Output()
+        handler = RichHandler(console=output, show_path=False, log_time_format="%Y-%m-%d %H:%M:%S")
     handler.setLevel(logging.WARNING)  # Traces are for the file in a run's directory.
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    return console
+    return output

@@ -5,8 +5,8 @@ import shlex
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 
-from rich.console import Console
-
+from edge_coordinator.cli.output import Output
+from edge_coordinator.cli.run_events import EventLines
 from edge_coordinator.cli.run_view import RunView
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.own_code import code_flags
@@ -38,7 +38,7 @@ async def until_terminated(training: Coroutine[None, None, None]) -> None:
 
 
 def run_to_end(
-    console: Console,
+    console: Output,
     job: Job,
     model: EdgeModel,
     directory: RunDirectory,
@@ -59,7 +59,7 @@ def run_to_end(
 
 
 def _train_and_finish(
-    console: Console,
+    console: Output,
     job: Job,
     model: EdgeModel,
     directory: RunDirectory,
@@ -74,11 +74,13 @@ def _train_and_finish(
         return
     try:
         with RunView(console) as view, prompt_collection(), traces_in(directory.path / TRACES):
-            run(until_terminated(train([view, directory, *more])))
+            shown: Observer = EventLines(console) if console.is_json else view
+            run(until_terminated(train([shown, directory, *more])))
     except BaseException:
         _finish_early(console, directory, job, model)
         raise
-    _finish(console, directory, job, model, ended=_why_over(directory, job))
+    ended = directory.stopped or _why_over(directory, job)
+    _finish(console, directory, job, model, ended=ended)
 
 
 def _why_over(directory: RunDirectory, job: Job) -> str:
@@ -87,7 +89,7 @@ def _why_over(directory: RunDirectory, job: Job) -> str:
     return job.why_over(directory.reports[-1], directory.reached.standing)
 
 
-def _finish_early(console: Console, directory: RunDirectory, job: Job, model: EdgeModel) -> None:
+def _finish_early(console: Output, directory: RunDirectory, job: Job, model: EdgeModel) -> None:
     """Write down what the last round left; if that fails too, the first reason stays the reason."""
     try:
         directory.go_back(model)
@@ -97,12 +99,13 @@ def _finish_early(console: Console, directory: RunDirectory, job: Job, model: Ed
 
 
 def _finish(
-    console: Console, directory: RunDirectory, job: Job, model: EdgeModel, *, ended: str
+    console: Output, directory: RunDirectory, job: Job, model: EdgeModel, *, ended: str
 ) -> None:
     """Write the model and the curves, and say where they are; `ended` is empty if it may go on."""
     if not directory.reports:
         if not directory.discard_if_empty():
             console.print(f"no round was finished; the settings and logs are in {directory.path}")
+        console.event("result", {"directory": str(directory.path), "rounds": 0})
         return
     with console.status("writing the model and the curves"):
         results = Results()
@@ -110,18 +113,38 @@ def _finish(
             directory, job, model, results, ended=ended or "interrupted", complete=bool(ended)
         )
         results.attempt("curves.png", directory.save_curves)
+    words = [_what_was_done(directory, job, ended=ended), *lines, *results.missing]
+    if not ended or directory.stopped:
+        flags = ["--resume", str(directory.path), *code_flags(job.settings)]
+        words.append(f"to go on, give {shlex.join(flags)}")
+    if console.form == "quiet":
+        words = [str(directory.path)]
+    console.answer(_result_of(directory, results, ended=ended), *words)
+    results.check_written()
+
+
+def _what_was_done(directory: RunDirectory, job: Job, *, ended: str) -> str:
     last = directory.reports[-1]
-    state = "trained" if ended else "stopped after"
+    state = "trained" if ended and not directory.stopped else "stopped after"
     simulated = "simulated " if directory.clock == "virtual" else ""
     early = f", {ended}" if ended and last.round < job.num_rounds else ""
-    console.print(
+    return (
         f"{state} {last.round} rounds in {last.elapsed_s:.1f} {simulated}s{early}: "
-        f"results in {directory.path}",
-        soft_wrap=True,
+        f"results in {directory.path}"
     )
-    for line in (*lines, *results.missing):
-        console.print(line, soft_wrap=True, highlight=False)
-    if not ended:
-        words = ["--resume", str(directory.path), *code_flags(job.settings)]
-        console.print(f"to go on, give {shlex.join(words)}", soft_wrap=True)
-    results.check_written()
+
+
+def _result_of(directory: RunDirectory, results: Results, *, ended: str) -> dict[str, object]:
+    """Give the last event of a run, for programs; `result.json` in its directory says more."""
+    last = directory.reports[-1]
+    return {
+        "event": "result",
+        "directory": str(directory.path),
+        "ended": ended or "interrupted",
+        "rounds": last.round,
+        "elapsed_s": last.elapsed_s,
+        "test_loss": last.test_loss,
+        "metric": last.metric or None,
+        "test_metric": last.test_metric,
+        "missing": results.missing,
+    }

@@ -67,6 +67,8 @@ class RunView:
                 self._status = f"round {round_}: evaluating"
             case run_events.RoundDone(report):
                 self._round_done(report)
+            case run_events.Stopped():
+                self._say(progress.words)
 
     def _round_planned(self, plan: PlanReport, num_rounds: int) -> None:
         is_first, self._plan = self._plan is None, plan

@@ -1,6 +1,8 @@
 """Tables that `cpsl` prints: the costs of a network's cuts, and who holds which samples."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +64,24 @@ def model_tables(table: CutTable, *, batch_size: int, local_epochs: int) -> Grou
         cuts,
         Text("saved: against the last row, the whole network and the loss on the device", "dim"),
     )
+
+
+def model_document(table: CutTable, *, batch_size: int, local_epochs: int) -> dict[str, Any]:
+    """Give what `model_tables` shows as JSON has it: layers of one sample, cuts of a device."""
+    round_bytes = device_round_bytes(table, batch_size=batch_size, local_epochs=local_epochs)
+    step_flop = batch_size * (table.device_forward_flop + table.device_backward_flop)
+    costs = zip(table.cut_names, round_bytes.tolist(), step_flop.tolist(), strict=True)
+    return {
+        "network": table.network,
+        "input_shape": table.input_shape,
+        "batch_size": batch_size,
+        "local_epochs": local_epochs,
+        "layers": [asdict(layer) for layer in table.layers],
+        "cuts": [
+            {"cut": cut, "after": name, "round_bytes": num_bytes, "step_flop": flop}
+            for cut, (name, num_bytes, flop) in enumerate(costs)
+        ],
+    }
 
 
 def _empty(*columns: str) -> Table:

@@ -7,11 +7,11 @@ import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.util import find_spec
+from typing import Any
 
-from rich.console import Console
-
+from edge_coordinator.cli.output import Output
 from runtime.bus.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import SettingsError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
@@ -19,7 +19,7 @@ from runtime.event_loop import call_at_end_of_input, call_on_signals
 _NEEDED = ("starlette", "uvicorn")
 
 
-def watch_site(flags: argparse.Namespace, console: Console) -> None:
+def watch_site(flags: argparse.Namespace, console: Output) -> None:
     """Show a site in the browser or in the terminal."""
     if flags.fleet is not None:
         from edge_coordinator.cli.fleet import watch_fleet
@@ -28,7 +28,7 @@ def watch_site(flags: argparse.Namespace, console: Console) -> None:
     (monitor_in_browser if flags.web else monitor_in_terminal)(flags, console)
 
 
-def monitor_in_terminal(flags: argparse.Namespace, console: Console) -> None:
+def monitor_in_terminal(flags: argparse.Namespace, console: Output) -> None:
     """Show a site until told to end, or once."""
     if flags.prometheus or flags.home_assistant:
         _serve_tools(flags, console)
@@ -39,6 +39,7 @@ def monitor_in_terminal(flags: argparse.Namespace, console: Console) -> None:
 
     if not (flags.once or flags.json or console.is_terminal):
         raise SettingsError("the live view needs a terminal; without one, take --once or --json")
+    console.quiet = False  # To be shown the site is what was asked for.
     broker = str(parse_broker_url(flags.broker))
     site, lines = LiveSite(console, broker=broker), SiteLines(_print_line, broker=broker)
     show = lines.show if flags.json else site.print if flags.once else site.show
@@ -51,13 +52,13 @@ def monitor_in_terminal(flags: argparse.Namespace, console: Console) -> None:
         site.close()
 
 
-def _serve_tools(flags: argparse.Namespace, console: Console) -> None:
+def _serve_tools(flags: argparse.Namespace, console: Output) -> None:
     """Serve other tools that watch a site, until told to end."""
-    if flags.once or flags.json:
-        raise SettingsError("--prometheus and --home-assistant go without --once and --json")
+    if flags.once:
+        raise SettingsError("--prometheus and --home-assistant go without --once")
     from edge_coordinator.cli.companions import Companions
 
-    companions = Companions(flags.broker, flags.site, tls=_tls(flags), say=_Said(console))
+    companions = Companions(flags.broker, flags.site, tls=_tls(flags), say=_said(console))
     companions.take(flags)
     _run(companions.run(), end_with_stdin=False)
 
@@ -66,11 +67,11 @@ def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
-def monitor_in_browser(flags: argparse.Namespace, console: Console) -> None:
+def monitor_in_browser(flags: argparse.Namespace, console: Output) -> None:
     """Serve the page of a site until told to end."""
-    if flags.once or flags.json or flags.prometheus or flags.home_assistant:
+    if flags.once or flags.prometheus or flags.home_assistant:
         raise SettingsError(
-            "--web goes without --once, --json, --prometheus and --home-assistant; take one"
+            "--web goes without --once, --prometheus and --home-assistant; take one"
         )
     require_page()
     from edge_coordinator.monitor.web.serving import Address
@@ -86,12 +87,17 @@ def monitor_in_browser(flags: argparse.Namespace, console: Console) -> None:
     _run(serving, end_with_stdin=flags.end_with_stdin)
 
 
-def show_runs(flags: argparse.Namespace, console: Console) -> None:
+def show_runs(flags: argparse.Namespace, console: Output) -> None:
     """Serve the page of recorded runs until told to end, or write their rounds as a table."""
     if flags.csv or flags.parquet:
         from edge_coordinator.monitor.rounds_table import write_tables
 
         write_tables(flags.runs, csv_file=flags.csv, parquet_file=flags.parquet)
+        return
+    if flags.json:
+        from edge_coordinator.monitor.rounds_table import rounds_of
+
+        console.answer({"rounds": rounds_of(flags.runs)})
         return
     require_page()
     from edge_coordinator.monitor.web.recorded import serve_records
@@ -135,20 +141,32 @@ def _run(serving: Coroutine[None, None, None], *, end_with_stdin: bool) -> None:
 
 
 class _Said:
-    """Prints what the server says; where there is a display, the page opens."""
+    """Tells where the page is; where there is a display, it opens."""
 
-    def __init__(self, console: Console, *, opens: bool = False) -> None:
+    def __init__(self, console: Output, *, opens: bool = False) -> None:
         self._console = console
         self._opens = opens and has_display()
 
     def __call__(self, text: str) -> None:
         """Print a line at once, for who waits for it in a pipe."""
-        self._console.print(text, soft_wrap=True, highlight=False)
-        self._console.file.flush()
         _, is_address, url = text.partition("page: ")
+        self._console.quiet = self._console.is_json  # Where it is is what was asked for.
+        self._console.say(text, "page" if is_address else "", {"url": url})
+        self._console.file.flush()
         if is_address and self._opens:
             # A browser may take its time to start, or to end.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+def _said(console: Output) -> Callable[[str, str, Mapping[str, Any]], None]:
+    """Tell where something is served at once, for who waits for it in a pipe."""
+
+    def say(words: str, name: str, fields: Mapping[str, Any]) -> None:
+        console.quiet = console.is_json
+        console.say(words, name, fields)
+        console.file.flush()
+
+    return say
 
 
 def has_display() -> bool:

@@ -30,7 +30,6 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_broker(parser)
     add("--once", action="store_true", help="print it once; fails if there is nothing")
-    add("--json", action="store_true", help="a line of JSON for every change")
     add("--web", action="store_true", help="serve a page for the browser instead")
     add_companions(parser)
     _add_page(parser)

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from pathlib import Path
 
 from edge_coordinator.experiments.results import (
@@ -70,6 +71,28 @@ def write_runs(path: Path, runs: Runs, *, target: float) -> None:
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write any other table."""
     _write(path, header, rows)
+
+
+def read_tables(folder: Path) -> dict[str, list[dict[str, str | float | None]]]:
+    """Read all tables of a report's folder: name of the file to its rows; None for what is empty.
+
+    Cells are numbers where they look like some, else text.
+    """
+    tables = {}
+    for path in sorted(folder.glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            tables[path.stem] = [
+                {name: _value(cell) for name, cell in row.items()} for row in csv.DictReader(file)
+            ]
+    return tables
+
+
+def _value(cell: str) -> str | float | None:
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell or None
+    return (int(number) if number.is_integer() else number) if isfinite(number) else None
 
 
 def _cells(event: Milestone | None) -> list[object]:

@@ -1,9 +1,8 @@
 """The coordinator of a whole run on one machine, over real MQTT."""
 
 import asyncio
-from collections.abc import Sequence
-
-from rich.console import Console
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from edge_coordinator.job.job import Job
 from edge_coordinator.local.agents import watch
@@ -14,25 +13,33 @@ from edge_coordinator.run.events import Observer
 from edge_coordinator.serve import serve_job
 from edge_coordinator.training.edge_model import EdgeModel
 
+Say = Callable[[str, str, Mapping[str, Any]], None]
+"""Tells people in words, and programs by a name and fields."""
+
 
 async def run_local(
     site: LocalSite,
     job: Job,
     model: EdgeModel,
     *,
-    console: Console,
+    say: Say,
     directory: RunDirectory,
     observers: Sequence[Observer],
 ) -> None:
     """Train with a broker and agents that have been started, and end them."""
     settings, broker = job.settings, site.broker
-    console.print(f"broker: {broker.kind} at {broker.url}")
-    console.print(f"agents: {settings.devices.count} devices in {len(site.agents)} processes")
+    where = {"kind": broker.kind, "url": broker.url}
+    say(f"broker: {broker.kind} at {broker.url}", "broker", where)
+    num_devices, num_processes = settings.devices.count, len(site.agents)
+    agents = {"num_devices": num_devices, "num_processes": num_processes}
+    say(f"agents: {num_devices} devices in {num_processes} processes", "agents", agents)
     if site.emulated:
-        console.print(site.emulated)
+        say(site.emulated, "", {})
     try:
         if site.page is not None:
-            console.print(await site.page.where(), soft_wrap=True, highlight=False)
+            page = await site.page.where()
+            _, is_served, url = page.partition("page: ")
+            say(page, "page" if is_served else "", {"url": url})
         async with asyncio.TaskGroup() as tasks:
             watching = [
                 tasks.create_task(watch(site.agents), name="watch agents"),

@@ -19,9 +19,9 @@ ANSWER_S = 10.0
 """How long a coordinator may take to answer; it does so at once, whatever it is at."""
 
 
-async def ask_coordinator(bus: Bus, topics: Topics, action: Action) -> ControlAnswer:
-    """Ask whoever coordinates a site; SettingsError if nobody answers."""
-    request = ControlRequest(action=action, request=new_session())
+async def ask_coordinator(bus: Bus, topics: Topics, action: Action, *, by: str) -> ControlAnswer:
+    """Ask whoever coordinates a site, as `by`; SettingsError if nobody answers."""
+    request = ControlRequest(action=action, request=new_session(), by=by)
     await bus.subscribe(topics.coordinator_status)
     await bus.subscribe(topics.control_answer)
     await bus.publish(topics.control, request.encode(), retain=False)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_coordinator.formatting import Figure, figure_of
 from edge_coordinator.monitor.record import RunRecord
 from runtime.errors import SettingsError
 
@@ -22,8 +23,11 @@ class RecordedRun:
     """Why it ended, in its own words; `unfinished`: it trains, or was killed."""
     round: int
     num_rounds: int | None
-    test_accuracy: float | None
+    metric: str | None
+    """What says how good a round is, by name: accuracy, iou, mae …; its value is `test_metric`."""
+    test_metric: float | None
     """Of the round whose weights are kept, or of the last that is written down."""
+    test_accuracy: float | None
     elapsed_s: float | None
 
     def as_json(self) -> dict[str, Any]:
@@ -45,16 +49,20 @@ def _run_of(path: Path) -> RecordedRun:
         last, _ = RunRecord(path).last()
     except SettingsError:
         last = None  # No round is done, or none can be read.
-    accuracy = (result.get("model") or {}).get("test_accuracy")
-    if accuracy is None and last is not None:
-        accuracy = last.test_accuracy
+    kept = result.get("model") or {}
+    of_kept = Figure(
+        str(kept.get("metric") or ""), kept.get("test_metric"), kept.get("test_accuracy")
+    )
+    figure = figure_of(of_kept) or (figure_of(last) if last is not None else None)
     return RecordedRun(
         name=path.name,
         path=str(path),
         state=str(result.get("ended") or "unfinished"),
         round=last.round if last is not None else 0,
         num_rounds=settings.get("training", {}).get("rounds"),
-        test_accuracy=accuracy,
+        metric=figure[0] if figure else None,
+        test_metric=figure[1] if figure else None,
+        test_accuracy=figure[1] if figure and figure[0] == "accuracy" else of_kept.test_accuracy,
         elapsed_s=last.elapsed_s if last is not None else None,
     )
 

@@ -20,6 +20,8 @@ class RunControl:
         self._why_no_replan = why_no_replan
         self._condition: Condition = "running"
         self._replan = False
+        self.stopped_by = ""
+        """Who had the run end, as they said themselves."""
         self._answer: ControlAnswer | None = None
         self._changed = asyncio.Event()
 
@@ -89,6 +91,8 @@ class RunControl:
                 self._condition = "running"
                 said = f"goes on with round {self.round + 1}"
             case "stop":
+                if not self.is_stopping:
+                    self.stopped_by = request.by
                 self._condition = "stopping"
                 said = f"stops {where}"
             case "replan":

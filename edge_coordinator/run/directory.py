@@ -17,7 +17,7 @@ from edge_coordinator.job.standing import BEGINNING, Point, Standing, is_evaluat
 from edge_coordinator.run.best_weights import best_round, keep_checkpoint
 from edge_coordinator.run.checkpoint import START, Reached, load_checkpoint, save_checkpoint
 from edge_coordinator.run.curves import Curve
-from edge_coordinator.run.events import ClassesAgreed, Progress, RoundDone, RoundPlanned
+from edge_coordinator.run.events import ClassesAgreed, Progress, RoundDone, RoundPlanned, Stopped
 from edge_coordinator.run.folder import Clock, check_clock, make_run_folder, write_job
 from edge_coordinator.run.model_files import write_file
 from edge_coordinator.run.plot_style import figure, line_style
@@ -55,6 +55,8 @@ class RunDirectory:
         """The last round that is done and in the checkpoint."""
         self.classes: ClassNames = ()
         """What the devices agreed on, where the job names no classes."""
+        self.stopped = ""
+        """That the run was ended from outside, and by whom; empty if not."""
         self._plan: PlanReport | None = None
 
     @classmethod
@@ -106,6 +108,8 @@ class RunDirectory:
                 self.classes = classes
                 path = self.path / "job.toml"
                 write_job(self.path, load_job(path, {"data.classes": list(classes)}))
+            case Stopped():
+                self.stopped = progress.words
             case RoundPlanned(plan, _):
                 self._plan = plan
             case RoundDone(report):

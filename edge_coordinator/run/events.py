@@ -53,7 +53,22 @@ class RoundDone:
     report: RoundReport
 
 
-Progress = Waiting | ClassesAgreed | RoundPlanned | ClusterStarted | Evaluating | RoundDone
+@dataclass(frozen=True)
+class Stopped:
+    """The run ends before its last round, because somebody asked for it."""
+
+    by: str
+    """Who, as they said themselves; empty if they did not."""
+
+    @property
+    def words(self) -> str:
+        """Say so."""
+        return f"stopped by {self.by}" if self.by else "stopped on request"
+
+
+Progress = (
+    Waiting | ClassesAgreed | RoundPlanned | ClusterStarted | Evaluating | RoundDone | Stopped
+)
 
 
 class Observer(Protocol):

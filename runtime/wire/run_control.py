@@ -23,6 +23,7 @@ class ControlRequest(Message):
     run: RunId | None = Field(
         None, description="only if it works at this one; null: whatever it is"
     )
+    by: Words = Field("", description="who asks, as they say themselves")
 
 
 class ControlAnswer(Message):

@@ -9,7 +9,7 @@ import torch
 
 from edge_coordinator.monitor.asking import ask_coordinator, forget_device, tag_device
 from edge_coordinator.run.control import PAUSED, RunControl
-from edge_coordinator.run.events import Progress, RoundPlanned, Waiting
+from edge_coordinator.run.events import Progress, RoundPlanned, Stopped, Waiting
 from edge_coordinator.serve import new_status, serve_on
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
@@ -28,6 +28,7 @@ class Witness(Reports):
     def __init__(self) -> None:
         super().__init__()
         self.planned: set[str] = set()
+        self.stopped_by: list[str] = []
         self.begun, self.paused = asyncio.Event(), asyncio.Event()
 
     def tell(self, progress: Progress) -> None:
@@ -36,6 +37,8 @@ class Witness(Reports):
             case RoundPlanned(plan):
                 self.planned |= {device for cluster in plan.clusters for device in cluster.devices}
                 self.begun.set()
+            case Stopped(by):
+                self.stopped_by.append(by)
             case Waiting(what) if what == PAUSED:
                 self.paused.set()
 
@@ -68,24 +71,25 @@ async def test_a_run_is_paused_goes_on_and_stops_where_its_answers_say() -> None
         await witness.begun.wait()
         for action in ("pause", "continue", "pause"):
             async with broker.connect("people") as bus:
-                answer = await ask_coordinator(bus, TOPICS, action)
+                answer = await ask_coordinator(bus, TOPICS, action, by="anna")
             assert answer.accepted, answer
             if action == "pause":
                 await witness.paused.wait()
                 witness.paused.clear()
         num_rounds = len(witness.rounds)
         async with broker.connect("people") as bus:
-            refused = await ask_coordinator(bus, TOPICS, "replan")
-            stopped = await ask_coordinator(bus, TOPICS, "stop")
+            refused = await ask_coordinator(bus, TOPICS, "replan", by="anna")
+            stopped = await ask_coordinator(bus, TOPICS, "stop", by="anna")
         await training
     assert (refused.accepted, refused.words) == (
         False, "the plans of this run are given, not made",
     )  # fmt: skip
     assert stopped.condition == "stopping"
+    assert witness.stopped_by == ["anna"]
     assert len(witness.rounds) == num_rounds == stopped.round
     async with broker.connect("people") as bus:
         with pytest.raises(SettingsError, match="the coordinator of site 'default' is offline"):
-            await ask_coordinator(bus, TOPICS, "stop")
+            await ask_coordinator(bus, TOPICS, "stop", by="anna")
 
 
 async def test_a_run_that_waits_for_devices_can_be_stopped() -> None:
@@ -98,7 +102,7 @@ async def test_a_run_that_waits_for_devices_can_be_stopped() -> None:
         tasks.create_task(_train(broker, witness, {"devices.where": "room=lab"}))
         while TOPICS.coordinator_status not in broker.retained:
             await bus.unsubscribe("nothing")  # Let others run.
-        await ask_coordinator(bus, TOPICS, "stop")
+        await ask_coordinator(bus, TOPICS, "stop", by="anna")
     assert not witness.rounds
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from edge_coordinator.cli.output import Output
 from edge_coordinator.cli.run_to_end import run_to_end
 from edge_coordinator.job.job import Job
 from edge_coordinator.run.best_weights import BEST_NAME, keep_checkpoint
@@ -65,7 +65,7 @@ class _Run:
     def end(self) -> str:
         """Write down what there is; what was said."""
         said = StringIO()
-        console = Console(file=said, width=80)
+        console = Output(file=said, width=80)
         done = bool(self.job.why_over(self.directory.reports[-1], self.directory.reached.standing))
 
         async def train(_: Sequence[Observer]) -> None:

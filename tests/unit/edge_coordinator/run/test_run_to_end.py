@@ -1,21 +1,22 @@
 """What a run leaves behind when it is told to end, or cannot go on."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.numpy import load_file
 from torch import nn
 
+from edge_coordinator.cli.output import Output
 from edge_coordinator.cli.run_to_end import run_to_end
 from edge_coordinator.job.job import Job
 from edge_coordinator.run.checkpoint import Reached
 from edge_coordinator.run.directory import RunDirectory
-from edge_coordinator.run.events import Observer, RoundDone
+from edge_coordinator.run.events import Observer, RoundDone, Stopped
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import StorageError
 from runtime.wire.frames import Tensor
@@ -54,7 +55,7 @@ def test_a_run_that_is_stopped_amid_a_round_leaves_the_model_of_the_round_before
     said = StringIO()
     kept: dict[str, Tensor] = {}
     with pytest.raises(asyncio.CancelledError):
-        run_to_end(Console(file=said, width=200), job, model, directory, train)
+        run_to_end(Output(file=said, width=200), job, model, directory, train)
     assert same_bits(load_file(tmp_path / "model.safetensors"), kept)
     assert "stopped after 1 rounds" in said.getvalue()
     assert "test accuracy 10.00%" in said.getvalue()
@@ -69,9 +70,24 @@ def test_a_run_that_is_stopped_before_its_first_checkpoint_leaves_no_model(tmp_p
 
     said = StringIO()
     with pytest.raises(asyncio.CancelledError):
-        run_to_end(Console(file=said, width=200), job, model, directory, train)
+        run_to_end(Output(file=said, width=200), job, model, directory, train)
     assert not (tmp_path / "model.safetensors").exists()
     assert "no round was finished" in said.getvalue()
+
+
+def test_a_run_that_somebody_stopped_says_who_and_how_it_goes_on(tmp_path: Path) -> None:
+    job, model, directory = _make_run(tmp_path)
+
+    async def train(_: Sequence[Observer]) -> None:
+        directory.tell(RoundDone(make_round(1)))
+        directory.save(model, Reached(1, 1.0))
+        directory.tell(Stopped("anna@lab"))
+
+    said = StringIO()
+    run_to_end(Output("json", file=said), job, model, directory, train)
+    assert json.loads(said.getvalue())["ended"] == "stopped by anna@lab"
+    assert json.loads((tmp_path / "result.json").read_text())["ended"] == "stopped by anna@lab"
+    assert (tmp_path / "model.onnx").exists()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "curves.png"])
@@ -88,7 +104,7 @@ def test_what_cannot_be_written_at_the_end_does_not_hide_why_it_ended(
 
     said = StringIO()
     with pytest.raises(StorageError, match="make room"):
-        run_to_end(Console(file=said, width=200), job, model, directory, train)
+        run_to_end(Output(file=said, width=200), job, model, directory, train)
     assert f"{name} cannot be written" in said.getvalue()
 
 
@@ -103,7 +119,7 @@ def test_what_cannot_be_written_after_the_last_round_is_one_sentence(
         directory.tell(RoundDone(make_round(9)))
 
     with pytest.raises(StorageError, match=rf"{name} cannot be written"):
-        run_to_end(Console(file=StringIO()), job, model, directory, train)
+        run_to_end(Output(file=StringIO()), job, model, directory, train)
 
 
 class _Unexportable(nn.Module):
@@ -126,7 +142,7 @@ def test_a_result_that_a_network_has_not_is_said_and_the_others_are_written(
         directory.tell(RoundDone(make_round(9)))
 
     said = StringIO()
-    run_to_end(Console(file=said, width=200), job, model, directory, train)
+    run_to_end(Output(file=said, width=200), job, model, directory, train)
     assert "last.onnx was not written: " in said.getvalue()
     assert len(said.getvalue().splitlines()) < 10
     names = {file.name for file in tmp_path.iterdir()}

@@ -2,15 +2,15 @@
 
 import argparse
 import asyncio
-import json
-import sys
+import getpass
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from rich.console import Console
 from rich.table import Table
 
-from edge_coordinator.formatting import duration
+from edge_coordinator.cli.output import Output
+from edge_coordinator.formatting import duration, figure_in_words
 from edge_coordinator.monitor.asking import ask_coordinator, forget_device, site_of, tag_device
 from edge_coordinator.monitor.listing import RecordedRun, recorded_runs
 from edge_coordinator.monitor.state import DeviceView
@@ -18,59 +18,65 @@ from runtime.bus.broker_url import TlsFiles
 from runtime.bus.bus import Bus
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import SettingsError
+from runtime.wire.fields import as_words
 from runtime.wire.ownership import new_session
 from runtime.wire.topics import Topics
 
 Answer = TypeVar("Answer")
 
 
-def look_after(flags: argparse.Namespace, console: Console) -> None:
+def look_after(flags: argparse.Namespace, console: Output) -> None:
     """Do what one of these commands says."""
     commands = {"devices": look_after_devices, "runs": list_runs}
     commands.get(flags.command, control_run)(flags, console)
 
 
-def control_run(flags: argparse.Namespace, console: Console) -> None:
+def control_run(flags: argparse.Namespace, console: Output) -> None:
     """Ask a running coordinator; SettingsError if it does not do it."""
-    answer = _on_site(flags, lambda bus, topics: ask_coordinator(bus, topics, flags.command))
-    if flags.json:
-        _print_json(answer.model_dump(mode="json"))
-    elif answer.accepted:
-        console.print(f"run {answer.run:016x} {answer.words}", soft_wrap=True, highlight=False)
+    answer = _on_site(
+        flags, lambda bus, topics: ask_coordinator(bus, topics, flags.command, by=_own_name())
+    )
+    if answer.accepted or flags.json:
+        console.answer(answer.model_dump(mode="json"), f"run {answer.run:016x} {answer.words}")
     if not answer.accepted:
         raise SettingsError(answer.words)
 
 
-def look_after_devices(flags: argparse.Namespace, console: Console) -> None:
+def look_after_devices(flags: argparse.Namespace, console: Output) -> None:
     """List, tag or forget devices."""
     match flags.what:
         case "list":
             state = _on_site(flags, site_of)
-            if flags.json:
-                _print_json([_device_fields(view) for view in state.devices])
-            else:
-                console.print(_devices_table(state.devices))
+            listed = [_device_fields(view) for view in state.devices]
+            console.answer(listed, _devices_table(state.devices))
         case "tag":
             _tag(flags, console)
         case "forget":
             _on_site(flags, lambda bus, topics: forget_device(bus, topics, flags.device))
-            _say(flags, console, {"device": flags.device, "forgotten": True}, "forgotten")
+            answer = {"device": flags.device, "forgotten": True}
+            console.answer(answer, f"{flags.device}: forgotten")
 
 
-def _tag(flags: argparse.Namespace, console: Console) -> None:
+def _tag(flags: argparse.Namespace, console: Output) -> None:
     changes = dict(_change(text) for text in flags.tags)
     tags = _on_site(flags, lambda bus, topics: tag_device(bus, topics, flags.device, changes))
     answer = {"device": flags.device, "tags": tags}
-    _say(flags, console, answer, _tags_of(tags) or "no tags")
+    console.answer(answer, f"{flags.device}: {_tags_of(tags) or 'no tags'}")
 
 
-def list_runs(flags: argparse.Namespace, console: Console) -> None:
+def list_runs(flags: argparse.Namespace, console: Output) -> None:
     """List what a folder holds."""
     runs = recorded_runs(flags.folder)
-    if flags.json:
-        _print_json([run.as_json() for run in runs])
-    else:
-        console.print(_runs_table(runs))
+    console.answer([run.as_json() for run in runs], _runs_table(runs))
+
+
+def _own_name() -> str:
+    """Who asks: what a run that was stopped says of it; a user need not have a name."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "somebody"
+    return as_words(f"{user}@{socket.gethostname()}")
 
 
 def _on_site(flags: argparse.Namespace, do: Callable[[Bus, Topics], Awaitable[Answer]]) -> Answer:
@@ -95,17 +101,6 @@ def _change(text: str) -> tuple[str, str | None]:
     if not (key and is_tag):
         raise SettingsError(f"{text!r} is not a tag; give KEY=VALUE, such as room=lab")
     return key, value or None
-
-
-def _say(flags: argparse.Namespace, console: Console, answer: dict[str, Any], words: str) -> None:
-    if flags.json:
-        _print_json(answer)
-    else:
-        console.print(f"{flags.device}: {words}", soft_wrap=True, highlight=False)
-
-
-def _print_json(answer: object) -> None:
-    sys.stdout.write(json.dumps(answer, allow_nan=False) + "\n")
 
 
 def _device_fields(view: DeviceView) -> dict[str, Any]:
@@ -134,13 +129,19 @@ def _devices_table(devices: tuple[DeviceView, ...]) -> Table:
 
 
 def _runs_table(runs: list[RecordedRun]) -> Table:
-    table = Table(box=None)
-    for name in ("run", "rounds", "accuracy", "seconds"):
-        table.add_column(name, justify="left" if name == "run" else "right")
-    table.add_column("state")
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "rounds", "test", "seconds"):
+        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
+    table.add_column("state", overflow="fold")
     for run in runs:
-        accuracy = f"{run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
+        test = _figure(run)
         seconds = f"{run.elapsed_s:.1f}" if run.elapsed_s is not None else ""
         rounds = f"{run.round} of {run.num_rounds or '?'}"
-        table.add_row(run.name, rounds, accuracy, seconds, run.state)
+        table.add_row(run.name, rounds, test, seconds, run.state)
     return table
+
+
+def _figure(run: RecordedRun) -> str:
+    if run.metric is None or run.test_metric is None:
+        return ""
+    return f"{run.metric} {figure_in_words(run.metric, run.test_metric)}"

@@ -18,14 +18,12 @@ def add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     for action, words in _ACTIONS.items():
         parser = commands.add_parser(action, help=words, description=f"{words.capitalize()}.")
         add_broker(parser)
-        _add_json(parser)
     runs = commands.add_parser(
         "runs",
         help="the runs of a folder, with state and result",
         description="List recorded runs.",
     )
     runs.add_argument("folder", type=Path, nargs="?", default=Path("runs"), metavar="DIR")
-    _add_json(runs)
     _add_devices(
         commands.add_parser(
             "devices",
@@ -48,8 +46,3 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
     forget.add_argument("device", metavar="ID")
     for each in (listing, tag, forget):
         add_broker(each)
-        _add_json(each)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one line of JSON instead")

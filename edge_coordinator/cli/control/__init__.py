@@ -1,0 +1,1 @@
+"""The commands that look after runs, devices and a running coordinator, and their flags."""
