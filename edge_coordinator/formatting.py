@@ -59,7 +59,7 @@ class Evaluated(Protocol):
 
 
 @dataclass(frozen=True)
-class Figure:
+class EvaluatedFigure:
     """What was written down of an evaluation."""
 
     metric: str

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from edge_coordinator.formatting import figure_of
 from edge_coordinator.monitor.state import DeviceView, SiteState
 
 _TOO_LONG: dict[str, Any] = {"compute": {"layers"}, "label_counts": True}
@@ -31,6 +32,8 @@ def site_line(state: SiteState, *, broker: str) -> str:
 
     A profile's layers and label counts are left out: they are on the device's own topic.
     """
+    figure = figure_of(state.evaluated) if state.evaluated is not None else None
+    metric, value = figure or (None, None)
     line = {
         "at_unix_s": state.at_unix_s,
         "broker": broker,
@@ -40,6 +43,8 @@ def site_line(state: SiteState, *, broker: str) -> str:
         "plan": plain(state.plan),
         "round": plain(state.round),
         "evaluated_round": state.evaluated.round if state.evaluated is not None else None,
+        "metric": metric,
+        "test_metric": value,
         "test_accuracy": state.evaluated.test_accuracy if state.evaluated is not None else None,
         "devices": [device_fields(view) for view in state.devices],
         "num_malformed": state.num_malformed,

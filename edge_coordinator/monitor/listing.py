@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_coordinator.formatting import Figure, figure_of
+from edge_coordinator.formatting import EvaluatedFigure, figure_of
 from edge_coordinator.monitor.record import RunRecord
 from runtime.errors import SettingsError
 
@@ -50,7 +50,7 @@ def _run_of(path: Path) -> RecordedRun:
     except SettingsError:
         last = None  # No round is done, or none can be read.
     kept = result.get("model") or {}
-    of_kept = Figure(
+    of_kept = EvaluatedFigure(
         str(kept.get("metric") or ""), kept.get("test_metric"), kept.get("test_accuracy")
     )
     figure = figure_of(of_kept) or (figure_of(last) if last is not None else None)

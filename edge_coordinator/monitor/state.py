@@ -101,7 +101,7 @@ class SiteState:
     plan: PlanReport | None
     round: RoundReport | None
     evaluated: RoundReport | None
-    """The last round of this run, as far as it was seen, that has a test accuracy or loss."""
+    """The last round of this run, as far as it was seen, that has a metric or a test loss."""
     history: HistoryReport | None = field(compare=False)
     """The rounds of the run so far; it says what `round` said before."""
     num_malformed: int

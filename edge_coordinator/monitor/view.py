@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from edge_coordinator.formatting import duration
+from edge_coordinator.formatting import duration, figure_of
 from edge_coordinator.monitor.activity import activities
 from edge_coordinator.monitor.state import (
     LEAVES,
@@ -125,7 +125,7 @@ class SiteView:
         self._round = report
         if report is None or (self._evaluated is not None and report.run != self._evaluated.run):
             self._evaluated = None
-        if report is not None and (report.test_loss, report.test_accuracy) != (None, None):
+        if report is not None and (report.test_loss is not None or figure_of(report)):
             self._evaluated = report
 
     # What follows from it

@@ -48,6 +48,7 @@ class HistoryReport(Message):
     test_accuracy: tuple[float | None, ...] = Field((), description="fraction right")
     metric: tuple[str, ...] = Field((), description="what test_metric is; empty: not evaluated")
     test_metric: tuple[float | None, ...] = ()
+    lower_is_better: tuple[bool, ...] = Field((), description="of the metric")
     up_bytes: tuple[Count, ...] = ()
     down_bytes: tuple[Count, ...] = ()
     num_devices: tuple[Count, ...] = ()

@@ -73,6 +73,28 @@ async def test_a_record_without_its_local_epochs_is_drawn_with_those_of_the_job(
         assert await page.text("#state") == "recorded; the seconds of first are simulated"
 
 
+async def test_a_run_of_numbers_is_shown_by_its_own_metric_whose_least_is_best(
+    tmp_path: Path,
+) -> None:
+    run = _record(tmp_path / "first", rounds=3, model="mlp")
+    lines = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+    for line, mae in zip(lines, (0.75, 0.123456, 0.5), strict=True):
+        line |= {
+            "test_accuracy": None,
+            "metric": "mae",
+            "test_metric": mae,
+            "lower_is_better": True,
+        }
+    (run / "rounds.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    async with _page_of_runs(run) as page:
+        await page.until("document.querySelector('#now').innerText.includes('0.1235 (round 2)')")
+        shown = await page.text("body")
+        assert "Best test mae" in shown
+        assert "Test mae last: 0.5" in " ".join(shown.split())
+        assert "ccuracy" not in shown
+        assert page.complaints == []
+
+
 async def test_two_recorded_runs_are_compared(tmp_path: Path) -> None:
     first = _record(tmp_path / "first", rounds=4, model="lenet")
     second = _record(tmp_path / "second", rounds=6, model="mlp")

@@ -53,6 +53,24 @@ def _text(site: ScrapedSite) -> str:
     return str(prometheus_client.generate_latest(registry), "utf-8")
 
 
+async def test_figures_of_any_task_are_scraped_by_their_names() -> None:
+    broker, site = MemoryBroker(), ScrapedSite(TOPICS)
+    report = make_round(
+        3, test_accuracy=None, metric="mae", test_metric=0.5, test_figures={"r2": 0.25}
+    )
+    async with broker.connect("metrics") as bus, broker.connect("coordinator") as coordinator:
+        await coordinator.publish(TOPICS.round, report.encode(), retain=True)
+        following = asyncio.create_task(follow_on(bus, site))
+        while "cpsl_run_round{" not in _text(site):
+            await coordinator.unsubscribe("nothing")  # Let others run.
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    text = _text(site)
+    assert 'cpsl_test_metric{metric="mae",site="default"} 0.5' in text
+    assert 'cpsl_test_metric{metric="r2",site="default"} 0.25' in text
+    assert "cpsl_test_accuracy_ratio{" not in text
+
+
 def _exprs() -> list[str]:
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     found = [target["expr"] for panel in panels for target in panel["targets"]]

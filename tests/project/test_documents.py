@@ -104,9 +104,10 @@ def _commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     text = page.read_text(encoding="utf-8")
     for block in re.findall(r"```(?:console|sh)\n(.*?)```", text, re.S):
         for line in block.replace("\\\n", " ").splitlines():
-            found = re.match(r"\s*(?:sudo )?(?:/opt/cpsl/bin/)?(cpsl|cpsl-agent) ([^|#>]*)", line)
+            found = re.match(r"\s*(?:sudo )?(?:/opt/cpsl/bin/)?(cpsl|cpsl-agent) ([^|#]*)", line)
             if found:
-                yield found[1], shlex.split(found[2])
+                words = shlex.split(found[2])
+                yield found[1], words[: words.index(">")] if ">" in words else words
 
 
 def _headings(page: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from edge_coordinator.formatting import figure_of
 from edge_coordinator.monitor.home_assistant.discovery import (
     device_message,
     is_of_site,
@@ -10,7 +11,7 @@ from edge_coordinator.monitor.home_assistant.discovery import (
 )
 from runtime.bus.bus import Bus
 from runtime.errors import MalformedMessageError
-from runtime.wire.published import DeviceStatus
+from runtime.wire.published import DeviceStatus, RoundReport
 from runtime.wire.topics import HomeAssistantTopics, Topics
 
 
@@ -25,10 +26,12 @@ class Announcer:
     def topic_filters(self) -> Sequence[str]:
         """Return what to subscribe to."""
         statuses = (self._topics.coordinator_status, self._topics.every_device("status"))
-        return [*statuses, self._home.birth, self._home.every_device]
+        return [*statuses, self._topics.round, self._home.birth, self._home.every_device]
 
     def connected(self) -> None:
         """Begin anew: the broker is about to tell all that it has retained."""
+        self._is_site = False
+        self._metric = "accuracy"
         self._wanted: dict[str, bytes] = {}
         self._told: dict[str, bytes] = {}
         """What Home Assistant was told by us, by topic."""
@@ -54,8 +57,10 @@ class Announcer:
             if payload and is_of_site(own, self._topics.site):
                 self._retained.add(topic)
         elif topic == self._topics.coordinator_status:
-            message = site_message(self._topics) if payload else None
-            self._want(object_id(self._topics.site), message)
+            self._is_site = bool(payload)
+            self._want_site()
+        elif topic == self._topics.round:
+            self._take_round(bytes(payload))
         else:
             self._take_status(topic, bytes(payload))
 
@@ -71,6 +76,20 @@ class Announcer:
         self._told |= new
         for topic, message in (dict.fromkeys(sorted(forgotten), b"") | new).items():
             await bus.publish(topic, message, retain=True)
+
+    def _want_site(self) -> None:
+        message = site_message(self._topics, metric=self._metric) if self._is_site else None
+        self._want(object_id(self._topics.site), message)
+
+    def _take_round(self, payload: bytes) -> None:
+        """Call the site's figure by the metric of its run, once that is known."""
+        try:
+            figure = figure_of(RoundReport.decode(payload)) if payload else None
+        except MalformedMessageError:
+            return  # Whoever watches says so.
+        if figure is not None and figure[0] != self._metric:
+            self._metric = figure[0]
+            self._want_site()
 
     def _take_status(self, topic: str, payload: bytes) -> None:
         parsed = self._topics.parse(topic)

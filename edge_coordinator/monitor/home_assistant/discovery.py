@@ -110,13 +110,6 @@ _OF_SITE = {
     "round": _Sensor(
         "Round", "round", "{{ value_json.round }}", {"icon": "mdi:counter"} | _MEASURED
     ),
-    "accuracy": _Sensor(
-        "Test accuracy", "round",
-        # Not every round is evaluated; the last figure stands until the next.
-        "{{ (value_json.test_accuracy * 100) | round(2) if value_json.test_accuracy is number "
-        "else this.state | float(none) }}",
-        {"unit_of_measurement": "%", "icon": "mdi:target"} | _MEASURED,
-    ),
     "round_seconds": _Sensor(
         "Seconds of a round", "round", "{{ value_json.round_s | round(2) }}",
         {"device_class": "duration", "unit_of_measurement": "s"} | _MEASURED,
@@ -124,6 +117,29 @@ _OF_SITE = {
     "lost": _text("Lost in the last round", "round", _names("lost"), "mdi:account-off"),
     "left_out": _text("Left out of the plan", "plan", _names("left_out"), "mdi:account-clock"),
 }  # fmt: skip
+
+
+_REMOVED = {"platform": "sensor"}
+"""Takes back a sensor that Home Assistant may have been told of."""
+
+
+def _of_metric(metric: str) -> dict[str, _Sensor | None]:
+    """Show how good the model is, by its own name; None for the sensor that goes with another.
+
+    Not every round is evaluated; the last figure stands until the next.
+    """
+    if metric == "accuracy":
+        value, unit = "(value_json.test_accuracy * 100) | round(2)", {"unit_of_measurement": "%"}
+        field = "test_accuracy"
+    else:
+        value, unit, field = "value_json.test_metric | round(4)", {}, "test_metric"
+    sensor = _Sensor(
+        f"Test {metric}", "round",
+        f"{{{{ {value} if value_json.{field} is number else this.state | float(none) }}}}",
+        {"icon": "mdi:target"} | unit | _MEASURED,
+    )  # fmt: skip
+    is_accuracy = metric == "accuracy"
+    return {"accuracy": sensor if is_accuracy else None, "metric": None if is_accuracy else sensor}
 
 
 def object_id(*names: str) -> str:
@@ -152,8 +168,8 @@ def device_message(topics: Topics, device: str, status: DeviceStatus) -> bytes:
     return _message(own, about, _OF_DEVICE, base=base, status_topic=topics.status(device))
 
 
-def site_message(topics: Topics) -> bytes:
-    """Describe a site and its sensors."""
+def site_message(topics: Topics, *, metric: str = "accuracy") -> bytes:
+    """Describe a site and its sensors; `metric` is what its run is judged by."""
     own = object_id(topics.site)
     about = {
         "identifiers": [own],
@@ -163,13 +179,14 @@ def site_message(topics: Topics) -> bytes:
     }
     status_topic = topics.coordinator_status
     base = status_topic.removesuffix("coordinator/status")
-    return _message(own, about, _OF_SITE, base=base, status_topic=status_topic)
+    sensors = _OF_SITE | _of_metric(metric)
+    return _message(own, about, sensors, base=base, status_topic=status_topic)
 
 
 def _message(
     own: str,
     about: Mapping[str, Any],
-    sensors: Mapping[str, _Sensor],
+    sensors: Mapping[str, _Sensor | None],
     *,
     base: str,
     status_topic: str,
@@ -185,6 +202,8 @@ def _message(
             **({} if sensor.always else {"availability": [availability]}),
             **sensor.more,
         }
+        if sensor is not None
+        else _REMOVED
         for key, sensor in sensors.items()
     }
     origin = {"name": "cpsl", "sw_version": own_version(), "support_url": SUPPORT_URL}

@@ -16,6 +16,7 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 
+from edge_coordinator.formatting import figure_of
 from edge_coordinator.monitor.prometheus.totals import SiteTotals
 from edge_coordinator.monitor.state import DeviceView, Presence, SiteState
 from runtime.wire.published import DeviceProfile, LinkProfile, PhaseSeconds, RoundReport
@@ -101,6 +102,7 @@ def families_of(state: SiteState, totals: SiteTotals) -> Iterator[Metric]:
         yield _gauge(gauge, [(site, state)], ["site"])
     for of_round in _ROUND:
         yield _gauge(of_round, [(site, state.round)] if state.round else [], ["site"])
+    yield _metrics(state)
     yield from _totals(site, totals)
     yield _presence(state)
     yield from _devices(state)
@@ -135,6 +137,19 @@ def _totals(site: list[str], totals: SiteTotals) -> Iterator[Metric]:
         for which, count in sorted(counts.items()):
             family.add_metric([*site, which], count)
         yield family
+
+
+def _metrics(state: SiteState) -> Metric:
+    """Give every figure of the last evaluation by its name, whatever the task is."""
+    family = GaugeMetricFamily(
+        "cpsl_test_metric", "Of the last evaluation, by name", labels=["site", "metric"]
+    )
+    if (evaluated := state.evaluated) is not None:
+        figure = figure_of(evaluated)
+        figures = dict(evaluated.test_figures) | (dict([figure]) if figure else {})
+        for name, value in sorted(figures.items()):
+            family.add_metric([state.site, name], value)
+    return family
 
 
 def _presence(state: SiteState) -> Metric:

@@ -1,6 +1,7 @@
 """What a run tells a tool that keeps experiments: the figures of each round."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -44,7 +45,15 @@ class TrackedRounds:
 def figures_of(report: RoundReport) -> dict[str, float]:
     """Take the figures of a round that has them."""
     found = {name: getattr(report, name) for name in FIGURES}
-    return {name: float(figure) for name, figure in found.items() if figure is not None}
+    of_task = {f"test_{_plain(name)}": value for name, value in report.test_figures.items()}
+    if report.test_metric is not None:
+        of_task[f"test_{_plain(report.metric)}"] = report.test_metric
+    return of_task | {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _plain(name: str) -> str:
+    """Write a metric's name as all of these tools take it."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
 
 
 def flat_settings(settings: BaseModel) -> dict[str, object]:

@@ -1,10 +1,11 @@
 // Curves over rounds or seconds, of one run or of several.
 
 import { byId, color, el, fill, row, say } from "./dom.js";
-import { amount, DASH, number, percent, seconds } from "./format.js";
+import { amount, DASH, number, seconds } from "./format.js";
+import { metricOf, metricText, metricTitle } from "./metric.js";
 
 const CHARTS = [
-  { title: "Test accuracy", lines: [["test", "test_accuracy"]], text: (value) => percent(value, 1) },
+  { metric: true, lines: [["test", null]] },
   { title: "Loss", lines: [["training", "train_loss"], ["test", "test_loss"]], text: (value) => number(value, 3) },
   { title: "Seconds of a round", lines: [["measured", "round_s"], ["predicted", "predicted_round_s"]], text: seconds, zero: true },
   { title: "Bytes of a round", lines: [["up", "up_bytes"], ["down", "down_bytes"]], text: (value) => amount(value, "B"), zero: true },
@@ -14,7 +15,7 @@ const CHARTS = [
 const COLUMNS = [
   ["round", (value) => value], ["elapsed_s", seconds, "since the start"],
   ["train_loss", (value) => number(value), "training loss"], ["test_loss", (value) => number(value), "test loss"],
-  ["test_accuracy", (value) => percent(value, 2), "test accuracy"], ["round_s", seconds, "took"],
+  ["test_metric", null], ["round_s", seconds, "took"],
   ["predicted_round_s", seconds, "predicted"], ["up_bytes", (value) => amount(value, "B"), "up"],
   ["down_bytes", (value) => amount(value, "B"), "down"], ["num_devices", (value) => value, "devices"],
   ["num_clusters", (value) => value, "clusters"], ["cut_layer", (value) => value, "cut after"],
@@ -45,13 +46,16 @@ export class Charts {
   place(chart) {
     const box = el("div", { role: "img" });
     const last = el("span");
-    byId("charts").append(el("figure", {}, el("figcaption", {}, el("b", {}, chart.title), " ", last), box));
-    return { chart, box, last, plot: null, shape: "" };
+    const title = el("b", {}, chart.title ?? "");
+    byId("charts").append(el("figure", {}, el("figcaption", {}, title, " ", last), box));
+    return { chart, title, box, last, plot: null, shape: "" };
   }
 
   // runs: [{name, history}]; cuts: names of cuts in their order, as far as known.
   show(runs, cuts) {
     this.runs = runs.filter(({ history }) => history?.round.length);
+    const metrics = new Set(this.runs.map(({ history }) => metricOf(history).name).filter(Boolean));
+    this.metric = metrics.size === 1 ? [...metrics][0] : metrics.size ? "metrics" : "";
     this.cuts = [...new Set([...cuts, ...this.runs.flatMap(({ history }) => history.cut_layer)])];
     this.draw({});
     this.tabulate();
@@ -82,24 +86,31 @@ export class Charts {
         color: several ? run : index,
         dashed: several && index > 0,
         x: history[this.over],
-        y: chart.named ? history[column].map((cut) => this.cuts.indexOf(cut)) : history[column],
+        y: chart.named ? history[column].map((cut) => this.cuts.indexOf(cut))
+          : chart.metric ? metricOf(history).values : history[column],
       })).filter(({ y }) => y.some((value) => value !== null)));
   }
 
-  caption({ chart, box, last }, lines) {
-    const text = chart.named ? (value) => this.cuts[value] ?? "" : chart.text;
+  text(chart) {
+    if (chart.metric) return (value) => metricText(this.metric, value, 1);
+    return chart.named ? (value) => this.cuts[value] ?? "" : chart.text;
+  }
+
+  caption({ chart, title, box, last }, lines) {
+    const text = this.text(chart);
+    if (chart.metric) say(title, metricTitle(this.metric));
     const latest = lines.map(({ label, y }) => {
       const value = y.findLast((each) => each !== null);
       return lines.length > 1 ? `${label} ${text(value)}` : text(value);
     });
     say(last, latest.length ? `last: ${latest.join(", ")}` : "nothing yet");
-    box.setAttribute("aria-label", `${chart.title} over ${this.over === "round" ? "rounds" : "seconds"}, `
+    box.setAttribute("aria-label", `${title.textContent} over ${this.over === "round" ? "rounds" : "seconds"}, `
       + `${last.textContent}; all values are in the table below`);
     box.hidden = lines.length === 0;
   }
 
   options({ chart, box }, lines) {
-    const text = chart.named ? (value) => this.cuts[value] ?? "" : chart.text;
+    const text = this.text(chart);
     const axis = { stroke: color("dim"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line"), width: 1 } };
     const whole = (plot, splits) => splits.filter(Number.isInteger);
     return {
@@ -133,12 +144,14 @@ export class Charts {
     const table = byId("rounds-table");
     if (!table.closest("details").open) return;
     const several = this.runs.length > 1;
-    fill(table.tHead, [row([...(several ? ["run"] : []), ...COLUMNS.map(([name, , title]) => title ?? name)], { head: true })]);
+    const titles = COLUMNS.map(([name, text, title]) => (text ? title ?? name : metricTitle(this.metric).toLowerCase()));
+    fill(table.tHead, [row([...(several ? ["run"] : []), ...titles], { head: true })]);
     fill(table.tBodies[0], this.runs.flatMap(({ name, history }) => {
+      const metric = metricOf(history);
       const first = Math.max(0, history.round.length - MOST_ROWS);
       return history.round.slice(first).map((_, index) => row([
         ...(several ? [name] : []),
-        ...COLUMNS.map(([column, text]) => text(history[column][first + index])),
+        ...COLUMNS.map(([column, text]) => (text ? text(history[column][first + index]) : metricText(metric.name, metric.values[first + index]))),
       ])).reverse();
     }));
   }

@@ -2,9 +2,10 @@
 
 import { Charts } from "./charts.js";
 import { byId, el, fill, say } from "./dom.js";
-import { age, amount, DASH, number, percent, plural, seconds } from "./format.js";
+import { age, amount, number, plural, seconds } from "./format.js";
 import { Gantt } from "./gantt.js";
-import { best, DeviceTable, predictionOf, showEvents, showNow, showPlan, showRuns, total } from "./tables.js";
+import { best, metricOf, metricText } from "./metric.js";
+import { DeviceTable, predictionOf, showEvents, showNow, showPlan, showRuns, total } from "./tables.js";
 
 async function fetched(path) {
   const answer = await fetch(path);
@@ -31,14 +32,15 @@ export async function showRecorded() {
 }
 
 function summary(history, round) {
+  const { name, values } = metricOf(history);
   return [
     ["Rounds", String(history.round.length), `in ${age(history.elapsed_s.at(-1))}`],
-    ["Best test accuracy", best(history), ""],
+    [`Best test ${name || "metric"}`, best(history), ""],
     ["Last training loss", number(history.train_loss.at(-1)), round.test_loss === null ? "" : `test ${number(round.test_loss)}`],
     ["The last round took", seconds(round.round_s), predictionOf(round)],
     ["Bytes in all", `↑ ${amount(total(history.up_bytes), "B")}  ↓ ${amount(total(history.down_bytes), "B")}`, ""],
     ["Devices lost", String(history.events.filter(({ kind }) => kind === "lost").length), ""],
-    ["Test accuracy at the end", percent(history.test_accuracy.findLast((value) => value !== null) ?? null, 2) || DASH, ""],
+    [`Test ${name || "metric"} at the end`, metricText(name, values.findLast((value) => value !== null)), ""],
   ];
 }
 

@@ -2,15 +2,17 @@
 
 import { Charts } from "./charts.js";
 import { byId, say } from "./dom.js";
-import { age, amount, DASH, number, percent, seconds } from "./format.js";
+import { age, amount, DASH, number, seconds } from "./format.js";
 import { Gantt } from "./gantt.js";
-import { best, DeviceTable, predictionOf, showEvents, showNow, showPlan, total } from "./tables.js";
+import { best, metricOf, metricOfRound, metricText, metricTitle } from "./metric.js";
+import { DeviceTable, predictionOf, showEvents, showNow, showPlan, total } from "./tables.js";
 
 const LONG_ROUND_S = 10; // A map of such a round fills before one's eyes; of shorter ones it flickers.
 
 const MOST_ROUNDS = 2000;
 const FIGURES = [
   "round", "elapsed_s", "round_s", "predicted_round_s", "train_loss", "test_loss", "test_accuracy",
+  "metric", "test_metric", "lower_is_better",
   "up_bytes", "down_bytes", "num_devices", "num_clusters", "cut_layer",
 ];
 
@@ -74,7 +76,8 @@ class Site {
     const last = known?.round.at(-1) ?? 0;
     const later = this.rounds.filter((each) => each.run === run && each.round > last);
     if (!known && !later.length) return null;
-    const columns = FIGURES.map((name) => [name, [...(known?.[name] ?? []), ...later.map((each) => each[name])]]);
+    const before = (name) => known?.round.map((_, at) => known[name]?.[at] ?? null) ?? [];
+    const columns = FIGURES.map((name) => [name, [...before(name), ...later.map((each) => each[name])]]);
     return { num_rounds: 0, events: [], ...known, ...Object.fromEntries(columns) };
   }
 
@@ -112,6 +115,7 @@ class Site {
     const states = { online: 0, stale: 0, offline: 0 };
     for (const { state } of this.devices.values()) states[state] += 1;
     const evaluated = site?.evaluated;
+    const [metric, value] = metricOfRound(evaluated);
     const done = history?.round?.length ? history.round.at(-1) : null;
     const bar = byId("progress");
     bar.hidden = !history?.num_rounds;
@@ -119,7 +123,7 @@ class Site {
     showNow([
       ["Rounds done", done === null ? DASH : `${done}${history.num_rounds ? ` of ${history.num_rounds}` : ""}`,
         history?.elapsed_s?.length ? `in ${age(history.elapsed_s.at(-1))}` : ""],
-      ["Test accuracy", percent(evaluated?.test_accuracy, 2), history?.round ? `best ${best(history)}` : ""],
+      [metricTitle(evaluated ? metric : history && metricOf(history).name), metricText(metric, value), history?.round ? `best ${best(history)}` : ""],
       ["Training loss", number(round?.train_loss), evaluated ? `test ${number(evaluated.test_loss)}` : ""],
       ["A round took", seconds(round?.round_s), round ? predictionOf(round) : ""],
       ["Bytes of a round", round ? `↑ ${amount(round.up_bytes, "B")}  ↓ ${amount(round.down_bytes, "B")}` : DASH,

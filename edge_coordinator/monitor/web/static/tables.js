@@ -2,6 +2,7 @@
 
 import { byId, el, fill, row, say } from "./dom.js";
 import { age, amount, DASH, number, percent, plural, seconds, signed } from "./format.js";
+import { best, metricOf, metricTitle } from "./metric.js";
 import { PHASES } from "./timeline.js";
 
 const sum = (phases) => (phases ? Object.values(phases).reduce((a, b) => a + b, 0) : null);
@@ -198,7 +199,7 @@ export function showRuns(runs) {
   const lines = [
     ...keys.map((key) => [key, ...runs.map(({ job }) => job[key] ?? DASH)]),
     ["rounds", ...runs.map(({ history }) => history.round.length)],
-    ["best test accuracy", ...runs.map(({ history }) => best(history))],
+    [bestTitle(runs), ...runs.map(({ history }) => best(history))],
     ["last training loss", ...runs.map(({ history }) => number(history.train_loss.at(-1)))],
     ["seconds in all", ...runs.map(({ history }) => seconds(history.elapsed_s.at(-1)))],
     ["seconds of a round, mean", ...runs.map(({ history }) => seconds(mean(history.round_s)))],
@@ -211,24 +212,17 @@ export function showRuns(runs) {
   fill(byId("runs-body"), lines.map((cells) => row(cells)));
 }
 
+function bestTitle(runs) {
+  const names = new Set(runs.map(({ history }) => metricOf(history).name));
+  return names.size === 1 ? `best ${metricTitle([...names][0]).toLowerCase()}` : "best, each by its own metric";
+}
+
 export const total = (values) => values.reduce((a, b) => a + b, 0);
 const mean = (values) => (values.length ? total(values) / values.length : null);
 
 function missed(history) {
   return mean(history.round_s.map((took, at) => [took, history.predicted_round_s[at]])
     .filter(([, predicted]) => predicted !== null).map(([took, predicted]) => Math.abs(predicted / took - 1)));
-}
-
-/** The round whose weights a run keeps: of equal accuracies, that of lower test loss. */
-export function best(history) {
-  let at = -1;
-  history.test_accuracy.forEach((accuracy, now) => {
-    if (accuracy === null) return;
-    const gain = at < 0 ? 1 : accuracy - history.test_accuracy[at];
-    const loss = history.test_loss[now] ?? Infinity;
-    if (gain > 0 || (gain === 0 && loss < (history.test_loss[at] ?? Infinity))) at = now;
-  });
-  return at < 0 ? DASH : `${percent(history.test_accuracy[at], 2)} (round ${history.round[at]})`;
 }
 
 export const predictionOf = (report) => (report.predicted_round_s === null ? ""

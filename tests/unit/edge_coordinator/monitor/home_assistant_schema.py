@@ -80,6 +80,8 @@ _SENSOR = _object(
         {"if": {"required": ["options"]}, "then": _has_class("enum")},
     ]
 }
+_COMPONENT = {"anyOf": [_SENSOR, _object(["platform"], platform={"const": "sensor"})]}
+"""One with nothing but its platform is taken back."""
 _DEVICE = _object(
     [],
     configuration_url=_URL,
@@ -99,7 +101,7 @@ DEVICE_DISCOVERY = _object(
     ["device", "origin", "components"],
     device=_DEVICE,
     origin=_object(["name"], name=_TEXT, sw_version=_TEXT, support_url=_URL),
-    components={"type": "object", "additionalProperties": _SENSOR, "minProperties": 1},
+    components={"type": "object", "additionalProperties": _COMPONENT, "minProperties": 1},
     availability={"type": "array", "items": _AVAILABILITY},
     availability_mode={"enum": ["all", "any", "latest"]},
     state_topic=_TOPIC,

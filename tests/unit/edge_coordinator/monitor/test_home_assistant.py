@@ -39,6 +39,8 @@ def _states(message: bytes, says: Mapping[str, Message], *, before: str) -> dict
     environment.globals["as_datetime"] = lambda at_s: datetime.fromtimestamp(at_s, UTC)
     states = {}
     for key, sensor in json.loads(message)["components"].items():
+        if "state_topic" not in sensor:
+            continue  # It is taken back.
         value = json.loads(says[sensor["state_topic"]].encode())
         template = environment.from_string(sensor["value_template"])
         states[key] = template.render(value_json=value, this={"state": before})
@@ -63,10 +65,12 @@ def _site_states(*, before: str, **changes: object) -> dict[str, str]:
 
 def test_messages_are_as_home_assistant_documents_discovery() -> None:
     validator = jsonschema.Draft202012Validator(DEVICE_DISCOVERY)
-    for message in (site_message(TOPICS), device_message(TOPICS, "pi-1.local", STATUS)):
+    of_mae = site_message(TOPICS, metric="mae")
+    for message in (site_message(TOPICS), of_mae, device_message(TOPICS, "pi-1.local", STATUS)):
         tree: dict[str, Any] = json.loads(message)
         validator.validate(tree)
-        ids = [sensor["unique_id"] for sensor in tree["components"].values()]
+        told = [each for each in tree["components"].values() if len(each) > 1]
+        ids = [sensor["unique_id"] for sensor in told]
         assert len(set(ids)) == len(ids)
 
 
@@ -103,6 +107,24 @@ def test_what_was_not_measured_is_unknown_and_a_round_without_evaluation_keeps_t
     assert {shown[key] for key in unknown} == {"None"}
     assert _site_states(test_accuracy=None, before="41.5")["accuracy"] == "41.5"
     assert _site_states(lost={}, before="")["lost"] == "nobody"
+
+
+async def test_the_figure_of_a_site_is_called_by_the_metric_of_its_run() -> None:
+    broker = MemoryBroker()
+    async with broker.connect("site") as site, broker.connect("home") as home:
+        await home.subscribe(HOME.device(object_id("default")))
+        async with _announcing(broker):
+            await site.publish(TOPICS.coordinator_status, AT_WORK.encode(), retain=True)
+            before = json.loads((await _next(home))[1])["components"]
+            report = make_round(3, test_accuracy=None, metric="mae", test_metric=0.12345)
+            await site.publish(TOPICS.round, report.encode(), retain=True)
+            _, message = await _next(home)
+    after = json.loads(message)["components"]
+    assert before["accuracy"]["name"] == "Test accuracy"
+    assert before["metric"] == after["accuracy"] == {"platform": "sensor"}
+    assert after["metric"]["name"] == "Test mae"
+    says = {TOPICS.coordinator_status: AT_WORK, TOPICS.round: report, TOPICS.plan: make_plan("a")}
+    assert _states(message, says, before="")["metric"] == "0.1235"
 
 
 def test_an_object_id_is_allowed_and_nobody_elses() -> None:

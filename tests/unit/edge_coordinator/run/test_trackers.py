@@ -76,6 +76,19 @@ def test_a_tracker_that_is_not_there_is_said_before_anything_begins(
     assert said in capsys.readouterr().err
 
 
+def test_figures_of_any_task_are_kept_by_their_names() -> None:
+    report = make_round(
+        1,
+        test_accuracy=None,
+        metric="mae",
+        test_metric=0.5,
+        test_figures={"mae": 0.5, "R² (x)": 0.75},
+    )
+    figures = figures_of(report)
+    assert (figures["test_mae"], figures["test_R___x_"]) == (0.5, 0.75)
+    assert "test_accuracy" not in figures
+
+
 def test_nobody_else_is_told_how_the_broker_is_reached() -> None:
     assert not [key for key in SETTINGS if key.startswith("broker")]
     assert SETTINGS["training.rounds"] == JobSettings().training.rounds
