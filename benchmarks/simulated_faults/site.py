@@ -4,7 +4,7 @@ import heapq
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,7 @@ from runtime.protocol.coordinator_events import (
     CoordinatorCommand,
     CoordinatorEvent,
     Deliver,
+    DeliverPart,
     GiveUp,
     NoteReady,
     PartArrived,
@@ -31,7 +32,7 @@ from runtime.protocol.coordinator_events import (
 )
 from runtime.protocol.events import FrameArrived, FrameSent
 from runtime.wire.fields import Message
-from runtime.wire.frames import Frame, decode_chunk, encode_chunks
+from runtime.wire.frames import Frame, FrameKind, StepId, decode_chunk, encode_chunks
 from runtime.wire.reassembly import numbers_of
 
 RUN, NUM_DEVICES = 7, 3
@@ -54,7 +55,8 @@ class Peer:
     device: SimulatedDevice
     is_ready: bool = False
     is_away: bool = False
-    frame: Frame | None = None
+    frames: dict[tuple[FrameKind, StepId], Frame] = field(default_factory=dict)
+    """What it was sent for its last request, to send again what is missing."""
     line_s: tuple[float, float] = (0.0, 0.0)
     """When the line down and the line up are free."""
     epoch: int = 0
@@ -84,8 +86,8 @@ class SimulatedSite(ABC):
         """Give a device the job."""
 
     @abstractmethod
-    def delivered(self, device: str, command: Deliver) -> None:
-        """Take an answer."""
+    def delivered(self, device: str, command: Deliver | DeliverPart) -> None:
+        """Take an answer, or one micro-batch of it."""
 
     @abstractmethod
     def given_up(self, device: str, what: Asked, reason: str) -> None:
@@ -228,9 +230,9 @@ class SimulatedSite(ABC):
             match command:
                 case SendCommand(message):
                     self._carry(device, [message], is_down=True)
-                case SendParts(missing=missing):
-                    self.send(device, missing)
-                case Deliver():
+                case SendParts(kind, step, missing):
+                    self.send(device, self.peers[device].frames[kind, step], missing)
+                case Deliver() | DeliverPart():
                     self.delivered(device, command)
                 case NoteReady():
                     self.peers[device].is_ready = True
@@ -240,10 +242,9 @@ class SimulatedSite(ABC):
         if due_s < MOST_S:
             self.later(max(due_s - self.now_s, 0.0), partial(self._look, device))
 
-    def send(self, device: str, missing: tuple[tuple[int, int], ...]) -> None:
-        """Send a device its frame, or what is missing of it."""
-        frame = self.peers[device].frame
-        assert frame is not None
+    def send(self, device: str, frame: Frame, missing: tuple[tuple[int, int], ...] = ()) -> None:
+        """Send a device a frame, or what is missing of it."""
+        self.peers[device].frames[frame.kind, frame.step] = frame
         only = numbers_of(missing) if missing else None
         self._carry(
             device, [*encode_chunks(frame, chunk_bytes=CHUNK_BYTES, only=only)], is_down=True
