@@ -8,6 +8,7 @@ out (`--no-compile`) and Python writes when first it runs.
     python -m benchmarks.device_footprint
 """
 
+import argparse
 import asyncio
 import os
 import re
@@ -55,6 +56,7 @@ class Footprint:
 
 def main() -> None:
     """Build, measure and print."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     with tempfile.TemporaryDirectory(prefix="cpsl-footprint-") as name:
         folder = Path(name)
         python = build_device_environment(folder)

@@ -3,8 +3,8 @@
 python -m benchmarks.watchers [PAIRS]
 """
 
+import argparse
 import asyncio
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,4 +103,6 @@ def _all(differences: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(compare(int(sys.argv[1]) if sys.argv[1:] else 5))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("pairs", nargs="?", type=int, default=5)
+    asyncio.run(compare(parser.parse_args().pairs))

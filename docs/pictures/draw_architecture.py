@@ -5,6 +5,7 @@ the code to; what each is for is the first sentence of its own docstring. Writes
 docs/pictures/architecture.svg; a test compares it with the code.
 """
 
+import argparse
 import ast
 import re
 import textwrap
@@ -48,6 +49,7 @@ class Room:
 
 def main() -> None:
     """Write the picture."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     PICTURE.write_text(picture(), encoding="utf-8")
 
 

@@ -5,6 +5,7 @@
 Writes page-light.png, page-dark.png and page-phone.png; docs/pictures has the one of the README.
 """
 
+import argparse
 import asyncio
 import sys
 import tempfile
@@ -63,9 +64,11 @@ async def _drawn(page: Page) -> None:
 
 def main() -> None:
     """Take them."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/pictures"))
+    folder = parser.parse_args().folder
     if find_browser() is None:
         raise SystemExit("this needs Chromium (Debian's package `chromium`)")
-    folder = Path(sys.argv[1] if sys.argv[1:] else "docs/pictures")
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in asyncio.run(take_pictures()).items():
         with Image.open(BytesIO(picture)) as drawn:  # Flat colours: a palette is a third as long.

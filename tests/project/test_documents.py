@@ -99,6 +99,18 @@ def test_modules_that_a_page_runs_are_there() -> None:
             assert there, f"{page.name} runs {module}"
 
 
+def test_what_is_run_by_a_modules_name_says_what_it_takes() -> None:
+    # Without a parser, `--help` is the name of a folder, or starts ten minutes of measuring.
+    sources = {
+        path.relative_to(ROOT): path.read_text(encoding="utf-8")
+        for folder in ("benchmarks", "docs")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    run = {path: text for path, text in sources.items() if "\nif __name__ ==" in text}
+    assert run
+    assert [str(path) for path, text in run.items() if "ArgumentParser" not in text] == []
+
+
 def _commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Every command of ours in a block of shell, with its words."""
     text = page.read_text(encoding="utf-8")
