@@ -8,6 +8,7 @@ message or in the directory of a run, is imported only where this machine's user
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ NO_CODE = AllowedCode()
 def import_factory(reference: str, *, base_dir: Path) -> Factory:
     """Import `package.module:factory`; raises SettingsError when there is no such function."""
     module_name, _, attribute = reference.partition(":")
-    if not module_name or not attribute:
+    if not module_name or not attribute or not all(module_name.split(".")):
         raise SettingsError(f"{reference!r} is not of the form package.module:factory")
     found: object = getattr(_import_module(module_name, base_dir), attribute, None)
     if not callable(found):
@@ -84,11 +85,22 @@ def call_factory(factory: Factory, options: Mapping[str, object], *, name: str) 
     try:
         signature.bind(**options)
         built: object = factory(**options)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except SettingsError:
+        raise
+    except (Exception, SystemExit) as error:  # It is the user's own.
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         how = f"with {given}" if given else "without options"
-        raise SettingsError(f"{name} cannot be built {how}: {error}") from error
+        raise SettingsError(f"{name} cannot be built {how}: {_described(error)}") from error
     return built
+
+
+def _described(error: BaseException) -> str:
+    """Say what code of the user's own raised, and where, if it did not mean to say it to a user."""
+    if isinstance(error, TypeError | ValueError | RuntimeError) and str(error):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{said} ({place.filename}, line {place.lineno})"
 
 
 def option_names(factory: Factory) -> list[str] | None:
@@ -112,3 +124,7 @@ def _import_module(module_name: str, base_dir: Path) -> ModuleType:
         raise SettingsError(
             f"cannot import {module_name}: {error} (searched the Python path and {folder})"
         ) from error
+    except SyntaxError as error:
+        raise SettingsError(f"cannot import {module_name}: {error}") from error
+    except (Exception, SystemExit) as error:  # It is the user's own.
+        raise SettingsError(f"cannot import {module_name}: {_described(error)}") from error

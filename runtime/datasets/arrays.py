@@ -23,8 +23,13 @@ _UNREADABLE = (
 def load_npz(path: Path, *, name: str) -> DataSet:
     """Read an npz file into memory."""
     try:
-        # A .npy file would come back as an array, without keys.
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise SettingsError(
+                f"{path} holds one array, as .npy files do; an npz file has x and y (np.savez), "
+                "and a folder of .npy files is npy:DIR"
+            )
+        with loaded as file:
             arrays = {key: file[key] for key in file.files}
     except _UNREADABLE as error:
         raise SettingsError(f"cannot read {path} as an npz file of arrays: {error}") from error
@@ -34,7 +39,10 @@ def load_npz(path: Path, *, name: str) -> DataSet:
 def load_npy_folder(path: Path, *, name: str) -> DataSet:
     """Map a folder's `x.npy`, `y.npy` and so on into memory; of inputs, only batches are read."""
     arrays = {}
+    named = {name for names in NAMES for name in names}
     for file in sorted(path.glob("*.npy")):
+        if file.stem not in named:
+            continue
         try:
             arrays[file.stem] = np.load(file, mmap_mode="r", allow_pickle=False)
         except _UNREADABLE as error:
@@ -46,7 +54,7 @@ def _named(arrays: Mapping[str, NDArray[Any]], path: Path, *, name: str) -> Data
     for names in NAMES:
         if all(key in arrays for key in names):
             return from_arrays([arrays[key] for key in names], name=name)
-    found = ", ".join(arrays) or "nothing"
+    found = ", ".join(arrays) or "none of the arrays"
     raise SettingsError(
         f"{path} holds {found}; it needs x and y, or x_train, y_train, x_test and y_test"
     )

@@ -12,8 +12,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets.folder import find_classes, say_broken
-from runtime.datasets.options import SourceOptions, part_for_testing
+from runtime.datasets.folder import find_classes, name_of, say_broken
+from runtime.datasets.options import MOST, SourceOptions, part_for_testing
 from runtime.datasets.samples import DataSet, make_samples
 from runtime.distribution import install_hint
 from runtime.errors import SettingsError
@@ -34,6 +34,11 @@ def load_audio_folder(directory: Path, options: SourceOptions) -> DataSet:
     """Read a folder of recordings; those that cannot be read are left out, and said."""
     rate, channels = options.count("rate", 16000), options.count("channels", 1)
     num_readings = round(options.amount("seconds", 1.0) * rate)
+    if not 1 <= num_readings <= MOST:
+        raise SettingsError(
+            f"{options.source}: seconds times rate is {num_readings:g} readings of each recording; "
+            f"it has to be from 1 to {MOST}"
+        )
     classes = find_classes(directory, SUFFIXES, what="recording")
     clips, labels, broken = [], list[int](), list[str]()
     for number, files in enumerate(classes.values()):
@@ -41,7 +46,7 @@ def load_audio_folder(directory: Path, options: SourceOptions) -> DataSet:
             try:
                 clip = read_clip(path, rate=rate, channels=channels)
             except UnreadableClipError as error:
-                broken.append(f"{path.name} ({error})")
+                broken.append(f"{path.parent.name}/{name_of(path)} ({error})")
                 continue
             clips.append(_fitted(clip, num_readings))
             labels.append(number)
@@ -61,8 +66,11 @@ def read_clip(path: Path, *, rate: int, channels: int) -> Clip:
     """
     try:
         found, clip = _read_wav(path) if path.suffix.lower() == WAV else _read_other(path)
-    except (OSError, EOFError, wave.Error, RuntimeError) as error:
-        raise UnreadableClipError(str(error) or type(error).__name__) from error
+    except SettingsError:
+        raise
+    except Exception as error:  # A damaged file raises nearly anything.
+        said = "it ends early" if isinstance(error, EOFError) else str(error)
+        raise UnreadableClipError(said or type(error).__name__) from error
     if found != rate:
         raise UnreadableClipError(f"{found} readings a second, not rate={rate}")
     if not clip.size:
@@ -79,6 +87,8 @@ def _read_wav(path: Path) -> tuple[int, Clip]:
     with wave.open(str(path), "rb") as file:
         width, num_channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
         content = file.readframes(file.getnframes())
+    if width > 4:
+        raise UnreadableClipError(f"{8 * width} bits a reading; read are 8, 16, 24 and 32")
     content = content[: len(content) - len(content) % (width * num_channels)]
     if width == 1:
         values = np.frombuffer(content, np.uint8) / 128 - 1

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets.images import MODES, UnreadableImageError, import_pillow, read_image
+from runtime.datasets.options import options_in, whole_number
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.errors import SettingsError
 from runtime.wire.class_names import as_class_name, in_words
@@ -28,6 +28,8 @@ PIXEL_OFFSET = -1.0
 ClassFiles = Mapping[str, Sequence[Path]]
 """Name of a class to its files, both in alphabetical order."""
 NUM_NAMED_FILES = 3
+MOST_PIXELS = 10_000
+"""Of a side that images are brought to."""
 
 
 def load_image_folder(directory: Path, query: str, *, name: str) -> DataSet:
@@ -62,7 +64,12 @@ def find_classes(directory: Path, suffixes: Set[str], *, what: str) -> ClassFile
             class_name = as_class_name(folder.name, where=f"the name of {str(folder)!a}")
             found.setdefault(class_name, []).extend(images)
         else:
-            log.warning("%s is no class: %s", folder, _why_none(files, suffixes, what))
+            log.warning(
+                "%s/%s is no class: %s",
+                folder.parent,
+                name_of(folder),
+                _why_none(files, suffixes, what),
+            )
     if not found:
         raise SettingsError(
             f"{directory} has no {what}s; it needs one folder for each class with {what}s in it"
@@ -125,9 +132,14 @@ def _read_images(
         try:
             read[path] = read_image(path, size=size, channels=channels)
         except UnreadableImageError as error:
-            broken.append(f"{path.name} ({error})")
+            broken.append(f"{name_of(path)} ({error})")
     say_broken(broken, paths[0].parent, total=len(paths), what="images")
     return read
+
+
+def name_of(path: Path) -> str:
+    """Name a file of a class for people: some names have line ends, or no letters at all."""
+    return path.name if path.name.isprintable() else ascii(path.name)
 
 
 def say_broken(broken: Sequence[str], directory: Path, *, total: int, what: str) -> None:
@@ -142,16 +154,14 @@ def say_broken(broken: Sequence[str], directory: Path, *, total: int, what: str)
 
 
 def _read_query(query: str, *, name: str) -> tuple[int | None, int]:
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    for option, value in options.items():
-        if option not in ("size", "channels"):
-            raise SettingsError(f"{name}: no option {option!r}; a folder takes size and channels")
-        if not value.isdecimal() or int(value) < 1:
-            raise SettingsError(f"{name}: {option} is {value!r}; it has to be a number above 0")
-    channels = int(options.get("channels", "3"))
+    options = options_in(query, source=name, takes="a folder", known=("size", "channels"))
+    sizes = {option: whole_number(value, option, source=name) for option, value in options.items()}
+    channels = sizes.get("channels", 3)
     if channels not in MODES:
         raise SettingsError(f"{name}: channels is {channels}; it has to be 1 (grey) or 3 (colour)")
-    return (int(options["size"]) if "size" in options else None), channels
+    if (size := sizes.get("size", 1)) > MOST_PIXELS:
+        raise SettingsError(f"{name}: size is {size}; it can be {MOST_PIXELS} at the most")
+    return sizes.get("size"), channels
 
 
 def _check_classes(test_dir: Path, files: ClassFiles, classes: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ The rules, so that equal pictures give equal numbers however they were stored:
 
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +43,20 @@ def read_image(path: Path, *, size: int | None, channels: int) -> NDArray[np.uin
 
     try:
         with pillow.open(path) as file:
-            image = _on_white(_of_bytes(exif_transpose(file)), pillow).convert(MODES[channels])
+            image = _shown(exif_transpose(file), pillow).convert(MODES[channels])
             if size is not None:
                 image = image.resize((size, size), pillow.Resampling.BILINEAR)
             pixels = np.asarray(image, dtype=np.uint8)
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         raise UnreadableImageError(_reason(error)) from error
+    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
+
+
+def image_as_bytes(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - Pillow's, which may lack
+    """One image of Pillow's as bytes [channel, row, column], by the same rules; grey stays grey."""
+    is_grey = image.mode in (*_WHOLE_MODES, "F", "L", "LA", "La", "1")
+    shown = _shown(image, import_pillow()).convert(MODES[1 if is_grey else 3])
+    pixels = np.asarray(shown, dtype=np.uint8)
     return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
 
 
@@ -59,6 +67,10 @@ def import_pillow() -> ModuleType:
     except ImportError as error:
         raise SettingsError(f"image folders need pillow: {install_hint('images')}") from error
     return Image
+
+
+def _shown(image: "Image", pillow: ModuleType) -> "Image":
+    return _on_white(_of_bytes(image), pillow)
 
 
 def _of_bytes(image: "Image") -> "Image":
@@ -73,6 +85,8 @@ def _of_bytes(image: "Image") -> "Image":
             f"its values run from {least:g} to {most:g}; those of a {kind} image are 0 to {top:g}"
         )
     grey = np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey[values == clear] = 255  # What is transparent lies on white.
     made: Image = import_pillow().fromarray(grey)
     return made
 
@@ -92,4 +106,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnreadableImageError):
         return str(error)
     said = f"{type(error).__name__}: {error}"
-    return "not an image" if type(error).__name__ == "UnidentifiedImageError" else said
+    return "not an image" if type(error).__name__ == "UnidentifiedImageError" else said.rstrip(": ")

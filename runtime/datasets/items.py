@@ -7,12 +7,13 @@ be gone through is read once, into memory. Neither library is imported here.
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.datasets.images import image_as_bytes
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.datasets.stored import Items, seeded
 from runtime.errors import SettingsError
@@ -55,7 +56,7 @@ def _samples(dataset: Any, *, where: str) -> Samples:  # noqa: ANN401 - any libr
         raise SettingsError(f"{where} is a DataLoader; give its dataset, batches are drawn here")
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         return _gone_through(dataset, where=where)
-    if not len(dataset):
+    if not _length(dataset, where=where):
         raise SettingsError(f"{where} is empty; it needs one sample at least")
 
     def read(index: int) -> NDArray[Any]:
@@ -63,7 +64,7 @@ def _samples(dataset: Any, *, where: str) -> Samples:  # noqa: ANN401 - any libr
 
     with seeded((0,)):
         first, label = _pair(_item(dataset, 0, where=where), where=where)
-    shown = as_array(first)
+    shown = as_input(first, where=where)
     y = _known_labels(dataset, label)
     if y is None:
         y = _read_labels(dataset, where=where)
@@ -74,16 +75,28 @@ def _samples(dataset: Any, *, where: str) -> Samples:  # noqa: ANN401 - any libr
     return make_samples(x=stored, y=y, where=where, scale=scale, class_names=names)
 
 
+def _length(dataset: Any, *, where: str) -> int:  # noqa: ANN401 - any library's
+    try:
+        return len(dataset)
+    except Exception as error:  # It is the user's own.
+        raise SettingsError(f"{where} has no length: {_reason(error)}") from error
+
+
 def _gone_through(dataset: Iterable[object], *, where: str) -> Samples:
-    with seeded((0,)):
-        pairs = [_pair(item, where=where) for item in _said(dataset, where=where)]
+    pairs = list[tuple[object, object]]()
+    try:
+        with seeded((0,)):
+            pairs.extend(_pair(item, where=where) for item in _said(dataset, where=where))
+    except SettingsError:
+        raise
+    except Exception as error:  # It is the user's own.
+        raise SettingsError(
+            f"sample {len(pairs)} of {where} cannot be read: {_reason(error)}"
+        ) from error
     if not pairs:
         raise SettingsError(f"{where} is empty; it needs one sample at least")
-    arrays = [as_array(x) for x, _ in pairs]
-    for index, array in enumerate(arrays):
-        _check_shape(array, arrays[0].shape, index, where=where)
-    x = np.stack(arrays)
-    y = np.stack([as_array(label) for _, label in pairs])
+    x = _stacked([as_input(x, where=where) for x, _ in pairs], where=where)
+    y = _stacked([as_array(label) for _, label in pairs], where=f"the targets of {where}")
     return make_samples(x=x, y=y, where=where, scale=PIXEL_SCALE if x.dtype == np.uint8 else 1.0)
 
 
@@ -91,13 +104,14 @@ def _item(dataset: Any, index: int, *, where: str) -> object:  # noqa: ANN401 - 
     try:
         item: object = dataset[index]
     except Exception as error:  # It is the user's own, and so are its transforms.
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise SettingsError(f"sample {index} of {where} cannot be read: {reason}") from error
+        raise SettingsError(
+            f"sample {index} of {where} cannot be read: {_reason(error)}"
+        ) from error
     return item
 
 
 def _input(item: object, *, where: str) -> NDArray[Any]:
-    return as_array(_pair(item, where=where)[0])
+    return as_input(_pair(item, where=where)[0], where=where)
 
 
 def _pair(item: object, *, where: str) -> tuple[object, object]:
@@ -118,18 +132,27 @@ def _pair(item: object, *, where: str) -> tuple[object, object]:
     )
 
 
-def as_array(value: object) -> NDArray[Any]:
-    """Bring a tensor, an image or numbers to an array; an image to [channel, row, column]."""
-    if hasattr(value, "detach"):
-        return np.asarray(value.detach().cpu().numpy())
-    array = np.asarray(value)
-    if hasattr(value, "getbands"):  # Pillow's.
-        return (
-            array[np.newaxis]
-            if array.ndim == 2
-            else np.ascontiguousarray(np.moveaxis(array, -1, 0))
-        )
+def as_input(value: object, *, where: str) -> NDArray[Any]:
+    """Bring a tensor, an image or numbers to an array; an image to bytes [channel, row, column]."""
+    try:
+        array = image_as_bytes(value) if hasattr(value, "getbands") else as_array(value)
+    except Exception as error:  # They may be of any library.
+        raise SettingsError(f"{where} has inputs that are no array: {_reason(error)}") from error
+    if array.dtype.kind not in "fiub":
+        raise SettingsError(f"{where} has inputs of type {array.dtype}; they have to be numbers")
     return array
+
+
+def as_array(value: object) -> NDArray[Any]:
+    """Bring a tensor, a mask or numbers to an array."""
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    tensor = value.detach().cpu()
+    return np.asarray((tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy())
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _known_labels(dataset: Any, first: object) -> NDArray[Any] | None:  # noqa: ANN401
@@ -137,7 +160,7 @@ def _known_labels(dataset: Any, first: object) -> NDArray[Any] | None:  # noqa: 
     candidates = [getattr(dataset, name, None) for name in ("targets", "labels")]
     columns = getattr(dataset, "column_names", None)
     if isinstance(columns, list):
-        candidates = [dataset[key] for key in LABEL_KEYS if key in columns][:1]
+        candidates = [_column(dataset, key) for key in LABEL_KEYS if key in columns][:1]
     for labels in candidates:
         if labels is not None and hasattr(labels, "__len__") and len(labels) == len(dataset):
             y = as_array(labels if hasattr(labels, "dtype") else list(labels))
@@ -146,23 +169,31 @@ def _known_labels(dataset: Any, first: object) -> NDArray[Any] | None:  # noqa: 
     return None
 
 
+def _column(dataset: Any, key: str) -> Any:  # noqa: ANN401
+    """Give a column as a whole, as Hugging Face's data sets do; None where others do not."""
+    try:
+        return dataset[key]
+    except Exception:  # It is of any library.
+        return None
+
+
 def _read_labels(dataset: Any, *, where: str) -> NDArray[Any]:  # noqa: ANN401
     labels = []
     for index in _said(range(len(dataset)), where=where):
         with seeded((index,)):
             item = _item(dataset, index, where=where)
         labels.append(as_array(_pair(item, where=where)[1]))
-    for index, label in enumerate(labels):
-        _check_shape(label, labels[0].shape, index, where=f"the targets of {where}")
-    return np.stack(labels)
+    return _stacked(labels, where=f"the targets of {where}")
 
 
-def _check_shape(array: NDArray[Any], shape: tuple[int, ...], index: int, *, where: str) -> None:
-    if array.shape != shape:
-        raise SettingsError(
-            f"sample {index} of {where} has the shape {array.shape}, sample 0 has {shape}; bring "
-            "all to one, as by a transform"
-        )
+def _stacked(arrays: Sequence[NDArray[Any]], *, where: str) -> NDArray[Any]:
+    for index, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise SettingsError(
+                f"sample {index} of {where} has the shape {array.shape}, sample 0 has "
+                f"{arrays[0].shape}; bring all to one, as by a transform"
+            )
+    return np.stack(arrays)
 
 
 def _class_names(dataset: Any, y: NDArray[Any], *, where: str) -> tuple[str, ...] | None:  # noqa: ANN401

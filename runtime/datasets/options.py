@@ -2,12 +2,15 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 import numpy as np
 
 from runtime.datasets.samples import DataSet, Samples, make_data_set
 from runtime.errors import SettingsError
+
+MOST = 10**9
+"""Of anything that an option counts."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,7 @@ class SourceOptions:
 
     def count(self, option: str, default: int) -> int:
         """A whole number above 0."""
-        value = self.values.get(option, str(default))
-        if not value.isdecimal() or int(value) < 1:
-            raise SettingsError(
-                f"{self.source}: {option} is {value!r}; it has to be a whole number above 0"
-            )
-        return int(value)
+        return whole_number(self.values.get(option, str(default)), option, source=self.source)
 
     def amount(self, option: str, default: float) -> float:
         """A number above 0."""
@@ -74,13 +72,32 @@ def part_source(rest: str, *, scheme: str, known: Collection[str]) -> tuple[str,
     """Part what follows a source's scheme at the `?`; SettingsError for an unknown option."""
     path, _, query = rest.partition("?")
     source = f"{scheme}:{path}"
-    values = dict(parse_qsl(query, keep_blank_values=True))
-    for option in values:
+    return path, SourceOptions(options_in(query, source=source, takes=scheme, known=known), source)
+
+
+def options_in(query: str, *, source: str, takes: str, known: Collection[str]) -> dict[str, str]:
+    """Read `a=1&b=x,y`; SettingsError for an option that is unknown, or there twice.
+
+    `%26` stands for `&` and so on, but a `+` is a plus: names of columns have them.
+    """
+    values: dict[str, str] = {}
+    for part in query.split("&") if query else ():
+        option, _, value = part.partition("=")
         if option not in known:
-            raise SettingsError(
-                f"{source}: no option {option!r}; {scheme} takes {', '.join(known)}"
-            )
-    return path, SourceOptions(values, source)
+            raise SettingsError(f"{source}: no option {option!r}; {takes} takes {', '.join(known)}")
+        if option in values:
+            raise SettingsError(f"{source}: {option} is there twice; give one of them")
+        values[option] = unquote(value)
+    return values
+
+
+def whole_number(value: str, option: str, *, source: str) -> int:
+    """Read a whole number above 0, and not beyond all use."""
+    if not value.isdecimal() or not 0 < int(value) <= MOST:
+        raise SettingsError(
+            f"{source}: {option} is {value!r}; it has to be a whole number from 1 to {MOST}"
+        )
+    return int(value)
 
 
 def part_for_testing(samples: Samples, options: SourceOptions) -> DataSet:

@@ -149,6 +149,11 @@ def make_samples(
         raise SettingsError(f"{where} has {len(x)} inputs but {len(y)} labels; it needs as many")
     if len(x) == 0:
         raise SettingsError(f"{where} is empty; it needs one sample at least")
+    if 0 in x.shape or 0 in y.shape:
+        raise SettingsError(
+            f"{where} has inputs of shape {tuple(x.shape)} and labels of shape {y.shape}; "
+            "no axis can be empty"
+        )
     if is_text(y):
         y, class_names = number_text(y, where=where)
     if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
@@ -169,7 +174,7 @@ def _as_stored(x: Stored, *, where: str) -> Stored:
         return x
     stored = x
     if x.dtype != np.uint8 and not isinstance(x, np.memmap):
-        stored = x.astype(np.float32, copy=False)
+        stored = _as_floats(x)
     if stored.dtype.kind != "f":
         return stored
     step = max(1, _BLOCK_BYTES * len(stored) // max(1, stored.nbytes))
@@ -240,13 +245,21 @@ def _hint(y: NDArray[Any]) -> str:
     return ""
 
 
+def _as_floats(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Bring values to float32; those beyond its range become infinity, which is refused."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
+
+
 def _as_targets(y: NDArray[Any], *, where: str) -> NDArray[Any]:
     if y.ndim == 2 and y.shape[1] == 1 and y.dtype.kind != "f":
         y = y[:, 0]
     if y.dtype.kind == "f":
         if not np.isfinite(y).all():
             raise SettingsError(f"{where} has targets that are not finite numbers")
-        return y.astype(np.float32, copy=False)
+        if not np.isfinite(floats := _as_floats(y)).all():
+            raise SettingsError(f"{where} has targets beyond the range of 32-bit floats")
+        return floats
     if y.min() < 0:
         sample = np.unravel_index(np.argmin(y), y.shape)[0]
         raise SettingsError(

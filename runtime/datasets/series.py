@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from runtime.datasets.csv_text import import_polars
 from runtime.datasets.options import SourceOptions
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.datasets.stored import Windows
@@ -52,10 +53,16 @@ def load_windows(files: Sequence[Path], *, options: SourceOptions) -> DataSet:
         train.append(kept)
         test.append(held)
     parts = [np.concatenate(each) for each in (train, test)]
-    if not len(parts[0]):
+    if not any(map(len, parts)):
         raise SettingsError(
             f"{options.source} has no series of {length + ahead} readings or more, the length of a "
             "window; take a smaller length="
+        )
+    if not len(parts[0]) or (options.test_fraction and not len(parts[1])):
+        raise SettingsError(
+            f"{options.source}: test={options.test_fraction:g} leaves no window to "
+            f"{'test' if len(parts[0]) else 'train'} on; take another, or a smaller length= or "
+            "stride="
         )
     made = [
         _windows(x, y, starts, options, length=length, ahead=ahead)
@@ -65,25 +72,13 @@ def load_windows(files: Sequence[Path], *, options: SourceOptions) -> DataSet:
     return make_data_set(made[0], made[1] if len(made) > 1 else None, name=options.source)
 
 
-def series_files(path: Path) -> list[Path]:
-    """One file, or those of a folder in alphabetical order."""
-    if path.is_dir():
-        files = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES)
-        if not files:
-            raise SettingsError(f"the folder {path} has no {' or '.join(SUFFIXES)} file in it")
-        return files
-    if path.suffix not in SUFFIXES:
-        raise SettingsError(f"{path} is no {' or '.join(SUFFIXES)} file; windows are of these")
-    return [path]
-
-
 def _read(
     files: Sequence[Path], options: SourceOptions
 ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.int64]]:
     """Readings [reading, feature], their targets [reading, ...] and the number of their series."""
-    import polars  # noqa: PLC0415 - only tables need it
-
-    frames = [read_frame([path], scheme=path.suffix[1:], options=options) for path in files]
+    polars = import_polars("windows")
+    _check_endings(files)
+    frames = [read_frame([path], scheme=path.suffix[1:].lower(), options=options) for path in files]
     for path, frame in zip(files, frames, strict=True):
         if frame.columns != frames[0].columns:
             raise SettingsError(
@@ -94,6 +89,12 @@ def _read(
         polars.Series(_OF_FILE, of_file)
     )
     return _arrays(whole, options)
+
+
+def _check_endings(files: Sequence[Path]) -> None:
+    for path in files:
+        if path.suffix.lower() not in SUFFIXES:
+            raise SettingsError(f"{path} is no {' or '.join(SUFFIXES)} file; windows are of these")
 
 
 _OF_FILE, _ROW = " number of the file", " number of the row"
@@ -132,16 +133,29 @@ def _windows(
     length: int,
     ahead: int,
 ) -> Samples:
+    _check_label(y, options)
     layout = options.text("layout", "time", among=("time", "channels"))
     stored = Windows(x, starts, length, channels_first=layout == "channels")
-    label = options.text("label", "last", among=("last", "most"))
-    if label == "last":
+    if options.text("label", "last") == "last":
         labels = y[starts + length - 1 + ahead]
     else:
         of_windows = sliding_window_view(y, length, axis=0)[starts]
         labels = np.array([_most(each) for each in of_windows])
     samples = make_samples(x=stored, y=labels, where=options.source)
     return replace(samples, feature_axis=0 if layout == "channels" else 1)
+
+
+def _check_label(y: NDArray[Any], options: SourceOptions) -> None:
+    """SettingsError if a window is to have the most frequent of what has no such."""
+    if options.text("label", "last", among=("last", "most")) == "last":
+        return
+    if y.ndim > 1 or y.dtype.kind == "f":
+        raise SettingsError(
+            f"{options.source}: label=most takes one target, a class; of "
+            f"{'several' if y.ndim > 1 else 'numbers'} take label=last"
+        )
+    if "ahead" in options.values:
+        raise SettingsError(f"{options.source}: label=most and ahead= exclude each other")
 
 
 def _most(labels: NDArray[Any]) -> Any:  # noqa: ANN401 - text or a number

@@ -1,15 +1,16 @@
 """From the name of a data source to its samples."""
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from runtime.datasets import audio, series, tables
 from runtime.datasets.arrays import from_arrays, load_npy_folder, load_npz
 from runtime.datasets.digits import load_digits
 from runtime.datasets.folder import load_image_folder
 from runtime.datasets.idx import load_idx_folder
-from runtime.datasets.items import load_items, parts_of
+from runtime.datasets.items import as_array, load_items, parts_of
 from runtime.datasets.options import part_source
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.errors import SettingsError
@@ -56,18 +57,24 @@ def _load_files(scheme: str, path: Path, rest: str, *, name: str) -> DataSet:
             return audio.load_audio_folder(path, options)
         case "windows":
             _, options = part_source(rest, scheme=scheme, known=series.OPTIONS)
-            return series.load_windows(series.series_files(path), options=options)
+            return series.load_windows(
+                tables.table_files(path, suffixes=series.SUFFIXES), options=options
+            )
         case _:
             _, options = part_source(rest, scheme=scheme, known=tables.OPTIONS)
-            files = tables.table_files(path, scheme=scheme)
+            files = tables.table_files(path, suffixes=[f".{scheme}"])
             return tables.load_table(files, scheme=scheme, options=options)
 
 
 def _existing(text: str, base_dir: Path, *, folder: bool | None) -> Path:
     """Find what a source names: a folder, a file, or either."""
-    path = base_dir / Path(text).expanduser()
-    if not path.exists():
-        raise SettingsError(f"the data path {path} does not exist")
+    try:
+        path = base_dir / Path(text).expanduser()
+        path.stat()
+    except FileNotFoundError as error:
+        raise SettingsError(f"the data path {error.filename} does not exist") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SettingsError(f"the data path {text[:200]!r} cannot be read: {error}") from error
     if folder is None:
         return path
     if folder and not path.is_dir():
@@ -86,12 +93,22 @@ def _load_from_factory(reference: str, base_dir: Path) -> DataSet:
     if parts := parts_of(made):
         return load_items(parts, name=reference)
     if isinstance(made, tuple) and len(made) in (2, 4):
-        return from_arrays([np.asarray(part) for part in made], name=reference)
+        return from_arrays([_array(part, reference) for part in made], name=reference)
     raise SettingsError(
         f"{reference} returned a {type(made).__name__}; it has to be a data set (of torch or "
         "Hugging Face, or two: to train and to test on), or a tuple of arrays (x, y) or (x_train, "
         "y_train, x_test, y_test)"
     )
+
+
+def _array(part: object, reference: str) -> NDArray[Any]:
+    try:
+        return as_array(part)
+    except Exception as error:  # It is the user's own, of any library.
+        reason = str(error).partition("\n")[0]
+        raise SettingsError(
+            f"{reference} returned what is no array of numbers: {reason}"
+        ) from error
 
 
 def _checked(samples: Samples, *, where: str) -> Samples:

@@ -138,6 +138,11 @@ class Items:
                     f"sample {index} has the shape {item.shape}, sample 0 has {self.shape[1:]}; "
                     "bring all to one, as by a transform"
                 )
+            if (item.dtype == np.uint8) != (self.dtype == np.uint8) or not np.isfinite(item).all():
+                what = item.dtype if np.isfinite(item).all() else "numbers that are not finite"
+                raise SettingsError(
+                    f"sample {index} has {what}, sample 0 has {self.dtype}; bring all to one kind"
+                )
             drawn[place] = item
         return drawn
 

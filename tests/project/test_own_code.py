@@ -8,6 +8,7 @@ import pytest
 
 from device_agent.engines.open import open_engine
 from edge_coordinator.__main__ import main
+from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 from runtime.plugins import AllowedCode
 from tests.turn import ASSIGNMENT
@@ -53,6 +54,25 @@ def test_refused_code_is_not_even_imported() -> None:
     with pytest.raises(SettingsError, match="add --allow-code brought_nets:build"):
         AllowedCode().check("brought_nets:build", what="the network", to_allow="add")
     assert "brought_nets" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("def f(:", r"cannot import broken: invalid syntax .broken\.py, line 1"),
+        ("1 / 0", r"cannot import broken: ZeroDivisionError.*broken\.py, line 1"),
+        ("import sys\nsys.exit(4)", r"cannot import broken: SystemExit: 4 .*line 2"),
+        ("def f():\n  {}['k']", r"broken:f cannot be built .* KeyError: 'k' .*broken\.py, line 2"),
+        ("def f():\n  return [[1, 2], [3]], [0, 1]", "broken:f returned what is no array of num"),
+    ],
+)
+def test_code_of_ones_own_that_raises_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
+) -> None:
+    (tmp_path / "broken.py").write_text(body)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    with pytest.raises(SettingsError, match=words):
+        load_source("broken:f", base_dir=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["brought_nets", "brought_nets:build"])

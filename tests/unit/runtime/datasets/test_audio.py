@@ -46,3 +46,6 @@ def test_recordings_that_cannot_be_used_are_counted_and_named(
     assert "fast.wav (44100 readings a second, not rate=100)" in caplog.text
     with pytest.raises(SettingsError, match=r"none of the recordings .* not rate=8000"):
         load_source(f"audio:{tmp_path}?rate=8000", base_dir=Path())
+    for seconds in ("1e-9", "1e9"):
+        with pytest.raises(SettingsError, match="it has to be from 1 to 1000000000"):
+            load_source(f"audio:{tmp_path}?seconds={seconds}", base_dir=Path())

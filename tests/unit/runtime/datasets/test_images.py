@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from runtime.datasets.images import image_as_bytes
 from runtime.datasets.samples import DataSet
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
@@ -35,6 +36,12 @@ def _clear_palette() -> Image.Image:
     return image
 
 
+def _clear_grey_of_16_bits() -> Image.Image:
+    image = Image.fromarray(np.where(SHAPE > 0, 0, 7).astype("<u2"))
+    image.info["transparency"] = 7
+    return image
+
+
 @pytest.mark.parametrize(
     ("ending", "make", "expected"),
     [
@@ -46,6 +53,7 @@ def _clear_palette() -> Image.Image:
         ("png", lambda: Image.fromarray(SHAPE > 0), SHAPE),
         ("png", _alpha, 255 - SHAPE),
         ("png", _clear_palette, 255 - SHAPE),
+        ("png", _clear_grey_of_16_bits, 255 - SHAPE),
         ("gif", lambda: Image.fromarray(GREY), GREY),
         ("tif", lambda: Image.fromarray(np.dstack([255 - GREY] * 3 + [GREY * 0]), "CMYK"), GREY),
     ],
@@ -59,6 +67,8 @@ def test_a_picture_is_the_same_numbers_however_it_is_stored(
     (tmp_path / "a").mkdir()
     make().save(tmp_path / "a" / f"0.{ending}")
     assert _grey_of(tmp_path).train.stored[0, 0].tolist() == expected.tolist()
+    with Image.open(tmp_path / "a" / f"0.{ending}") as image:
+        assert (image_as_bytes(image) == expected).all()
 
 
 def test_the_cameras_orientation_is_applied(tmp_path: Path) -> None:

@@ -57,6 +57,16 @@ def test_a_window_that_fits_nowhere_is_told(tmp_path: Path) -> None:
     _write(tmp_path / "a.csv", "ann", 10)
     with pytest.raises(SettingsError, match="no series of 50 readings or more"):
         _windows(tmp_path, "target=ay&features=ax&length=50")
+    for query, words in {
+        "length=9&test=0.1": "test=0.1 leaves no window to test on",
+        "length=9&stride=1&test=0.5": "test=0.5 leaves no window to train on",
+        "length=99999999999999": "a whole number from 1 to 1000000000",
+        "length=2&label=most&ahead=1": "label=most and ahead= exclude each other",
+        "length=2&label=most&targets=floats": "label=most takes one target, a class",
+        "length=2&series=ay": "column 'ay' is named for two things",
+    }.items():
+        with pytest.raises(SettingsError, match=words):
+            _windows(tmp_path, f"target=ay&drop=state,who&{query}")
 
 
 class Noisy(Dataset[tuple[torch.Tensor, int]]):
@@ -135,12 +145,46 @@ def test_images_of_a_data_set_are_bytes_and_another_size_is_named() -> None:
     ("items", "words"),
     [
         ([1, 2], "an item of own is a int; it has to be a pair"),
+        ([(np.zeros(2), 0), (np.zeros(3), 0)], r"sample 1 of own has the shape \(3,\)"),
+        ([(np.zeros(2), [0]), (np.zeros(2), [0, 1])], "sample 1 of the targets of own has the sh"),
+        ([("text", 0)], "inputs of type <U4; they have to be numbers"),
+        ([(torch.ones(2, device="meta"), 0)], "inputs that are no array"),
         ([{"a": 1, "b": 2}], "has the keys a, b; it needs one input and one of label, labels"),
     ],
 )
 def test_an_item_that_is_no_pair_is_told(items: list[object], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         load_items([iter(items)], name="own")
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (np.full(2, 0.5), "sample 1 has float64, sample 0 has uint8"),
+        (np.array([np.nan, 1]), "sample 1 has numbers that are not finite"),
+    ],
+)
+def test_an_item_of_another_kind_than_the_first_is_refused_when_it_is_drawn(
+    second: np.ndarray[tuple[int], np.dtype[np.float64]], words: str
+) -> None:
+    inputs = [np.zeros(2, np.uint8), second]
+    data = load_items([List([(each, 0) for each in inputs])], name="own")
+    assert data.train.x_of(np.array([0])).tolist() == [[0, 0]]
+    with pytest.raises(SettingsError, match=words):
+        data.train.x_of(np.array([1]))
+
+
+class List(Dataset[object]):
+    """Items as they are."""
+
+    def __init__(self, items: list[object]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> object:
+        return self.items[index]
 
 
 def test_a_file_larger_than_memory_is_read_where_it_is_drawn(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tables as samples: csv and parquet files, and a sentence for each that cannot be used."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +80,9 @@ def test_columns_may_be_parted_by_semicolons(tmp_path: Path) -> None:
         ("target=cost", "has no column 'cost', which target names; there are rooms"),
         (
             "target=price",
-            "column 'kind' of csv:houses.csv is text; inputs are numbers: leave it out",
+            r"column 'kind' of csv:houses.csv is text .'flat' in row 1.; inputs are numbers: lea",
         ),
-        ("target=price&drop=kind", "no number in column 'area' of row 4 .of 1 such rows.; add mis"),
+        ("target=price&drop=kind", "in column 'area' of row 4 .of 1 such rows.; add mis"),
         ("target=kind&targets=floats&drop=area", "'kind' of csv:houses.csv is text; targets=flo"),
         ("target=price&colour=red", "no option 'colour'; csv takes target, targets, features"),
         ("target=kind&test=2&drop=area", "test is '2'; it is the fraction to test on"),
@@ -90,6 +91,56 @@ def test_columns_may_be_parted_by_semicolons(tmp_path: Path) -> None:
 def test_what_cannot_be_used_is_told_with_its_place(tmp_path: Path, query: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         _load(tmp_path, query)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfa,y\r\n1.5,0\r\n2,1\r\n",
+        b"a,y\r1.5,0\r2,1\r",
+        b"a, y\n 1.5, 0\n+2, 1\n\n\n",
+        b'"a"|"y"\n"1.5"|0\n2|1\n',
+        b",a,y,\n0,1.5,0,\n1,2,1,\n",
+        gzip.compress(b"a,y\n1.5,0\n2,1\n"),
+    ],
+)
+def test_a_table_is_the_same_however_a_program_wrote_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a[1].csv").write_bytes(content)
+    data = load_source("csv:a[1].csv?target=y", base_dir=tmp_path)
+    assert (data.train.x.tolist(), data.train.y.tolist()) == ([[1.5], [2]], [0, 1])
+    assert data.train.y.dtype == np.int64
+
+
+def test_names_of_columns_may_have_any_sign_and_names_of_classes_stay_as_written(
+    tmp_path: Path,
+) -> None:
+    text = '"a,1;2",b+c\n1,001\n2,002\n'
+    data = _load(tmp_path, "target=b+c&targets=names", text)
+    assert data.train.class_names == ("001", "002")
+    assert data.train.x.tolist() == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("content", "query", "words"),
+    [
+        (b"a,y,y\n1,2,3\n", "target=y", "two columns named 'y'"),
+        (b"a,y\n1,2\n", "target=y&features=a,y", "column 'y' is named for two things"),
+        (b"a,y\n1,2\n", "target=y&target=a", "target is there twice"),
+        (b"a,y\n", "target=y", "has no row beside the names"),
+        (b"a,y\n,2\n", "target=y&missing=drop", "column 'a' .* has no value in any row"),
+        (b"a,y\n1,9223372036854775808\n", "target=y", "has 9223372036854775808; whole numbers"),
+        (b"# a note\na,y\n1,2\n", "target=y", "more cells than the first line"),
+        (b"gr\xf6sse,y\n1,2\n", "target=y", "no UTF-8 text .its first line has the byte 0xf6"),
+        ("a,y\n1,2\n".encode("utf-16"), "target=y", "is UTF-16 text"),
+        (b"a,y\n1,2\0\n", "target=y", "is no text"),
+    ],
+)
+def test_a_csv_file_that_says_two_things_or_nothing_is_refused(
+    tmp_path: Path, content: bytes, query: str, words: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(SettingsError, match=words):
+        load_source(f"csv:a.csv?{query}", base_dir=tmp_path)
 
 
 def test_files_that_are_no_table_are_named(tmp_path: Path) -> None:
