@@ -4,10 +4,15 @@ import asyncio
 import inspect
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
 import pytest
+
+# As Python does by itself: programs that tests start would else compile all they import each time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side, so each takes one thread, as the programs that it starts do.

@@ -3,14 +3,14 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
 
+from edge_coordinator.onnx_export.whole_model import export_whole
 from edge_coordinator.run.whole_file import replace_file
 from runtime.datasets.normalise import factors
 from runtime.errors import StorageError
@@ -79,35 +79,40 @@ def save_onnx(
 ) -> None:
     """Write a whole model as ONNX, any batch size, in evaluation mode; it normalises its inputs."""
     whole = Normalising(network, by, sample_shape) if by else network
-    example = torch.zeros(2, *sample_shape)
+    said = _metadata(round_, classes, by)
+    try:
+        content = export_whole(whole, sample_shape, metadata=said)
+    except Exception:  # whatever torch raises, where it cannot trace so or we have no rule
+        content = _exported_by_torch(whole, sample_shape, said)
+    write_file(path, content)
+
+
+def _exported_by_torch(
+    network: torch.nn.Module, sample_shape: tuple[int, ...], said: dict[str, str]
+) -> bytes:
+    """Export by torch's own exporter, whose imports alone take seconds."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     # The exporter warns of its own deprecations and prints its progress.
     with warnings.catch_warnings(), redirect_stdout(StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            whole.eval(),
-            (example,),
+            network.eval(),
+            (torch.zeros(2, *sample_shape),),
             dynamo=True,
             input_names=["input"],
             output_names=["output"],
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             verbose=False,
         )
-        assert program is not None
-        program.model.metadata_props.update(_metadata(round_, classes, by))
-        with _in_one_sentence(path):
-            program.save(path, external_data=False)
+    assert program is not None
+    program.model.metadata_props.update(said)
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file as a whole; StorageError if that cannot be."""
-    with _in_one_sentence(path):
-        replace_file(path, content)
-
-
-@contextmanager
-def _in_one_sentence(path: Path) -> Iterator[None]:
     try:
-        yield
+        replace_file(path, content)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
