@@ -1,5 +1,6 @@
 """The phases of a round, and what measurements taught about each of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -18,6 +19,25 @@ class Phase(IntEnum):
     DOWNLOAD = 4
     BACKWARD = 5
     MODEL_UPLOAD = 6
+
+    @property
+    def field(self) -> str:
+        """What its seconds are called in messages and tables."""
+        return f"{self.name.lower()}_s"
+
+
+SecondsByPhase = Mapping[Phase, float]
+"""Seconds of one device in one local epoch; of the server, those of this device's mini-batch."""
+
+
+def by_phase(seconds: Floats) -> SecondsByPhase:
+    """Take seconds, [phase], by their phases."""
+    return {phase: float(seconds[phase]) for phase in Phase}
+
+
+def phase_array(seconds: SecondsByPhase) -> Floats:
+    """Give seconds as an array, [phase]."""
+    return np.array([seconds[phase] for phase in Phase])
 
 
 COMPUTE_PHASES = (Phase.FORWARD, Phase.SERVER, Phase.BACKWARD)

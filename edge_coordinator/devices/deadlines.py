@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edge_coordinator.planning.plan import PredictedPhases
+from profiles.phases import Phase, SecondsByPhase
 
 
 class Answer(StrEnum):
@@ -39,14 +39,14 @@ class Usual:
     deviation_s: float
 
 
-def predicted_answers(phases: PredictedPhases, *, local_epochs: int) -> dict[Answer, float]:
+def predicted_answers(phases: SecondsByPhase, *, local_epochs: int) -> dict[Answer, float]:
     """Add up the phases of each answer; the server's are over before a device is asked."""
-    forward_s = phases.forward_s + phases.upload_s
-    backward_s = phases.download_s + phases.backward_s
-    whole_s = phases.distribute_s + local_epochs * (forward_s + backward_s) + phases.model_upload_s
+    distribute_s, model_upload_s = phases[Phase.DISTRIBUTE], phases[Phase.MODEL_UPLOAD]
+    forward_s = phases[Phase.FORWARD] + phases[Phase.UPLOAD]
+    backward_s = phases[Phase.DOWNLOAD] + phases[Phase.BACKWARD]
     return {
-        Answer.FIRST: phases.distribute_s + forward_s,
+        Answer.FIRST: distribute_s + forward_s,
         Answer.NEXT: backward_s + forward_s,
-        Answer.LAST: backward_s + phases.model_upload_s,
-        Answer.WHOLE: whole_s,
+        Answer.LAST: backward_s + model_upload_s,
+        Answer.WHOLE: distribute_s + local_epochs * (forward_s + backward_s) + model_upload_s,
     }

@@ -18,7 +18,7 @@ from profiles.phases import Phase
 
 def write_rounds(path: Path, runs: Runs) -> None:
     """Write every round of every run; seconds are simulated, bytes are those of frames."""
-    phases = [f"{phase.name.lower()}_s" for phase in Phase]
+    phases = [phase.field for phase in Phase]
     header = (
         *("variant", "seed", "round", "elapsed_s", "round_s", "train_loss", "test_loss"),
         *("test_accuracy", "up_bytes", "down_bytes", "table_up_bytes", "table_down_bytes"),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edge_coordinator.formatting import amount, duration, short_seconds
 from edge_coordinator.monitor.state import Activity, DeviceView, Presence
+from profiles.phases import Phase
 from runtime.wire.fields import as_words
 from runtime.wire.published import ComputeProfile, LinkProfile, PhaseSeconds
 
@@ -24,13 +25,13 @@ _SHORTER = {"onnxruntime": "onnx"}
 _STYLES = {Presence.ONLINE: "green", Presence.STALE: "yellow", Presence.OFFLINE: "red"}
 
 _HEADERS = {
-    "distribute_s": "model down",
-    "forward_s": "forward",
-    "upload_s": "upload",
-    "server_s": "server",
-    "download_s": "download",
-    "backward_s": "backward",
-    "model_upload_s": "model up",
+    Phase.DISTRIBUTE: "model down",
+    Phase.FORWARD: "forward",
+    Phase.UPLOAD: "upload",
+    Phase.SERVER: "server",
+    Phase.DOWNLOAD: "download",
+    Phase.BACKWARD: "backward",
+    Phase.MODEL_UPLOAD: "model up",
 }
 
 
@@ -60,7 +61,7 @@ def _load(view: DeviceView) -> str:
 
 
 def _sum(phases: PhaseSeconds | None) -> str:
-    return "-" if phases is None else short_seconds(sum(phases.model_dump().values()))
+    return "-" if phases is None else short_seconds(sum(phases.by_phase.values()))
 
 
 _COLUMNS = (
@@ -174,4 +175,4 @@ def seconds_table(
 
 
 def _means(rows: Sequence[PhaseSeconds]) -> list[str]:
-    return [short_seconds(fmean(getattr(row, phase) for row in rows)) for phase in _HEADERS]
+    return [short_seconds(fmean(row.by_phase[phase] for row in rows)) for phase in _HEADERS]

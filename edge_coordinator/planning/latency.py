@@ -19,7 +19,7 @@ from profiles.units import BITS_PER_BYTE, Counts, Floats
 
 
 @dataclass(frozen=True)
-class ClusterPhases:
+class PhasesByShare:
     """Seconds of each phase at one cut, as the parts that do and do not depend on a share."""
 
     fixed_s: Floats
@@ -66,7 +66,7 @@ class ClusterPhases:
 
 def phase_seconds(
     fleet: Fleet, workload: Workload, *, cut: int, micro_batches: int = 1
-) -> ClusterPhases:
+) -> PhasesByShare:
     """Work out the seconds of every phase at a cut, for every device by itself."""
     fixed_s = np.zeros((len(Phase), fleet.num_devices))
     link_s, delay_s = np.zeros_like(fixed_s), np.zeros_like(fixed_s)
@@ -86,7 +86,7 @@ def phase_seconds(
         fixed_s[phase] = delay_s[phase] + num_messages * fleet.message_s
     happens = (fixed_s + link_s) > 0
     link_s *= fleet.scale
-    return ClusterPhases(
+    return PhasesByShare(
         fixed_s=fleet.scale * fixed_s + happens * fleet.added_s,
         link_s=link_s,
         local_epochs=workload.local_epochs,
@@ -96,7 +96,7 @@ def phase_seconds(
     )
 
 
-def cluster_latency_s(seconds: ClusterPhases, *, members: Counts, shares: Floats) -> Floats:
+def cluster_latency_s(seconds: PhasesByShare, *, members: Counts, shares: Floats) -> Floats:
     """Seconds of each cluster: distribution, then L local epochs; a round is their sum.
 
     Both arrays are [..., position]; a member is an index into the devices, or -1 for none
@@ -111,7 +111,7 @@ def cluster_latency_s(seconds: ClusterPhases, *, members: Counts, shares: Floats
     return latency_s
 
 
-def turn_s(seconds: ClusterPhases, *, members: Counts, shares: Floats, overhead_s: float) -> Floats:
+def turn_s(seconds: PhasesByShare, *, members: Counts, shares: Floats, overhead_s: float) -> Floats:
     """Seconds of each cluster's turn: its latency, and what was learned of turns besides, [...].
 
     Waiting for several costs more than their means say, or less where each is the slowest in
@@ -129,7 +129,7 @@ def turn_s(seconds: ClusterPhases, *, members: Counts, shares: Floats, overhead_
 
 
 def round_s(
-    seconds: ClusterPhases, workload: Workload, *, members: Counts, shares: Floats
+    seconds: PhasesByShare, workload: Workload, *, members: Counts, shares: Floats
 ) -> Floats:
     """Seconds of each round, [...], its clusters in turn; arrays are [..., cluster, position]."""
     overhead_s = workload.cluster_overhead_s
@@ -138,7 +138,7 @@ def round_s(
     return rounds_s
 
 
-def device_phase_s(seconds: ClusterPhases, *, members: Counts, shares: Floats) -> Floats:
+def device_phase_s(seconds: PhasesByShare, *, members: Counts, shares: Floats) -> Floats:
     """Seconds of each phase of one cluster's devices in one local epoch, [phase, position].
 
     The cluster waits for the slowest distribution, and for the sum of the server's seconds.
@@ -151,7 +151,7 @@ def device_phase_s(seconds: ClusterPhases, *, members: Counts, shares: Floats) -
 
 
 def _overlapped_s(
-    seconds: ClusterPhases, *, members: Counts, shares: Floats, start_s: Floats
+    seconds: PhasesByShare, *, members: Counts, shares: Floats, start_s: Floats
 ) -> Floats:
     """Seconds of each cluster in micro-batches, [...], from the time when it has the model."""
     padded = _with_empty_device(np.stack([seconds.fixed_s, seconds.link_s, seconds.delay_s]))
@@ -177,7 +177,7 @@ def _overlapped_s(
     return latency_s
 
 
-def _computing_s(seconds: ClusterPhases) -> Floats:
+def _computing_s(seconds: PhasesByShare) -> Floats:
     """What a device computes in a turn, [device], the empty one last: no turn takes less."""
     epoch_s = seconds.fixed_s[Phase.FORWARD] + seconds.fixed_s[Phase.BACKWARD]
     return _with_empty_device(seconds.local_epochs * epoch_s)

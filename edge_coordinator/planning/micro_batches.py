@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_coordinator.planning.fleet import Fleet, Workload
-from edge_coordinator.planning.latency import ClusterPhases, phase_seconds, turn_s
+from edge_coordinator.planning.latency import PhasesByShare, phase_seconds, turn_s
 from edge_coordinator.planning.lower_bound import lower_bound_s, together_s
-from edge_coordinator.planning.plan import ClusterPlan, PredictedPhases
+from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.planning.pricing import Pricer
+from profiles.phases import SecondsByPhase
 from profiles.units import Counts, Floats
 
 LEAST_GAIN = 0.002
@@ -21,7 +22,7 @@ class Parting:
     """How a cluster's mini-batches are parted, and what its turn takes so."""
 
     micro_batches: int
-    seconds: ClusterPhases
+    seconds: PhasesByShare
     turn_s: float
     overhead_s: float
     """Of `turn_s`, what was learned of turns beyond their phases."""
@@ -33,7 +34,7 @@ class Parting:
         *,
         devices: tuple[str, ...],
         shares: tuple[float, ...],
-        phases: tuple[PredictedPhases, ...],
+        phases: tuple[SecondsByPhase, ...],
     ) -> ClusterPlan:
         """Write down the cluster that was parted so."""
         return ClusterPlan(

@@ -3,25 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from profiles.phases import SecondsByPhase
 from runtime.wire.codecs.names import TurnCodecs
 
 
 class InfeasiblePlanError(ValueError):
     """No plan can satisfy what was asked for; the message carries the numbers."""
-
-
-@dataclass(frozen=True)
-class PredictedPhases:
-    """Predicted seconds of one device in one local epoch, phase by phase."""
-
-    distribute_s: float
-    forward_s: float
-    upload_s: float
-    server_s: float
-    """The server's seconds for this device's mini-batch; a cluster waits for their sum."""
-    download_s: float
-    backward_s: float
-    model_upload_s: float
 
 
 @dataclass(frozen=True)
@@ -34,8 +21,9 @@ class ClusterPlan:
     that each device may use, in the order of `devices`."""
     predicted_s: float | None = None
     """Seconds from the distribution of the device-side model to the last upload of it."""
-    phases: tuple[PredictedPhases, ...] = ()
-    """What `predicted_s` is made of, in the order of `devices`."""
+    phases: tuple[SecondsByPhase, ...] = ()
+    """What `predicted_s` is made of, in the order of `devices`: a cluster waits for the slowest,
+    and for the sum of the server's seconds."""
     micro_batches: int = 1
     """How many micro-batches each mini-batch goes in."""
     overhead_s: float = 0.0

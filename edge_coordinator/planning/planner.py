@@ -18,7 +18,7 @@ from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_me
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes
 from edge_coordinator.planning.form import Form, Method
 from edge_coordinator.planning.latency import (
-    ClusterPhases,
+    PhasesByShare,
     device_phase_s,
     phase_seconds,
     round_s,
@@ -29,11 +29,12 @@ from edge_coordinator.planning.micro_batches import (
     parting_reason,
     round_bound_s,
 )
-from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, PredictedPhases
+from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
 from edge_coordinator.planning.wire_choice import choose_wire
 from profiles.device import DeviceState
+from profiles.phases import by_phase
 from profiles.units import Counts, Floats
 
 NUM_RANDOM_DRAWS = 8
@@ -239,7 +240,7 @@ def _formed(
 
 def _alternatives(
     pricer: Pricer,
-    priced: ClusterPhases,
+    priced: PhasesByShare,
     workload: Workload,
     choice: CutChoice,
     *,
@@ -293,5 +294,5 @@ def _cluster_plan(
     return parting.plan(
         devices=tuple(fleet.devices[member] for member in members),
         shares=tuple(float(share) for share in shares),
-        phases=tuple(PredictedPhases(*map(float, column)) for column in phase_s.T),
+        phases=tuple(by_phase(column) for column in phase_s.T),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_coordinator.planning.latency import ClusterPhases, cluster_latency_s
+from edge_coordinator.planning.latency import PhasesByShare, cluster_latency_s
 from edge_coordinator.planning.spectrum import allocate_shares
 from profiles.link import Medium
 from profiles.units import Counts, Floats
@@ -20,7 +20,7 @@ THOROUGH_EXCHANGES = 256
 class Pricer:
     """Prices clusters, many at once; members are [..., position], -1 for none."""
 
-    seconds: ClusterPhases
+    seconds: PhasesByShare
     medium: Medium
     label_mix: Floats | None
     """Fraction of each class in a device's data, [device, class]."""

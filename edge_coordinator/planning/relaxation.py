@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from edge_coordinator.planning.latency import ClusterPhases
+from edge_coordinator.planning.latency import PhasesByShare
 from edge_coordinator.planning.spectrum import Flags
 from profiles.link import IndependentLinks, Medium, Subcarriers
 from profiles.units import Counts, Floats
@@ -49,7 +49,7 @@ class PairedWaits:
     """Devices in the smallest cluster."""
 
     @classmethod
-    def of(cls, seconds: ClusterPhases, medium: Medium, *, least_size: int) -> "PairedWaits":
+    def of(cls, seconds: PhasesByShare, medium: Medium, *, least_size: int) -> "PairedWaits":
         """Take all waits but the first as one."""
         waits = seconds.waits
         parts_s = np.stack([waits.fixed_s, waits.link_s])[..., :-1] * waits.counts[:, np.newaxis]

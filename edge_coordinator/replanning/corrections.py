@@ -15,7 +15,7 @@ import numpy as np
 from edge_coordinator.planning.measured import least_turn_seconds, turn_seconds
 from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.replanning.memory import CorrectionsMemory
-from profiles.phases import COMPUTE_PHASES, MOST_SCALE, Corrections, Phase
+from profiles.phases import COMPUTE_PHASES, MOST_SCALE, Corrections, Phase, phase_array
 from profiles.units import Floats
 
 NUM_REMEMBERED = 5
@@ -192,6 +192,6 @@ class LearnedCorrections:
 def predicted_phases(plan: ClusterPlan) -> dict[str, Floats]:
     """Predicted seconds of each device of a cluster, [phase]."""
     return {
-        device: np.array([getattr(phases, f"{phase.name.lower()}_s") for phase in Phase])
+        device: phase_array(phases)
         for device, phases in zip(plan.devices, plan.phases, strict=True)
     }

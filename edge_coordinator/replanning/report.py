@@ -52,9 +52,7 @@ def plan_report(
 
 def phase_seconds_message(phases_s: Floats) -> PhaseSeconds:
     """Give seconds, [phase], their names."""
-    return PhaseSeconds.model_validate(
-        {f"{phase.name.lower()}_s": _short(max(float(phases_s[phase]), 0.0)) for phase in Phase}
-    )
+    return PhaseSeconds.of({phase: _digits(max(float(phases_s[phase]), 0.0)) for phase in Phase})
 
 
 def _cluster_report(cluster: ClusterPlan) -> ClusterReport:
@@ -83,4 +81,8 @@ def _cut(price: CutPrice) -> OtherCut:
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+    return None if value is None else _digits(value)
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")

@@ -10,7 +10,7 @@ from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.replanning.corrections import TurnMeasured, predicted_phases
 from edge_coordinator.replanning.report import phase_seconds_message
 from edge_coordinator.rounds.training import Trained, TurnTimes
-from profiles.phases import Phase
+from profiles.phases import Phase, phase_array
 from profiles.units import Floats
 from runtime.wire.published import DeviceMetrics, PhaseSeconds, RoundReport
 
@@ -101,6 +101,6 @@ def _overlapping(turn: TurnTimes, metrics: DeviceMetrics | None, *, num_devices:
     """Seconds of phases that overlap, as the device timed each, [phase]; NaN if it did not say."""
     if metrics is None:
         return np.full(len(Phase), np.nan)
-    phases_s = np.array([getattr(metrics.phases, f"{phase.name.lower()}_s") for phase in Phase])
+    phases_s = phase_array(metrics.phases.by_phase)
     phases_s[Phase.SERVER] = float(np.mean(turn.server_s or [0.0])) / num_devices
     return phases_s

@@ -27,6 +27,7 @@ from edge_coordinator.training.algorithm import (
 from edge_coordinator.training.averaging import MOST_CLAIMED, believed_counts
 from edge_coordinator.training.bounds import Bounds
 from edge_coordinator.training.edge_model import EdgeModel, Turn
+from profiles.phases import Phase
 from runtime.errors import CannotTrainError
 from runtime.wire.commands import Join, Ready
 
@@ -79,7 +80,8 @@ class Turns:
         remote = self._remote(join, members, up_share_bps=planned.up_share_bps, quorum=quorum)
         if isinstance(remote, OverlappedCluster):
             phases = zip(cluster.devices, cluster.phases, strict=False)
-            remote.open({device: own.download_s + own.backward_s for device, own in phases})
+            after = (Phase.DOWNLOAD, Phase.BACKWARD)
+            remote.open({device: sum(own[each] for each in after) for device, own in phases})
         return remote
 
     def _micro_batches(self, cluster: ClusterPlan, cut: int) -> int | None:

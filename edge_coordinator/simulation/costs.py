@@ -1,7 +1,7 @@
 """What time passes by: the costs of layers, and what a planned round costs by them."""
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +14,7 @@ from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.replanning.task import job_cut_table
 from edge_coordinator.training.edge_model import EdgeModel
 from profiles.cuts import CutTable
-from profiles.phases import Phase
+from profiles.phases import Phase, phase_array
 from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE, Floats
 from runtime.errors import SettingsError
@@ -153,7 +153,7 @@ def round_costs(plan: Plan, workload: Workload, *, table_cut: int) -> RoundCosts
 
 def waited_phases(cluster: ClusterPlan, *, local_epochs: int, loss_on_device: bool) -> Floats:
     """Part a cluster's seconds into the phases of whichever device it waits for, [phase]."""
-    own_s = np.array([astuple(phases) for phases in cluster.phases]).T  # [phase, device]
+    own_s = np.array([phase_array(each) for each in cluster.phases]).T  # [phase, device]
     waited_s = np.zeros(len(Phase))
     waited_s[Phase.DISTRIBUTE] = own_s[Phase.DISTRIBUTE].max()
     if loss_on_device:

@@ -1,9 +1,10 @@
 """What both ends publish for anyone to read: statuses, profiles, metrics, plans and rounds."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field
 
+from profiles.phases import Phase, SecondsByPhase
 from runtime.wire.class_names import ClassNames
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.fields import (
@@ -144,10 +145,20 @@ class PhaseSeconds(Message):
     backward_s: float = Field(ge=0, description="and the update")
     model_upload_s: float = Field(ge=0)
 
+    @classmethod
+    def of(cls, seconds: SecondsByPhase) -> Self:
+        """Write down the seconds of every phase."""
+        return cls.model_validate({phase.field: seconds[phase] for phase in Phase})
+
+    @property
+    def by_phase(self) -> SecondsByPhase:
+        """Seconds by their phases."""
+        return {phase: getattr(self, phase.field) for phase in Phase}
+
 
 def _believable(phases: PhaseSeconds) -> PhaseSeconds:
     """Bound what a device measured; a prediction may be longer."""
-    longest_s = max(phases.model_dump().values())
+    longest_s = max(phases.by_phase.values())
     if longest_s > MAX_SECONDS:
         raise ValueError(f"a phase of {longest_s:.3g} s is longer than {MAX_SECONDS:.0e} s")
     return phases

@@ -212,6 +212,6 @@ def _compute(profiles: list[tuple[list[str], DeviceProfile]]) -> Metric:
 def _phases(name: str, help_: str, of: list[tuple[list[str], PhaseSeconds]]) -> Metric:
     family = GaugeMetricFamily(name, help_, labels=["site", "device", "phase"])
     for names, phases in of:
-        for phase, seconds in phases:
-            family.add_metric([*names, phase.removesuffix("_s")], seconds)
+        for phase, seconds in phases.by_phase.items():
+            family.add_metric([*names, phase.name.lower()], seconds)
     return family

@@ -7,7 +7,7 @@ import pytest
 
 from edge_coordinator.planning.fleet import Fleet
 from edge_coordinator.planning.latency import (
-    ClusterPhases,
+    PhasesByShare,
     cluster_latency_s,
     phase_seconds,
     turn_s,
@@ -18,7 +18,7 @@ from profiles.phases import Corrections, Phase
 from tests.fleets import CUTS, device, random_devices, workload
 
 
-def cluster_s(seconds: ClusterPhases, shares: list[float]) -> float:
+def cluster_s(seconds: PhasesByShare, shares: list[float]) -> float:
     members = np.arange(len(shares))
     return float(cluster_latency_s(seconds, members=members, shares=np.array(shares)))
 
@@ -64,7 +64,7 @@ def test_the_model_is_broadcast_at_the_slowest_rate_of_the_whole_link() -> None:
     no_links = phase_seconds(fleet, work, cut=1).link_s
     no_links[1:] = 0
     zeros = np.zeros_like(no_links)
-    seconds = ClusterPhases(zeros, no_links, 1, loss_on_device=False, delay_s=zeros)
+    seconds = PhasesByShare(zeros, no_links, 1, loss_on_device=False, delay_s=zeros)
     assert cluster_s(seconds, [0.01, 0.99]) == pytest.approx(CUTS.device_model_bits[1] / 1e6)
 
 

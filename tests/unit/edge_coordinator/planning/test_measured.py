@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.measured import DeviceTurn, measured_phases, turn_seconds
-from edge_coordinator.planning.plan import ClusterPlan, PredictedPhases
+from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.replanning.corrections import (
     LearnedCorrections,
     Recent,
     TurnMeasured,
     predicted_phases,
 )
-from profiles.phases import Phase
+from profiles.phases import Phase, by_phase
 
 PREDICTED = np.array([0.1, 0.2, 0.3, 0.05, 0.3, 0.4, 0.1])
 
@@ -64,7 +64,7 @@ def test_the_odd_first_round_is_soon_forgotten() -> None:
 
 
 def _cluster(phases_s: np.ndarray) -> ClusterPlan:
-    return ClusterPlan(("a",), (1.0,), 1.0, (PredictedPhases(*map(float, phases_s)),))
+    return ClusterPlan(("a",), (1.0,), 1.0, (by_phase(phases_s),))
 
 
 def test_what_is_learned_from_one_round_predicts_the_same_round() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.fleet import Fleet, Workload
-from edge_coordinator.planning.latency import ClusterPhases, cluster_latency_s, phase_seconds
+from edge_coordinator.planning.latency import PhasesByShare, cluster_latency_s, phase_seconds
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.simulation.world import drawn_states
 from profiles.link import IndependentLinks, LinkState
@@ -19,7 +19,7 @@ from tests.fleets import random_devices, workload
 PAPER = load_scenario("paper")
 
 
-def event_by_event_s(seconds: ClusterPhases, shares: Floats, parts: int) -> float:
+def event_by_event_s(seconds: PhasesByShare, shares: Floats, parts: int) -> float:
     """The oracle: one queue for each processor and link, served in the order of arrival."""
     busy = seconds.fixed_s - seconds.delay_s + seconds.link_s / shares
     delay, start_s = seconds.delay_s, (seconds.fixed_s + seconds.link_s)[Phase.DISTRIBUTE].max()

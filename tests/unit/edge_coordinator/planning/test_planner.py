@@ -1,7 +1,7 @@
 """Whole plans: who takes part, what is predicted, and what it is compared with."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium, Subcarriers
+from profiles.phases import phase_array
 from tests.fleets import CUTS, device, random_devices, workload
 
 PAIRS = Grouping("cpsl", cluster_size=2)
@@ -71,7 +72,7 @@ def test_the_predicted_round_is_the_sum_of_its_clusters_and_these_of_their_phase
     made = plan(random_devices(np.random.default_rng(1), 5), medium=Subcarriers(10))
     for cluster in made.clusters:
         assert sum(cluster.shares) == pytest.approx(1.0)
-        phases = np.array([astuple(each) for each in cluster.phases]).T
+        phases = np.array([phase_array(each) for each in cluster.phases]).T
         distribute_s, forward_s, upload_s, server_s, download_s, backward_s, model_s = phases
         assert cluster.predicted_s == pytest.approx(
             distribute_s.max()

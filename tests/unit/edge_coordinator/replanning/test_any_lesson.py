@@ -213,7 +213,7 @@ def _check(planned: PlannedRound) -> None:
         assert cluster.predicted_s is not None
         for phases in cluster.phases:
             answers = predicted_answers(phases, local_epochs=JOB.local_epochs)
-            assert min(*vars(phases).values(), *answers.values(), cluster.predicted_s) >= 0
+            assert min(*phases.values(), *answers.values(), cluster.predicted_s) >= 0
             _check_deadlines(answers)
     for rate_bps in planned.up_share_bps.values():
         assert 0 < rate_bps < math.inf

@@ -8,6 +8,7 @@ import pytest
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.replanning.conditions import MOST_TIMES_SLOWER
 from edge_coordinator.replanning.planner import PlannedRound
+from profiles.phases import Phase
 from runtime.wire.published import DeviceMetrics, PhaseSeconds
 from tests.stated_profiles import Stated
 from tests.unit.edge_coordinator.replanning.test_run_planner import _planner, _records
@@ -59,7 +60,7 @@ def test_a_hot_device_whose_clock_has_fallen_is_planned_as_slower_by_as_much() -
 
     def forward_s(planned: PlannedRound) -> dict[str, float]:
         return {
-            device: phases.forward_s
+            device: phases[Phase.FORWARD]
             for cluster in planned.plan.clusters
             for device, phases in zip(cluster.devices, cluster.phases, strict=True)
         }

@@ -136,7 +136,7 @@ def test_a_link_whose_measurement_failed_counts_as_slow_among_fast_ones() -> Non
         said = f"carries {rate_bps / 1e6:.3g} Mbit/s up: it was not measured: no transfer up was"
         assert said in planned.assumed["far"]
         upload_s = {
-            device: phases.upload_s
+            device: phases[Phase.UPLOAD]
             for cluster in planned.plan.clusters
             for device, phases in zip(cluster.devices, cluster.phases, strict=True)
         }
@@ -225,7 +225,7 @@ def test_the_next_plan_knows_of_a_device_that_was_late_until_it_is_measured_agai
     planner.learn_late("a", one, answer_s=0.1, late_s=1.0)
     planned = planner.plan(2, _records(devices))
     slower, same = planned.plan.clusters
-    assert slower.phases[0].forward_s == pytest.approx(10 * one.phases[0].forward_s)
+    assert slower.phases[0][Phase.FORWARD] == pytest.approx(10 * one.phases[0][Phase.FORWARD])
     assert same.phases == other.phases
     assert planned.assumed["a"] == "takes 10 times as long as predicted, or longer: it was late"
     turns = [TurnMeasured(each, predicted_phases(each), 1.0) for each in (slower, same)]
