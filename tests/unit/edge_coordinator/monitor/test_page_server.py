@@ -156,8 +156,8 @@ def test_a_mistake_is_said_in_one_sentence(
         (["show", str(tmp_path)], "holds no rounds.jsonl"),
         (["show", str(tmp_path / "nosuch")], "is not a directory"),
         (
-            ["monitor", "--web", "--json"],
-            "--web goes without --once, --json, --prometheus and --home-assistant",
+            ["monitor", "--web", "--once"],
+            "--web goes without --once, --prometheus and --home-assistant",
         ),
         (["monitor", "--web", "--bind", "203.0.113.7"], "cannot be served at 203.0.113.7"),
     ):
