@@ -16,6 +16,7 @@ from runtime.protocol.coordinator_events import (
     DeliverPart,
     FrameRequest,
     GiveUp,
+    NoteLost,
     PartArrived,
     ReplyArrived,
     SendCommand,
@@ -44,7 +45,7 @@ from runtime.protocol.events import (
     WeightsCollected,
 )
 from runtime.protocol.timers import Allowance
-from runtime.wire.commands import Assignment, Join
+from runtime.wire.commands import Assignment, Join, Stop
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, decode_chunk, encode_chunks
 from runtime.wire.frames import spec_of as spec
@@ -98,11 +99,21 @@ class DeviceEnd:
         elif self.session.frames.num_stale == num_stale:
             self._do(PartCame(chunk.kind, chunk.step))
 
+    def is_over(self, command: DeviceCommand) -> bool:
+        """Whether it is to begin what something else has taken the place of: an agent skips it."""
+        match command:
+            case Prepare(assignment):
+                return assignment is not self.session.assignment
+            case OpenPass(join):
+                return join is not self.session.join
+        return False
+
     def compute(self) -> None:
         """Do the next piece of work."""
         done: DeviceEvent | None = None
         while self.work and done is None:
-            done = self._compute(self.work.pop(0))
+            command = self.work.pop(0)
+            done = None if self.is_over(command) else self._compute(command)
         if done is not None:
             self._do(done)
 
@@ -242,6 +253,9 @@ class CoordinatorEnd:
                     self.given_up.append(reason)
                     if not isinstance(what, Assignment):
                         self._next_round()
+                case NoteLost():
+                    self.down.append(Stop(run=RUN))
+                    self.next = ASSIGNMENT
 
     def _give_back_early(self, smashed: Frame) -> None:
         """Return the gradient of a micro-batch before the others have come."""

@@ -38,7 +38,7 @@ from runtime.protocol.events import (
     Work,
     WorkFailed,
 )
-from runtime.wire.commands import Challenge, Join, MeasureLink
+from runtime.wire.commands import Assignment, Challenge, Join, MeasureLink
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind
 from runtime.wire.inbox import decode_chunk_of
@@ -100,7 +100,6 @@ class Agent:
         self._pacer: Pacer | None = None
         self._opening = asyncio.Lock()
         self._turn = TurnMeter()
-        self._ended: Join | None = None
         self.dropped = DroppedMessages(device)
         self._commands = CommandReader(device, self.dropped, self._reply)
         self._frame_topics = FrameTopics(device, bus, topics)
@@ -182,15 +181,18 @@ class Agent:
             self._background.start_once("link", partial(self._probing.measure, message))
             return
         was_assigned = self.session.state is not SessionState.UNASSIGNED
-        self._act(self.session.handle(CommandArrived(message)))
+        commands = self.session.handle(CommandArrived(message, self._commands.quiet_s))
+        self._act(commands)
         if was_assigned and self.session.state is SessionState.UNASSIGNED:
             dropped = self.dropped.sentence()
             log.info("%s is done with the run; %s%s", self._device, memory_sentence(), dropped)
+        else:
+            self._commands.note_taken(message, is_foreign=was_assigned and not commands)
 
     def _compare(self, delivery: Delivery) -> None:
         seen = DeviceStatus.decode(delivery.payload)
-        retained, now_s = delivery.retained, clock_s()
-        match self._tenure.judge(self._status, seen, retained=retained, now_s=now_s):
+        now_s = clock_s()
+        match self._tenure.judge(self._status, seen, retained=delivery.retained, now_s=now_s):
             case Verdict.YIELD:
                 self._is_ours = False
                 raise self._claim.taken_by(seen)
@@ -205,13 +207,13 @@ class Agent:
         frame = self._frames.add(chunk)
         if self._frames.num_stale > num_stale:
             return
+        self._commands.note_heard()
         part = chunk.step.micro_batch
         self._turn.arrived(kind, len(payload), micro_batch=part)
         now_s = asyncio.get_running_loop().time()
         if frame is not None:
             self._told_s = now_s
-            link = self._turn.completed(kind, self._profile.link, micro_batch=part)
-            self._profile.link = link
+            self._profile.link = self._turn.completed(kind, self._profile.link, micro_batch=part)
             self._act(self.session.handle(FrameArrived("", frame)))
         elif now_s - self._told_s >= TELL_EVERY_S:
             self._told_s = now_s
@@ -223,7 +225,8 @@ class Agent:
         for is_work, group in groupby(commands, key=lambda command: isinstance(command, Work)):
             if is_work:
                 work = [command for command in group if isinstance(command, Work)]
-                self._background.start(self._work(partial(self._trainer.run, work)))
+                run = self.session.assignment.run if self.session.assignment else 0
+                self._background.start(self._work(partial(self._trainer.run, work), run))
                 continue
             for command in group:
                 self._act_on_one(command)
@@ -231,10 +234,7 @@ class Agent:
     def _act_on_one(self, command: DeviceCommand) -> None:
         match command:
             case Prepare(assignment):
-                log.info("%s takes part in run %016x", self._device, assignment.run)
-                self._background.start(
-                    self._work(partial(self._trainer.prepare, assignment), assignment.run)
-                )
+                self._background.start(self._prepare(assignment))
             case OpenPass(join):
                 self._background.start(self._open(join))
             case TakeGraphs(join, tensors):
@@ -249,9 +249,15 @@ class Agent:
     def _reply(self, message: Message) -> None:
         self._background.start_once(message, partial(self._publisher.reply, message))
 
+    async def _prepare(self, assignment: Assignment) -> None:
+        async with self._opening:
+            if assignment is self.session.assignment:  # Else another came while this one waited.
+                log.info("%s takes part in run %016x", self._device, assignment.run)
+                await self._work(partial(self._trainer.prepare, assignment), assignment.run)
+
     async def _open(self, join: Join) -> None:
         async with self._opening:
-            if join != self.session.join:
+            if join is not self.session.join:
                 return  # Another one came while this one waited.
             await self._frame_topics.listen_to(join.cluster)
             self._turn = TurnMeter()
@@ -262,17 +268,15 @@ class Agent:
             else:
                 await self._work(partial(self._trainer.open, join), join.run)
 
-    async def _work(self, do: Callable[[], DeviceEvent], run: int | None = None) -> None:
-        join = self.session.join
-        about = run if run is not None else (join.run if join else 0)
+    async def _work(self, do: Callable[[], DeviceEvent], run: int) -> None:
         try:
             event = await asyncio.get_running_loop().run_in_executor(self._compute, do)
             await self._measuring.before_answer(event)
         except EdgeError as error:
-            event = WorkFailed(about, str(error))
+            event = WorkFailed(run, str(error))
         except Exception as error:  # The user's own network and data may raise anything.
             log.exception("%s failed at its work", self._device)
-            event = WorkFailed(about, f"{type(error).__name__}: {error}")
+            event = WorkFailed(run, f"{type(error).__name__}: {error}")
         self._queue.put_nowait(event)
         await self._measuring.after_answer(event)
 
@@ -284,9 +288,8 @@ class Agent:
             self._queue.put_nowait(WorkFailed(frame.step.run, str(error)))
             return
         self._queue.put_nowait(FrameSent(frame.kind, frame.step))
-        join = self.session.join
         is_end = was_sent and not only and frame.kind is FrameKind.WEIGHTS
-        if is_end and join and is_of(frame.step, join):
+        if is_end and (join := self.session.join) and is_of(frame.step, join):
             await self._end_turn(join)
 
     async def _end_turn(self, join: Join) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
 
 from runtime.errors import ProtocolError
+from runtime.wire.commands import Assignment, Stop
 
 BackgroundTask = Callable[[], Coroutine[None, None, None]]
 
@@ -60,6 +61,15 @@ class DroppedMessages:
         self.counts[kind] += 1
         if self.counts[kind] == 1:
             log.warning("%s drops a message on %s: %s", self._device, topic, error)
+
+    def note_foreign(self, message: Assignment | Stop) -> None:
+        """Count what whoever gave this device its job cannot have sent."""
+        self.counts["foreign command"] += 1
+        if self.counts["foreign command"] == 1:
+            log.warning(
+                "%s drops %s of run %016x, which is not from the coordinator of its own run",
+                *(self._device, message.kind, message.run),
+            )
 
     def note_fields(self, num_fields: int, first: str) -> None:
         """Count fields of a newer coordinator, which are ignored."""

@@ -1,14 +1,16 @@
 """Where a device hears frames from, and what a coordinator of another version says."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
 from runtime.bus.bus import Bus
 from runtime.errors import BusError, UnknownKindError
-from runtime.wire.commands import AnyCommand, Assignment, Refused
+from runtime.wire.commands import AnyCommand, Assignment, Refused, Stop
 from runtime.wire.control import decode_command
 from runtime.wire.frames import FrameKind
 from runtime.wire.inbox import leaf_of
@@ -63,6 +65,7 @@ class CommandReader:
         self._dropped = dropped
         self._reply = reply
         self._unknown: set[str] = set()
+        self._heard_s = -inf
 
     def read(self, payload: memoryview) -> AnyCommand | None:
         """Give a command; None if there is nothing to be done about it."""
@@ -77,6 +80,22 @@ class CommandReader:
             log.warning("%s is of no use to the coordinator, which %s", self._device, why)
             return None
         return message
+
+    @property
+    def quiet_s(self) -> float:
+        """How long ago whoever gave this device its job was heard of."""
+        return asyncio.get_running_loop().time() - self._heard_s
+
+    def note_heard(self) -> None:
+        """Take note that whoever gave this device its job speaks."""
+        self._heard_s = asyncio.get_running_loop().time()
+
+    def note_taken(self, message: AnyCommand, *, is_foreign: bool) -> None:
+        """Take note of a command that was acted on, or is no word of whoever gave the job."""
+        if not isinstance(message, Assignment | Stop):
+            self.note_heard()
+        elif is_foreign:
+            self._dropped.note_foreign(message)
 
     def _tell(self, error: UnknownKindError) -> None:
         if error.kind in self._unknown or len(self._unknown) >= MAX_TOLD:

@@ -20,6 +20,7 @@ from edge_coordinator.devices.requests import (
     LateError,
     Replies,
 )
+from edge_coordinator.devices.stop_secrets import StopSecrets
 from edge_coordinator.devices.tolerance import Tolerance
 from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
 from runtime.errors import EdgeError
@@ -35,6 +36,7 @@ from runtime.protocol.coordinator_events import (
     GiveUp,
     NoteFree,
     NoteLateAnswer,
+    NoteLost,
     NoteReady,
     NoteRefusal,
     Request,
@@ -43,7 +45,7 @@ from runtime.protocol.coordinator_events import (
 )
 from runtime.protocol.events import FrameSent
 from runtime.protocol.timers import Allowance
-from runtime.wire.commands import Assignment, Join, LinkMeasured, MeasureLink, Ready, Stop
+from runtime.wire.commands import Assignment, Join, LinkMeasured, MeasureLink, Ready
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
 from runtime.wire.topics import Topics
 
@@ -79,6 +81,7 @@ class DeviceChannel:
         self._chunk_bytes = chunk_bytes
         self._on_connected = on_connected
         self._turns: dict[int, itertools.count[int]] = {}
+        self._stops = StopSecrets()
         self._replies = Replies()
         self._questions: dict[str, Question] = {}
         """By device, what kind of frame it was asked for last."""
@@ -132,7 +135,8 @@ class DeviceChannel:
         """Give a device the job and note its answer; DeviceGoneError if it takes no part."""
         self.registry.assignment = assignment
         session = self._session(device)
-        reply = (await self._ask(device, assignment, self._patient)).reply
+        told = self._stops.with_digest(device, assignment)
+        reply = (await self._ask(device, told, self._patient)).reply
         is_stale = self.registry.assignment is not assignment or self._session(device) != session
         if not isinstance(reply, Ready) or is_stale:
             return
@@ -142,9 +146,8 @@ class DeviceChannel:
     async def join(self, device: str, join: Join) -> None:
         """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""
         question = Question(Answer.JOINED, {})
-        allowance = self.answer_times.allow(question, [device])[device]
         try:
-            answered = await self._ask(device, join, allowance)
+            answered = await self._ask(device, join, self._allowance(question, device))
         except LateError as error:
             self.answer_times.learn(question, seconds={}, waited_s={device: error.waited_s})
             raise
@@ -185,7 +188,7 @@ class DeviceChannel:
 
     async def stop(self, device: str) -> None:
         """Tell a device that the run is over."""
-        await self._outbound.command(device, Stop(run=self.run))
+        await self._outbound.command(device, self._stops.stop(device, run=self.run))
 
     def exchange(self, requests: Mapping[str, FrameRequest], question: Question) -> Exchange:
         """Expect answers to frames from now on; those to the exchange before are stale."""
@@ -203,8 +206,10 @@ class DeviceChannel:
     def ask(self, device: str, request: FrameRequest, question: Question) -> None:
         """Expect an answer to frames that one device is sent."""
         self._questions[device] = question
-        allowance = self.answer_times.allow(question, [device])[device]
-        self._peers.tell(device, AskedFor(request, allowance))
+        self._peers.tell(device, AskedFor(request, self._allowance(question, device)))
+
+    def _allowance(self, question: Question, device: str) -> Allowance:
+        return self.answer_times.allow(question, [device])[device]
 
     def abandon(self) -> None:
         """Wait for no answer of the last exchange any more."""
@@ -256,15 +261,12 @@ class DeviceChannel:
             case SendParts():
                 self._outbound.start_parts(device, command)
             case Deliver():
-                now_s = asyncio.get_running_loop().time()
-                if isinstance(command.what, FrameRequest):
-                    self._outbound.settle(device, command.what, took_s=command.took_s)
-                self._replies.deliver(device, command, now_s=now_s)
+                self._outbound.settle(device, command.what, took_s=command.took_s)
+                self._replies.deliver(device, command, now_s=asyncio.get_running_loop().time())
             case DeliverPart(_, frame) if self._replies.exchange is not None:
                 self._replies.exchange.part(device, frame)
             case GiveUp():
-                if isinstance(command.what, FrameRequest):
-                    self._outbound.settle(device, command.what, took_s=None)
+                self._outbound.settle(device, command.what, took_s=None)
                 self._replies.give_up(device, command)
             case _:
                 self._note(device, command)
@@ -280,6 +282,9 @@ class DeviceChannel:
             case NoteLateAnswer(took_s):
                 question = self._questions[device]
                 self.answer_times.learn(question, seconds={device: took_s}, waited_s={})
+            case NoteLost():
+                self._outbound.start_command(device, self._stops.stop(device, run=self.run))
+                self.inbound.note_lost(device)
             case NoteFree():
                 self.inbound.tell_all()
             case _:

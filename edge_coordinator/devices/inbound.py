@@ -23,8 +23,6 @@ from runtime.protocol.coordinator_events import (
     Went,
 )
 from runtime.protocol.events import FrameArrived
-from runtime.protocol.pending import PeerState
-from runtime.wire.commands import Unassigned
 from runtime.wire.control import SentReply, decode_reply
 from runtime.wire.frames import FrameKind
 from runtime.wire.inbox import decode_chunk_of
@@ -123,6 +121,12 @@ class Inbound:
         self.changed.set()
         self.learnt.set()
 
+    def note_lost(self, device: str) -> None:
+        """Take note that a device is not in its turn any more: it is to get the job again."""
+        log.warning("%s is not in its turn any more; it gets the job again", device)
+        self._registry.note_unassigned(device)
+        self.tell_all()
+
     def _receive_from(self, topic: DeviceTopic, delivery: Delivery) -> None:
         device, payload = topic.device, delivery.payload
         on_unknown = partial(self.newer.note_fields, self._sender(device))
@@ -157,20 +161,8 @@ class Inbound:
             self._dropped.note(STRANGERS)
         elif isinstance(reply, UnknownCommand):
             self.newer.note_refused(device, reply)
-        elif isinstance(reply, Unassigned):
-            self._assign_again(device, reply)
         else:
             self._peers.tell(device, ReplyArrived(reply))
-
-    def _assign_again(self, device: str, reply: Unassigned) -> None:
-        """Have a device that lost its assignment get it again, and wait for it no longer."""
-        job, is_joining = self._registry.assignment, self._peers[device].state is PeerState.JOINING
-        if job is None or reply.run != job.run or not is_joining:
-            self._dropped.note(device)
-            return
-        self._registry.note_unassigned(device)
-        self._peers.tell(device, Excluded("had lost its assignment, and gets it again"))
-        self.tell_all()
 
     def _frame(self, device: str, kind: FrameKind, payload: memoryview) -> None:
         if device not in self._registry.records:

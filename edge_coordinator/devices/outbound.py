@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 
 from runtime.bus.bus import Bus
-from runtime.protocol.coordinator_events import FrameRequest, SendParts
+from runtime.protocol.coordinator_events import Asked, FrameRequest, SendParts
 from runtime.wire.commands import Join
 from runtime.wire.control import SentCommand
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
@@ -56,9 +56,11 @@ class Outbound:
         for task in self._tasks:
             task.cancel()
 
-    def settle(self, device: str, request: FrameRequest, *, took_s: float | None) -> None:
+    def settle(self, device: str, what: Asked, *, took_s: float | None) -> None:
         """Let go of a request's frames: the device has answered after so long, or is given up."""
-        asked = (request.kind, request.step)
+        if not isinstance(what, FrameRequest):
+            return
+        asked = (what.kind, what.step)
         frames = self._frames[device]
         own = [place for place, (f, _) in frames.items() if (f.kind, f.step.first) == asked]
         settled = [frames.pop(place)[0] for place in own]

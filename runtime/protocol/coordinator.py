@@ -8,8 +8,9 @@ waits in the same queues and so arrives behind whatever of the frame is to arriv
 behind which the `Holding` came: then what has not come of the answer is lost, and `SendAgain`
 names it. Questions are numbered, so that two answers to the same state send nothing twice.
 
-Who is late owes its answer: it is asked for nothing until that has come. A connection that broke
-has a moment to come back; while our own is down no clock runs. `next_timeout` says what is due.
+Who is late owes its answer: it is asked for nothing until that has come. Who says that it is not in
+the turn that it was asked about owes nothing, and begins anew with the job. A broken connection has
+a moment to come back; while our own is down no clock runs. `next_timeout` says what is due.
 """
 
 from math import inf
@@ -30,6 +31,7 @@ from runtime.protocol.coordinator_events import (
     FrameRequest,
     GiveUp,
     NoteFree,
+    NoteLost,
     NoteReady,
     NoteRefusal,
     PartArrived,
@@ -40,26 +42,22 @@ from runtime.protocol.coordinator_events import (
     Went,
 )
 from runtime.protocol.events import FrameArrived, FrameSent
-from runtime.protocol.frame_steps import step_of
+from runtime.protocol.frame_steps import step_of, turn_of
 from runtime.protocol.pending import (
     Contact,
     Owed,
     PeerState,
     Pending,
     is_answer,
-    is_at_it,
-    lacks_graphs,
 )
 from runtime.protocol.timers import GRACE_S, RETURN_S, Allowance, AnswerTimer
 from runtime.wire.commands import (
     AnyReply,
-    Assignment,
     Join,
     Joined,
     LinkMeasured,
     MeasureLink,
-    NeedGraphs,
-    Preparing,
+    NotInTurn,
     Ready,
     Refused,
 )
@@ -68,6 +66,7 @@ from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
 
 GONE = "is not there any more"
+LOST = "has lost its turn, and gets the job again"
 
 
 class CoordinatorSession:
@@ -169,21 +168,28 @@ class CoordinatorSession:
         match pending, message:
             case _, Holding():
                 return self._holding(message, now_s)
+            case _, NotInTurn():
+                return self._not_in(turn_of(message))
+            case _, Refused(run=run, reason=reason) if run == self._run:
+                return [NoteRefusal(reason), *self._lose(reason)]
+            case None, Ready(run=run) if run == self._run:
+                return [NoteReady(message)]
             case Pending(what=w), Ready() | Joined() | LinkMeasured() if is_answer(w, message):
                 return self._answered(pending, message, now_s)
-            case Pending(what=Assignment() as job), Preparing() if is_at_it(job, message):
-                return pending.sign(now_s)
-            case Pending(what=Join() as join), NeedGraphs() if lacks_graphs(join, message):
-                return pending.lack_graphs(join, self._patience_s, now_s)
-        return self._unasked(message, is_waiting=pending is not None)
+        said = pending.heard(message, self._patience_s, now_s) if pending else None
+        return [CountDropped()] if said is None else said
 
-    def _unasked(self, message: AnyReply, *, is_waiting: bool) -> list[CoordinatorCommand]:
-        match message:
-            case Refused(run=run, reason=reason) if run == self._run:
-                return [NoteRefusal(reason), *self._lose(reason)]
-            case Ready(run=run) if run == self._run and not is_waiting:
-                return [NoteReady(message)]
-        return [CountDropped()]
+    def _not_in(self, turn: tuple[int, int, int]) -> list[CoordinatorCommand]:
+        """Wait no longer for what the device has lost; it begins anew, by the job."""
+        if self._owed and turn_of(self._owed.request.step) == turn:
+            commands = self._settle()
+        elif self._pending and self._pending.is_of(turn):
+            commands = [GiveUp(self._pending.what, LOST)]
+            self._drop(self._pending.what)
+        else:
+            return [CountDropped()]
+        self._joined = ""
+        return [*commands, NoteLost()]
 
     def _holding(self, message: Holding, now_s: float) -> list[CoordinatorCommand]:
         """Take how far the device is: what it lacks goes again, and what we lack of its answer."""
@@ -207,10 +213,12 @@ class CoordinatorSession:
                 return self._arrived(frame, now_s)
             case FrameArrived():
                 raise UnexpectedEventError(self.state.name, event)
-            case PartArrived(kind, step, is_last):
+            case PartArrived(kind, step):
                 if self._pending and self.asked_for(kind, step) is not None:
                     return self._pending.sign(now_s)
-                return self._part_of_owed(kind, step, is_last=is_last, now_s=now_s)
+                if self._owed and self._owed.ends_with(event, self._patience_s, now_s):
+                    return [CountDropped(), *self._owed.shown(now_s), *self._settle()]
+                return [CountDropped()]
         return []
 
     def _arrived(self, frame: Frame, now_s: float) -> list[CoordinatorCommand]:
@@ -218,16 +226,6 @@ class CoordinatorSession:
         if part := self._pending.take(frame):
             return [*self._pending.sign(now_s), part]
         return self._answered(self._pending, frame, now_s)
-
-    def _part_of_owed(
-        self, kind: FrameKind, step: StepId, *, is_last: bool, now_s: float
-    ) -> list[CoordinatorCommand]:
-        if self._owed is None or not self._owed.is_answered_by(kind, step):
-            return [CountDropped()]
-        self._owed.wait_on(self._patience_s, now_s)
-        if not is_last or not self._owed.ends_with(step):
-            return [CountDropped()]
-        return [CountDropped(), *self._owed.shown(now_s), *self._settle()]
 
     def _present(
         self, event: Arrived | Went | Returned | Seen | Excluded, now_s: float
@@ -272,10 +270,11 @@ class CoordinatorSession:
     def _late(self, pending: Pending, now_s: float) -> list[CoordinatorCommand]:
         waited_s = pending.timer.waited_s(now_s=now_s)
         self._drop(pending.what)
-        if isinstance(pending.what, FrameRequest):
-            until_s = now_s + max(self._patience_s, waited_s)
-            self._owed = Owed(pending.what, pending.timer, until_s)
-        return [GiveUp(pending.what, pending.why_late(waited_s), waited_s)]
+        late = GiveUp(pending.what, pending.why_late(waited_s), waited_s)
+        if not isinstance(pending.what, FrameRequest):
+            return [late]
+        self._owed = Owed(pending.what, pending.timer, now_s + max(self._patience_s, waited_s))
+        return [late, *pending.again()]  # It may have lost the turn, and then owes nothing.
 
     def _settle(self) -> list[CoordinatorCommand]:
         """Let the device be asked again."""

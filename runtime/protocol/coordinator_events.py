@@ -189,6 +189,11 @@ class NoteRefusal:
 
 
 @dataclass(frozen=True)
+class NoteLost:
+    """End the run for the device, and give it the job anew: it is not in a turn that it was in."""
+
+
+@dataclass(frozen=True)
 class NoteReady:
     """Take an answer to the assignment that nobody waits for."""
 
@@ -219,6 +224,7 @@ CoordinatorCommand = (
     | DeliverPart
     | GiveUp
     | NoteRefusal
+    | NoteLost
     | NoteReady
     | NoteLateAnswer
     | NoteFree

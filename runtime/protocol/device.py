@@ -1,12 +1,14 @@
 """The device's half: the coordinator asks, the device answers, a repeat gets the same answer.
 
 Of a mini-batch in micro-batches, all go forward, then each goes backward, in order, as it comes.
+Asked about a turn that it is not in, for whatever reason, it says so. While its coordinator speaks,
+no other gives it a job; and that one alone ends it, by the secret whose digest came with the job.
 """
 
 from enum import Enum, auto
 
 from runtime.errors import UnexpectedEventError
-from runtime.protocol.device_turn import TurnOfDevice
+from runtime.protocol.device_turn import QUIET_S, TurnOfDevice, is_end_of, not_in_turn
 from runtime.protocol.events import (
     BackwardDone,
     CommandArrived,
@@ -30,18 +32,7 @@ from runtime.protocol.events import (
     WorkFailed,
 )
 from runtime.protocol.frame_steps import address, step_of
-from runtime.wire.commands import (
-    Assignment,
-    Join,
-    Joined,
-    NeedGraphs,
-    Preparing,
-    Ready,
-    Refused,
-    Stop,
-    Unassigned,
-)
-from runtime.wire.device_graphs import offered_specs
+from runtime.wire.commands import Assignment, Join, Preparing, Ready, Refused, Stop
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
@@ -68,7 +59,7 @@ class DeviceSession:
         self.state = SessionState.UNASSIGNED
         self.num_stale = 0
         """Messages of another run, round or step, dropped."""
-        self._assignment: Assignment | None = None
+        self.assignment: Assignment | None = None
         self._ready: Ready | None = None
         self._turn = TurnOfDevice(None)
         self.frames = FrameInbox(self.asked_for)
@@ -100,8 +91,8 @@ class DeviceSession:
         match event:
             case CommandArrived(Inquire() | SendAgain() as question):
                 return self._asked(question)
-            case CommandArrived(Assignment() | Join() | Stop() as message):
-                return self._command_arrived(message)
+            case CommandArrived(Assignment() | Join() | Stop() as message, quiet_s):
+                return self._command_arrived(message, quiet_s)
             case FrameArrived(_, frame):
                 return self._frame_arrived(frame)
             case PartCame() | FrameSent():
@@ -118,33 +109,48 @@ class DeviceSession:
 
     def _asked(self, message: Inquire | SendAgain) -> list[DeviceCommand]:
         """Say how far a frame is, or send what was lost of the answer to it."""
+        if self._turn.has_lost(message):
+            return self._not_in(message)
         if isinstance(message, Inquire):
             kind = FrameKind[message.request.upper()]
             return self._tell_held(kind, step_of(message), number=message.number)
         again = self._turn.answers.again(message)
-        if again is None:
-            self.num_stale += 1
-            return []
-        return [*again]
+        return self._stale() if again is None else [*again]
 
-    def _command_arrived(self, message: Assignment | Join | Stop) -> list[DeviceCommand]:
+    def _assigned(self, message: Assignment, quiet_s: float) -> list[DeviceCommand]:
+        if message == self.assignment:
+            return [SendReply(self._ready or Preparing(run=message.run))]
+        is_unused = self._is_run(message.run) and self._turn.join is None
+        if self.assignment is not None and not is_unused and quiet_s < QUIET_S:
+            return self._stale()
+        self._forget(SessionState.PREPARING, message)
+        return [Prepare(message)]
+
+    def _command_arrived(
+        self, message: Assignment | Join | Stop, quiet_s: float
+    ) -> list[DeviceCommand]:
         match self.state, message:
-            case _, Assignment() if message == self._assignment:
-                return [SendReply(self._ready or Preparing(run=message.run))]
             case _, Assignment():
-                self._forget(SessionState.PREPARING, message)
-                return [Prepare(message)]
+                return self._assigned(message, quiet_s)
             case _, Join() if message == self._turn.join:
-                return self._answer_to_join(message)
-            case _, Stop(run=run) if self._assignment and run == self._assignment.run:
+                return self._answer_to_join()
+            case _, Stop() if is_end_of(self.assignment, message):
                 self._forget(SessionState.UNASSIGNED, None)
                 return []
             case state, Join() if state is not SessionState.PREPARING and self._is_next(message):
                 self.state, self._turn = SessionState.OPENING, TurnOfDevice(message)
                 return [OpenPass(message)]
+            case _, Join() if self._ready is not None or not self._is_run(message.run):
+                return self._not_in(message)
+        return self._stale()
+
+    def _stale(self) -> list[DeviceCommand]:
         self.num_stale += 1
-        lost = isinstance(message, Join) and not self._is_run(message.run)
-        return [SendReply(Unassigned(run=message.run))] if lost else []
+        return []
+
+    def _not_in(self, message: Join | Inquire | SendAgain) -> list[DeviceCommand]:
+        self.num_stale += 1
+        return [SendReply(not_in_turn(message))]
 
     def _frame_arrived(self, frame: Frame) -> list[DeviceCommand]:
         request = (frame.kind, frame.step.first)
@@ -164,8 +170,7 @@ class DeviceSession:
                 self._turn.epoch.take(frame.step, frame.tensors)
                 self._turn.answers.note_used(frame.step.micro_batch)
                 return self._go_back()
-        self.num_stale += 1
-        return []
+        return self._stale()
 
     def _work_done(self, event: DeviceEvent) -> list[DeviceCommand]:
         match self.state, event:
@@ -176,10 +181,10 @@ class DeviceSession:
                 measured = join.purpose == "measure"
                 self.state = SessionState.FINISHED if measured else SessionState.AWAITING_MODEL
                 self._turn.opened = event
-                return self._answer_to_join(join)
+                return self._answer_to_join()
             case SessionState.OPENING, GraphsMissing(join) if join == self._turn.join:
                 self.state = SessionState.AWAITING_GRAPHS
-                return self._answer_to_join(join)
+                return self._answer_to_join()
             case _, Prepared() | PassOpened() | GraphsMissing():
                 return []  # Work of a turn or a run that is over.
         return self._computed(event)
@@ -230,14 +235,9 @@ class DeviceSession:
         self._forget(SessionState.UNASSIGNED, None)
         return [SendReply(Refused(run=run, reason=reason))]
 
-    def _answer_to_join(self, join: Join) -> list[DeviceCommand]:
-        """What stands in the way of taking part, or that nothing does; silence while at work."""
-        place = {"run": join.run, "round": join.round, "cluster": join.cluster}
-        if self._turn.opened:
-            return [SendReply(Joined(**place))]
-        if self.state is SessionState.AWAITING_GRAPHS and join.graphs:
-            return [SendReply(NeedGraphs(**place, digest=join.graphs.digest))]
-        return []
+    def _answer_to_join(self) -> list[DeviceCommand]:
+        answer = self._turn.answer_to_join(lacks_graphs=self.state is SessionState.AWAITING_GRAPHS)
+        return [SendReply(answer)] if answer else []
 
     def _tell_held(self, kind: FrameKind, step: StepId, *, number: int) -> list[DeviceCommand]:
         """Say how far a frame is, and what is missing of it."""
@@ -252,11 +252,10 @@ class DeviceSession:
             held["state"] = "working"
         elif kind is FrameKind.GRAPHS and self._turn.join and step == self._turn.first_step:
             if self._turn.opened:
-                return self._answer_to_join(self._turn.join)
+                return self._answer_to_join()
             held["state"] = "working"
         else:
-            self.num_stale += 1
-            return []
+            return self._stale()
         return [SendReply(Holding.model_validate(address(step) | held))]
 
     def _receiving(self, kind: FrameKind, step: StepId, held: dict[str, object]) -> SendReply:
@@ -282,19 +281,16 @@ class DeviceSession:
 
     def _offered_at(self, step: StepId) -> tuple[TensorSpec, ...] | None:
         """Shapes of the graphs of this turn's offer, while they are missing."""
-        if self.state is not SessionState.AWAITING_GRAPHS or step != self._turn.first_step:
-            return None
-        assert self._turn.join is not None
-        return offered_specs(self._turn.join.graphs) if self._turn.join.graphs else None
+        is_missing = self.state is SessionState.AWAITING_GRAPHS and step == self._turn.first_step
+        return self._turn.offered() if is_missing else None
 
     def _is_run(self, run: int) -> bool:
-        return self._assignment is not None and run == self._assignment.run
+        return self.assignment is not None and run == self.assignment.run
 
     def _is_next(self, join: Join) -> bool:
-        before = (self._turn.join.round, self._turn.join.cluster) if self._turn.join else (0, 0)
         is_ready = self._ready is not None and self._is_run(join.run)
-        return is_ready and (join.round, join.cluster) >= before
+        return is_ready and not self._turn.is_after(join)
 
     def _forget(self, state: SessionState, assignment: Assignment | None) -> None:
-        self.state, self._assignment = state, assignment
+        self.state, self.assignment = state, assignment
         self._ready, self._turn = None, TurnOfDevice(None)

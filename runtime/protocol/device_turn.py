@@ -1,5 +1,7 @@
 """A device's part in one cluster's turn: which work follows which request, and its answers."""
 
+import hashlib
+
 from runtime.protocol.answers import Answers, Request
 from runtime.protocol.events import (
     CollectWeights,
@@ -8,9 +10,15 @@ from runtime.protocol.events import (
     RunForward,
     TrainLocally,
 )
+from runtime.protocol.frame_steps import turn_of
 from runtime.protocol.returned_gradients import ReturnedGradients
-from runtime.wire.commands import Join
-from runtime.wire.frames import FrameKind, StepId
+from runtime.wire.commands import Assignment, Join, Joined, NeedGraphs, NotInTurn, Stop
+from runtime.wire.device_graphs import offered_specs
+from runtime.wire.frame_questions import Inquire, SendAgain
+from runtime.wire.frames import FrameKind, StepId, TensorSpec
+
+QUIET_S = 5.0
+"""A coordinator that has said nothing for so long may be replaced by another."""
 
 
 class TurnOfDevice:
@@ -33,6 +41,33 @@ class TurnOfDevice:
         """Its first local epoch."""
         assert self.join is not None
         return StepId(self.join.run, self.join.round, self.join.cluster, 0)
+
+    def is_after(self, join: Join) -> bool:
+        """Whether a join came before this turn's."""
+        return self.join is not None and turn_of(join) < turn_of(self.join)
+
+    def answer_to_join(self, *, lacks_graphs: bool) -> Joined | NeedGraphs | None:
+        """What stands in the way of taking part, or that nothing does; silence while at work."""
+        assert self.join is not None
+        run, round_, cluster = turn_of(self.join)
+        if self.opened:
+            return Joined(run=run, round=round_, cluster=cluster)
+        if lacks_graphs and (offer := self.join.graphs):
+            return NeedGraphs(run=run, round=round_, cluster=cluster, digest=offer.digest)
+        return None
+
+    def offered(self) -> tuple[TensorSpec, ...] | None:
+        """Shapes of the graphs that this turn's join offers; None if it offers none."""
+        offer = self.join.graphs if self.join else None
+        return offered_specs(offer) if offer else None
+
+    def has_lost(self, message: Inquire | SendAgain) -> bool:
+        """Whether what is asked about is of another turn, or comes after where this one is."""
+        if self.join is None or turn_of(message) != turn_of(self.join):
+            return True
+        if not isinstance(message, Inquire) or message.request != "gradient":
+            return False
+        return self.answers.request is None or message.epoch > self.epoch.step.epoch
 
     def first_work(self, step: StepId) -> RunForward | TrainLocally | Predict:
         """Begin with the device-side model; what to do with it."""
@@ -67,6 +102,19 @@ class TurnOfDevice:
         num_parts = num_answers or len(self.opened.gradients)
         self.epoch = ReturnedGradients(step, num_parts)
         self.answers.begin(request, num_parts)
+
+
+def not_in_turn(message: Join | Inquire | SendAgain) -> NotInTurn:
+    """Say so of the turn that was asked about."""
+    return NotInTurn(run=message.run, round=message.round, cluster=message.cluster)
+
+
+def is_end_of(assignment: Assignment | None, stop: Stop) -> bool:
+    """Whether a stop ends this run, by whoever gave it."""
+    if assignment is None or stop.run != assignment.run:
+        return False
+    digest = hashlib.sha256((stop.secret or "").encode()).hexdigest()
+    return assignment.stop_digest in (None, digest)
 
 
 def _at(step: StepId, epoch: int) -> StepId:

@@ -1,17 +1,18 @@
 """What happens to the two halves of the conversation, and what they want done."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from runtime.wire.commands import (
     Assignment,
     Join,
     Joined,
     NeedGraphs,
+    NotInTurn,
     Preparing,
     Ready,
     Refused,
     Stop,
-    Unassigned,
 )
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
@@ -24,6 +25,8 @@ class CommandArrived:
     """The coordinator sent a control message."""
 
     message: Assignment | Join | Stop | Inquire | SendAgain
+    quiet_s: float = inf
+    """How long ago the coordinator that gave the job was heard of, if it was."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class TakeGraphs:
 class SendReply:
     """Send a control message to the coordinator."""
 
-    message: Ready | Preparing | Joined | NeedGraphs | Holding | Refused | Unassigned
+    message: Ready | Preparing | Joined | NeedGraphs | Holding | Refused | NotInTurn
 
 
 @dataclass(frozen=True)

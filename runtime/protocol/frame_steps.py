@@ -1,9 +1,17 @@
 """The step that a question about a frame names."""
 
+from runtime.wire.commands import Join, Joined, NeedGraphs, NotInTurn
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import StepId
 
 _PLACE = ("run", "round", "cluster", "epoch")
+
+
+def turn_of(
+    message: Join | Joined | NeedGraphs | NotInTurn | Inquire | SendAgain | StepId,
+) -> tuple[int, int, int]:
+    """Read the run, the round and the cluster that a message belongs to."""
+    return (message.run, message.round, message.cluster)
 
 
 def address(step: StepId) -> dict[str, int]:

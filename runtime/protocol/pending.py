@@ -10,10 +10,11 @@ from runtime.protocol.coordinator_events import (
     DeliverPart,
     FrameRequest,
     NoteLateAnswer,
+    PartArrived,
     SendCommand,
     SendParts,
 )
-from runtime.protocol.frame_steps import address
+from runtime.protocol.frame_steps import address, turn_of
 from runtime.protocol.timers import Allowance, AnswerTimer
 from runtime.wire.commands import (
     AnyReply,
@@ -106,6 +107,15 @@ class Pending:
         self.missing.discard(frame.step.micro_batch)
         return DeliverPart(self.what, frame) if self.missing else None
 
+    def is_of(self, turn: tuple[int, int, int]) -> bool:
+        """Whether it is about this run, round and cluster."""
+        match self.what:
+            case Join():
+                return turn_of(self.what) == turn
+            case FrameRequest(step=step):
+                return turn_of(step) == turn
+        return False
+
     @property
     def state(self) -> PeerState:
         """What the device is at while this is awaited."""
@@ -164,7 +174,18 @@ class Pending:
                 return [_send_again(answer, part, lacks(answer, part)) for part in parts]
         return []
 
-    def lack_graphs(self, join: Join, patience_s: float, now_s: float) -> list[CoordinatorCommand]:
+    def heard(
+        self, message: AnyReply, patience_s: float, now_s: float
+    ) -> list[CoordinatorCommand] | None:
+        """Take word that the device is at it, or what it lacks; None if it says neither."""
+        match self.what, message:
+            case Assignment(run=run), Preparing() if message.run == run:
+                return self.sign(now_s)
+            case Join() as join, NeedGraphs() if _lacks_graphs(join, message):
+                return self._lack_graphs(join, patience_s, now_s)
+        return None
+
+    def _lack_graphs(self, join: Join, patience_s: float, now_s: float) -> list[CoordinatorCommand]:
         """Send the graphs that a join offered; once: then they are asked about as any frame is."""
         if self.num_graphs:
             return self.sign(now_s)
@@ -196,13 +217,13 @@ class Owed:
         """Why the device is asked for nothing."""
         return f"was late, and is at its answer of round {self.request.step.round} still"
 
-    def is_answered_by(self, kind: FrameKind, step: StepId) -> bool:
-        """Whether it is this answer that is owed."""
-        return (kind, step.first) == (self.request.answer_kind, self.request.answer_step)
-
-    def ends_with(self, step: StepId) -> bool:
-        """Whether it is the last frame of the answer."""
-        return step.micro_batch + 1 == len(self.request.answers)
+    def ends_with(self, part: PartArrived, patience_s: float, now_s: float) -> bool:
+        """Take a part of what may be this answer; whether it is the last."""
+        answer = (self.request.answer_kind, self.request.answer_step)
+        if (part.kind, part.step.first) != answer:
+            return False
+        self.wait_on(patience_s, now_s)
+        return part.is_last and part.step.micro_batch + 1 == len(self.request.answers)
 
     def wait_on(self, patience_s: float, now_s: float) -> None:
         """Take note that the device is at it still."""
@@ -225,24 +246,13 @@ def is_answer(request: Asked, reply: AnyReply) -> bool:
         case Assignment(), Ready():
             return reply.run == request.run
         case Join(), Joined():
-            return place_of(reply) == place_of(request)
+            return turn_of(reply) == turn_of(request)
         case MeasureLink(), LinkMeasured():
             return reply.probe == request.probe
     return False
 
 
-def is_at_it(assignment: Assignment, reply: AnyReply) -> bool:
-    """Whether a device says that its answer will come."""
-    return isinstance(reply, Preparing) and reply.run == assignment.run
-
-
-def lacks_graphs(join: Join, reply: AnyReply) -> bool:
+def _lacks_graphs(join: Join, reply: NeedGraphs) -> bool:
     """Whether a device asks for just the graphs that it was offered."""
-    if not isinstance(reply, NeedGraphs) or join.graphs is None:
-        return False
-    return place_of(reply) == place_of(join) and reply.digest == join.graphs.digest
-
-
-def place_of(message: Join | Joined | NeedGraphs) -> tuple[int, int, int]:
-    """Which turn a message belongs to."""
-    return (message.run, message.round, message.cluster)
+    offer = join.graphs
+    return offer is not None and turn_of(reply) == turn_of(join) and reply.digest == offer.digest

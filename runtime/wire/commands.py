@@ -99,7 +99,7 @@ class Assignment(Message):
 
     unsent_if_none: ClassVar[tuple[str, ...]] = (
         *("classes", "numbers_count_classes", "codecs"),
-        *("normalisation", "frozen", "loss_options"),
+        *("normalisation", "frozen", "loss_options", "stop_digest"),
     )
 
     kind: Literal["assignment"] = "assignment"
@@ -136,6 +136,11 @@ class Assignment(Message):
     )
     frozen: Patterns | None = Field(None, description="names of parameters that do not learn")
     loss_options: LossOptions | None = Field(None, description="of the loss cross_entropy")
+    stop_digest: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of the secret that a stop of this run will tell, if any",
+    )
 
 
 def _bounded_graphs(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -196,10 +201,16 @@ class Join(Message):
 
 
 class Stop(Message):
-    """The run is over; the device waits for the next."""
+    """The run is over for the device, which waits for the next assignment.
+
+    Whoever reads along cannot forge it: its secret is told here, and before only its digest.
+    """
+
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("secret",)
 
     kind: Literal["stop"] = "stop"
     run: RunId
+    secret: Token | None = Field(None, description="whose digest the assignment has")
 
 
 class Challenge(Message):
@@ -272,11 +283,16 @@ class NeedGraphs(Message):
     digest: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Unassigned(Message):
-    """Device to coordinator: it was asked to take part in a run whose assignment it has not."""
+class NotInTurn(Message):
+    """Device to coordinator: it was asked about a turn that it is not in, and cannot enter.
 
-    kind: Literal["unassigned"] = "unassigned"
+    It may have lost its assignment, or its turn, or have been led beyond it by somebody else.
+    """
+
+    kind: Literal["not_in_turn"] = "not_in_turn"
     run: RunId
+    round: Round
+    cluster: Small
 
 
 class Refused(Message):
@@ -288,4 +304,4 @@ class Refused(Message):
 
 
 AnyCommand = Assignment | Join | Stop | Challenge | MeasureLink | Inquire | SendAgain
-AnyReply = Ready | Preparing | Joined | NeedGraphs | Refused | LinkMeasured | Holding
+AnyReply = Ready | Preparing | Joined | NeedGraphs | NotInTurn | Refused | LinkMeasured | Holding

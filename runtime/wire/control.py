@@ -6,14 +6,14 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from runtime.errors import MalformedMessageError, UnknownKindError
-from runtime.wire.commands import AnyCommand, AnyReply, Unassigned
+from runtime.wire.commands import AnyCommand, AnyReply
 from runtime.wire.fields import OnUnknown, checked_size, first_fault, received
 from runtime.wire.versions import Incompatible, UnknownCommand
 
 _KIND = re.compile("[a-z_]{1,40}")
 
 SentCommand = AnyCommand | Incompatible
-SentReply = AnyReply | Unassigned | UnknownCommand
+SentReply = AnyReply | UnknownCommand
 
 _COMMAND: TypeAdapter[SentCommand] = TypeAdapter(
     Annotated[SentCommand, Field(discriminator="kind")]

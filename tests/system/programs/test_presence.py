@@ -11,11 +11,13 @@ from edge_coordinator.run.events import Progress, RoundDone
 from edge_coordinator.serve import new_status, serve_on
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import StorageError, TakenError, root_cause
+from runtime.wire.commands import Stop
+from runtime.wire.fields import Message
 from runtime.wire.published import CoordinatorStatus
 from runtime.wire.topics import Topics
 from tests.builders import Reports, make_job, serve_agent
 from tests.noise import shards
-from tests.turn import ASSIGNMENT
+from tests.turn import ASSIGNMENT, JOIN, RUN
 
 TOPICS = Topics("default")
 STATUS = TOPICS.coordinator_status
@@ -99,17 +101,24 @@ async def test_a_coordinator_says_no_goodbye_for_another() -> None:
     assert _retained(broker).state == "online"  # Its own last word, or the other's.
 
 
-async def test_a_device_that_has_lost_its_assignment_gets_it_again_and_the_run_goes_on() -> None:
+@pytest.mark.parametrize(
+    ("forged", "told"),
+    [
+        (ASSIGNMENT.model_copy(update={"run": 8}), "d0 drops assignment of run 0000000000000008"),
+        (Stop(run=RUN), "d0 drops stop of run 0000000000000007"),
+        (JOIN.model_copy(update={"round": 2**32 - 1}), "d0 is not in its turn any more; it gets"),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+async def test_whatever_a_forged_command_had_a_device_lose_it_gets_again_and_the_run_goes_on(
+    forged: Message, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
     broker = MemoryBroker()
-    other = ASSIGNMENT.model_copy(update={"run": 8, "network": "mlp"})
-
-    def use_the_site() -> None:
-        broker.route(TOPICS.command("d0"), other.encode(), retain=False)
-
-    reports = AtRound(use_the_site)
+    reports = AtRound(lambda: broker.route(TOPICS.command("d0"), forged.encode(), retain=False))
     await _train(broker, reports, num_devices=2)
     assert [report.round for report in reports.rounds] == [1, 2, 3]
     assert reports.rounds[-1].num_devices == 2
+    assert told in caplog.text
 
 
 async def test_a_report_that_the_broker_does_not_take_is_told_of_once_and_the_run_goes_on(

@@ -10,7 +10,7 @@ import pytest
 from device_agent.agent.agent import Agent
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import MalformedMessageError
-from runtime.wire.commands import Assignment, Challenge, MeasureLink, Stop, Unassigned
+from runtime.wire.commands import Assignment, Challenge, MeasureLink, NotInTurn, Stop
 from runtime.wire.control import decode_command
 from runtime.wire.frames import Frame, FrameKind, body_bytes, specs_of
 from runtime.wire.published import DeviceStatus
@@ -56,7 +56,7 @@ async def _agent() -> AsyncIterator[tuple[Agent, Peer]]:
 
 async def _said(peer: Peer) -> object:
     """The next reply but those to commands that nobody knows."""
-    while isinstance(reply := await peer.reply(), Unassigned | UnknownCommand):
+    while isinstance(reply := await peer.reply(), NotInTurn | UnknownCommand):
         pass
     return reply
 

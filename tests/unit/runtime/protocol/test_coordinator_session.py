@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from runtime.errors import UnexpectedEventError
-from runtime.protocol.coordinator import CoordinatorSession
+from runtime.protocol.coordinator import LOST, CoordinatorSession
 from runtime.protocol.coordinator_events import (
     Abandoned,
     Arrived,
@@ -22,6 +22,7 @@ from runtime.protocol.coordinator_events import (
     GiveUp,
     NoteFree,
     NoteLateAnswer,
+    NoteLost,
     NoteReady,
     NoteRefusal,
     PartArrived,
@@ -35,7 +36,7 @@ from runtime.protocol.coordinator_events import (
 from runtime.protocol.events import FrameArrived, FrameSent
 from runtime.protocol.pending import PeerState
 from runtime.protocol.timers import GRACE_S, RETURN_S, Allowance
-from runtime.wire.commands import GraphsOffer, NeedGraphs, Preparing, Refused
+from runtime.wire.commands import GraphsOffer, NeedGraphs, NotInTurn, Preparing, Refused
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind
 from tests.pair import SPEC, tensor_of
@@ -50,6 +51,7 @@ PLACE = {"run": RUN, "round": ROUND, "cluster": CLUSTER, "epoch": 0}
 OFFER = GraphsOffer(digest="ab" * 32, num_bytes=(10, 10, 10))
 GRAPH_JOIN = JOIN.model_copy(update={"graphs": OFFER})
 LACKING = NeedGraphs(run=RUN, round=ROUND, cluster=CLUSTER, digest=OFFER.digest)
+NOT_IN_TURN = NotInTurn(run=RUN, round=ROUND, cluster=CLUSTER)
 TO_JOINED: tuple[CoordinatorEvent, ...] = (
     Arrived("one"),
     AskedFor(JOIN, ALLOWANCE),
@@ -87,6 +89,7 @@ EVENTS: tuple[CoordinatorEvent, ...] = (
     ReplyArrived(JOINED),
     ReplyArrived(LACKING),
     ReplyArrived(Refused(run=RUN, reason="no room")),
+    ReplyArrived(NOT_IN_TURN),
     ReplyArrived(_holding("receiving")),
     PartArrived(FrameKind.SMASHED, STEP, is_last=False),
     PartArrived(FrameKind.WEIGHTS, STEP, is_last=True),
@@ -218,6 +221,31 @@ def test_a_late_device_that_never_answers_owes_for_the_patience_and_no_longer() 
     session = _in(PeerState.LATE)
     assert session.next_timeout() == 117.0 + 60.0
     assert session.handle_timeout(177.0) == [NoteFree()]
+
+
+@pytest.mark.parametrize("state", [PeerState.JOINING, PeerState.ANSWERING, PeerState.LATE])
+def test_who_has_lost_the_turn_is_waited_for_no_longer_and_begins_anew(state: PeerState) -> None:
+    session = _in(state)
+    told = {
+        PeerState.JOINING: GiveUp(JOIN, LOST),
+        PeerState.ANSWERING: GiveUp(REQUEST, LOST),
+        PeerState.LATE: NoteFree(),
+    }[state]
+    other = NOT_IN_TURN.model_copy(update={"cluster": CLUSTER + 1})
+    assert session.handle(ReplyArrived(other), 118.0) == [CountDropped()]
+    assert session.handle(ReplyArrived(NOT_IN_TURN), 118.0) == [told, NoteLost()]
+    assert session.state is PeerState.IDLE
+    assert session.handle(ReplyArrived(NOT_IN_TURN), 118.0) == [CountDropped()]
+    gone = GiveUp(REQUEST, "was restarted")
+    assert session.handle(AskedFor(REQUEST, ALLOWANCE), 119.0) == [gone]
+
+
+def test_who_is_late_is_asked_once_more_for_it_may_have_lost_the_turn() -> None:
+    session = _after(TO_ANSWERING)
+    late, question = session.handle_timeout(117.0)
+    assert isinstance(late, GiveUp)
+    assert isinstance(question, SendCommand)
+    assert isinstance(question.message, Inquire)
 
 
 def test_a_broken_connection_has_a_moment_to_come_back() -> None:

@@ -1,5 +1,6 @@
 """The device's half of the conversation, sentence by sentence."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from runtime.errors import UnexpectedEventError
 from runtime.protocol.device import DeviceSession, SessionState
+from runtime.protocol.device_turn import QUIET_S
 from runtime.protocol.events import (
     CollectWeights,
     CommandArrived,
@@ -29,7 +31,7 @@ from runtime.protocol.events import (
     TrainLocally,
     WeightsCollected,
 )
-from runtime.wire.commands import Join, Joined, Preparing, Stop, Unassigned
+from runtime.wire.commands import Join, Joined, NotInTurn, Preparing, Stop
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
@@ -42,6 +44,8 @@ GRADIENTS = [
 ]
 ASSIGNED, JOINING = CommandArrived(ASSIGNMENT), CommandArrived(JOIN)
 EVALUATION = JOIN.model_copy(update={"purpose": "evaluate", "local_epochs": 1, "cluster": 0xFFFF})
+ANOTHERS = ASSIGNMENT.model_copy(update={"run": RUN + 1})
+TURN = {"run": RUN, "round": ROUND, "cluster": CLUSTER}
 LOCALLY = JOIN.model_copy(update={"purpose": "train_locally"})
 
 
@@ -205,9 +209,8 @@ def _frame(kind: FrameKind, *, run: int = RUN, round_: int = ROUND, epoch: int =
 @pytest.mark.parametrize(
     "stale",
     [
-        CommandArrived(JOIN.model_copy(update={"round": ROUND - 1})),
-        CommandArrived(JOIN.model_copy(update={"cluster": CLUSTER - 1})),
         CommandArrived(Stop(run=RUN + 1)),
+        CommandArrived(ANOTHERS, quiet_s=4.9),
         _frame(FrameKind.MODEL, run=RUN + 1),
         _frame(FrameKind.MODEL, round_=ROUND - 1),
         _frame(FrameKind.MODEL, epoch=1),
@@ -227,13 +230,34 @@ def test_what_is_of_another_run_round_or_step_is_counted_and_dropped(
     assert dict(vars(session)) == state | {"num_stale": 1}
 
 
+@pytest.mark.parametrize(
+    "other", [{"run": RUN + 1}, {"round": ROUND - 1}, {"cluster": CLUSTER - 1}], ids=str
+)
 @pytest.mark.parametrize("num_before", range(3, len(TO_WEIGHTS) + 1))
-def test_who_is_asked_to_join_a_run_that_it_has_not_says_so_and_goes_on(num_before: int) -> None:
+def test_who_is_asked_about_a_turn_that_it_is_not_in_says_so_and_goes_on(
+    num_before: int, other: dict[str, int]
+) -> None:
     session = _after(TO_WEIGHTS[:num_before])
     state = dict(vars(session))
-    other = CommandArrived(JOIN.model_copy(update={"run": RUN + 1}))
-    assert session.handle(other) == [SendReply(Unassigned(run=RUN + 1))]
-    assert dict(vars(session)) == state | {"num_stale": 1}
+    turn = TURN | other
+    about = turn | {"epoch": 0}
+    asked = (
+        JOIN.model_copy(update=other),
+        Inquire.model_validate(about | {"request": "model", "number": 1}),
+        SendAgain.model_validate(about | {"answer": "smashed", "chunks": ()}),
+    )
+    for message in asked:
+        said = session.handle(CommandArrived(message))
+        assert said == [SendReply(NotInTurn.model_validate(turn))]
+    assert dict(vars(session)) == state | {"num_stale": len(asked)}
+
+
+def test_who_is_asked_for_more_than_its_turn_has_come_to_says_that_it_has_lost_that() -> None:
+    inquiries = [Inquire(**TURN, epoch=epoch, request="gradient", number=1) for epoch in range(2)]
+    lost = SendReply(NotInTurn(**TURN))
+    for session, epochs in ((_after(TO_JOINED), (0, 1)), (_after(TO_GRADIENT), (1,))):
+        for epoch in epochs:
+            assert session.handle(CommandArrived(inquiries[epoch])) == [lost]
 
 
 def test_shapes_are_asked_for_only_while_their_frame_may_come() -> None:
@@ -250,7 +274,7 @@ def test_a_late_duplicate_join_does_not_open_its_turn_again() -> None:
     following = JOIN.model_copy(update={"round": ROUND + 1})
     session = _after([*TO_WEIGHTS, CommandArrived(following), _opened(following)])
     state = dict(vars(session))
-    assert session.handle(JOINING) == []
+    assert session.handle(JOINING) == [SendReply(NotInTurn(**TURN))]
     assert session.handle(MODEL) == []
     assert dict(vars(session)) == state | {"num_stale": 2}
 
@@ -272,16 +296,29 @@ def test_stop_ends_the_run_and_the_same_assignment_begins_anew() -> None:
     assert session.handle(CommandArrived(Stop(run=RUN))) == []
     assert session.state is SessionState.UNASSIGNED
     assert session.handle(GRADIENTS[0]) == []
-    assert session.handle(JOINING) == [SendReply(Unassigned(run=RUN))]
+    assert session.handle(JOINING) == [SendReply(NotInTurn(**TURN))]
     assert session.num_stale == 2
     assert session.handle(ASSIGNED) == [Prepare(ASSIGNMENT)]
     assert session.handle(Prepared(READY)) == [SendReply(READY)]
 
 
-def test_an_assignment_of_another_run_replaces_the_present_one() -> None:
-    other = ASSIGNMENT.model_copy(update={"run": RUN + 1})
+def test_a_stop_without_the_secret_of_the_run_ends_nothing() -> None:
+    secret = str(RUN)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    own = ASSIGNMENT.model_copy(update={"stop_digest": digest})
+    session = _after((CommandArrived(own), *TO_GRADIENT[1:]))
+    state = dict(vars(session))
+    for forged in (Stop(run=RUN), Stop(run=RUN, secret=digest)):
+        assert session.handle(CommandArrived(forged)) == []
+    assert dict(vars(session)) == state | {"num_stale": 2}
+    session.handle(CommandArrived(Stop(run=RUN, secret=secret)))
+    assert session.state is SessionState.UNASSIGNED
+
+
+def test_an_assignment_of_another_run_replaces_the_present_one_once_that_is_quiet() -> None:
+    other = ANOTHERS
     session = _after(TO_GRADIENT)
-    assert session.handle(CommandArrived(other)) == [Prepare(other)]
+    assert session.handle(CommandArrived(other, quiet_s=QUIET_S)) == [Prepare(other)]
     assert session.handle(Prepared(READY)) == []
     assert session.handle(ForwardDone(step_at(0), (W,))) == []
     ready = READY.model_copy(update={"run": RUN + 1})

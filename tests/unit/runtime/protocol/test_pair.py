@@ -6,13 +6,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runtime.protocol.coordinator_events import BusBack, BusLost, Returned, Seen, Went
-from runtime.wire.commands import Join
+from runtime.wire.commands import Join, Stop
+from runtime.wire.fields import Message
 from runtime.wire.frame_questions import Inquire
 from tests.pair import CoordinatorEnd, DeviceEnd, Item
+from tests.turn import ASSIGNMENT, CUT, JOIN, RUN
 
 PLACES = st.integers(0, 3)
 """How far down a queue a fault strikes."""
 MOST_STEPS = 3000
+FORGED = (
+    Stop(run=RUN),
+    ASSIGNMENT.model_copy(update={"run": RUN + 1}),
+    ASSIGNMENT.model_copy(update={"seed": 1}),
+    JOIN.model_copy(update={"round": 2**32 - 1}),
+)
 
 
 class Pair(RuleBasedStateMachine):
@@ -77,6 +85,17 @@ class Pair(RuleBasedStateMachine):
         """Time passes."""
         self.coordinator.wait(seconds)
 
+    @rule(forged=st.sampled_from(FORGED))
+    def forge(self, forged: Message) -> None:
+        """Somebody else gives the device commands, and its coordinator has been quiet."""
+        self.device.receive(forged.model_copy())
+
+    @rule()
+    def forge_this_turn(self) -> None:
+        """Somebody else has it begin this very turn again, otherwise."""
+        update = {"round": self.coordinator.round, "cut": CUT + 1}
+        self.device.receive(JOIN.model_copy(update=update))
+
     @rule()
     def lose_or_find_the_device(self) -> None:
         """The device's connection breaks, or it comes back."""
@@ -104,7 +123,7 @@ class Pair(RuleBasedStateMachine):
     @invariant()
     def nothing_grows(self) -> None:
         assert len(self.coordinator.down) < 200
-        assert len(self.device.work) <= 3
+        assert sum(not self.device.is_over(each) for each in self.device.work) <= 3
 
     def teardown(self) -> None:
         """Once faults cease, a whole turn comes to its end, the next one to begin at the latest."""
