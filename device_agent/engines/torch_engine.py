@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from device_agent.engines.activation_cost import training_bytes
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.measurement import Measurement, Timing
 from device_agent.engines.timing import (
@@ -224,12 +225,16 @@ class TorchEngine(DeviceNetwork):
 
     def open(self, cut: int) -> DeviceSide:
         """Cut the network after so many layers, if training these takes no more than it may."""
-        state = split(self.network, cut)[0].state_dict().values()
-        num_bytes = sum(tensor.nbytes for tensor in state)
-        self._check_memory(f"training {cut} layers", STATE_COPIES * num_bytes)
+        layers, batch_size = split(self.network, cut)[0], self.assignment.batch_size
+        held_bytes = STATE_COPIES * sum(tensor.nbytes for tensor in layers.state_dict().values())
+        what = f"training {cut} layers"
+        self._check_memory(what, held_bytes)
+        if ":" not in self.assignment.network and (self._open_at or (0,))[0] != cut:
+            batch_bytes = batch_size * training_bytes(layers, self.sample_shape)
+            self._check_memory(f"{what} on {batch_size} samples", held_bytes + batch_bytes)
         return super().open(cut)
 
-    def _check_memory(self, what: str, needed_bytes: int) -> None:
+    def _check_memory(self, what: str, needed_bytes: float) -> None:
         allowed_bytes = self._limits.memory_bytes or psutil.virtual_memory().available
         if needed_bytes > allowed_bytes:
             raise SettingsError(

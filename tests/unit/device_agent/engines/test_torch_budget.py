@@ -1,5 +1,7 @@
 """A built-in network is the coordinator's to choose, its memory the owner's to give."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from device_agent.engines.open import open_engine
@@ -29,7 +31,17 @@ def test_enormous_options_that_do_not_fit_the_data_are_refused_as_well() -> None
 
 def test_an_owner_gives_a_network_as_much_memory_as_wanted() -> None:
     limits = Limits(memory_bytes=500_000)  # LeNet has 178 kB of weights, most above the last pool.
-    engine = open_engine("torch", ASSIGNMENT, sample_shape=SHAPE, limits=limits)
+    job = ASSIGNMENT.model_copy(update={"batch_size": 4})
+    engine = open_engine("torch", job, sample_shape=SHAPE, limits=limits)
     engine.open(3)
     with pytest.raises(SettingsError, match="training 12 layers takes"):
         engine.open(12)
+
+
+def test_a_mini_batch_is_priced_with_all_that_training_keeps_of_it() -> None:
+    limits = Limits(memory_bytes=3_000_000)
+    for batch_size, fits in ((16, True), (2**40, False)):
+        job = ASSIGNMENT.model_copy(update={"batch_size": batch_size})
+        engine = open_engine("torch", job, sample_shape=SHAPE, limits=limits)
+        with nullcontext() if fits else pytest.raises(SettingsError, match=f"{batch_size} samples"):
+            engine.open(3)
