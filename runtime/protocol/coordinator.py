@@ -57,11 +57,10 @@ from runtime.wire.commands import (
     Joined,
     LinkMeasured,
     MeasureLink,
-    NotInTurn,
     Ready,
     Refused,
 )
-from runtime.wire.frame_questions import Holding
+from runtime.wire.frame_questions import Holding, NotInTurn
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.inbox import FrameInbox
 

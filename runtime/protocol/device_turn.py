@@ -12,9 +12,9 @@ from runtime.protocol.events import (
 )
 from runtime.protocol.frame_steps import turn_of
 from runtime.protocol.returned_gradients import ReturnedGradients
-from runtime.wire.commands import Assignment, Join, Joined, NeedGraphs, NotInTurn, Stop
+from runtime.wire.commands import Assignment, Join, Joined, NeedGraphs, Stop
 from runtime.wire.device_graphs import offered_specs
-from runtime.wire.frame_questions import Inquire, SendAgain
+from runtime.wire.frame_questions import Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import FrameKind, StepId, TensorSpec
 
 QUIET_S = 5.0

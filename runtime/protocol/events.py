@@ -8,13 +8,12 @@ from runtime.wire.commands import (
     Join,
     Joined,
     NeedGraphs,
-    NotInTurn,
     Preparing,
     Ready,
     Refused,
     Stop,
 )
-from runtime.wire.frame_questions import Holding, Inquire, SendAgain
+from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
 
 # Events, in the past tense.

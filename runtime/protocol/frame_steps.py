@@ -1,7 +1,7 @@
 """The step that a question about a frame names."""
 
-from runtime.wire.commands import Join, Joined, NeedGraphs, NotInTurn
-from runtime.wire.frame_questions import Holding, Inquire, SendAgain
+from runtime.wire.commands import Join, Joined, NeedGraphs
+from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import StepId
 
 _PLACE = ("run", "round", "cluster", "epoch")

@@ -24,7 +24,7 @@ from runtime.wire.fields import (
     Words,
     named_by,
 )
-from runtime.wire.frame_questions import Holding, Inquire, SendAgain
+from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES
 from runtime.wire.published import LinkProfile
 
@@ -281,18 +281,6 @@ class NeedGraphs(Message):
     round: Round
     cluster: Small
     digest: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class NotInTurn(Message):
-    """Device to coordinator: it was asked about a turn that it is not in, and cannot enter.
-
-    It may have lost its assignment, or its turn, or have been led beyond it by somebody else.
-    """
-
-    kind: Literal["not_in_turn"] = "not_in_turn"
-    run: RunId
-    round: Round
-    cluster: Small
 
 
 class Refused(Message):

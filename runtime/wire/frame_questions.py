@@ -69,3 +69,15 @@ class Holding(Message):
     missing: Chunks = Field(
         (), description="receiving: parts of the frame that have not come; none: all of them"
     )
+
+
+class NotInTurn(Message):
+    """Device to coordinator: it was asked about a turn that it is not in, and cannot enter.
+
+    It may have lost its assignment, or its turn, or have been led beyond it by somebody else.
+    """
+
+    kind: Literal["not_in_turn"] = "not_in_turn"
+    run: RunId
+    round: Round
+    cluster: Small

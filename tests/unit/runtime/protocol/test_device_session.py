@@ -1,14 +1,11 @@
 """The device's half of the conversation, sentence by sentence."""
 
-import hashlib
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
 from runtime.errors import UnexpectedEventError
 from runtime.protocol.device import DeviceSession, SessionState
-from runtime.protocol.device_turn import QUIET_S
 from runtime.protocol.events import (
     CollectWeights,
     CommandArrived,
@@ -20,7 +17,6 @@ from runtime.protocol.events import (
     FrameSent,
     LoadModel,
     OpenPass,
-    PassOpened,
     Predict,
     Prepare,
     Prepared,
@@ -31,44 +27,26 @@ from runtime.protocol.events import (
     TrainLocally,
     WeightsCollected,
 )
-from runtime.wire.commands import Join, Joined, NotInTurn, Preparing, Stop
+from runtime.wire.commands import Joined, Preparing, Stop
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
-from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
+from runtime.wire.frames import Frame, FrameKind, StepId
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
-
-W: Tensor = np.arange(4, dtype=np.float32)
-SPEC = spec_of(W)
-MODEL = FrameArrived("", Frame(FrameKind.MODEL, step_at(0), (W,)))
-GRADIENTS = [
-    FrameArrived("", Frame(FrameKind.GRADIENT, step_at(epoch), (W + epoch,))) for epoch in (0, 1)
-]
-ASSIGNED, JOINING = CommandArrived(ASSIGNMENT), CommandArrived(JOIN)
-EVALUATION = JOIN.model_copy(update={"purpose": "evaluate", "local_epochs": 1, "cluster": 0xFFFF})
-ANOTHERS = ASSIGNMENT.model_copy(update={"run": RUN + 1})
-TURN = {"run": RUN, "round": ROUND, "cluster": CLUSTER}
-LOCALLY = JOIN.model_copy(update={"purpose": "train_locally"})
-
-
-def _opened(join: Join) -> PassOpened:
-    return PassOpened(join, (SPEC,), (SPEC,))
-
-
-TO_JOINED: Sequence[DeviceEvent] = (ASSIGNED, Prepared(READY), JOINING, _opened(JOIN))
-TO_GRADIENT = (*TO_JOINED, MODEL, ForwardDone(step_at(0), (W,)))
-TO_WEIGHTS = (
-    *TO_GRADIENT,
-    GRADIENTS[0],
-    ForwardDone(step_at(1), (W,)),
-    GRADIENTS[1],
-    WeightsCollected(step_at(1), (W,)),
+from tests.unit.runtime.protocol.device_events import (
+    ANOTHERS,
+    ASSIGNED,
+    EVALUATION,
+    GRADIENTS,
+    JOINING,
+    LOCALLY,
+    MODEL,
+    SPEC,
+    TO_GRADIENT,
+    TO_JOINED,
+    TO_WEIGHTS,
+    W,
+    after,
+    opened,
 )
-
-
-def _after(events: Sequence[DeviceEvent]) -> DeviceSession:
-    session = DeviceSession()
-    for event in events:
-        session.handle(event)
-    return session
 
 
 def test_a_turn_of_two_epochs_is_these_sentences() -> None:
@@ -93,10 +71,10 @@ def test_a_turn_of_two_epochs_is_these_sentences() -> None:
 
 
 def test_an_evaluation_predicts_once_and_ends() -> None:
-    session = _after([ASSIGNED, Prepared(READY)])
+    session = after([ASSIGNED, Prepared(READY)])
     step = StepId(RUN, ROUND, 0xFFFF, 0)
     assert session.handle(CommandArrived(EVALUATION)) == [OpenPass(EVALUATION)]
-    session.handle(_opened(EVALUATION))
+    session.handle(opened(EVALUATION))
     model = FrameArrived("", Frame(FrameKind.MODEL, step, (W,)))
     assert session.handle(model) == [LoadModel((W,)), Predict(step)]
     outputs = Frame(FrameKind.SMASHED, step, (W,))
@@ -105,7 +83,7 @@ def test_an_evaluation_predicts_once_and_ends() -> None:
 
 
 def test_local_training_answers_a_model_with_the_weights_of_the_last_epoch() -> None:
-    session = _after([ASSIGNED, Prepared(READY), CommandArrived(LOCALLY), _opened(LOCALLY)])
+    session = after([ASSIGNED, Prepared(READY), CommandArrived(LOCALLY), opened(LOCALLY)])
     assert session.handle(MODEL) == [LoadModel((W,)), TrainLocally(step_at(1))]
     weights = Frame(FrameKind.WEIGHTS, step_at(1), (W,))
     assert session.handle(WeightsCollected(step_at(1), (W,))) == [SendFrame(weights)]
@@ -123,7 +101,7 @@ def test_local_training_answers_a_model_with_the_weights_of_the_last_epoch() -> 
 def test_a_repeated_request_gets_the_same_answer(
     before: Sequence[DeviceEvent], request_: DeviceEvent
 ) -> None:
-    session = _after(before)
+    session = after(before)
     state = dict(vars(session))
     [answer] = session.handle(request_)
     [again] = session.handle(request_)
@@ -151,7 +129,7 @@ PLACE = {"run": RUN, "round": ROUND, "cluster": CLUSTER, "epoch": 0}
 def test_a_device_says_how_far_it_is_with_a_frame(
     before: Sequence[DeviceEvent], about: str, state: str | None
 ) -> None:
-    session = _after(before)
+    session = after(before)
     question = Inquire.model_validate(PLACE | {"request": about, "number": 4})
     said = session.handle(CommandArrived(question))
     told = [reply.message for reply in said if isinstance(reply, SendReply)]
@@ -163,12 +141,12 @@ def test_a_device_says_how_far_it_is_with_a_frame(
 
 @pytest.mark.parametrize("frame", [MODEL, GRADIENTS[0]])
 def test_a_frame_that_comes_twice_makes_nothing_go_twice(frame: FrameArrived) -> None:
-    session = _after(TO_WEIGHTS[: 6 if frame is MODEL else 8])
+    session = after(TO_WEIGHTS[: 6 if frame is MODEL else 8])
     assert session.handle(frame) == []
 
 
 def test_what_was_lost_of_an_answer_goes_again_once_all_of_it_had_gone() -> None:
-    session = _after(TO_GRADIENT)
+    session = after(TO_GRADIENT)
     lost = SendAgain.model_validate(PLACE | {"answer": "smashed", "chunks": ((1, 2),)})
     assert session.handle(CommandArrived(lost)) == []
     session.handle(SENT)
@@ -178,7 +156,7 @@ def test_what_was_lost_of_an_answer_goes_again_once_all_of_it_had_gone() -> None
 
 
 def test_a_repeated_assignment_hears_that_the_device_is_at_it() -> None:
-    session = _after(TO_WEIGHTS[:1])
+    session = after(TO_WEIGHTS[:1])
     state = dict(vars(session))
     assert session.handle(ASSIGNED) == [SendReply(Preparing(run=RUN))]
     assert dict(vars(session)) == state
@@ -196,7 +174,7 @@ def test_a_repeated_assignment_hears_that_the_device_is_at_it() -> None:
 def test_a_repeat_while_the_device_is_at_work_is_silence(
     before: Sequence[DeviceEvent], request_: DeviceEvent
 ) -> None:
-    session = _after(before)
+    session = after(before)
     state = dict(vars(session))
     assert session.handle(request_) == []
     assert dict(vars(session)) == state
@@ -224,40 +202,10 @@ def _frame(kind: FrameKind, *, run: int = RUN, round_: int = ROUND, epoch: int =
 def test_what_is_of_another_run_round_or_step_is_counted_and_dropped(
     num_before: int, stale: DeviceEvent
 ) -> None:
-    session = _after(TO_WEIGHTS[:num_before])
+    session = after(TO_WEIGHTS[:num_before])
     state = dict(vars(session))
     assert session.handle(stale) == []
     assert dict(vars(session)) == state | {"num_stale": 1}
-
-
-@pytest.mark.parametrize(
-    "other", [{"run": RUN + 1}, {"round": ROUND - 1}, {"cluster": CLUSTER - 1}], ids=str
-)
-@pytest.mark.parametrize("num_before", range(3, len(TO_WEIGHTS) + 1))
-def test_who_is_asked_about_a_turn_that_it_is_not_in_says_so_and_goes_on(
-    num_before: int, other: dict[str, int]
-) -> None:
-    session = _after(TO_WEIGHTS[:num_before])
-    state = dict(vars(session))
-    turn = TURN | other
-    about = turn | {"epoch": 0}
-    asked = (
-        JOIN.model_copy(update=other),
-        Inquire.model_validate(about | {"request": "model", "number": 1}),
-        SendAgain.model_validate(about | {"answer": "smashed", "chunks": ()}),
-    )
-    for message in asked:
-        said = session.handle(CommandArrived(message))
-        assert said == [SendReply(NotInTurn.model_validate(turn))]
-    assert dict(vars(session)) == state | {"num_stale": len(asked)}
-
-
-def test_who_is_asked_for_more_than_its_turn_has_come_to_says_that_it_has_lost_that() -> None:
-    inquiries = [Inquire(**TURN, epoch=epoch, request="gradient", number=1) for epoch in range(2)]
-    lost = SendReply(NotInTurn(**TURN))
-    for session, epochs in ((_after(TO_JOINED), (0, 1)), (_after(TO_GRADIENT), (1,))):
-        for epoch in epochs:
-            assert session.handle(CommandArrived(inquiries[epoch])) == [lost]
 
 
 def test_shapes_are_asked_for_only_while_their_frame_may_come() -> None:
@@ -265,70 +213,26 @@ def test_shapes_are_asked_for_only_while_their_frame_may_come() -> None:
     asked[FrameKind.GRADIENT, 1] = [8, 9, 10]
     for (kind, epoch), whiles in asked.items():
         for num_events in range(len(TO_WEIGHTS) + 1):
-            session = _after(TO_WEIGHTS[:num_events])
+            session = after(TO_WEIGHTS[:num_events])
             expected = (SPEC,) if num_events in whiles else None
             assert session.asked_for(kind, step_at(epoch)) == expected, (kind, epoch, num_events)
 
 
-def test_a_late_duplicate_join_does_not_open_its_turn_again() -> None:
-    following = JOIN.model_copy(update={"round": ROUND + 1})
-    session = _after([*TO_WEIGHTS, CommandArrived(following), _opened(following)])
-    state = dict(vars(session))
-    assert session.handle(JOINING) == [SendReply(NotInTurn(**TURN))]
-    assert session.handle(MODEL) == []
-    assert dict(vars(session)) == state | {"num_stale": 2}
-
-
 def test_a_join_interrupts_the_turn_before_and_its_late_work_is_forgotten() -> None:
     following = JOIN.model_copy(update={"round": ROUND + 1})
-    session = _after([*TO_JOINED, MODEL])
+    session = after([*TO_JOINED, MODEL])
     assert session.handle(CommandArrived(following)) == [OpenPass(following)]
     state = dict(vars(session))
     assert session.handle(ForwardDone(step_at(0), (W,))) == []
-    assert session.handle(_opened(JOIN)) == []
+    assert session.handle(opened(JOIN)) == []
     assert dict(vars(session)) == state
     joined = Joined(run=RUN, round=ROUND + 1, cluster=CLUSTER)
-    assert session.handle(_opened(following)) == [SendReply(joined)]
-
-
-def test_stop_ends_the_run_and_the_same_assignment_begins_anew() -> None:
-    session = _after(TO_GRADIENT)
-    assert session.handle(CommandArrived(Stop(run=RUN))) == []
-    assert session.state is SessionState.UNASSIGNED
-    assert session.handle(GRADIENTS[0]) == []
-    assert session.handle(JOINING) == [SendReply(NotInTurn(**TURN))]
-    assert session.num_stale == 2
-    assert session.handle(ASSIGNED) == [Prepare(ASSIGNMENT)]
-    assert session.handle(Prepared(READY)) == [SendReply(READY)]
-
-
-def test_a_stop_without_the_secret_of_the_run_ends_nothing() -> None:
-    secret = str(RUN)
-    digest = hashlib.sha256(secret.encode()).hexdigest()
-    own = ASSIGNMENT.model_copy(update={"stop_digest": digest})
-    session = _after((CommandArrived(own), *TO_GRADIENT[1:]))
-    state = dict(vars(session))
-    for forged in (Stop(run=RUN), Stop(run=RUN, secret=digest)):
-        assert session.handle(CommandArrived(forged)) == []
-    assert dict(vars(session)) == state | {"num_stale": 2}
-    session.handle(CommandArrived(Stop(run=RUN, secret=secret)))
-    assert session.state is SessionState.UNASSIGNED
-
-
-def test_an_assignment_of_another_run_replaces_the_present_one_once_that_is_quiet() -> None:
-    other = ANOTHERS
-    session = _after(TO_GRADIENT)
-    assert session.handle(CommandArrived(other, quiet_s=QUIET_S)) == [Prepare(other)]
-    assert session.handle(Prepared(READY)) == []
-    assert session.handle(ForwardDone(step_at(0), (W,))) == []
-    ready = READY.model_copy(update={"run": RUN + 1})
-    assert session.handle(Prepared(ready)) == [SendReply(ready)]
-    assert session.join is None
+    assert session.handle(opened(following)) == [SendReply(joined)]
 
 
 @pytest.mark.parametrize("num_before", range(len(TO_WEIGHTS) + 1))
 def test_what_is_not_allowed_raises_and_changes_nothing(num_before: int) -> None:
-    session = _after(TO_WEIGHTS[:num_before])
+    session = after(TO_WEIGHTS[:num_before])
     state = dict(vars(session))
     with pytest.raises(UnexpectedEventError, match=session.state.name):
         session.handle(DeviceLost("d0", "of the other half"))  # type: ignore[arg-type]
