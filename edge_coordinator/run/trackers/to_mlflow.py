@@ -1,5 +1,6 @@
 """MLflow: where MLFLOW_TRACKING_URI says, or in a database beside the runs."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ class MlflowTracker:
     """One run of the experiment `cpsl`, by the name of the run's directory."""
 
     def __init__(self, path: Path, settings: Mapping[str, object]) -> None:
+        for chatty in ("mlflow", "alembic"):  # They tell of every table of a new database.
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         beside = f"sqlite:///{path.resolve().parent / 'mlflow.db'}"
         self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or beside)
         found = self._client.get_experiment_by_name(_EXPERIMENT)
@@ -26,9 +29,9 @@ class MlflowTracker:
         for name, figure in figures.items():
             self._client.log_metric(self._run, name, figure, step=round_)
 
-    def close(self) -> None:
+    def close(self, *, is_whole: bool) -> None:
         """Say that the run is over."""
-        self._client.set_terminated(self._run)
+        self._client.set_terminated(self._run, status="FINISHED" if is_whole else "KILLED")
 
 
 def open_tracker(path: Path, settings: Mapping[str, object]) -> MlflowTracker:

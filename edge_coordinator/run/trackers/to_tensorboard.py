@@ -20,7 +20,7 @@ class TensorBoardTracker:
             self._writer.add_scalar(name, figure, round_)
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, *, is_whole: bool) -> None:  # noqa: ARG002 - event files cannot say
         """Close the file."""
         self._writer.close()
 

@@ -1,6 +1,7 @@
 """What a run tells a tool that keeps experiments: the figures of each round."""
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -10,12 +11,16 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from edge_coordinator.run.events import Progress, RoundDone
+from runtime.errors import SettingsError
 from runtime.wire.published import RoundReport
 
 FIGURES = (
     *("train_loss", "test_loss", "test_accuracy", "learning_rate", "round_s"),
     *("predicted_round_s", "elapsed_s", "up_bytes", "down_bytes", "num_devices", "num_clusters"),
 )
+
+
+log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
@@ -25,8 +30,8 @@ class Tracker(Protocol):
         """Keep the figures of a round."""
         ...
 
-    def close(self) -> None:
-        """Write what is still to be written."""
+    def close(self, *, is_whole: bool) -> None:
+        """Write what is still to be written, and whether the run came to its end."""
         ...
 
 
@@ -75,12 +80,39 @@ def _flatten(prefix: str, tree: Mapping[str, object], flat: dict[str, object]) -
 def tracked(
     names: Sequence[str], path: Path, settings: Mapping[str, object]
 ) -> Iterator[list[TrackedRounds]]:
-    """Have these tools keep the run in `path`, with the settings that it has."""
+    """Have these tools keep the run in `path`, with the settings that it has.
+
+    SettingsError if one cannot begin. What one cannot write at the end is said, and no more.
+    """
     with contextlib.ExitStack() as stack:
         trackers: list[TrackedRounds] = []
         for name in dict.fromkeys(names):
             module = import_module(f"edge_coordinator.run.trackers.to_{name}")
-            tracker: Tracker = module.open_tracker(path, settings)
-            stack.callback(tracker.close)
+            try:
+                tracker: Tracker = module.open_tracker(path, settings)
+            except Exception as error:  # Theirs are many, and say what is wrong.
+                raise SettingsError(f"--track {name} cannot begin: {_first_line(error)}") from error
+            stack.push(_Closing(name, tracker))
             trackers.append(TrackedRounds(tracker))
         yield trackers
+
+
+class _Closing:
+    """Closes a tracker at the end of a run, whatever ends it."""
+
+    def __init__(self, name: str, tracker: Tracker) -> None:
+        self._name = name
+        self._tracker = tracker
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, error_type: type[BaseException] | None, *rest: object) -> None:
+        try:
+            self._tracker.close(is_whole=error_type is None)
+        except Exception as error:  # The run is over and written down.
+            log.warning("%s may lack the last figures: %s", self._name, _first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

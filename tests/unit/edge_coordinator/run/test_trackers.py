@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import re
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.monitor.rounds_table import rounds_of, write_csv, write_tables
 from edge_coordinator.run.events import RoundDone
 from edge_coordinator.run.trackers.tracker import figures_of, flat_settings, tracked
+from runtime.errors import SettingsError
 from runtime.offered import TRACKERS
 from tests.sites import make_round
 
@@ -48,6 +50,7 @@ def test_tensorboards_own_reader_reads_every_figure_of_every_round(tmp_path: Pat
         assert found == [(step, np.float32(x)) for step, x in expected if x is not None]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Of what it is built on.
 def test_mlflow_has_the_figures_of_every_round(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     _track("mlflow", tmp_path / "run")
@@ -56,12 +59,18 @@ def test_mlflow_has_the_figures_of_every_round(tmp_path: Path) -> None:
     (run,) = client.search_runs([experiment.experiment_id])
     history = client.get_metric_history(run.info.run_id, "train_loss")
     assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.5)]
+    assert (run.info.status, run.data.params["training.rounds"]) == (
+        "FINISHED",
+        str(SETTINGS["training.rounds"]),
+    )
 
 
 def test_wandb_keeps_a_run_offline(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     _track("wandb", tmp_path / "run")
-    assert [*(tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")]
+    (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    losses = re.findall(rb"train_loss\W*?([0-9.]+)", file.read_bytes())
+    assert [float(loss) for loss in dict.fromkeys(losses)] == [2.0, 1.5]
 
 
 @pytest.mark.parametrize("name", ["tensorflow", *TRACKERS])
@@ -74,6 +83,22 @@ def test_a_tracker_that_is_not_there_is_said_before_anything_begins(
         assert main(["local", "--track", name]) == 1
     said = "is none of tensorboard, mlflow, wandb" if name not in TRACKERS else f"cpsl-edge[{name}]"
     assert said in capsys.readouterr().err
+
+
+def test_a_tracker_that_cannot_begin_is_one_sentence_and_one_that_cannot_end_costs_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("tensorboardX")
+    (tmp_path / "tensorboard").write_text("a file in the way", encoding="utf-8")
+    with (
+        pytest.raises(SettingsError, match="--track tensorboard cannot begin: "),
+        tracked(["tensorboard"], tmp_path, SETTINGS),
+    ):
+        pass
+    (tmp_path / "tensorboard").unlink()
+    with tracked(["tensorboard"], tmp_path, SETTINGS) as (observer,):
+        observer._tracker._writer.close = lambda: int("no")  # type: ignore[attr-defined]
+    assert "tensorboard may lack the last figures: invalid literal" in caplog.text
 
 
 def test_figures_of_any_task_are_kept_by_their_names() -> None:
