@@ -246,7 +246,7 @@ class Coordinator:
                 continue  # Somebody left while the plan was made.
             barred = self._registry.barred | resting | self._channel.busy
             planned, report = self._reported(round_, planned, barred)
-            self._tell(RoundPlanned(report, self._job.num_rounds))
+            self._tell(RoundPlanned(report, self._job.num_rounds, planned.basis))
             if planned.plan.clusters:
                 return replace(planned, resting=(*resting, *planned.resting))
             reasons = "; ".join(f"{device} {why}" for device, why in report.left_out.items())

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_coordinator.cli.comparing import compare_methods, reproduce
+from edge_coordinator.cli.comparing import compare_methods, replay_run, reproduce
 from edge_coordinator.cli.job_of_flags import job_settings, simulated_settings
 from edge_coordinator.cli.output import Output
 from runtime.bus.broker_url import parse_broker_url
@@ -240,6 +240,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Output], None]] = {
     "simulate": _simulate,
     "compare": compare_methods,
     "reproduce": reproduce,
+    "replay": replay_run,
     "model": _model,
     "monitor": _monitor,
     "show": _show,

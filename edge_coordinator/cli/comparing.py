@@ -1,10 +1,10 @@
-"""The commands that compare: each writes a folder with a report and its tables."""
+"""The commands that compare: methods, with a report and its tables; a run with what it might be."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_coordinator.cli.job_of_flags import simulated_settings
+from edge_coordinator.cli.job_of_flags import replayed_settings, simulated_settings
 from edge_coordinator.cli.output import Output
 
 if TYPE_CHECKING:
@@ -47,6 +47,19 @@ def reproduce(flags: argparse.Namespace, console: Output) -> None:
             base_dir=Path.cwd(),
         )
         _answer_with_report(console, reproduce_paper(task, console))
+
+
+def replay_run(flags: argparse.Namespace, console: Output) -> None:
+    """Price a recorded run under another plan or setting."""
+    settings = replayed_settings(flags)
+    from edge_coordinator.experiments.priced_rounds import price_run
+    from edge_coordinator.experiments.show_priced import priced_document, shown_rounds
+    from edge_coordinator.job.prepare import prepare_job
+
+    job, model = prepare_job(settings, run=0, base_dir=Path.cwd(), data=None)
+    rounds = price_run(flags.run, job, model)
+    document = {"run": str(flags.run), **priced_document(rounds, job)}
+    console.answer(document, *shown_rounds(rounds, job))
 
 
 def _effort(flags: argparse.Namespace) -> "Effort":

@@ -64,9 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_watching(commands)
     add_fleet(commands)
     add_control(commands)
-    completion = commands.add_parser(
-        "completion", help="print a script that completes these commands in a shell"
-    )
+    completion = commands.add_parser("completion", help="print a script to complete commands by")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose")
     for command in leaf_parsers(parser):
         _add_output(command)
@@ -149,6 +147,14 @@ def _add_comparing(commands: "argparse._SubParsersAction[argparse.ArgumentParser
             "go, what planning buys, the cost of every cut.",
         )
     )
+    replay = commands.add_parser(
+        "replay",
+        help="what a recorded run would have taken under another plan",
+        description="Price the rounds of a run by what was measured in it, for its own job with "
+        "the changes that are given here. Nothing is trained.",
+    )
+    replay.add_argument("run", type=Path, metavar="RUNDIR", help="of cpsl local or coordinator")
+    _add_job_flags(replay, JOB_FLAGS, is_of_run=True)
     _add_reproduce(
         commands.add_parser(
             "reproduce",
@@ -164,9 +170,11 @@ def _add_job_flags(
     job_flags: tuple[tuple[str, str, str], ...],
     *,
     can_resume: bool = True,
+    is_of_run: bool = False,
 ) -> None:
-    parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
-    if can_resume:
+    if not is_of_run:
+        parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
+    if can_resume and not is_of_run:
         parser.add_argument(
             "--resume",
             type=Path,

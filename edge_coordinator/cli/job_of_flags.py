@@ -29,6 +29,18 @@ def job_settings(flags: argparse.Namespace, console: Console) -> "JobSettings":
     return settings
 
 
+def replayed_settings(flags: argparse.Namespace) -> "JobSettings":
+    """Read the job of the run that is replayed, with the changes that a command line asks for."""
+    from edge_coordinator.job.file import load_job
+
+    path = Path(flags.run) / "job.toml"
+    if not path.is_file():
+        raise SettingsError(f"{flags.run} is not the directory of a run: it holds no job.toml")
+    settings = load_job(path, _overrides(flags))
+    _check_code(flags, settings, path)
+    return settings
+
+
 def simulated_settings(
     flags: argparse.Namespace, console: Console
 ) -> "tuple[JobSettings, Scenario]":
@@ -60,7 +72,7 @@ def _check_code(flags: argparse.Namespace, settings: "JobSettings", path: Path |
     """
     from edge_coordinator.job.own_code import own_code
 
-    if path is None or path == flags.config:
+    if path is None or path == getattr(flags, "config", None):
         return
     said = _overrides(flags).values()
     allowed = AllowedCode(tuple(flags.allow_code))

@@ -85,6 +85,17 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class PlanBasis:
+    """What a plan was priced by, so that others can be priced by the same."""
+
+    states: tuple[DeviceState, ...]
+    """Of all that could be planned with, in id order."""
+    workload: Workload
+    lessons: int
+    """Rounds that predictions had been corrected by."""
+
+
+@dataclass(frozen=True)
 class Fleet:
     """Devices in id order, their states stacked into arrays."""
 

@@ -9,7 +9,7 @@ from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.formatting import some
 from edge_coordinator.job.plan_settings import PlanSettings
 from edge_coordinator.planning.cut_layer import CutChoice
-from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.fleet import PlanBasis, Workload
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.replanning.conditions import Conditions
@@ -44,6 +44,8 @@ class PlannedRound:
     """Devices that are there and were not considered: late again and again, or to be spared."""
     is_exact: bool = False
     """Whether the round is tried again as long as anybody is lost: it has to end in given bits."""
+    basis: PlanBasis | None = None
+    """What the plan was priced by, where it rests on measurements."""
 
     @classmethod
     def given(cls, plan: Plan, *, is_exact: bool) -> "PlannedRound":
@@ -99,11 +101,12 @@ class Planner:
             classes=self._task.classes,
         )
         known = [each for each in known if each.state.device not in resting]
-        workload = self._workload([each.state for each in known])
+        states = tuple(each.state for each in known)
+        workload = self._workload(states)
         generator = np.random.default_rng((self._task.seed, Purpose.PLAN, round_))
         schedule = self._schedule(known, workload, round_, generator)
         plan = plan_round(
-            [each.state for each in known],
+            states,
             workload,
             grouping=self._task.grouping,
             cut=schedule.choice,
@@ -121,6 +124,7 @@ class Planner:
             changed=self._compare(plan, known, schedule),
             up_share_bps=self._up_shares(plan, known),
             resting=tuple(resting),
+            basis=PlanBasis(states, workload, self._corrections.num_rounds),
         )
 
     def choose_anew(self, why: str) -> None:

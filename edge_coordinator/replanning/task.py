@@ -101,11 +101,32 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
     count = num_clusters(settings, num_devices)
     label = TensorSpec(ready.label_dtype, ready.label_shape)
     server, server_device_s = _server(job, model, cuts, label, num_devices=-(-num_devices // count))
+    return planning_task(
+        job,
+        cuts,
+        server=server,
+        server_device_s=server_device_s,
+        label_bits=label.num_bytes * BITS_PER_BYTE,
+        num_devices=num_devices,
+    )
+
+
+def planning_task(
+    job: Job,
+    cuts: CutTable,
+    *,
+    server: ComputeState,
+    server_device_s: float,
+    label_bits: float,
+    num_devices: int,
+) -> PlanningTask:
+    """Bring together what a job asks of its planner, and how fast the server is."""
+    settings = job.settings
     workload = Workload(
         cuts=cuts,
         batch_size=settings.training.batch_size,
         local_epochs=job.local_epochs,
-        label_bits=label.num_bytes * BITS_PER_BYTE,
+        label_bits=label_bits,
         message_bytes=settings.broker.chunk_bytes,
         server=server,
         medium=SharedLink() if settings.plan.medium == "shared" else IndependentLinks(),
@@ -116,6 +137,7 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
         micro_batches=job.micro_batches,
         whole_batches=job.whole_batches,
     )
+    count = num_clusters(settings, num_devices)
     grouping = Grouping(
         method=settings.training.method,
         num_clusters=count if settings.plan.cluster_size is None else None,

@@ -14,12 +14,14 @@ from edge_coordinator.formatting import figure_of
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import EvaluationSettings, JobSettings
 from edge_coordinator.job.standing import BEGINNING, Point, Standing, is_evaluated
+from edge_coordinator.planning.fleet import PlanBasis
 from edge_coordinator.run.best_weights import best_round, keep_checkpoint
 from edge_coordinator.run.checkpoint import START, Reached, load_checkpoint, save_checkpoint
 from edge_coordinator.run.curves import Curve
 from edge_coordinator.run.events import ClassesAgreed, Progress, RoundDone, RoundPlanned, Stopped
 from edge_coordinator.run.folder import Clock, check_clock, make_run_folder, write_job
 from edge_coordinator.run.model_files import write_file
+from edge_coordinator.run.plan_bases import BASES, BasisLines
 from edge_coordinator.run.plot_style import figure, line_style
 from edge_coordinator.run.sound_checkpoints import (
     forget_sound_after,
@@ -58,6 +60,8 @@ class RunDirectory:
         self.stopped = ""
         """That the run was ended from outside, and by whom; empty if not."""
         self._plan: PlanReport | None = None
+        self._basis: PlanBasis | None = None
+        self._bases = BasisLines()
 
     @classmethod
     def make(cls, settings: JobSettings, *, now: datetime, clock: Clock = "wall") -> "RunDirectory":
@@ -110,14 +114,16 @@ class RunDirectory:
                 write_job(self.path, load_job(path, {"data.classes": list(classes)}))
             case Stopped():
                 self.stopped = progress.words
-            case RoundPlanned(plan, _):
-                self._plan = plan
+            case RoundPlanned(plan, _, basis):
+                self._plan, self._basis = plan, basis
             case RoundDone(report):
                 self.reports.add(report)
                 line = json.loads(report.encode())
                 line["clock"] = self.clock
                 line["plan"] = json.loads(self._plan.encode()) if self._plan else None
-                self._append(json.dumps(line))
+                self._append("rounds.jsonl", json.dumps(line))
+                if self._basis is not None:
+                    self._append(BASES, self._bases.line(report.round, self._basis))
 
     def _keep_if_best(self) -> None:
         best = self.reached.standing.best
@@ -136,15 +142,15 @@ class RunDirectory:
         self.reached = replace(self.reached, standing=replace(self.reached.standing, best=best))
         self._keep_if_best()
 
-    def _append(self, line: str) -> None:
+    def _append(self, name: str, line: str) -> None:
         try:
-            with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+            with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
                 file.flush()
                 os.fsync(file.fileno())  # So that no round of the checkpoint is missing here.
         except OSError as error:
             raise StorageError(
-                f"{self.path / 'rounds.jsonl'} cannot be written: {error.strerror}; make room and "
+                f"{self.path / name} cannot be written: {error.strerror}; make room and "
                 f"go on with --resume {self.path}"
             ) from error
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge_coordinator.planning.fleet import PlanBasis
 from runtime.wire.class_names import ClassNames
 from runtime.wire.published import PlanReport, RoundReport
 
@@ -27,6 +28,8 @@ class RoundPlanned:
 
     plan: PlanReport
     num_rounds: int
+    basis: PlanBasis | None = None
+    """What it was priced by, where it rests on measurements."""
 
 
 @dataclass(frozen=True)
