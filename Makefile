@@ -9,9 +9,9 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.demo-installed
 	$(BIN)/cpsl local --scenario mixed --web
 
-# Two tests at a time: many wait for programs that they started.
+# Three tests at a time, on two cores as well: many wait for programs that they started.
 test: $(VENV)/.test-installed lint
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+	$(BIN)/pytest --numprocesses 3 --dist worksteal
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -48,7 +48,7 @@ async def _coordinator(port: int, folder: Path, name: str) -> AsyncIterator[Proc
     process = await asyncio.create_subprocess_exec(
         executable, "-m", "edge_coordinator", "coordinator",
         "--broker", f"mqtt://127.0.0.1:{port}", "--wait", "--devices", "2", "--plan", "by_hand",
-        "--clusters", "1", "--rounds", "25", "--output", name,
+        "--clusters", "1", "--rounds", "12", "--output", name,
         cwd=folder, stdout=PIPE, stderr=STDOUT,
     )  # fmt: skip
     assert process.stdout is not None
@@ -58,7 +58,7 @@ async def _coordinator(port: int, folder: Path, name: str) -> AsyncIterator[Proc
         yield process
         output, _ = await process.communicate()
         assert process.returncode == 0, output.decode()
-        assert b"trained 25 rounds" in output
+        assert b"trained 12 rounds" in output
     finally:
         if process.returncode is None:
             process.kill()

@@ -86,7 +86,10 @@ def _onnx_holds_the_weights(run: Path) -> None:
 async def test_being_told_to_end_ends_everything_and_says_where_the_results_are(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    process = await _start(*CPSL, "local", "--rounds", "10000", cwd=tmp_path)
+    process = await _start(
+        *CPSL, "local", "--rounds", "10000", "--plan", "by_hand", "--set", "devices.processes=1",
+        cwd=tmp_path,
+    )  # fmt: skip
     await _until(process, "round 2,")
     started = psutil.Process(process.pid).children(recursive=True)
     assert len(started) >= 2
