@@ -42,7 +42,7 @@ def _run(flags: argparse.Namespace, *, is_profile: bool) -> int:
     level = "warning" if flags.quiet and flags.log_level in {"debug", "info"} else flags.log_level
     handler = log_handler("json" if as_json else "text")
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    keep_freed_memory()
+    keep_freed_memory(of_clusters=False)
     work: Callable[[argparse.Namespace], None] = _profile if is_profile else _serve
     try:
         work(flags)

@@ -44,7 +44,7 @@ OVERHEAD_COUNTS_FROM_BYTES = 10_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 1 if bits differ or the wire carries too much."""
     flags = _parser().parse_args(arguments)
-    keep_freed_memory()
+    keep_freed_memory(of_clusters=True)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="cluster-step-") as folder:
         results = asyncio.run(_measure(flags, Path(folder)))

@@ -19,7 +19,7 @@ from runtime.service.process import keep_freed_memory, until_reader_leaves
 def run_command(flags: argparse.Namespace) -> int:
     """Do what a command line says; the program's exit code."""
     output = _output(flags)
-    keep_freed_memory()
+    keep_freed_memory(of_clusters=True)
     try:
         with until_reader_leaves():
             COMMANDS[flags.command](flags, output)

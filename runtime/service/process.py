@@ -10,17 +10,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
-_MMAP_THRESHOLD_BYTES = 32 * 1024 * 1024  # the most that glibc takes
-_TRIM_THRESHOLD_BYTES = 64 * 1024 * 1024
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # from malloc.h
+_MEBIBYTE = 1024 * 1024
+_MMAP_THRESHOLD_BYTES = 32 * _MEBIBYTE  # the most that every glibc takes
+_ALL_BYTES = 1024 * _MEBIBYTE  # what newer ones take as well
+_TRIM_THRESHOLD_BYTES = 64 * _MEBIBYTE
+_CLUSTER_TRIM_THRESHOLD_BYTES = 256 * _MEBIBYTE
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(*, of_clusters: bool) -> bool:
     """Make glibc keep the memory of large messages instead of returning it after each one.
 
     Returned memory has to be mapped in again, page fault by page fault, for the next message: with
     messages of 100 kB and more that costs more time than the network does. Sets both of glibc's
     thresholds for this process; returns whether that was done.
+
+    `of_clusters` also keeps what a step over the batches of a whole cluster computes: with 500
+    devices its tensors are above the usual threshold, and half of its time were page faults. One
+    arena holds all of it then, since those of threads have too little room.
 
     Called once, at the start of a program. Does nothing where the C library is another one.
     Setting only one threshold would make things slower: it turns glibc's own adjustment off.
@@ -32,6 +39,8 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
+    if of_clusters and mallopt(_M_MMAP_THRESHOLD, _ALL_BYTES) and mallopt(_M_ARENA_MAX, 1):
+        return bool(mallopt(_M_TRIM_THRESHOLD, _CLUSTER_TRIM_THRESHOLD_BYTES))
     return bool(
         mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
         and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)

@@ -9,7 +9,6 @@ from runtime.bus.bus import Connected, Delivery, Disconnected
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.bus.paho_client import FastClient, client_class
 from runtime.errors import BusError
-from runtime.service.process import keep_freed_memory
 from tests.contract.fake_broker import fake_broker, hang_up, read_packet, until
 
 _CONNACK5 = b"\x20\x03\x00\x00\x00"
@@ -242,7 +241,3 @@ async def test_the_reason_that_the_broker_gives_for_a_disconnect_is_passed_on() 
 
 def test_the_fast_client_fits_the_installed_paho() -> None:
     assert client_class() is FastClient
-
-
-def test_both_allocator_thresholds_are_set_or_none() -> None:
-    assert keep_freed_memory() in {True, False}
