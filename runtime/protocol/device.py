@@ -194,10 +194,10 @@ class DeviceSession:
         match self.state, event:
             case SessionState.COMPUTING, ForwardDone(step) if step == epoch.next_out:
                 return self._forward_done(event)
-            case SessionState.COMPUTING, BackwardDone(step) if step.first == epoch.step:
+            case SessionState.COMPUTING, BackwardDone(step) if epoch.is_going_back(step):
                 self.state = SessionState.AWAITING_GRADIENT
                 return self._go_back()
-            case SessionState.COMPUTING, WeightsCollected(step, tensors) if step == epoch.step:
+            case SessionState.COMPUTING, WeightsCollected(step, tensors) if step == self._turn.last:
                 self.state = SessionState.FINISHED
                 return [self._turn.answers.add(Frame(FrameKind.WEIGHTS, step, tensors))]
             case _, ForwardDone() | BackwardDone() | WeightsCollected():

@@ -30,6 +30,8 @@ class TurnOfDevice:
         self.answers = Answers()
         self.epoch = ReturnedGradients(StepId(0, 0, 0, 0), 1)
         """Of the present step."""
+        self.last: StepId | None = None
+        """The step whose model is handed out, once that is what is computed."""
 
     @property
     def purpose(self) -> str:
@@ -80,6 +82,7 @@ class TurnOfDevice:
             case "train_locally":
                 last = _at(step, self.join.local_epochs - 1)
                 self._begin(request, last, num_answers=1)
+                self.last = last
                 return TrainLocally(last)
             case "evaluate" | "measure":  # Nobody sends a model to be measured with.
                 self._begin(request, step, num_answers=1)
@@ -91,6 +94,7 @@ class TurnOfDevice:
         request = (FrameKind.GRADIENT, step)
         if step.epoch + 1 == self.join.local_epochs:
             self.answers.begin(request, 1)
+            self.last = step
             return CollectWeights(step)
         following = _at(step, step.epoch + 1)
         self._begin(request, following)

@@ -29,6 +29,10 @@ class ReturnedGradients:
         """The micro-batch to compute forward next."""
         return self.step.part(self.num_out)
 
+    def is_going_back(self, step: StepId) -> bool:
+        """Whether it is the micro-batch that is computed backward."""
+        return self.is_out and step == self.step.part(self._num_used - 1)
+
     def awaits(self, step: StepId) -> bool:
         """Whether it is the gradient of one that went out, and has not come."""
         place = step.micro_batch
