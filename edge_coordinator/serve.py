@@ -19,7 +19,7 @@ from edge_coordinator.run.checkpoint import SavedProgress
 from edge_coordinator.run.control import RunControl
 from edge_coordinator.run.events import Observer, Waiting
 from edge_coordinator.run.faults import Faults
-from edge_coordinator.site_publisher import SitePublisher
+from edge_coordinator.run.site_publisher import SitePublisher
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.broker_url import TlsFiles
 from runtime.bus.bus import Bus, Will

@@ -13,7 +13,7 @@ from edge_coordinator.job.own_code import code_flags
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
 from edge_coordinator.run.faults import traces_in
-from edge_coordinator.run.outcome import write_outcome
+from edge_coordinator.run.outcome import finish
 from edge_coordinator.run.results import Results
 from edge_coordinator.run.temporary import temporary_files_near
 from edge_coordinator.run.trackers.tracker import flat_settings, tracked
@@ -108,11 +108,7 @@ def _finish(
         console.event("result", {"directory": str(directory.path), "rounds": 0})
         return
     with console.status("writing the model and the curves"):
-        results = Results()
-        lines = write_outcome(
-            directory, job, model, results, ended=ended or "interrupted", complete=bool(ended)
-        )
-        results.attempt("curves.png", directory.save_curves)
+        lines, results = finish(directory, job, model, ended=ended)
     words = [_what_was_done(directory, job, ended=ended), *lines, *results.missing]
     if not ended or directory.stopped:
         flags = ["--resume", str(directory.path), *code_flags(job.settings)]

@@ -20,6 +20,7 @@ def load_job(
     overrides: Mapping[str, object],
     *,
     defaults: Mapping[str, object] | None = None,
+    said_by: str = "the flags",
 ) -> JobSettings:
     """Read a job file and put `overrides` (dotted key to value) over it, `defaults` beneath it.
 
@@ -37,7 +38,7 @@ def load_job(
     try:
         return _filled_in(JobSettings.model_validate(tree))
     except ValidationError as error:
-        where = str(path) if path else "the flags"
+        where = str(path) if path else said_by
         raise SettingsError(f"{where}: {describe(error, JobSettings)}") from error
 
 

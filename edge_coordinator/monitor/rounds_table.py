@@ -18,7 +18,7 @@ _SCALARS = (int, float, str, bool)
 def rounds_of(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Give a row for each round of each run, the first column being the run's name."""
     return [
-        {"run_name": path.resolve().name, **_row(report)}
+        {"run_name": path.resolve().name, **row_of(report)}
         for path in paths
         for report in RunRecord(path).reports()
     ]
@@ -60,7 +60,8 @@ def write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _row(report: RoundReport) -> dict[str, Any]:
+def row_of(report: RoundReport) -> dict[str, Any]:
+    """Give the figures of a round, and how many of what is told by device or by kind."""
     row: dict[str, Any] = {"run": f"{report.run:016x}"}
     for name, value in report.model_dump(mode="json", exclude={"run"}).items():
         if name == "lost":

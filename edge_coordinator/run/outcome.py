@@ -21,6 +21,21 @@ from edge_coordinator.training.edge_model import EdgeModel
 _WEIGHTS, _ONNX = ".safetensors", ".onnx"
 
 
+def finish(
+    directory: RunDirectory, job: Job, model: EdgeModel, *, ended: str
+) -> tuple[list[str], Results]:
+    """Write the model and the curves of a run that has rounds; `ended` is empty if it may go on.
+
+    A line on each round that is kept, and what could not be written.
+    """
+    results = Results()
+    lines = write_outcome(
+        directory, job, model, results, ended=ended or "interrupted", complete=bool(ended)
+    )
+    results.attempt("curves.png", directory.save_curves)
+    return lines, results
+
+
 def write_outcome(
     directory: RunDirectory,
     job: Job,

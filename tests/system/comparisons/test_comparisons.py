@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from edge_coordinator import Comparison
 from edge_coordinator.__main__ import main
 
 PLOTS = ("accuracy", "latency", "phases", "target", "groupings", "cuts")
@@ -71,6 +72,10 @@ def test_compare_writes_a_report_with_its_plots_and_figures(folder: Path) -> Non
     assert len(rows) == 9
     phases = [float(value) for key, value in rows[0].items() if key in _phase_columns(rows[0])]
     assert sum(phases) == pytest.approx(float(rows[0]["round_s"]))
+    from_python = Comparison(report)
+    assert from_python.report == text
+    assert from_python.records[0]["round_s"] == float(rows[0]["round_s"])
+    assert {row["variant"] for row in from_python.records} == {"cpsl", "fl", "cl"}
 
 
 def _phase_columns(row: dict[str, str]) -> Sequence[str]:
