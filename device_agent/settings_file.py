@@ -42,10 +42,10 @@ def _flags_of(parser: argparse.ArgumentParser) -> set[str]:
 
 def _words(path: Path) -> Iterator[str]:
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {(error.strerror or '').lower()}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from error
     for key, value in tree.items():
         for one in value if isinstance(value, list) else [value]:

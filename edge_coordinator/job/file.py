@@ -54,7 +54,7 @@ def parse_assignment(text: str) -> tuple[str, object]:
         return key.strip(), None
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return key.strip(), value.strip()
 
 
@@ -102,6 +102,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path} nests lists or tables too deep to be read") from error
 
 
 def _put(tree: dict[str, Any], key: str, value: object) -> None:

@@ -1,9 +1,16 @@
 """Where the plans of a job come from: the planner, a hand, or a run before."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from edge_coordinator.planning.form import Form
 
@@ -20,6 +27,16 @@ class Section(BaseModel):
     """A table of the job file; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_is_a_number(cls, given: object, info: ValidationInfo) -> object:
+        """Refuse `rounds = true`, which would be 1; where it may be either it is left alone."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = {annotation, *get_args(annotation)}
+        if isinstance(given, bool) and kinds & {int, float} and bool not in kinds:
+            raise ValueError("input should be a number, not true or false")
+        return given
 
 
 class PlanSettings(Section):

@@ -212,6 +212,11 @@ def _cut(settings: JobSettings, network: Network) -> int | None:
         case "cl":
             return 0
     is_given = settings.plan.cut != "auto" and settings.plan.replayed is None
+    if not is_given and settings.plan.replayed is None and len(layers_of(network)) < 2:
+        raise SettingsError(
+            f"model {settings.model.name} has a single layer, and so no place to cut at; give "
+            "training.method = 'fl' or 'cl', or a network of two layers or more"
+        )
     return cut_index(network, settings.plan.cut) if is_given else None
 
 

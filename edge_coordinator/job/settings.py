@@ -171,7 +171,9 @@ class JobSettings(Section):
         "default", description="part of every topic; jobs of one broker differ in it"
     )
     seed: int = Field(0, ge=0, lt=2**32)
-    server_threads: int = Field(1, ge=1, description="threads of the server side in training")
+    server_threads: int = Field(
+        1, ge=1, le=1024, description="threads of the server side in training"
+    )
     output: Path = Field(Path("runs"), description="folder in which the run directory is made")
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()

@@ -67,8 +67,9 @@ def choose_what_learns(
             if pattern != VECTORS and not any(named_by([pattern], name) for name in names):
                 raise _names_nothing(key, pattern, names)
     freeze(network, frozen)
-    if frozen and not any(parameter.requires_grad for parameter in network.parameters()):
-        raise SettingsError(f"model.freeze = {list(frozen)} leaves nothing that learns")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        why = f"model.freeze = {list(frozen)} leaves" if frozen else "the network has"
+        raise SettingsError(f"{why} nothing that learns")
 
 
 def _read(content: bytes, where: str) -> Weights:

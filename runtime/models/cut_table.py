@@ -75,6 +75,8 @@ def _count_backward(layer: nn.Module, batch: torch.Tensor, output: torch.Tensor)
     if not wanted or not output.requires_grad:
         return 0
     number = with_gradient(output, torch.ones_like(output))
+    if number.is_complex():
+        number = number.real
     with count_flop() as backward:
         torch.autograd.grad(number, wanted, allow_unused=True)
     return backward.flop

@@ -42,6 +42,8 @@ def load_network(
         if ":" not in reference:
             assert isinstance(module, Network)
             return module
+        if torch.get_default_device().type != "meta" and device_of(module).type == "meta":
+            raise SettingsError(f"{name} is on the device meta, without numbers; build it on cpu")
         shape = getattr(module, "input_shape", None) or options.get("input_shape") or sample_shape
         network = network_of(module, name=reference, input_shape=_as_shapes(shape, name=name))
         if network.input_shape is not None and _is_lazy(network):
@@ -75,7 +77,13 @@ def _made(reference: str, options: Mapping[str, object], *, base_dir: Path) -> n
     module = call_factory(factory, options, name=name)
     if not isinstance(module, nn.Module):
         raise SettingsError(f"{name} returned a {type(module).__name__}, not an nn.Module")
-    return module
+    return module.module if isinstance(module, nn.DataParallel) else _uncompiled(module)
+
+
+def _uncompiled(module: nn.Module) -> nn.Module:
+    """Give what `torch.compile` has wrapped: its parts run elsewhere, and one by one."""
+    inner = getattr(module, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else module
 
 
 def network_of(module: nn.Module, *, name: str, input_shape: InputShapes | None) -> Network:
@@ -259,8 +267,8 @@ def _run_layer(
     where = f"layer {name} of model {name_of(network)}"
     try:
         output = layer(batch)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # It may be the user's own.
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise SettingsError(f"{where} cannot take what it is given, {shape}: {reason}") from error
     if not isinstance(output, torch.Tensor) or output.shape[:1] != batch.shape[:1]:
         raise SettingsError(f"{where} does not return one tensor with a batch axis for {shape}")

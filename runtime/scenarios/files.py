@@ -39,7 +39,7 @@ def load_emulation(reference: str, *, base_dir: Path) -> EmulationScenario:
         tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise EmulationError(f"scenario {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EmulationError(f"scenario {path} is not {path.suffix[1:]}: {error}") from error
     try:
         tree = _with_recordings(tree, path.parent)

@@ -12,7 +12,8 @@ from device_agent.settings_file import with_file
 def test_a_file_says_flags_and_the_command_line_says_more(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text(
-        'broker = "mqtt://a"\nid = ["a", "b"]\ndata = "digits"\nwait = true\nthreads = 2\n'
+        '\N{BYTE ORDER MARK}broker = "mqtt://a"\nid = ["a", "b"]\ndata = "digits"\n'
+        "wait = true\nthreads = 2\n"
         'cafile = "ca.pem"\npublish-labels = false\n'
     )
     words = with_file(["--config", str(file), "--broker", "mqtt://b"], build_parser())

@@ -69,6 +69,9 @@ def test_a_password_does_not_reach_the_run_directory() -> None:
         ({"training.method": "x"}, "'cpsl', 'sl', 'fl' or 'cl'"),
         ({"plan.clusters": 2, "plan.cluster_size": 2}, "give clusters or cluster_size, not both"),
         ({"seed.x": 2}, "seed"),
+        ({"training.rounds": True}, "training.rounds = True: input should be a number, not true"),
+        ({"plan.cut": True}, "plan.cut = True: input should be a number, not true"),
+        ({"server_threads": 100_000}, "server_threads = 100000: input should be less than"),
     ],
 )
 def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
@@ -78,6 +81,12 @@ def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
         load_job(None, overrides)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_nests_beyond_reading_is_told(tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text(f"a = {'[' * 5000}{']' * 5000}")
+    with pytest.raises(SettingsError, match=r"deep\.toml nests lists or tables too deep"):
+        load_job(tmp_path / "deep.toml", {})
 
 
 def test_what_was_written_for_one_way_of_planning_gives_way_to_a_flag_for_another(

@@ -100,6 +100,15 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(
     [
         ({"model.freeze": ["conv9.*"]}, "model.freeze: 'conv9.*' names nothing of the network"),
         ({"model.freeze": ["*"]}, "leaves nothing that learns"),
+        ({"model.name": "torch.nn:Flatten"}, "the network has nothing that learns"),
+        (
+            {
+                "plan.mode": "auto",
+                "model.name": "torch.nn:LazyConv2d",
+                "model.options": {"out_channels": 1, "kernel_size": 1},
+            },
+            "has a single layer, and so no place to cut at",
+        ),
         ({"model.start_except": ["fc3.*"]}, "are of model.start, not given"),
         ({"training.server_optimizer.no_decay": ["norm*"]}, "server_optimizer.no_decay: 'norm*'"),
         ({"training.class_weights": [1.0, 2.0]}, "has 2 numbers, and the network 10 outputs"),

@@ -41,6 +41,24 @@ def sequence(hidden=8):
 
 def number():
     return 3
+
+def without_numbers():
+    return nn.Linear(4, 2, device="meta")
+
+def compiled():
+    wrapper = nn.Identity()
+    wrapper._orig_mod = InOrder()  # As torch.compile has it, which takes seconds to import.
+    return wrapper
+
+def on_several():
+    return nn.DataParallel(InOrder())
+
+class Raises(nn.Module):
+    def forward(self, x):
+        return 1 / 0
+
+def raising():
+    return nn.Sequential(nn.Linear(4, 2), Raises())
 """
 
 
@@ -113,6 +131,7 @@ def test_an_unknown_cut_says_which_there_are(cut: str | int, message: str) -> No
         ("own_models_for_tests:number", {}, "returned a int, not an nn.Module"),
         ("own_models_for_tests:sequence", {"width": 1}, "no option 'width'; it takes hidden"),
         ("own_models_for_tests:InOrder", {}, "add the option input_shape"),
+        ("own_models_for_tests:without_numbers", {}, "is on the device meta, without numbers"),
         ("own_models_for_tests:Skipping", {"input_shape": [5]}, "does not run on samples of shape"),
     ],
 )
@@ -122,6 +141,20 @@ def test_a_network_that_cannot_be_built_says_why(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         load_network(reference, options, seed=0)
+
+
+@pytest.mark.usefixtures("own_models")
+def test_what_wraps_a_module_to_run_it_faster_is_taken_off() -> None:
+    for wrapped in ("compiled", "on_several"):
+        network = load_network(f"own_models_for_tests:{wrapped}", {}, seed=0, sample_shape=(4,))
+        assert list(layers_of(network)) == ["first", "drop", "last"]
+
+
+@pytest.mark.usefixtures("own_models")
+def test_whatever_a_layer_raises_is_told_with_its_name() -> None:
+    network = load_network("own_models_for_tests:raising", {}, seed=0)
+    with pytest.raises(SettingsError, match=r"layer 1 of model .* given, .2,.: division by zero"):
+        layer_shapes(network, (4,))
 
 
 @pytest.mark.usefixtures("own_models")
