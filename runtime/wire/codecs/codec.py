@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.seeding import Key
 from runtime.wire.frames import Tensor, TensorSpec
 
 Floats32 = NDArray[np.float32]
@@ -91,8 +92,8 @@ class Codec(Protocol):
         """Shapes of the parts: the exact bytes that a tensor takes."""
         ...
 
-    def encode(self, x: Floats32, layout: Layout, generator: np.random.Generator) -> list[Tensor]:
-        """Write a tensor; what is random is drawn from the generator."""
+    def encode(self, x: Floats32, layout: Layout, key: Key) -> list[Tensor]:
+        """Write a tensor; what is random in it follows from the address."""
         ...
 
     def decode(self, parts: Sequence[Tensor], layout: Layout) -> Floats32:
@@ -118,7 +119,7 @@ class Fp32:
         """The tensor itself."""
         return (TensorSpec("<f4", layout.shape),)
 
-    def encode(self, x: Floats32, layout: Layout, generator: np.random.Generator) -> list[Tensor]:  # noqa: ARG002
+    def encode(self, x: Floats32, layout: Layout, key: Key) -> list[Tensor]:  # noqa: ARG002
         """The tensor itself."""
         return [x]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from runtime.seeding import Key
 from runtime.wire.codecs.codec import LARGEST, Floats32, Layout
 from runtime.wire.frames import Tensor, TensorSpec
 
@@ -39,7 +40,7 @@ class Fp16:
         """The scale, and two bytes a value."""
         return SCALE, TensorSpec("<f2", layout.shape)
 
-    def encode(self, x: Floats32, layout: Layout, generator: np.random.Generator) -> list[Tensor]:  # noqa: ARG002
+    def encode(self, x: Floats32, layout: Layout, key: Key) -> list[Tensor]:  # noqa: ARG002
         """Round to the nearest."""
         return list(to_halves(x))
 
@@ -61,7 +62,7 @@ class Bf16:
         """Two bytes a value."""
         return (TensorSpec("<u2", layout.shape, is_bfloat16=True),)
 
-    def encode(self, x: Floats32, layout: Layout, generator: np.random.Generator) -> list[Tensor]:  # noqa: ARG002
+    def encode(self, x: Floats32, layout: Layout, key: Key) -> list[Tensor]:  # noqa: ARG002
         """Round to the nearest."""
         bits = np.ascontiguousarray(np.clip(x, -LARGEST, LARGEST), "<f4").view("<u4")
         return [((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")]

@@ -10,6 +10,7 @@ from math import ceil, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.seeding import Key, quick_generator
 from runtime.wire.codecs.codec import Floats32, Layout
 from runtime.wire.codecs.floats import SCALE, from_halves, to_halves
 from runtime.wire.frames import Tensor, TensorSpec
@@ -39,12 +40,12 @@ class TopK:
         dtype = "<u2" if width <= 0x10000 else "<i4"
         return SCALE, TensorSpec("<f2", kept), TensorSpec(dtype, kept, num_values=max(width, 1))
 
-    def encode(self, x: Floats32, layout: Layout, generator: np.random.Generator) -> list[Tensor]:
+    def encode(self, x: Floats32, layout: Layout, key: Key) -> list[Tensor]:
         """Keep some values of each sample."""
         rows, width = _rows(layout)
         values = x.reshape(rows, width)
         num_kept = self._num_kept(width)
-        mask = self._chosen(np.abs(values), num_kept, generator)
+        mask = self._chosen(np.abs(values), num_kept, key)
         places = np.nonzero(mask)[1].reshape(rows, num_kept)
         scale, halves = to_halves(np.take_along_axis(values, places, axis=1))
         return [scale, halves, places.astype(self.specs(layout)[2].dtype)]
@@ -59,7 +60,7 @@ class TopK:
     def _num_kept(self, width: int) -> int:
         return min(width, ceil(self._fraction * width))
 
-    def _chosen(self, sizes: Floats32, num_kept: int, generator: np.random.Generator) -> _Mask:  # noqa: ARG002
+    def _chosen(self, sizes: Floats32, num_kept: int, key: Key) -> _Mask:  # noqa: ARG002
         return largest(sizes, num_kept)
 
 
@@ -74,8 +75,8 @@ class RandomTopK(TopK):
         self.name = f"randtopk:{fraction:g}"
         self.error += f"; {ALPHA:.0%} of the places go to others at random"
 
-    def _chosen(self, sizes: Floats32, num_kept: int, generator: np.random.Generator) -> _Mask:
-        top = largest(sizes, num_kept)
+    def _chosen(self, sizes: Floats32, num_kept: int, key: Key) -> _Mask:
+        top, generator = largest(sizes, num_kept), quick_generator(key)
         num_others = generator.binomial(num_kept, ALPHA, size=len(sizes))
         num_others = np.minimum(num_others, sizes.shape[1] - num_kept)
         words = generator.bit_generator.random_raw(sizes.size).reshape(sizes.shape)

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from runtime.seeding import Purpose, quick_generator, step_key
-from runtime.wire.codecs.codec import Layout, layout_of_samples, layout_of_weights
+from runtime.seeding import Purpose, step_key
+from runtime.wire.codecs.codec import Layout, Shape, layout_of_samples, layout_of_weights
 from runtime.wire.codecs.lossless import deflate, deflated_specs, inflate
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.codecs.offered import Choice, choice_of
-from runtime.wire.frames import FrameKind, Tensor, TensorSpec, may_be_shorter, specs_of
+from runtime.wire.frames import FrameKind, Tensor, TensorSpec, may_be_shorter
 
 _OF_SAMPLES = (FrameKind.SMASHED, FrameKind.GRADIENT)
 
@@ -47,7 +47,9 @@ class TurnCoder:
             part
             for place, spec in enumerate(plain)
             for part in (
-                choice.codec.specs(_layout(kind, spec)) if _is_coded(kind, place, spec) else (spec,)
+                choice.codec.specs(_layout(kind, spec.shape))
+                if _is_coded(kind, place, spec)
+                else (spec,)
             )
         )
         return deflated_specs(parts) if choice.is_deflated and parts else parts
@@ -73,15 +75,15 @@ class TurnCoder:
             Purpose.ROUNDING, seed=self._seed, device=device, round_=self._round, epoch=epoch
         )
         parts: list[Tensor] = []
-        for place, (tensor, spec) in enumerate(zip(tensors, specs_of(tensors), strict=True)):
-            if not _is_coded(kind, place, spec):
+        for place, tensor in enumerate(tensors):
+            if tensor.dtype != np.float32 or not _is_suited(kind, place, tensor.shape):
                 parts.append(tensor)
                 continue
             numbers = tensor.astype(np.float32, copy=False)
             if kind is FrameKind.WEIGHTS:
                 numbers = np.subtract(numbers, before[place], dtype=np.float32)
-            generator = quick_generator((*key, kind, place, micro_batch))
-            parts += choice.codec.encode(numbers, _layout(kind, spec), generator)
+            address = (*key, kind, place, micro_batch)
+            parts += choice.codec.encode(numbers, _layout(kind, tensor.shape), address)
         return tuple(deflate(parts) if choice.is_deflated and parts else parts)
 
     def unpacked(
@@ -111,7 +113,7 @@ class TurnCoder:
             if not _is_coded(kind, place, spec):
                 tensors.append(left.pop(0))
                 continue
-            layout = _layout(kind, spec)
+            layout = _layout(kind, spec.shape)
             num_parts = len(choice.codec.specs(layout))
             numbers = choice.codec.decode(left[:num_parts], layout)
             del left[:num_parts]
@@ -127,10 +129,12 @@ def together(devices: Iterable[str]) -> str:
 
 
 def _is_coded(kind: FrameKind, place: int, spec: TensorSpec) -> bool:
-    if spec.dtype != "<f4":
-        return False
-    return place == 0 if kind in _OF_SAMPLES else len(spec.shape) >= 2
+    return spec.dtype == "<f4" and _is_suited(kind, place, spec.shape)
 
 
-def _layout(kind: FrameKind, spec: TensorSpec) -> Layout:
-    return layout_of_samples(spec.shape) if kind in _OF_SAMPLES else layout_of_weights(spec.shape)
+def _is_suited(kind: FrameKind, place: int, shape: Shape) -> bool:
+    return place == 0 if kind in _OF_SAMPLES else len(shape) >= 2
+
+
+def _layout(kind: FrameKind, shape: Shape) -> Layout:
+    return layout_of_samples(shape) if kind in _OF_SAMPLES else layout_of_weights(shape)
