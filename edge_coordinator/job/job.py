@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from edge_coordinator.job.given_plans import GivenPlans
@@ -12,6 +13,7 @@ from edge_coordinator.planning.plan import Plan
 from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
+from runtime.plugins import import_factory
 from runtime.wire.class_names import ClassNames
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.commands import Assignment, Clip
@@ -50,6 +52,36 @@ class FinishedRound(Protocol):
         ...
 
 
+class StopRule(Protocol):
+    """Says when a run is over, beside the rules of the job.
+
+    It is asked again of the same round, so it must depend on nothing else.
+    """
+
+    def __call__(self, report: FinishedRound, standing: Standing, /) -> str:
+        """Say why this round was the last, for people; empty if the run goes on.
+
+        `report` has the figures of the round, `standing` the best evaluation so far.
+        """
+        ...
+
+
+def own_stop(reference: str | None, *, base_dir: Path) -> StopRule | None:
+    """Import what a job names; its mistakes are SettingsErrors."""
+    if reference is None:
+        return None
+    function = import_factory(reference, base_dir=base_dir)
+
+    def stop(report: FinishedRound, standing: Standing, /) -> str:
+        try:
+            return str(function(report, standing) or "")
+        except Exception as error:  # It is the user's own function.
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise SettingsError(f"evaluation.stop = {reference}: {reason}") from error
+
+    return stop
+
+
 def _reaches(report: FinishedRound, target: float) -> bool:
     if report.test_metric is None:
         return False
@@ -78,6 +110,8 @@ class Job:
     """How tensors may travel: as given, or what a plan may choose from."""
     whole_batches: str = ""
     """Why mini-batches cannot go in parts, if they cannot; empty also where nobody asks."""
+    stop: StopRule | None = None
+    """Of the user's own."""
 
     @property
     def classes(self) -> ClassNames:
@@ -183,7 +217,7 @@ class Job:
             assert standing.mark is not None
             rule = f", least gain {rules.least_gain:g}" if rules.least_gain else ""
             return f"nothing gained since round {standing.mark.round} (patience {patience}{rule})"
-        return ""
+        return "" if self.stop is None else self.stop(report, standing)
 
     def check_devices(self, names: Sequence[str]) -> None:
         """SettingsError if these devices are all that there will be and cannot do what is given."""

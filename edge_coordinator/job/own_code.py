@@ -5,8 +5,10 @@ from runtime.offered import is_factory
 
 
 def own_code(settings: JobSettings) -> list[str]:
-    """Networks, losses, metrics and data sources named as `package.module:name`."""
-    named = (settings.model.name, settings.training.loss, settings.evaluation.metric)
+    """Networks, losses, data sources and all else that is named as `package.module:name`."""
+    training, evaluation = settings.training, settings.evaluation
+    of_training = [settings.model.name, training.loss, training.aggregation]
+    named = [*of_training, evaluation.metric, evaluation.stop or ""]
     data = (settings.data.source, settings.data.test)
     return [name for name in named if ":" in name] + [name for name in data if is_factory(name)]
 

@@ -9,7 +9,7 @@ import numpy as np
 from edge_coordinator.job.classes import agree_on_classes, check_outputs, check_test_set
 from edge_coordinator.job.from_samples import agree_on_class_weights, agree_on_normalisation
 from edge_coordinator.job.given_plans import GivenPlans, PlansByHand, num_clusters
-from edge_coordinator.job.job import Job
+from edge_coordinator.job.job import Job, own_stop
 from edge_coordinator.job.loss_check import check_loss
 from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
@@ -94,6 +94,7 @@ def prepare_job(
         refused_cuts=refused_cuts(network, shape),
         codecs=codecs,
         whole_batches=why_whole,
+        stop=own_stop(settings.evaluation.stop, base_dir=base_dir),
     )
     if settings.codec.is_planned and settings.plan.is_by_hand:
         raise SettingsError(
@@ -103,7 +104,7 @@ def prepare_job(
     if job.cut is not None and job.cut in job.refused_cuts:
         raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
     _check_clusters(settings)
-    return job, EdgeModel(network, _training(settings, loss, plain, metric))
+    return job, EdgeModel(network, _training(settings, loss, plain, metric, base_dir=base_dir))
 
 
 def _network(settings: JobSettings, *, sample_shape: Shape | None, base_dir: Path) -> Network:
@@ -137,12 +138,16 @@ def _begun(settings: JobSettings, network: Network, *, base_dir: Path) -> JobSet
     return settings.model_copy(update={"model": model})
 
 
-def _training(settings: JobSettings, loss: Loss, plain: Loss, metric: Metric) -> Training:
+def _training(
+    settings: JobSettings, loss: Loss, plain: Loss, metric: Metric, *, base_dir: Path
+) -> Training:
     return Training(
         server_optimizer=settings.training.server_optimizer.spec(),
         device_optimizer=settings.training.device_spec(),
         carry_state=settings.training.carry_optimizer_state,
-        aggregate=aggregation(settings.training.aggregation, trim=settings.training.trim),
+        aggregate=aggregation(
+            settings.training.aggregation, trim=settings.training.trim, base_dir=base_dir
+        ),
         loss=loss,
         seed=settings.seed,
         metric=metric,

@@ -119,6 +119,11 @@ class EvaluationSettings(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after so many evaluations without a gain; never if left out"
     )
+    stop: str | None = Field(
+        None,
+        pattern=":",
+        description="a function of your own that says when to stop, package.module:function",
+    )
     least_gain: float = Field(
         0.0, ge=0, description="a gain is more than this, of the metric, or else of the test loss"
     )
@@ -138,7 +143,8 @@ class EvaluationSettings(Section):
     def may_stop_early(self) -> bool:
         """Whether a run may end before its last round."""
         targets = (self.target, self.target_accuracy)
-        return targets != (None, None) or self.patience is not None
+        others = (self.patience, self.stop)
+        return targets != (None, None) or others != (None, None)
 
 
 class BrokerSettings(Section):

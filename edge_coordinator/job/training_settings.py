@@ -1,8 +1,8 @@
 """The section of a job that says how both sides of the network learn."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edge_coordinator.job.plan_settings import Section
 from edge_coordinator.planning.form import Method
@@ -104,8 +104,10 @@ class TrainingSettings(Section):
         default=True,
         description="the device side's momentum travels with its weights and is averaged",
     )
-    aggregation: AggregationName = Field(
-        "mean", description="of the device-side models: mean, clipped, trimmed_mean or median"
+    aggregation: str = Field(
+        "mean",
+        description="of the device-side models: mean, clipped, trimmed_mean, median or "
+        "package.module:function",
     )
     trim: float = Field(
         0.2, gt=0, lt=0.5, description="fraction that trimmed_mean leaves out at each end"
@@ -115,6 +117,14 @@ class TrainingSettings(Section):
         None, description="of the devices' rate; that of both sides if left out"
     )
     clip: ClipSettings = ClipSettings()
+
+    @field_validator("aggregation")
+    @classmethod
+    def _is_offered_or_own(cls, name: str) -> str:
+        if name in get_args(AggregationName) or ":" in name:
+            return name
+        offered = ", ".join(get_args(AggregationName))
+        raise ValueError(f"there are {offered}, and your own is package.module:function")
 
     @model_validator(mode="after")
     def _weighs_a_cross_entropy(self) -> Self:

@@ -8,29 +8,72 @@ float64; integers (batch norm's counters) are rounded.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import ceil
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_coordinator.training.aggregation_name import AggregationName
 from edge_coordinator.training.averaging import average
+from runtime.errors import SettingsError
+from runtime.plugins import import_factory
 from runtime.wire.frames import Tensor
 
 Models = Mapping[str, Sequence[Tensor]]
 """Device id to its device-side model's tensors."""
-Aggregate = Callable[[Models, Mapping[str, int], Sequence[Tensor]], list[Tensor]]
-"""Takes the devices' models, |D_k| of each, and the model that they were given."""
 
 
-def aggregation(name: AggregationName, *, trim: float) -> Aggregate:
-    """Choose an aggregation; `trim` is of `trimmed_mean`."""
-    choices: dict[AggregationName, Aggregate] = {
+class Aggregate(Protocol):
+    """What becomes of the devices' models; a function of the user's own may do so.
+
+    It must depend on nothing else, so that a rerun ends in the same bits.
+    """
+
+    def __call__(
+        self, models: Models, sample_counts: Mapping[str, int], before: Sequence[Tensor], /
+    ) -> list[Tensor]:
+        """Give one model, tensor by tensor in the shapes and types that they have.
+
+        `sample_counts` has |D_k| of each device, `before` is the model that they were given. After
+        the weights and buffers come the optimiser's slots, where these travel.
+        """
+        ...
+
+
+def aggregation(name: str, *, trim: float, base_dir: Path = Path()) -> Aggregate:
+    """Choose an aggregation, or import that of the user; `trim` is of `trimmed_mean`."""
+    if ":" in name:
+        return _OwnAggregate(name, import_factory(name, base_dir=base_dir))
+    choices: dict[str, Aggregate] = {
         "mean": mean,
         "clipped": clipped,
         "trimmed_mean": partial(trimmed_mean, trim=trim),
         "median": median,
     }
     return choices[name]
+
+
+class _OwnAggregate:
+    """An aggregation of the user's own; SettingsError for what it gives if that is no model."""
+
+    def __init__(self, name: str, function: Aggregate) -> None:
+        self._name, self._function = name, function
+
+    def __call__(
+        self, models: Models, sample_counts: Mapping[str, int], before: Sequence[Tensor], /
+    ) -> list[Tensor]:
+        try:
+            found = [np.asarray(each) for each in self._function(models, sample_counts, before)]
+        except Exception as error:  # It is the user's own function.
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise SettingsError(f"the aggregation {self._name} failed: {reason}") from error
+        given, wanted = ([each.shape for each in tensors] for tensors in (found, before))
+        if given != wanted:
+            raise SettingsError(
+                f"the aggregation {self._name} gave {len(given)} tensors {given[:3]}…; it has to "
+                f"give {len(wanted)}, of the shapes {wanted[:3]}…"
+            )
+        return [each.astype(like.dtype) for each, like in zip(found, before, strict=True)]
 
 
 def mean(
