@@ -2,13 +2,15 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import cache
 
 DISTRIBUTION = "cpsl-edge"
 """What `pip install` is told; `cpsl` there is another project."""
 
 
+@cache
 def own_version() -> str:
-    """Version of the installed distribution."""
+    """Version of the installed distribution, read once: every status of a device is compared."""
     from importlib.metadata import version  # noqa: PLC0415 - it is as slow as all the rest of --help
 
     return version(DISTRIBUTION)

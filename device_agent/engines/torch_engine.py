@@ -30,7 +30,7 @@ from runtime.models.cut_table import measure_cut_table
 from runtime.models.device_side import SKELETON_FROM_BYTES, DeviceNetwork, DeviceSide
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.given_gradient import with_gradient
-from runtime.models.load import cut_index, split, state_bytes
+from runtime.models.load import cut_index, split
 from runtime.models.sequence import Network, layers_of
 from runtime.models.side import Side, empty_state
 from runtime.wire.commands import Assignment, LayerWork, OptimizerSpec
@@ -212,7 +212,6 @@ class TorchEngine(DeviceNetwork):
     ) -> None:
         """Build it, without numbers if it is large; SettingsError where the limits are less."""
         self._limits = limits or Limits()
-        self._state_bytes = state_bytes(assignment.network, assignment.options) or 0
         super().__init__(
             assignment, sample_shape=sample_shape, skeleton_from_bytes=skeleton_from_bytes
         )

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,15 @@ _STATUS = Path("/proc/self/status")
 _PROCESSOR_WORDS = ("cpu", "core", "k10", "soc")
 
 
+@cache
+def _this_process() -> psutil.Process:
+    """Look this process up once: that takes longer than what is asked of it."""
+    return psutil.Process()
+
+
 def resident_bytes() -> int:
     """Memory that the process holds now."""
-    return int(psutil.Process().memory_info().rss)
+    return int(_this_process().memory_info().rss)
 
 
 def peak_resident_bytes() -> int:
@@ -28,7 +35,7 @@ def peak_resident_bytes() -> int:
         lines = _STATUS.read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
+        return int(_this_process().memory_info().peak_wset)
     import resource  # noqa: PLC0415
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

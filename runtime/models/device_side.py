@@ -47,10 +47,8 @@ class DeviceNetwork:
         self.sample_shape = sample_shape
         if ":" in assignment.network:  # What its module computes for itself needs its numbers.
             import_factory(assignment.network, base_dir=Path())
-        num_bytes = state_bytes(assignment.network, assignment.options)
-        self.network = self._built(
-            as_skeleton=num_bytes is not None and num_bytes >= skeleton_from_bytes
-        )
+        self._state_bytes = state_bytes(assignment.network, assignment.options) or 0
+        self.network = self._built(as_skeleton=self._state_bytes >= skeleton_from_bytes)
         self._loss = load_loss(assignment.loss, options=assignment.loss_options)
         self._open_at: tuple[int, DeviceSide] | None = None
 
