@@ -105,6 +105,8 @@ class Metric:
     @property
     def lower_is_better(self) -> bool:
         """Whether the best is the lowest: a function says so by an attribute of this name."""
+        if getattr(self.own, "higher_is_better", None) is False:  # As torchmetrics says it.
+            return True
         return self.name in LOWER_IS_BETTER or bool(getattr(self.own, "lower_is_better", False))
 
     def of_own(self, outputs: torch.Tensor, labels: torch.Tensor) -> Figures:
@@ -112,6 +114,8 @@ class Metric:
         assert self.own is not None
         try:
             value = float(self.own(outputs, labels))  # type: ignore[arg-type]
+            if (forget := getattr(self.own, "reset", None)) is not None:
+                forget()  # A metric of torchmetrics keeps what it saw, for a mean over batches.
         except Exception as error:  # It is the user's own function.
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise SettingsError(

@@ -96,6 +96,33 @@ def test_a_metric_of_ones_own_sees_all_outputs_and_counts_first() -> None:
         load_metric("auc", base_dir=Path())
 
 
+class Kept:
+    """What a metric of torchmetrics does: it keeps what it sees until it is told to forget."""
+
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        self.num_seen = 0
+
+    def __call__(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        self.num_seen += len(outputs)
+        return torch.tensor(self.num_seen)
+
+    def reset(self) -> None:
+        """Forget."""
+        self.num_seen = 0
+
+
+kept = Kept()
+
+
+def test_a_metric_that_keeps_what_it_sees_begins_anew_in_each_evaluation() -> None:
+    metric = load_metric(f"{__name__}:kept", base_dir=Path())
+    outputs = torch.zeros(3, 2)
+    assert [metric.of_own(outputs, outputs) for _ in range(2)] == [{"kept": 3.0}] * 2
+    assert metric.lower_is_better
+
+
 def test_the_best_round_and_the_target_follow_the_metric() -> None:
     standing = BEGINNING
     for number, error in enumerate((3.0, 1.0, 2.0), start=1):
