@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from profiles.corrections import Corrections
 from profiles.cuts import CutTable
 from profiles.link import LinkState
-from profiles.phases import Corrections
 from profiles.units import Floats
 
 

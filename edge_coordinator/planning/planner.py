@@ -33,8 +33,8 @@ from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
 from edge_coordinator.planning.wire_choice import choose_wire
+from profiles.corrections import by_phase
 from profiles.device import DeviceState
-from profiles.phases import by_phase
 from profiles.units import Counts, Floats
 
 NUM_RANDOM_DRAWS = 8

@@ -15,7 +15,8 @@ import numpy as np
 from edge_coordinator.planning.measured import least_turn_seconds, turn_seconds
 from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.replanning.memory import CorrectionsMemory
-from profiles.phases import COMPUTE_PHASES, MOST_SCALE, Corrections, Phase, phase_array
+from profiles.corrections import MOST_SCALE, Corrections, phase_array
+from profiles.phases import COMPUTE_PHASES, Phase
 from profiles.units import Floats
 
 NUM_REMEMBERED = 5

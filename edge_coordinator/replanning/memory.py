@@ -20,9 +20,10 @@ from edge_coordinator.planning.unplanned import unpredicted
 from edge_coordinator.replanning.conditions import DeviceTraffic
 from edge_coordinator.replanning.figure import Figure
 from edge_coordinator.replanning.suspensions import Suspension
+from profiles.corrections import Corrections
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
-from profiles.phases import Corrections, Phase
+from profiles.phases import Phase
 
 log = logging.getLogger(__name__)
 

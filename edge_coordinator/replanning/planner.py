@@ -1,7 +1,7 @@
 """The plan of each round of a run: the profiles as they are now, and what rounds before taught."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class PlannedRound:
     """Devices that are there and were not considered: late again and again, or to be spared."""
     is_exact: bool = False
     """Whether the round is tried again as long as anybody is lost: it has to end in given bits."""
-    basis: PlanBasis | None = None
+    basis: PlanBasis | None = field(default=None, compare=False)  # Arrays have no one equality.
     """What the plan was priced by, where it rests on measurements."""
 
     @classmethod

@@ -10,7 +10,8 @@ from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.replanning.corrections import TurnMeasured, predicted_phases
 from edge_coordinator.replanning.report import phase_seconds_message
 from edge_coordinator.rounds.training import Trained, TurnTimes
-from profiles.phases import Phase, phase_array
+from profiles.corrections import phase_array
+from profiles.phases import Phase
 from profiles.units import Floats
 from runtime.wire.published import DeviceMetrics, PhaseSeconds, RoundReport
 

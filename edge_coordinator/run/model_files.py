@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from edge_coordinator.onnx_export.whole_model import export_whole
 from edge_coordinator.run.whole_file import replace_file
 from runtime.datasets.normalise import factors
 from runtime.errors import StorageError
@@ -48,6 +47,8 @@ def save_weights(
     # Copies: weights that are tied are in the file under each of their names.
     weights = {name: t.clone().contiguous() for name, t in network.state_dict().items()}
     said = _metadata(round_, classes, by)
+    # Of weight, and needed when a run is over.
+
     content = save(weights, said)
     write_file(path, _in_order(content) if len(said) > 1 else content)
 
@@ -78,6 +79,8 @@ def save_onnx(
     by: Normalisation | None = None,
 ) -> None:
     """Write a whole model as ONNX, any batch size, in evaluation mode; it normalises its inputs."""
+    from edge_coordinator.onnx_export.whole_model import export_whole  # noqa: PLC0415, of weight
+
     whole = Normalising(network, by, sample_shape) if by else network
     said = _metadata(round_, classes, by)
     try:

@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from edge_coordinator.planning.fleet import PlanBasis, Workload
+from profiles.corrections import Corrections
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
-from profiles.phases import Corrections
 from profiles.units import Floats
 from runtime.errors import SettingsError
 

@@ -13,8 +13,9 @@ from edge_coordinator.planning.latency import transfer_bits
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.replanning.task import job_cut_table
 from edge_coordinator.training.edge_model import EdgeModel
+from profiles.corrections import phase_array
 from profiles.cuts import CutTable
-from profiles.phases import Phase, phase_array
+from profiles.phases import Phase
 from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE, Floats
 from runtime.errors import SettingsError

@@ -12,9 +12,10 @@ from edge_coordinator.planning.latency import (
     phase_seconds,
     turn_s,
 )
+from profiles.corrections import Corrections
 from profiles.device import ComputeState, DeviceState
 from profiles.link import IndependentLinks, LinkState
-from profiles.phases import Corrections, Phase
+from profiles.phases import Phase
 from tests.fleets import CUTS, device, random_devices, workload
 
 

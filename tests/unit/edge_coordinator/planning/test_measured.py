@@ -11,7 +11,8 @@ from edge_coordinator.replanning.corrections import (
     TurnMeasured,
     predicted_phases,
 )
-from profiles.phases import Phase, by_phase
+from profiles.corrections import by_phase
+from profiles.phases import Phase
 
 PREDICTED = np.array([0.1, 0.2, 0.3, 0.05, 0.3, 0.4, 0.1])
 

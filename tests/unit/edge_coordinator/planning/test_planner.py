@@ -10,9 +10,9 @@ from edge_coordinator.planning.cut_layer import CutChoice, device_memory_bytes
 from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.planner import Grouping, plan_round
+from profiles.corrections import phase_array
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium, Subcarriers
-from profiles.phases import phase_array
 from tests.fleets import CUTS, device, random_devices, workload
 
 PAIRS = Grouping("cpsl", cluster_size=2)
