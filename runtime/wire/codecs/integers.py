@@ -46,7 +46,9 @@ class Integers:
         if layout.size == 0:
             nothing = np.zeros(layout.groups, np.float32)
             return [nothing, nothing, np.zeros(0, np.uint8)]
-        low, high = np.minimum.reduce(values, (0, 2)), np.maximum.reduce(values, (0, 2))
+        # In two steps, of which the first goes over whole rows: faster than over both axes at once.
+        low = np.minimum.reduce(np.minimum.reduce(values, axis=0), axis=1)
+        high = np.maximum.reduce(np.maximum.reduce(values, axis=0), axis=1)
         if np.minimum.reduce(low) < -_MOST or np.maximum.reduce(high) > _MOST:
             return self.encode(np.clip(x, -_MOST, _MOST), layout, key)
         step = (high - low) * np.float32(1 / self._levels)
