@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from profiles.units import BITS_PER_BYTE, Floats
 
@@ -25,12 +26,14 @@ class LayerCost:
     backward_flop: float
     """FLOPs of one sample's backward pass."""
     state_bytes: int
-    """Parameters and buffers, as they travel."""
+    """Parameters that learn, and buffers, as they travel."""
     activation_shape: tuple[int, ...]
     """Output shape of one sample, without the batch axis."""
     activation_bytes: int
     state_shapes: tuple[tuple[int, ...], ...] = ()
     """Of its float32 tensors as they travel; empty where nobody knows."""
+    frozen_bytes: int = 0
+    """Parameters that do not learn, and so travel once, not with each device-side model."""
     kind: str = ""
     """What the layer is, as its class is named: `Conv2d`, `ReLU`; empty where nobody knows."""
 
@@ -83,8 +86,18 @@ class CutTable:
         return np.array(sizes, dtype=np.float64) * BITS_PER_BYTE
 
     @cached_property
+    def learns(self) -> NDArray[np.bool_]:
+        """Whether anything on the device learns, [cut]; else no gradient comes back."""
+        return self.device_backward_flop > 0
+
+    @cached_property
+    def device_frozen_bytes(self) -> Floats:
+        """Bytes of the device side that do not learn, [cut]."""
+        return _sums_before([layer.frozen_bytes for layer in self.layers])
+
+    @cached_property
     def device_model_bits(self) -> Floats:
-        """Bits of the device-side model, parameters and buffers, [cut]."""
+        """Bits of the device-side model, parameters that learn and buffers, [cut]."""
         return _sums_before([layer.state_bytes for layer in self.layers]) * BITS_PER_BYTE
 
 
@@ -96,12 +109,12 @@ def device_round_bytes(table: CutTable, *, batch_size: int, local_epochs: int) -
     """Bytes that a device exchanges in a round, [cut].
 
     Smashed data up and gradients down in each local epoch, and the device-side model down and up
-    once. Nothing comes back for raw data (cut 0), and there are no smashed data at the last cut,
-    where the loss is taken to be on the device too. Labels and message headers are left out.
+    once. Nothing comes back where nothing on the device learns, as at cut 0, and there are no
+    smashed data at the last cut, where the loss is taken to be on the device too. Labels and
+    message headers are left out.
     """
     exchanges = local_epochs * batch_size
     smashed_bytes = table.smashed_bits / BITS_PER_BYTE * exchanges
-    both_ways = 2 * smashed_bytes
-    both_ways[0] = smashed_bytes[0]
+    both_ways = np.where(table.learns, 2, 1) * smashed_bytes
     both_ways[-1] = 0
     return both_ways + 2 * table.device_model_bits / BITS_PER_BYTE

@@ -237,9 +237,9 @@ class Agent:
                 self._background.start(self._prepare(assignment))
             case OpenPass(join):
                 self._background.start(self._open(join))
-            case TakeGraphs(join, tensors):
-                log.info("%s got the graphs of its side of the network", self._device)
-                take = partial(self._trainer.take_graphs, join, tensors)
+            case TakeGraphs(join, offer, tensors):
+                log.info("%s got what it lacked of its side of the network", self._device)
+                take = partial(self._trainer.take, join, offer, tensors)
                 self._background.start(self._work(take, join.run))
             case SendReply(message):
                 self._reply(message)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.agent.frozen import missing_of_frozen
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.engine import Engine, Executor
 from device_agent.engines.graph_check import check_graphs
@@ -38,8 +39,8 @@ from runtime.protocol.events import (
 )
 from runtime.wire.codecs.offered import choice_of
 from runtime.wire.codecs.turn import TurnCoder
-from runtime.wire.commands import Assignment, Join, Ready
-from runtime.wire.device_graphs import read_graphs
+from runtime.wire.commands import Assignment, FrozenOffer, GraphsOffer, Join, Ready
+from runtime.wire.device_graphs import read_graphs, unpack_frozen
 from runtime.wire.frames import FrameKind, StepId, Tensor, spec_of
 from runtime.wire.micro_batches import parted
 from runtime.wire.published import ComputeProfile
@@ -73,6 +74,8 @@ class Trainer:
         self._probe_s = probe_s
         self._min_cut = min_cut
         self._least_layers = 0
+        self._complete: Executor | None = None
+        """Which executor has the right parameters among those that do not learn."""
         self.forward_s = 0.0
         self.backward_s = 0.0
 
@@ -132,16 +135,21 @@ class Trainer:
         if join.purpose != "measure":
             self._check_cut("the coordinator cuts", join.cut)
         if not self._find_graphs(join):
-            return GraphsMissing(join)
+            assert join.graphs is not None
+            return GraphsMissing(join, join.graphs)
         if join.purpose == "measure":
             return PassOpened(join, (), ())
         self._join = join
         self._executor: Executor = self._engine.open(join.cut)
+        if self._executor is not self._complete:
+            if (frozen := missing_of_frozen(self._executor, join)) is not None:
+                return GraphsMissing(join, frozen)
+            self._complete = self._executor
         self.forward_s = self.backward_s = 0.0
         self._coder = TurnCoder(join.codecs, seed=self.assignment.seed, round_=join.round)
         self._received: tuple[Tensor, ...] = ()
         self._model = model = self._executor.model_specs()
-        has_gradient = bool(model) and join.purpose == "train"  # Else there is nothing to learn.
+        has_gradient = self._executor.learns and join.purpose == "train"
         num_samples = min(self.assignment.batch_size, len(self._shard.kept))
         self._rows = parted(num_samples, join.micro_batches or 1)
         self._smashed = [self._executor.smashed_spec(len(rows)) for rows in self._rows]
@@ -161,18 +169,25 @@ class Trainer:
                 f"{self._least_layers} (--min-cut {self._min_cut})"
             )
 
-    def take_graphs(self, join: Join, tensors: Sequence[Tensor]) -> PassOpened | GraphsMissing:
+    def take(
+        self, join: Join, offer: GraphsOffer | FrozenOffer, tensors: Sequence[Tensor]
+    ) -> PassOpened | GraphsMissing:
         """Check what the coordinator sent before anything of it runs, keep it, and open."""
-        store = self._engine.graphs
+        if isinstance(offer, GraphsOffer):
+            self._take_graphs(offer, tensors)
+        else:
+            self._executor.load_frozen(unpack_frozen(tensors[0], self._executor.frozen()))
+        opened = self.open(join)
+        if isinstance(opened, GraphsMissing) and opened.offer == offer:
+            log.warning("%s got something else than it was offered", self._device)
+        return opened
+
+    def _take_graphs(self, offer: GraphsOffer, tensors: Sequence[Tensor]) -> None:
+        store, graphs = self._engine.graphs, read_graphs(offer, tensors)
         assert store is not None
-        assert join.graphs is not None
-        graphs = read_graphs(join.graphs, tensors)
-        if graphs is None:
-            log.warning("%s got graphs that are not those it was offered", self._device)
-            return GraphsMissing(join)
-        check_graphs(graphs)
-        store.keep(join.graphs.digest, graphs)
-        return self.open(join)
+        if graphs is not None:
+            check_graphs(graphs)
+            store.keep(offer.digest, graphs)
 
     def _find_graphs(self, join: Join) -> bool:
         """Have the engine use the graphs that were offered; False if they must be sent first."""

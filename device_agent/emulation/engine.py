@@ -123,6 +123,19 @@ class EmulatedExecutor:
         """Tensors that `load` takes and `tensors` gives."""
         return self._inner.model_specs()
 
+    @property
+    def learns(self) -> bool:
+        """Whether any of its parameters does."""
+        return self._inner.learns
+
+    def frozen(self) -> list[Tensor]:
+        """Parameters that do not learn."""
+        return self._inner.frozen()
+
+    def load_frozen(self, tensors: Sequence[Tensor]) -> None:
+        """Take over what `frozen` gives."""
+        self._inner.load_frozen(tensors)
+
     def smashed_spec(self, num_samples: int) -> TensorSpec:
         """What `forward` gives for so many samples."""
         return self._inner.smashed_spec(num_samples)

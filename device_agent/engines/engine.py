@@ -25,12 +25,25 @@ class Executor(Protocol):
         """Tensors that `load` takes and `tensors` gives."""
         ...
 
+    @property
+    def learns(self) -> bool:
+        """Whether any of its parameters does: else no gradient comes back."""
+        ...
+
+    def frozen(self) -> list[Tensor]:
+        """Parameters that do not learn, which `load` does not take; lent, not copied."""
+        ...
+
+    def load_frozen(self, tensors: Sequence[Tensor]) -> None:
+        """Take over what `frozen` gives."""
+        ...
+
     def smashed_spec(self, num_samples: int) -> TensorSpec:
         """What `forward` gives for so many samples."""
         ...
 
     def load(self, tensors: Sequence[Tensor]) -> None:
-        """Take over parameters and buffers in `state_dict` order, then optimiser slots."""
+        """Take over learning parameters and buffers in `state_dict` order, then their slots."""
         ...
 
     def tensors(self) -> list[Tensor]:
@@ -137,6 +150,15 @@ class EmptyExecutor:
     def model_specs(self) -> tuple[TensorSpec, ...]:
         """No tensors."""
         return ()
+
+    learns = False
+
+    def frozen(self) -> list[Tensor]:
+        """No tensors."""
+        return []
+
+    def load_frozen(self, tensors: Sequence[Tensor]) -> None:
+        """Nothing to take over."""
 
     def smashed_spec(self, num_samples: int) -> TensorSpec:
         """The samples' own shape."""

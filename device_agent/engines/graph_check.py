@@ -34,13 +34,16 @@ _ELEMENT_TYPES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float16": 10
 def check_manifest(manifest: DeviceManifest) -> None:
     """Raise MalformedMessageError unless the three graphs can be run one after another."""
     trained = [spec for spec in manifest.state if spec.trained]
-    frozen = [spec for spec in manifest.state if not spec.trained]
+    frozen = frozenset(manifest.frozen or ())
+    if frozen - {spec.name for spec in manifest.state if not spec.trained}:
+        raise MalformedMessageError("the manifest freezes what learns, or what is not there")
+    buffers = [spec for spec in manifest.state if not spec.trained and spec.name not in frozen]
     smashed = _renamed(manifest.smashed, SMASHED)
     state = _by_name(_value(spec.name, spec) for spec in manifest.state)
     given = state | _by_name([*_masks(manifest), _renamed(manifest.samples, SAMPLES)])
     if len(given) != len(manifest.state) + len(manifest.masks) + 1:
         raise MalformedMessageError("the manifest has two values of one name")
-    updated = _by_name(_value(updated_value(spec.name), spec) for spec in frozen)
+    updated = _by_name(_value(updated_value(spec.name), spec) for spec in buffers)
     gradients = _by_name(_value(gradient_value(spec.name), spec) for spec in trained)
     saved = _by_name(
         value for value in manifest.forward.outputs if value.name.startswith(_SAVED_PREFIX)

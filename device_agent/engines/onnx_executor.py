@@ -69,6 +69,19 @@ class OnnxExecutor:
         """Tensors that `load` takes and `tensors` gives."""
         return self._weights.specs()
 
+    @property
+    def learns(self) -> bool:
+        """Whether any of its parameters does: else no gradient comes back."""
+        return any(spec.trained for spec in self._manifest.state)
+
+    def frozen(self) -> list[Tensor]:
+        """Parameters that do not learn, which `load` does not take; lent, not copied."""
+        return self._weights.frozen()
+
+    def load_frozen(self, tensors: Sequence[Tensor]) -> None:
+        """Take over what `frozen` gives."""
+        self._weights.load_frozen(tensors)
+
     def smashed_spec(self, num_samples: int) -> TensorSpec:
         """What `forward` gives for so many samples."""
         return TensorSpec("<f4", (num_samples, *self._manifest.smashed_shape))

@@ -88,7 +88,10 @@ class OnnxWeights:
     def __init__(
         self, manifest: DeviceManifest, optimizer: OptimizerSpec, *, carry_state: bool
     ) -> None:
-        self._specs, self._optimizer, self._carry_state = manifest.state, optimizer, carry_state
+        frozen = frozenset(manifest.frozen or ())
+        self._specs = [spec for spec in manifest.state if spec.name not in frozen]
+        self._frozen = [spec for spec in manifest.state if spec.name in frozen]
+        self._optimizer, self._carry_state = optimizer, carry_state
         self._trained = [spec.name for spec in manifest.state if spec.trained]
         self._state: dict[str, Tensor] = {}
         self._slots: dict[str, Slots] = {}
@@ -102,7 +105,7 @@ class OnnxWeights:
         return specs_of(self._all())
 
     def tensors(self) -> list[Tensor]:
-        """Copies of parameters and buffers in `state_dict` order, then of the carried slots."""
+        """Copies of what may change, in `state_dict` order, then of the carried slots."""
         return [np.array(tensor) for tensor in self._all()]
 
     def load(self, tensors: Sequence[Tensor]) -> None:
@@ -115,6 +118,15 @@ class OnnxWeights:
             carried = self._all()[num_state:]
             for slot, tensor in zip(carried, tensors[num_state:], strict=True):
                 slot[...] = tensor
+
+    def frozen(self) -> list[Tensor]:
+        """Parameters that do not learn, in `state_dict` order; lent, not copied."""
+        return [self._state[spec.name] for spec in self._frozen]
+
+    def load_frozen(self, tensors: Sequence[Tensor]) -> None:
+        """Take over what `frozen` gave."""
+        for spec, tensor in zip(self._frozen, tensors, strict=True):
+            self.replace(spec.name, np.array(tensor, dtype=spec.dtype, order="C"))
 
     def replace(self, name: str, tensor: Tensor) -> None:
         """Set a tensor to a new array, which is kept; values handed out before stay."""

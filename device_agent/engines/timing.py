@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from device_agent.engines.measurement import Timing
 from profiles.units import Floats
-from runtime.wire.frames import TensorSpec
 
 COMPUTE_PROBE_S = 2.0
 """The longest that a measurement may take, its last pass excepted."""
@@ -35,8 +34,9 @@ _NORMAL_DEVIATION = 1.4826
 class TimedSide(Protocol):
     """What is timed; `device_agent.engines.engine.Executor` is one."""
 
-    def model_specs(self) -> tuple[TensorSpec, ...]:
-        """Tensors of the device-side model."""
+    @property
+    def learns(self) -> bool:
+        """Whether any of its parameters does."""
         ...
 
     def forward(
@@ -97,7 +97,7 @@ class _TimedStep:
     ) -> None:
         self._side, self._batch = side, batch
         self._clock, self._rest_s = clock, rest_s
-        self._learns = bool(side.model_specs())
+        self._learns = side.learns
 
     def take(self) -> Timing[tuple[float, float]]:
         """Seconds of the forward pass, and of the backward pass with the update."""

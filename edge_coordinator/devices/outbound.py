@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine, Mapping
 
 from runtime.bus.bus import Bus
 from runtime.protocol.coordinator_events import Asked, FrameRequest, SendParts
-from runtime.wire.commands import Join
+from runtime.protocol.frame_steps import offered_step
+from runtime.wire.commands import FrozenOffer, GraphsOffer, Join
 from runtime.wire.control import SentCommand
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
 from runtime.wire.inbox import leaf_of
@@ -111,9 +112,11 @@ class Outbound:
             self._tell_lost(device, parts)
             mending = self._send(device, frame, chunk_bytes, parts.missing)
             self._start(mending, f"mend {device}")
-        elif (offer := self.joins[device].graphs) is not None:
-            graphs = Frame(parts.kind, parts.step, self.graphs[offer.digest])
-            self._start(self.to_device(device, graphs), f"send to {device}")
+        elif (offer := _offered(self.joins[device], parts.step)) is not None:
+            tensors = self.graphs[offer.digest]
+            self._start(
+                self.to_device(device, Frame(parts.kind, parts.step, tensors)), f"send to {device}"
+            )
 
     def _tell_lost(self, device: str, parts: SendParts) -> None:
         """Say once of each device that the broker took what did not arrive."""
@@ -148,3 +151,9 @@ class Outbound:
             return
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
+
+
+def _offered(join: Join, step: StepId) -> GraphsOffer | FrozenOffer | None:
+    """Find what was offered with a join at a step."""
+    offers = (join.graphs, join.frozen)
+    return next((each for each in offers if each and offered_step(join, each) == step), None)

@@ -13,7 +13,13 @@ from edge_coordinator.onnx_export.refusal import (
     refuse,
     reject_shared_state,
 )
-from edge_coordinator.onnx_export.signature import graph_spec, graph_value, saved_bytes, state_specs
+from edge_coordinator.onnx_export.signature import (
+    frozen_names,
+    graph_spec,
+    graph_value,
+    saved_bytes,
+    state_specs,
+)
 from edge_coordinator.onnx_export.trace.joint_graph import trace
 from edge_coordinator.onnx_export.trace.subject import prepare
 from runtime.wire.device_graphs import (
@@ -87,6 +93,7 @@ def _export(module: nn.Module, samples: Tensor, *, dynamic_batch: bool) -> Devic
         predict=specs["predict"],
         saved_bytes_fixed=fixed,
         saved_bytes_per_sample=per_sample,
+        frozen=frozen_names(module) or None,
     )
     return DeviceGraphs(manifest, payloads)
 

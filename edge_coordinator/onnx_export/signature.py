@@ -48,6 +48,13 @@ def state_specs(module: nn.Module) -> tuple[StateSpec, ...]:
     )
 
 
+def frozen_names(module: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters that do not learn."""
+    state = module.state_dict(keep_vars=True)
+    parameters = {name: each for name, each in state.items() if isinstance(each, nn.Parameter)}
+    return tuple(name for name, each in parameters.items() if not each.requires_grad)
+
+
 def graph_spec(
     model: onnx.ModelProto, payload: bytes, values: Mapping[str, GraphValue]
 ) -> GraphSpec:

@@ -48,6 +48,7 @@ def device_memory_bytes(workload: Workload) -> Floats:
     activation_bytes = np.cumsum(cuts.smashed_bits) / BITS_PER_BYTE
     needed_bytes: Floats = (
         MODEL_COPIES * cuts.device_model_bits / BITS_PER_BYTE
+        + cuts.device_frozen_bytes
         + ACTIVATION_COPIES * workload.batch_size * activation_bytes
     )
     for cut, known_bytes in workload.known_bytes.items():

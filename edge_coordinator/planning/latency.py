@@ -198,7 +198,7 @@ def transfer_bits(workload: Workload, *, cut: int) -> dict[Phase, float]:
     labels = workload.batch_size * workload.label_bits
     return models | {
         Phase.UPLOAD: smashed + labels,
-        Phase.DOWNLOAD: smashed if cut > 0 else 0.0,
+        Phase.DOWNLOAD: smashed if workload.cuts.learns[cut] else 0.0,
     }
 
 

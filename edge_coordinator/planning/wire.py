@@ -42,7 +42,7 @@ class WireTable:
         samples = [_sample_spec(cuts, cut, batch_size) for cut in range(cuts.num_layers + 1)]
         values = np.array([spec.num_bytes / _FLOAT_BYTES for spec in samples])
         gradient_bits = _bits(coder, FrameKind.GRADIENT, [[spec] for spec in samples])
-        gradient_bits[0] = 0.0
+        gradient_bits[~cuts.learns] = 0.0
         models = _models(cuts)
         return cls(
             codecs=codecs,

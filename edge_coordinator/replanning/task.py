@@ -178,11 +178,15 @@ def job_cut_table(job: Job, model: EdgeModel) -> CutTable:
 
 
 def _parameter_bytes(layer: nn.Module) -> int:
-    return sum(each.numel() * each.element_size() for each in layer.parameters())
+    return sum(each.numel() * each.element_size() for each in _learning(layer))
 
 
 def _parameter_shapes(layer: nn.Module) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(p.shape) for p in layer.parameters() if p.dtype == torch.float32)
+    return tuple(tuple(p.shape) for p in _learning(layer) if p.dtype == torch.float32)
+
+
+def _learning(layer: nn.Module) -> list[nn.Parameter]:
+    return [each for each in layer.parameters() if each.requires_grad]
 
 
 def _server(

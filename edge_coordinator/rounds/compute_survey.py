@@ -112,7 +112,7 @@ def cuts_to_measure(cuts: CutTable, candidates: Sequence[int]) -> list[int]:
     usable = [cut for cut in sorted(candidates) if cut > 0]
     if not usable:
         return []
-    learning = [cut for cut in usable if cuts.device_model_bits[cut] > 0]
+    learning = [cut for cut in usable if cuts.learns[cut]]
     work_flop = cuts.device_forward_flop + cuts.device_backward_flop
     middle = int(np.searchsorted(work_flop, work_flop[usable[-1]] / 2))
     middle = min(usable, key=lambda cut: (abs(cut - middle), cut))

@@ -1,6 +1,7 @@
 """Graphs of the device side for devices without torch: exported once a cut, offered in joins."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -9,8 +10,15 @@ from edge_coordinator.job.job import Job
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from runtime.errors import SettingsError
 from runtime.models.load import split
-from runtime.wire.commands import MAX_GRAPHS_BYTES, GraphsOffer
-from runtime.wire.device_graphs import ENGINE, DeviceGraphs, DeviceManifest
+from runtime.models.side import frozen_of
+from runtime.wire.commands import MAX_GRAPHS_BYTES, FrozenOffer, GraphsOffer
+from runtime.wire.device_graphs import (
+    ENGINE,
+    DeviceGraphs,
+    DeviceManifest,
+    frozen_offer,
+    pack_frozen,
+)
 
 
 class GraphExports:
@@ -29,6 +37,7 @@ class GraphExports:
         self._channel = channel
         self._say = say
         self._offers: dict[int, GraphsOffer] = {}
+        self._frozen: dict[int, FrozenOffer | None] = {}
         self.refused: dict[int, str] = {}
         """Cut to why it cannot be exported."""
         self.fixed: set[int] = set()
@@ -45,11 +54,17 @@ class GraphExports:
         """Say what to offer a device with its join; None if it needs nothing."""
         return self._offers.get(cut) if self._needs(device) else None
 
+    def frozen(self, cut: int) -> FrozenOffer | None:
+        """Name what does not learn below a cut; None if all of it does."""
+        return self._frozen.get(cut)
+
     async def prepare(self, cut: int, worker: EdgeWorker) -> None:
-        """Have the graphs of a cut, if anybody needs them.
+        """Have what a device may ask for at a cut: what does not learn, and graphs.
 
         SettingsError names the layer and the operator that cannot be exported, and what to do.
         """
+        if cut not in self._frozen:
+            await self._prepare_frozen(cut, worker)
         if not cut or cut in self._offers or not self.devices:
             return
         self._say(f"exporting the layers up to {self._job.cut_name(cut)} for devices without torch")
@@ -63,6 +78,17 @@ class GraphExports:
         self.needed_bytes[cut] = self._training_bytes(graphs.manifest)
         self._offers[cut] = offer = graphs.offer()
         self._channel.graphs[offer.digest] = graphs.tensors()
+
+    async def _prepare_frozen(self, cut: int, worker: EdgeWorker) -> None:
+        """Keep what does not learn below a cut to be sent: of one cut, for it is large."""
+        tensors = frozen_of(split(self._network, cut)[0])
+        offer = await worker.do(partial(frozen_offer, tensors))
+        if offer is not None:
+            for other in [other for other, own in self._frozen.items() if own != offer]:
+                gone = self._frozen.pop(other)
+                self._channel.graphs.pop(gone.digest if gone else "", None)
+            self._channel.graphs[offer.digest] = (await worker.do(partial(pack_frozen, tensors)),)
+        self._frozen[cut] = offer
 
     def _training_bytes(self, manifest: DeviceManifest) -> float:
         """Weights, gradients and the optimiser's slots, and what forward keeps for backward."""

@@ -149,6 +149,7 @@ class Turns:
                 member.device: join.model_copy(
                     update={
                         "graphs": self._exports.offer(member.device, join.cut),
+                        "frozen": self._exports.frozen(join.cut),
                         "up_share_bps": up_share_bps.get(member.device),
                     }
                 )

@@ -83,12 +83,17 @@ class InProcessCluster:
         networks: Sequence[DeviceNetwork],
         task: TurnTask,
         traffic: Traffic,
+        *,
+        frozen: Sequence[Tensor],
     ) -> None:
+        """`frozen` is what does not learn below the cut."""
         self._shards = {device: shards[device] for device in sorted(shards)}
         self._sides: dict[str, DeviceSide] = {
             device: network.open(task.cut)
             for device, network in zip(self._shards, networks, strict=False)
         }
+        for side in self._sides.values() if frozen else ():
+            side.load_frozen(frozen)
         self._task = task
         self._traffic = traffic
         self._coder = task.coder

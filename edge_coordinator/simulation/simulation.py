@@ -40,7 +40,7 @@ from profiles.units import BITS_PER_BYTE
 from runtime.errors import DivergedError
 from runtime.models.device_side import DeviceNetwork
 from runtime.wire.codecs.turn import TurnCoder
-from runtime.wire.frames import StepId, spec_of
+from runtime.wire.frames import StepId, Tensor, spec_of
 from runtime.wire.published import RoundReport
 
 
@@ -156,10 +156,10 @@ class Simulation:
         for index, planned in enumerate(plan.clusters):
             _tell(observers, ClusterStarted(round_, index, len(plan.clusters), planned.devices))
             await asyncio.sleep(0)  # Whoever wants to stop us is heard here.
-            cluster = self._cluster(round_, index, planned, plan, traffic)
             turn = self._model.turn(
                 cut=plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
             )
+            cluster = self._cluster(round_, index, planned, plan, traffic, frozen=turn.frozen())
             edge = InlineEdge(turn, num_threads=self._job.settings.server_threads)
             if self._job.loss_on_device:
                 losses += await train_locally(cluster, edge)
@@ -170,7 +170,14 @@ class Simulation:
         return losses
 
     def _cluster(
-        self, round_: int, index: int, planned: ClusterPlan, plan: Plan, traffic: Traffic
+        self,
+        round_: int,
+        index: int,
+        planned: ClusterPlan,
+        plan: Plan,
+        traffic: Traffic,
+        *,
+        frozen: Sequence[Tensor],
     ) -> InProcessCluster:
         job = self._job
         while len(self._networks) < len(planned.devices):
@@ -186,7 +193,7 @@ class Simulation:
             clip=job.device_clip(len(planned.devices)),
         )
         shards = {device: self._shards[device] for device in planned.devices}
-        return InProcessCluster(shards, self._networks, task, traffic)
+        return InProcessCluster(shards, self._networks, task, traffic, frozen=frozen)
 
     def _evaluate(self, round_: int, cut: int, observers: Sequence[Observer]) -> Evaluation | None:
         """Evaluate where the job says, if this round is one for it."""
@@ -200,7 +207,9 @@ class Simulation:
         if not shards:
             return None
         side = self._networks[0].open(cut)
-        side.load(self._model.turn(cut=cut, round_=round_, learning_rate=0.0).device_side())
+        turn = self._model.turn(cut=cut, round_=round_, learning_rate=0.0)
+        side.load_frozen(turn.frozen())
+        side.load(turn.device_side())
         smashed = {}
         for device, shard in shards.items():
             x, y = shard.evaluation()

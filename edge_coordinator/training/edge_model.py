@@ -154,6 +154,10 @@ class Turn:
         """Shapes of `device_side`."""
         return specs_of(self.device_side())
 
+    def frozen(self) -> list[Tensor]:
+        """Parameters of the device side that do not learn, which are not in `device_side`."""
+        return self._device_side.frozen()
+
     def device_parts(self) -> list[str]:
         """What each of `device_side` is."""
         return self._device_side.parts()
@@ -230,7 +234,7 @@ class Turn:
         sizes = {device: rows or len(smashed[device].data) for device in sorted(smashed)}
         data, y = _joined(smashed)
         inputs, labels = torch.from_numpy(data), torch.from_numpy(y)
-        inputs.requires_grad_(bool(self._device_side.layers.state_dict()))
+        inputs.requires_grad_(bool(self._device_side.trainable))
         return inputs, self._training.loss(self._forward(inputs, sizes), labels)
 
     def _require_innocent(self, smashed: Mapping[str, Smashed]) -> None:

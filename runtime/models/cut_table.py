@@ -57,7 +57,9 @@ def _measure_layer(
     with count_flop() as forward:
         # A copy, since a layer may overwrite its input.
         output: torch.Tensor = layer(batch.clone())
-    state = list(layer.state_dict().values())
+    whole = layer.state_dict(keep_vars=True).values()
+    frozen = [each for each in whole if _is_frozen(each)]
+    state = [each for each in whole if not _is_frozen(each)]
     cost = LayerCost(
         name=name,
         forward_flop=forward.flop / BATCH,
@@ -66,8 +68,14 @@ def _measure_layer(
         state_shapes=tuple(tuple(t.shape) for t in state if t.dtype == torch.float32),
         activation_shape=shape,
         activation_bytes=prod(shape) * output.element_size(),
+        frozen_bytes=sum(value.numel() * value.element_size() for value in frozen),
     )
     return cost, output.detach().requires_grad_(output.requires_grad)
+
+
+def _is_frozen(tensor: torch.Tensor) -> bool:
+    """Whether it does not travel with the device-side model."""
+    return isinstance(tensor, nn.Parameter) and not tensor.requires_grad
 
 
 def _count_backward(layer: nn.Module, batch: torch.Tensor, output: torch.Tensor) -> int:

@@ -147,6 +147,19 @@ class DeviceSide:
         """Tensors that `load` takes and `tensors` gives."""
         return self._side.specs()
 
+    @property
+    def learns(self) -> bool:
+        """Whether any of its parameters does: else no gradient comes back."""
+        return bool(self._side.trainable)
+
+    def frozen(self) -> list[Tensor]:
+        """Parameters that do not learn, which `load` does not take; lent, not copied."""
+        return self._side.frozen()
+
+    def load_frozen(self, tensors: Sequence[Tensor]) -> None:
+        """Take over what `frozen` gives."""
+        self._side.load_frozen(tensors)
+
     def smashed_spec(self, num_samples: int) -> TensorSpec:
         """What `forward` gives for so many samples."""
         return TensorSpec("<f4", (num_samples, *self._smashed_shape))

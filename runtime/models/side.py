@@ -24,6 +24,9 @@ def empty_state() -> OptimizerState:
 class Side:
     """Layers that train together.
 
+    A parameter that does not learn (`requires_grad` is False) is frozen: it has no gradient and no
+    slots, and is none of `tensors`.
+
     Several sides may share one `state`: it belongs to the parameters, not to the side, and so
     survives a change of the cut. With `carry_state` the slots travel with the weights; without,
     they are forgotten whenever weights are loaded.
@@ -46,6 +49,7 @@ class Side:
         self._groups: defaultdict[OptimizerSpec, list[nn.Parameter]] = defaultdict(list)
         for name, parameter in learning.items():
             self._groups[optimizer.of_parameter(name, parameter.dim())].append(parameter)
+        self._frozen = frozenset(_frozen(layers))
         for parameter in self._trainable:
             if state[parameter].keys() != set(optimizer.slots):
                 state[parameter].clear()  # Left by another kind of optimiser.
@@ -74,8 +78,11 @@ class Side:
         return self._trainable
 
     def tensors(self) -> list[Tensor]:
-        """Copies of parameters and buffers in `state_dict` order, then of the carried slots."""
-        values = list(self.layers.state_dict().values())
+        """Copies of what may change: parameters and buffers in `state_dict` order, then slots.
+
+        Slots are those that are carried.
+        """
+        values = list(self._own().values())
         if self._carry_state:
             values += [self._slot(p, slot) for p in self._trainable for slot in self._spec.slots]
         return [np.array(value.detach().numpy()) for value in values]
@@ -88,8 +95,7 @@ class Side:
         """Say what each of `tensors` is: a parameter, or which buffer or slot by its own name."""
         parameters = dict(self.layers.named_parameters(remove_duplicate=False))
         state = [
-            "parameter" if name in parameters else name.rpartition(".")[2]
-            for name in self.layers.state_dict()
+            "parameter" if name in parameters else name.rpartition(".")[2] for name in self._own()
         ]
         slots = self._spec.slots if self._carry_state else ()
         return state + [slot for _ in self._trainable for slot in slots]
@@ -97,7 +103,7 @@ class Side:
     def load(self, tensors: Sequence[Tensor]) -> None:
         """Take over what another side's `tensors` gave."""
         loaded = [torch.from_numpy(np.array(tensor)) for tensor in tensors]
-        own = list(self.layers.state_dict().values())
+        own = list(self._own().values())
         with torch.no_grad():
             for target, source in zip(own, loaded[: len(own)], strict=True):
                 target.copy_(source)
@@ -107,6 +113,31 @@ class Side:
             if self._carry_state:
                 self._state[parameter].update({slot: next(slots) for slot in self._spec.slots})
 
+    def frozen(self) -> list[Tensor]:
+        """Parameters that do not learn, in `state_dict` order; lent, not copied."""
+        return frozen_of(self.layers)
+
+    def load_frozen(self, tensors: Sequence[Tensor]) -> None:
+        """Take over what another side's `frozen` gave."""
+        with torch.no_grad():
+            for target, source in zip(_frozen(self.layers).values(), tensors, strict=True):
+                target.copy_(torch.from_numpy(np.array(source)))
+
+    def _own(self) -> dict[str, torch.Tensor]:
+        state = self.layers.state_dict()
+        return {name: tensor for name, tensor in state.items() if name not in self._frozen}
+
     def _slot(self, parameter: nn.Parameter, slot: str) -> torch.Tensor:
         like = torch.zeros(()) if slot == "step" else torch.zeros_like(parameter)
         return self._state[parameter].get(slot, like)
+
+
+def frozen_of(layers: nn.Module) -> list[Tensor]:
+    """Parameters of some layers that do not learn, in `state_dict` order; lent, not copied."""
+    return [parameter.detach().numpy() for parameter in _frozen(layers).values()]
+
+
+def _frozen(layers: nn.Module) -> dict[str, nn.Parameter]:
+    state = layers.state_dict(keep_vars=True)
+    parameters = {name: own for name, own in state.items() if isinstance(own, nn.Parameter)}
+    return {name: own for name, own in parameters.items() if not own.requires_grad}

@@ -72,7 +72,8 @@ class DeviceSession:
     def asked_for(self, kind: FrameKind, step: StepId) -> tuple[TensorSpec, ...] | None:
         """Shapes of a frame that may arrive now, the last request's repeat included."""
         if kind is FrameKind.GRAPHS:
-            return self._offered_at(step)
+            awaits = self.state is SessionState.AWAITING_GRAPHS
+            return self._turn.missing_at(step) if awaits else None
         if self._turn.opened is None:
             return None
         is_repeat = (kind, step.first) == self._turn.answers.request
@@ -155,10 +156,11 @@ class DeviceSession:
     def _frame_arrived(self, frame: Frame) -> list[DeviceCommand]:
         request = (frame.kind, frame.step.first)
         match self.state, frame.kind:
-            case SessionState.AWAITING_GRAPHS, FrameKind.GRAPHS if self._offered_at(frame.step):
-                assert self._turn.join is not None
+            case SessionState.AWAITING_GRAPHS, FrameKind.GRAPHS if (
+                self._turn.join and self._turn.missing and self._turn.missing_at(frame.step)
+            ):
                 self.state = SessionState.OPENING
-                return [TakeGraphs(self._turn.join, frame.tensors)]
+                return [TakeGraphs(self._turn.join, self._turn.missing, frame.tensors)]
             case _ if request == self._turn.answers.request:
                 return []  # It came twice. What is missing of the answer is asked for by name.
             case SessionState.AWAITING_MODEL, FrameKind.MODEL if (
@@ -182,8 +184,8 @@ class DeviceSession:
                 self.state = SessionState.FINISHED if measured else SessionState.AWAITING_MODEL
                 self._turn.opened = event
                 return self._answer_to_join()
-            case SessionState.OPENING, GraphsMissing(join) if join == self._turn.join:
-                self.state = SessionState.AWAITING_GRAPHS
+            case SessionState.OPENING, GraphsMissing(join, offer) if join == self._turn.join:
+                self.state, self._turn.missing = SessionState.AWAITING_GRAPHS, offer
                 return self._answer_to_join()
             case _, Prepared() | PassOpened() | GraphsMissing():
                 return []  # Work of a turn or a run that is over.
@@ -236,7 +238,7 @@ class DeviceSession:
         return [SendReply(Refused(run=run, reason=reason))]
 
     def _answer_to_join(self) -> list[DeviceCommand]:
-        answer = self._turn.answer_to_join(lacks_graphs=self.state is SessionState.AWAITING_GRAPHS)
+        answer = self._turn.answer_to_join(is_waiting=self.state is SessionState.AWAITING_GRAPHS)
         return [SendReply(answer)] if answer else []
 
     def _tell_held(self, kind: FrameKind, step: StepId, *, number: int) -> list[DeviceCommand]:
@@ -250,8 +252,8 @@ class DeviceSession:
             return [self._receiving(kind, step, held)]
         elif kind is FrameKind.GRADIENT and self._is_going_back(step):
             held["state"] = "working"
-        elif kind is FrameKind.GRAPHS and self._turn.join and step == self._turn.first_step:
-            if self._turn.opened:
+        elif kind is FrameKind.GRAPHS and self._turn.offers_at(step):
+            if self._turn.opened or self.state is SessionState.AWAITING_GRAPHS:  # Of another.
                 return self._answer_to_join()
             held["state"] = "working"
         else:
@@ -278,11 +280,6 @@ class DeviceSession:
         """Whether all gradients of a step are there, and are not all used."""
         computes = self.state is SessionState.COMPUTING
         return computes and step == self._turn.epoch.step and self._turn.epoch.have_arrived
-
-    def _offered_at(self, step: StepId) -> tuple[TensorSpec, ...] | None:
-        """Shapes of the graphs of this turn's offer, while they are missing."""
-        is_missing = self.state is SessionState.AWAITING_GRAPHS and step == self._turn.first_step
-        return self._turn.offered() if is_missing else None
 
     def _is_run(self, run: int) -> bool:
         return self.assignment is not None and run == self.assignment.run

@@ -10,9 +10,17 @@ from runtime.protocol.events import (
     RunForward,
     TrainLocally,
 )
-from runtime.protocol.frame_steps import turn_of
+from runtime.protocol.frame_steps import offered_step, turn_of
 from runtime.protocol.returned_gradients import ReturnedGradients
-from runtime.wire.commands import Assignment, Join, Joined, NeedGraphs, Stop
+from runtime.wire.commands import (
+    Assignment,
+    FrozenOffer,
+    GraphsOffer,
+    Join,
+    Joined,
+    NeedGraphs,
+    Stop,
+)
 from runtime.wire.device_graphs import offered_specs
 from runtime.wire.frame_questions import Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import FrameKind, StepId, TensorSpec
@@ -27,6 +35,8 @@ class TurnOfDevice:
     def __init__(self, join: Join | None) -> None:
         self.join = join
         self.opened: PassOpened | None = None
+        self.missing: GraphsOffer | FrozenOffer | None = None
+        """What was offered with the join and has to come first."""
         self.answers = Answers()
         self.epoch = ReturnedGradients(StepId(0, 0, 0, 0), 1)
         """Of the present step."""
@@ -48,20 +58,15 @@ class TurnOfDevice:
         """Whether a join came before this turn's."""
         return self.join is not None and turn_of(join) < turn_of(self.join)
 
-    def answer_to_join(self, *, lacks_graphs: bool) -> Joined | NeedGraphs | None:
+    def answer_to_join(self, *, is_waiting: bool) -> Joined | NeedGraphs | None:
         """What stands in the way of taking part, or that nothing does; silence while at work."""
         assert self.join is not None
         run, round_, cluster = turn_of(self.join)
         if self.opened:
             return Joined(run=run, round=round_, cluster=cluster)
-        if lacks_graphs and (offer := self.join.graphs):
-            return NeedGraphs(run=run, round=round_, cluster=cluster, digest=offer.digest)
+        if is_waiting and self.missing:
+            return NeedGraphs(run=run, round=round_, cluster=cluster, digest=self.missing.digest)
         return None
-
-    def offered(self) -> tuple[TensorSpec, ...] | None:
-        """Shapes of the graphs that this turn's join offers; None if it offers none."""
-        offer = self.join.graphs if self.join else None
-        return offered_specs(offer) if offer else None
 
     def has_lost(self, message: Inquire | SendAgain) -> bool:
         """Whether what is asked about is of another turn, or comes after where this one is."""
@@ -70,6 +75,20 @@ class TurnOfDevice:
         if not isinstance(message, Inquire) or message.request != "gradient":
             return False
         return self.answers.request is None or message.epoch > self.epoch.step.epoch
+
+    def missing_at(self, step: StepId) -> tuple[TensorSpec, ...] | None:
+        """Shapes of what is missing of what was offered, if its step is this one."""
+        if self.join is None or self.missing is None:
+            return None
+        is_its = step == offered_step(self.join, self.missing)
+        return offered_specs(self.missing) if is_its else None
+
+    def offers_at(self, step: StepId) -> bool:
+        """Whether something was offered that has this step."""
+        if self.join is None:
+            return False
+        offers = (self.join.graphs, self.join.frozen)
+        return any(each and step == offered_step(self.join, each) for each in offers)
 
     def first_work(self, step: StepId) -> RunForward | TrainLocally | Predict:
         """Begin with the device-side model; what to do with it."""

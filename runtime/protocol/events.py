@@ -5,6 +5,8 @@ from math import inf
 
 from runtime.wire.commands import (
     Assignment,
+    FrozenOffer,
+    GraphsOffer,
     Join,
     Joined,
     NeedGraphs,
@@ -78,9 +80,10 @@ class PassOpened:
 
 @dataclass(frozen=True)
 class GraphsMissing:
-    """The device has not got the graphs of its side of the network, or not whole."""
+    """The device has not got something of what it was offered with a join, or not whole."""
 
     join: Join
+    offer: GraphsOffer | FrozenOffer
 
 
 @dataclass(frozen=True)
@@ -156,9 +159,10 @@ class OpenPass:
 
 @dataclass(frozen=True)
 class TakeGraphs:
-    """Check the graphs that arrived, keep them, and open the pass with them."""
+    """Check what arrived of what was offered, keep it, and open the pass with it."""
 
     join: Join
+    offer: GraphsOffer | FrozenOffer
     tensors: tuple[Tensor, ...]
 
 

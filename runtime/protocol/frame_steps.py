@@ -1,6 +1,6 @@
 """The step that a question about a frame names."""
 
-from runtime.wire.commands import Join, Joined, NeedGraphs
+from runtime.wire.commands import FrozenOffer, GraphsOffer, Join, Joined, NeedGraphs
 from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import StepId
 
@@ -18,6 +18,11 @@ def address(step: StepId) -> dict[str, int]:
     """Give the fields that name a step in a message; the first micro-batch goes without saying."""
     place = dict(vars(step))
     return place if step.micro_batch else {name: place[name] for name in _PLACE}
+
+
+def offered_step(join: Join, offer: GraphsOffer | FrozenOffer) -> StepId:
+    """Name the frame that carries something offered with a join: there may be two, one by one."""
+    return StepId(join.run, join.round, join.cluster, int(isinstance(offer, FrozenOffer)))
 
 
 def step_of(message: Inquire | SendAgain | Holding) -> StepId:

@@ -14,11 +14,13 @@ from runtime.protocol.coordinator_events import (
     SendCommand,
     SendParts,
 )
-from runtime.protocol.frame_steps import address, turn_of
+from runtime.protocol.frame_steps import address, offered_step, turn_of
 from runtime.protocol.timers import Allowance, AnswerTimer
 from runtime.wire.commands import (
     AnyReply,
     Assignment,
+    FrozenOffer,
+    GraphsOffer,
     Join,
     Joined,
     LinkMeasured,
@@ -32,6 +34,8 @@ from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 
 MAX_GRAPHS_SENT = 3
 """How often graphs are sent for one request, to a device that says it lacks them still."""
+SLOW_BYTES_PER_S = 50_000
+"""Of a link that is slow: as long as large parameters take on it, they are waited for."""
 
 
 class PeerState(Enum):
@@ -181,18 +185,23 @@ class Pending:
         match self.what, message:
             case Assignment(run=run), Preparing() if message.run == run:
                 return self.sign(now_s)
-            case Join() as join, NeedGraphs() if _lacks_graphs(join, message):
-                return self._lack_graphs(join, patience_s, now_s)
+            case Join() as join, NeedGraphs() if offer := _lacked_of(join, message):
+                return self._lack(join, offer, patience_s, now_s)
         return None
 
-    def _lack_graphs(self, join: Join, patience_s: float, now_s: float) -> list[CoordinatorCommand]:
-        """Send the graphs that a join offered; once: then they are asked about as any frame is."""
-        if self.num_graphs:
+    def _lack(
+        self, join: Join, offer: GraphsOffer | FrozenOffer, patience_s: float, now_s: float
+    ) -> list[CoordinatorCommand]:
+        """Send what a join offered; once: then it is asked about as any frame is."""
+        step = offered_step(join, offer)
+        if self.frame == (FrameKind.GRAPHS, step):
             return self.sign(now_s)
+        if isinstance(offer, FrozenOffer):
+            patience_s += offer.num_bytes / SLOW_BYTES_PER_S
         patient = Allowance(0.0, patience_s, is_learned=False)
         self.timer.allow_anew(patient, now_s=now_s)
-        step = StepId(join.run, join.round, join.cluster, 0)
         self.frame, self.unsent, self.num_graphs = (FrameKind.GRAPHS, step), {0}, 1
+        self.settled = {0: self.num_questions}
         return [SendParts(FrameKind.GRAPHS, step, ())]
 
     def why_late(self, waited_s: float) -> str:
@@ -252,7 +261,7 @@ def is_answer(request: Asked, reply: AnyReply) -> bool:
     return False
 
 
-def _lacks_graphs(join: Join, reply: NeedGraphs) -> bool:
-    """Whether a device asks for just the graphs that it was offered."""
-    offer = join.graphs
-    return offer is not None and turn_of(reply) == turn_of(join) and reply.digest == offer.digest
+def _lacked_of(join: Join, reply: NeedGraphs) -> GraphsOffer | FrozenOffer | None:
+    """Find what a device asks for among what it was offered."""
+    offers = (join.graphs, join.frozen) if turn_of(reply) == turn_of(join) else ()
+    return next((each for each in offers if each and each.digest == reply.digest), None)

@@ -158,6 +158,13 @@ class GraphsOffer(Message):
     )
 
 
+class FrozenOffer(Message):
+    """Parameters of the device side that do not learn, which a device may ask for once."""
+
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of them, in order")
+    num_bytes: Positive
+
+
 class LayerWork(Message):
     """What one layer has to compute for a sample, as the coordinator counts it."""
 
@@ -169,7 +176,7 @@ class LayerWork(Message):
 class Join(Message):
     """Take part in a cluster's turn: coordinator to device, once a round."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("codecs", "micro_batches", "clip")
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("codecs", "micro_batches", "clip", "frozen")
 
     kind: Literal["join"] = "join"
     run: RunId
@@ -183,6 +190,9 @@ class Join(Message):
     learning_rate: float = Field(ge=0)
     graphs: GraphsOffer | None = Field(
         None, description="for a device whose engine runs graphs; none where it has no layers"
+    )
+    frozen: FrozenOffer | None = Field(
+        None, description="what of the device side does not learn; it is in no device-side model"
     )
     up_share_bps: float | None = Field(
         None, gt=0, description="bits per second to pace uploads to; none: as the link allows"
@@ -274,7 +284,7 @@ class LinkMeasured(Message):
 
 
 class NeedGraphs(Message):
-    """Device to coordinator: it cannot join yet, for it lacks the graphs that were offered."""
+    """Device to coordinator: it cannot join yet, for it lacks something that it was offered."""
 
     kind: Literal["need_graphs"] = "need_graphs"
     run: RunId

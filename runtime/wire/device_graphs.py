@@ -1,5 +1,7 @@
 """The device side of a network as ONNX graphs, with a manifest that says what they take and give.
 
+Beside them, parameters that do not learn, which travel to a device once, not with each model.
+
 Nothing here knows torch, ONNX or ONNX Runtime: the coordinator writes these, the device reads them.
 
 Values are named alike in all three graphs: a tensor of the state by its name in the state dict,
@@ -9,7 +11,7 @@ what the forward graph took or gave, and `GRADIENT`.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -18,9 +20,9 @@ from pydantic import Field
 
 from runtime.errors import MalformedMessageError
 from runtime.offered import ONNX_ENGINE
-from runtime.wire.commands import GraphsOffer
+from runtime.wire.commands import FrozenOffer, GraphsOffer
 from runtime.wire.fields import Message
-from runtime.wire.frames import Tensor, TensorSpec
+from runtime.wire.frames import Tensor, TensorSpec, specs_of
 
 ENGINE = ONNX_ENGINE
 """The engine that runs these graphs, as a device's status names it."""
@@ -119,6 +121,7 @@ class DeviceManifest(Message):
     """
 
     max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("frozen",)
 
     opset: Literal[18] = 18
     batch_size: int | None = Field(default=None, gt=0)
@@ -131,6 +134,9 @@ class DeviceManifest(Message):
     predict: GraphSpec
     saved_bytes_fixed: int = Field(ge=0)
     saved_bytes_per_sample: int = Field(ge=0)
+    frozen: tuple[str, ...] | None = Field(
+        None, description="names of parameters that do not learn: they are in no device-side model"
+    )
 
     @property
     def digest(self) -> str:
@@ -174,9 +180,10 @@ class DeviceGraphs:
         return list(self.manifest.graph_specs())
 
 
-def offered_specs(offer: GraphsOffer) -> tuple[TensorSpec, ...]:
-    """Shapes of the frame that carries the graphs of an offer."""
-    return tuple(TensorSpec("|u1", (size,)) for size in offer.num_bytes)
+def offered_specs(offer: GraphsOffer | FrozenOffer) -> tuple[TensorSpec, ...]:
+    """Shapes of the frame that carries what was offered."""
+    sizes = offer.num_bytes if isinstance(offer, GraphsOffer) else (offer.num_bytes,)
+    return tuple(TensorSpec("|u1", (size,)) for size in sizes)
 
 
 def read_graphs(offer: GraphsOffer, tensors: Sequence[Tensor]) -> DeviceGraphs | None:
@@ -196,3 +203,41 @@ def read_graphs(offer: GraphsOffer, tensors: Sequence[Tensor]) -> DeviceGraphs |
     if digests != [spec.sha256 for spec in specs.values()]:
         return None
     return DeviceGraphs(manifest, dict(zip(specs, graphs, strict=True)))
+
+
+def frozen_offer(tensors: Sequence[Tensor]) -> FrozenOffer | None:
+    """Name some parameters; None if there are none."""
+    if not tensors:
+        return None
+    digest = hashlib.sha256(repr(specs_of(tensors)).encode())
+    for part in _parts(tensors):
+        digest.update(part)
+    return FrozenOffer(digest=digest.hexdigest(), num_bytes=_size(tensors))
+
+
+def pack_frozen(tensors: Sequence[Tensor]) -> Tensor:
+    """Join parameters to one tensor of bytes, which a frame carries."""
+    return np.concatenate([np.frombuffer(part, np.uint8) for part in _parts(tensors)])
+
+
+def unpack_frozen(whole: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Take apart what `pack_frozen` gave; MalformedMessageError unless it is as long as these."""
+    if whole.nbytes != _size(like):
+        raise MalformedMessageError(
+            f"{whole.nbytes} bytes of parameters that do not learn came; there are {_size(like)}"
+        )
+    buffer, found, start = whole.tobytes(), [], 0
+    for spec in specs_of(like):
+        part = buffer[start : start + spec.num_bytes]
+        found.append(np.frombuffer(part, spec.dtype).reshape(spec.shape))
+        start += spec.num_bytes
+    return found
+
+
+def _parts(tensors: Sequence[Tensor]) -> Iterator[bytes]:
+    for tensor, spec in zip(tensors, specs_of(tensors), strict=True):
+        yield np.ascontiguousarray(tensor, dtype=spec.dtype).tobytes()
+
+
+def _size(tensors: Sequence[Tensor]) -> int:
+    return sum(spec.num_bytes for spec in specs_of(tensors))

@@ -23,8 +23,15 @@ from runtime.protocol.events import (
     SendReply,
     TakeGraphs,
 )
-from runtime.wire.commands import MAX_GRAPHS_BYTES, GraphsOffer, Join, NeedGraphs
+from runtime.wire.commands import (
+    MAX_GRAPHS_BYTES,
+    FrozenOffer,
+    GraphsOffer,
+    Join,
+    NeedGraphs,
+)
 from runtime.wire.device_graphs import DeviceGraphs, offered_specs, read_graphs
+from runtime.wire.frame_questions import Inquire
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, specs_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
 
@@ -37,7 +44,7 @@ TO_MISSING: Sequence[DeviceEvent] = (
     CommandArrived(ASSIGNMENT),
     Prepared(READY),
     CommandArrived(OFFERED),
-    GraphsMissing(OFFERED),
+    GraphsMissing(OFFERED, OFFER),
 )
 
 
@@ -58,7 +65,7 @@ def test_a_device_without_the_graphs_asks_takes_them_and_joins() -> None:
     assert said == [
         [OpenPass(OFFERED)],
         [SendReply(NEEDED)],
-        [TakeGraphs(OFFERED, BYTES)],
+        [TakeGraphs(OFFERED, OFFER, BYTES)],
         [SendReply(JOINED)],
     ]
     assert session.num_stale == 0
@@ -76,8 +83,24 @@ def test_a_measurement_is_answered_when_it_is_done_and_takes_no_model() -> None:
 
 def test_graphs_that_were_not_those_offered_are_asked_for_again() -> None:
     session = _after([*TO_MISSING, GRAPHS])
-    assert session.handle(GraphsMissing(OFFERED)) == [SendReply(NEEDED)]
-    assert session.handle(GRAPHS) == [TakeGraphs(OFFERED, BYTES)]
+    assert session.handle(GraphsMissing(OFFERED, OFFER)) == [SendReply(NEEDED)]
+    assert session.handle(GRAPHS) == [TakeGraphs(OFFERED, OFFER, BYTES)]
+
+
+def test_a_device_asks_for_graphs_and_frozen_parameters_one_after_the_other() -> None:
+    frozen = FrozenOffer(digest="cd" * 32, num_bytes=5)
+    join = OFFERED.model_copy(update={"frozen": frozen})
+    values = FrameArrived("", Frame(FrameKind.GRAPHS, step_at(1), (np.zeros(5, np.uint8),)))
+    session = _after([*TO_MISSING[:2], CommandArrived(join), GraphsMissing(join, OFFER), GRAPHS])
+    asked = NEEDED.model_copy(update={"digest": frozen.digest})
+    assert session.handle(GraphsMissing(join, frozen)) == [SendReply(asked)]
+    assert session.asked_for(FrameKind.GRAPHS, step_at(0)) is None
+    inquiry = Inquire(
+        run=RUN, round=ROUND, cluster=CLUSTER, epoch=0, request="graphs", number=1
+    )  # Of the graphs: the answer to these was lost.
+    assert session.handle(CommandArrived(inquiry)) == [SendReply(asked)]
+    assert session.handle(values) == [TakeGraphs(join, frozen, values.frame.tensors)]
+    assert session.handle(_opened(join)) == [SendReply(JOINED)]
 
 
 def test_a_repeat_is_answered_again_while_waiting_and_is_silence_while_at_work() -> None:
@@ -111,7 +134,7 @@ def test_the_next_turn_interrupts_waiting_for_graphs() -> None:
     following = OFFERED.model_copy(update={"round": ROUND + 1})
     session = _after(TO_MISSING)
     assert session.handle(CommandArrived(following)) == [OpenPass(following)]
-    assert session.handle(GraphsMissing(OFFERED)) == []
+    assert session.handle(GraphsMissing(OFFERED, OFFER)) == []
     assert session.state is SessionState.OPENING
 
 
