@@ -5,7 +5,8 @@ A *cut* is the number of layers on the device: 0 leaves the whole network to the
 device-side model itself.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -85,6 +86,11 @@ class CutTable:
         sizes = [self.input_bytes, *(layer.activation_bytes for layer in self.layers)]
         return np.array(sizes, dtype=np.float64) * BITS_PER_BYTE
 
+    def at(self, cuts: Sequence[int]) -> "CutTable":
+        """Have these cuts alone, in order: each layer is all that lies between two of them."""
+        edges = zip([0, *cuts[:-1]], cuts, strict=True)
+        return replace(self, layers=tuple(_joined(self.layers[i:j]) for i, j in edges))
+
     @cached_property
     def learns(self) -> NDArray[np.bool_]:
         """Whether anything on the device learns, [cut]; else no gradient comes back."""
@@ -99,6 +105,18 @@ class CutTable:
     def device_model_bits(self) -> Floats:
         """Bits of the device-side model, parameters that learn and buffers, [cut]."""
         return _sums_before([layer.state_bytes for layer in self.layers]) * BITS_PER_BYTE
+
+
+def _joined(layers: Sequence[LayerCost]) -> LayerCost:
+    """Take some layers, one after another, for one."""
+    return replace(
+        layers[-1],
+        forward_flop=sum(layer.forward_flop for layer in layers),
+        backward_flop=sum(layer.backward_flop for layer in layers),
+        state_bytes=sum(layer.state_bytes for layer in layers),
+        state_shapes=tuple(shape for layer in layers for shape in layer.state_shapes),
+        frozen_bytes=sum(layer.frozen_bytes for layer in layers),
+    )
 
 
 def _sums_before(values: list[float] | list[int]) -> Floats:

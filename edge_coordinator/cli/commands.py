@@ -187,14 +187,28 @@ def _resumed(path: Path, job: "Job", model: "EdgeModel", *, clock: "Clock") -> "
 def _model(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.tables import model_document, model_tables
     from edge_coordinator.job.file import parse_assignment
+    from edge_coordinator.run.cut_choice import MOST_ROWS, choose_cuts, plot_cuts
+    from edge_coordinator.run.plot_style import check_picture
+    from profiles.cuts import device_round_bytes
     from runtime.models.cut_table import measure_cut_table
     from runtime.models.load import input_shape_of, load_network
 
+    if flags.plot:
+        check_picture(flags.plot)
     options = dict(parse_assignment(text) for text in flags.option)
     network = load_network(flags.name, options, seed=0)
     table = measure_cut_table(network, name=flags.name, input_shape=input_shape_of(network))
     sizes = {"batch_size": flags.batch_size, "local_epochs": flags.local_epochs}
-    console.answer(model_document(table, **sizes), model_tables(table, **sizes))
+    round_bytes = device_round_bytes(table, **sizes)
+    most = table.num_layers if flags.all else MOST_ROWS
+    shown = choose_cuts(table.cut_names[1:], round_bytes, most=most)
+    console.answer(
+        model_document(table, **sizes),
+        model_tables(table.at(shown), num_cuts=table.num_layers, **sizes),
+    )
+    if flags.plot:
+        plot_cuts(flags.plot, table, round_bytes, named=shown, batch_size=flags.batch_size)
+        console.print(f"cost over depth: {flags.plot}", soft_wrap=True)
 
 
 def _monitor(flags: argparse.Namespace, console: Output) -> None:

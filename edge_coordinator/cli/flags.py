@@ -257,10 +257,6 @@ def _add_runs(parser: argparse.ArgumentParser, *, num_seeds: int) -> None:
         metavar="dask://HOST:PORT",
         help="train on the workers of a Dask scheduler instead",
     )
-    _add_draws(parser)
-
-
-def _add_draws(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws",
         type=_positive,
@@ -293,7 +289,10 @@ def _positive(text: str) -> int:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="built-in name, or package.module:factory")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--batch-size", type=_positive, default=16, metavar="B")
-    parser.add_argument("--local-epochs", type=_positive, default=1, metavar="L")
+    add = parser.add_argument
+    add("name", help="built-in name, or package.module:factory")
+    add("--option", action="append", default=[], metavar="NAME=VALUE")
+    add("--batch-size", type=_positive, default=16, metavar="B")
+    add("--local-epochs", type=_positive, default=1, metavar="L")
+    add("--all", action="store_true", help="every cut, of a network of hundreds too")
+    add("--plot", type=Path, metavar="FILE", help="draw cost over depth: .png, .pdf or .svg")

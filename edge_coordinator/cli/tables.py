@@ -28,8 +28,12 @@ NUM_NAMED_CLASSES = 4
 _FIRST_COLUMNS = ("device", "samples", "classes")
 
 
-def model_tables(table: CutTable, *, batch_size: int, local_epochs: int) -> Group:
+def model_tables(
+    table: CutTable, *, num_cuts: int | None = None, batch_size: int, local_epochs: int
+) -> Group:
     """Show what each layer costs, and what cutting the network after it does.
+
+    `num_cuts` is how many there are, if these are not all.
 
     The first table is of one sample. The second is a device's at each cut: the bytes of a round
     and the FLOPs of a step (one batch, forward and backward), each with how much less that is than
@@ -63,7 +67,20 @@ def model_tables(table: CutTable, *, batch_size: int, local_epochs: int) -> Grou
         ),
         cuts,
         Text("saved: against the last row, the whole network and the loss on the device", "dim"),
+        *(Text(note, "dim") for note in _notes(table, num_cuts)),
     )
+
+
+def _notes(table: CutTable, num_cuts: int | None) -> list[str]:
+    notes = []
+    if frozen_bytes := table.device_frozen_bytes[-1]:
+        notes.append(f"{amount(frozen_bytes)} bytes of state do not learn: they travel once")
+    if num_cuts not in (None, table.num_layers):
+        notes.append(
+            f"{table.num_layers} of {num_cuts} cuts: ends of modules, and the cheapest within "
+            "them; a row counts what lies between. --all shows every cut"
+        )
+    return notes
 
 
 def model_document(table: CutTable, *, batch_size: int, local_epochs: int) -> dict[str, Any]:

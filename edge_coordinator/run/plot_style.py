@@ -9,6 +9,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.errors import SettingsError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -26,6 +28,16 @@ _STYLE: dict[Any, Any] = {
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
 }
+
+
+PICTURES = (".pdf", ".png", ".svg")
+"""Endings of files that a figure can be written to."""
+
+
+def check_picture(path: Path) -> None:
+    """SettingsError where a file's name does not say which kind of picture is wanted."""
+    if path.suffix not in PICTURES:
+        raise SettingsError(f"{path} is no picture: its name has to end in {', '.join(PICTURES)}")
 
 
 @contextmanager

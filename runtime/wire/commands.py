@@ -19,6 +19,7 @@ from runtime.wire.fields import (
     Positive,
     Round,
     RunId,
+    Sha256,
     Small,
     Token,
     Words,
@@ -122,24 +123,18 @@ class Assignment(Message):
     deepest_cut: Count | None = Field(
         default=None, description="layers that a device may have to run at most, if less than all"
     )
-    classes: ClassNames | None = Field(
-        None, description="what labels count along, where classes have names"
-    )
+    classes: ClassNames | None = Field(None, description="what labels count along, by names")
     numbers_count_classes: bool | None = Field(
         None, description="labels that are numbers count along the classes; else they do not fit"
     )
     codecs: Annotated[tuple[Token, ...], Field(max_length=64)] | None = Field(
         None, description="all that a turn may ask for; a device that lacks one takes no part"
     )
-    normalisation: Normalisation | None = Field(
-        None, description="of the inputs; none: they stay as the source gives them"
-    )
+    normalisation: Normalisation | None = Field(None, description="of the inputs, if they need it")
     frozen: Patterns | None = Field(None, description="names of parameters that do not learn")
     loss_options: LossOptions | None = Field(None, description="of the loss cross_entropy")
-    stop_digest: str | None = Field(
-        None,
-        pattern="^[0-9a-f]{64}$",
-        description="SHA-256 of the secret that a stop of this run will tell, if any",
+    stop_digest: Sha256 | None = Field(
+        None, description="of the secret that a stop of this run will tell, if any"
     )
 
 
@@ -152,7 +147,7 @@ def _bounded_graphs(sizes: tuple[int, ...]) -> tuple[int, ...]:
 class GraphsOffer(Message):
     """Graphs of the device side that a device without torch may ask for."""
 
-    digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the manifest")
+    digest: Sha256 = Field(description="of the manifest")
     num_bytes: Annotated[tuple[Positive, ...], AfterValidator(_bounded_graphs)] = Field(
         min_length=3, max_length=4, description="of the manifest, then of each graph that it names"
     )
@@ -161,7 +156,7 @@ class GraphsOffer(Message):
 class FrozenOffer(Message):
     """Parameters of the device side that do not learn, which a device may ask for once."""
 
-    digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of them, in order")
+    digest: Sha256 = Field(description="of them, in order")
     num_bytes: Positive
 
 
@@ -290,7 +285,7 @@ class NeedGraphs(Message):
     run: RunId
     round: Round
     cluster: Small
-    digest: str = Field(pattern="^[0-9a-f]{64}$")
+    digest: Sha256
 
 
 class Refused(Message):

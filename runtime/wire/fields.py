@@ -84,6 +84,7 @@ BitsPerSecond = Annotated[float, Field(ge=LEAST_RATE, le=MAX_BPS)]
 FlopPerSecond = Annotated[float, Field(ge=LEAST_RATE, le=MAX_FLOP_PER_S)]
 Small = Annotated[int, Field(ge=0, le=0xFFFF)]
 Token = Annotated[str, Field(max_length=64)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Words = Annotated[str, BeforeValidator(_clean)]
 """A sentence for people; what cannot be shown is cut off or left blank, never refused."""
 Patterns = Annotated[

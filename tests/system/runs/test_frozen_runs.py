@@ -7,7 +7,7 @@ import pytest
 
 from edge_coordinator.simulation.simulation import Simulation
 from runtime.bus.memory_bus import MemoryBroker
-from runtime.scenario_files import load_scenario
+from runtime.scenarios.files import load_scenario
 from runtime.wire.frames import Tensor
 from runtime.wire.published import RoundReport
 from tests.builders import Reports, largest_difference, make_job, run_job, same_bits, weights_of
