@@ -73,7 +73,7 @@ STATES: dict[str, tuple[SessionState, Sequence[DeviceEvent]]] = {
     "b": (SessionState.PREPARING, JOINING[:1]),
     "c": (SessionState.READY, JOINING[:2]),
     "d": (SessionState.OPENING, JOINING),
-    "e": (SessionState.AWAITING_GRAPHS, (*JOINING, GraphsMissing(TURN))),
+    "e": (SessionState.AWAITING_GRAPHS, (*JOINING, GraphsMissing(TURN, OFFER))),
     "f": (SessionState.AWAITING_MODEL, WITH_MODEL[:-1]),
     "g": (SessionState.COMPUTING, WITH_MODEL),  # The first micro-batch, forward.
     "h": (SessionState.COMPUTING, BOTH_OUT[:-1]),  # The second.
@@ -97,7 +97,7 @@ EVENTS: dict[str, DeviceEvent] = {
     "prepared for another run": Prepared(READY.model_copy(update={"run": RUN + 1})),
     "opened": _opened(TURN),
     "another turn opened": _opened(JOIN),
-    "graphs missing": GraphsMissing(TURN),
+    "graphs missing": GraphsMissing(TURN, OFFER),
     "graphs": _came(FrameKind.GRAPHS, ONE),
     "model": _came(FrameKind.MODEL, ONE),
     "another model": _came(FrameKind.MODEL, TWO),
