@@ -159,8 +159,9 @@ class DeviceSession:
             case SessionState.AWAITING_GRAPHS, FrameKind.GRAPHS if (
                 self._turn.join and self._turn.missing and self._turn.missing_at(frame.step)
             ):
+                offer, self._turn.missing = self._turn.missing, None
                 self.state = SessionState.OPENING
-                return [TakeGraphs(self._turn.join, self._turn.missing, frame.tensors)]
+                return [TakeGraphs(self._turn.join, offer, frame.tensors)]
             case _ if request == self._turn.answers.request:
                 return []  # It came twice. What is missing of the answer is asked for by name.
             case SessionState.AWAITING_MODEL, FrameKind.MODEL if (
