@@ -121,10 +121,11 @@ def _pair(item: object, *, where: str) -> tuple[object, object]:
     if isinstance(item, Mapping):
         labels = [key for key in LABEL_KEYS if key in item]
         inputs = [key for key in item if key not in labels]
-        if labels and len(inputs) == 1:
-            return item[inputs[0]], item[labels[0]]
+        if labels and inputs:
+            several = {str(key): item[key] for key in inputs}
+            return item[inputs[0]] if len(inputs) == 1 else several, item[labels[0]]
         raise SettingsError(
-            f"an item of {where} has the keys {', '.join(map(str, item))}; it needs one input and "
+            f"an item of {where} has the keys {', '.join(map(str, item))}; it needs an input and "
             f"one of {', '.join(LABEL_KEYS[:4])}: select these columns, or give pairs"
         )
     raise SettingsError(
@@ -133,7 +134,13 @@ def _pair(item: object, *, where: str) -> tuple[object, object]:
 
 
 def as_input(value: object, *, where: str) -> NDArray[Any]:
-    """Bring a tensor, an image or numbers to an array; an image to bytes [channel, row, column]."""
+    """Bring a tensor, an image or numbers to an array; an image to bytes [channel, row, column].
+
+    A dictionary of several, as tokenised text is, becomes a row: flat, in the order of their names.
+    """
+    if isinstance(value, Mapping):
+        parts = {key: as_input(value[key], where=f"{key} of {where}") for key in sorted(value)}
+        return np.concatenate([part.astype(np.float32).ravel() for part in parts.values()])
     try:
         array = image_as_bytes(value) if hasattr(value, "getbands") else as_array(value)
     except Exception as error:  # They may be of any library.

@@ -62,7 +62,7 @@ def _candidates(shapes: InputShapes) -> list[Row]:
     """Numbers first; of several inputs, whole numbers where the names say so."""
     if not isinstance(shapes, Mapping):
         return [Row((Entry(shapes, dtype),)) for dtype in (torch.float32, torch.int64)]
-    names = tuple(shapes)
+    names = tuple(sorted(shapes))  # As samples have them, whoever made these.
     guessed = [_is_whole(name) for name in names]
     choices = [guessed, [False] * len(names), [True] * len(names)]
     return [

@@ -158,7 +158,7 @@ def _name(dtype: torch.dtype) -> str:
 def rows_of(samples: Mapping[str, ArrayLike], inputs: Mapping[str, Shape]) -> NDArray[np.float32]:
     """Join samples that are dictionaries of arrays, [sample, ...], to the rows of a network.
 
-    `inputs` are the network's own, whose order counts.
+    In the order of their names, as items of data sets are joined. `inputs` are the network's own.
     """
     missing = [name for name in inputs if name not in samples]
     if missing:
@@ -167,7 +167,7 @@ def rows_of(samples: Mapping[str, ArrayLike], inputs: Mapping[str, Shape]) -> ND
             f"so {missing[0]} is missing"
         )
     parts = []
-    for name, shape in inputs.items():
+    for name, shape in sorted(inputs.items()):
         array = np.asarray(samples[name])
         if array.shape[1:] != shape:
             raise SettingsError(

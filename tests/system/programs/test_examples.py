@@ -34,6 +34,28 @@ def test_an_example_runs_by_the_command_in_its_header(name: str, tmp_path: Path)
     assert [*tmp_path.glob("*/model.onnx")], done.stdout
 
 
+def _as_number(word: str) -> float:
+    return float(word.removesuffix("%")) / (100 if word.endswith("%") else 1)
+
+
+@pytest.mark.examples
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "name",
+    ["table_regression", "sensor_windows", "fine_tuned_images", "text", "masks", "adapters"],
+)
+def test_split_training_ends_within_a_point_of_plain_training(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"examples.{name}"], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    heads, figures, *_ = done.stdout[done.stdout.rindex("              split") :].splitlines()
+    assert heads.split() == ["split", "in", "one", "place"]
+    split, plain = (_as_number(word) for word in figures.split()[1:])
+    assert split > plain - 0.01, figures
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from runtime.datasets.samples import DataSet, make_samples
 from runtime.datasets.shard import make_shard
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
+from runtime.models.graph.rows import rows_of
 from tests.turn import ASSIGNMENT, step_at
 
 
@@ -149,7 +151,7 @@ def test_images_of_a_data_set_are_bytes_and_another_size_is_named() -> None:
         ([(np.zeros(2), [0]), (np.zeros(2), [0, 1])], "sample 1 of the targets of own has the sh"),
         ([("text", 0)], "inputs of type <U4; they have to be numbers"),
         ([(torch.ones(2, device="meta"), 0)], "inputs that are no array"),
-        ([{"a": 1, "b": 2}], "has the keys a, b; it needs one input and one of label, labels"),
+        ([{"a": 1, "b": 2}], "has the keys a, b; it needs an input and one of label, labels"),
     ],
 )
 def test_an_item_that_is_no_pair_is_told(items: list[object], words: str) -> None:
@@ -195,3 +197,16 @@ def test_a_file_larger_than_memory_is_read_where_it_is_drawn(tmp_path: Path) -> 
     assert not isinstance(taken.stored, np.ndarray)
     assert (str(taken.x.dtype), taken.x.tolist()) == ("float32", [[2, 3]])
     assert taken.y.tolist() == [1]
+
+
+def test_an_item_of_several_inputs_is_one_row_in_the_order_of_their_names() -> None:
+    items: list[dict[str, Any]] = [
+        {"input_ids": np.array([7, 9]), "attention_mask": np.array([1, 0]), "label": 1},
+        {"attention_mask": np.array([1, 1]), "input_ids": np.array([3, 4]), "label": 0},
+    ]
+    data = load_items([items], name="own")
+    rows = data.train.x_of(np.array([0, 1]))
+    assert rows.tolist() == [[1, 0, 7, 9], [1, 1, 3, 4]]
+    inputs = {"input_ids": (2,), "attention_mask": (2,)}
+    batch = {name: np.stack([item[name] for item in items]) for name in inputs}
+    assert np.array_equal(rows_of(batch, inputs), rows)

@@ -46,7 +46,7 @@ def _outputs(name: str, module: nn.Module) -> Tensor:
     """What the user's own module gives for them."""
     x = _samples(name)
     if name == "masked":
-        given = module(input_ids=x[:, :6].long(), attention_mask=x[:, 6:].long())
+        given = module(attention_mask=x[:, :6].long(), input_ids=x[:, 6:].long())
     else:
         given = module(x.long() if name == "encoder" else x)
     outputs = main_output(given)
