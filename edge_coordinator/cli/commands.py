@@ -187,7 +187,7 @@ def _resumed(path: Path, job: "Job", model: "EdgeModel", *, clock: "Clock") -> "
 def _model(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.tables import model_document, model_tables
     from edge_coordinator.job.file import parse_assignment
-    from edge_coordinator.run.cut_choice import MOST_ROWS, choose_cuts, plot_cuts
+    from edge_coordinator.replanning.cut_choice import MOST_ROWS, choose_cuts, plot_cuts
     from edge_coordinator.run.plot_style import check_picture
     from profiles.cuts import device_round_bytes
     from runtime.models.cut_table import measure_cut_table

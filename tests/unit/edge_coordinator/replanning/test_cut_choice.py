@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_coordinator.run.cut_choice import choose_cuts, plot_cuts
+from edge_coordinator.replanning.cut_choice import choose_cuts, plot_cuts
 from edge_coordinator.run.plot_style import check_picture
 from profiles.cuts import CutTable, LayerCost, device_round_bytes
 from runtime.errors import SettingsError
