@@ -96,27 +96,21 @@ async def serve_on(
     await publisher.claim(events)
     channel = _channel(bus, topics, job, publisher)
     links = LinkSurvey(job, channel)
-    told = [*observers, publisher]
     coordinator = _coordinator(
-        job,
-        model,
-        channel,
-        links,
-        observers=told,
-        progress=progress,
-        faults=faults,
-        control=control,
-    )
+        job, model, channel, links, observers=[*observers, publisher], progress=progress,
+        faults=faults, control=control,
+    )  # fmt: skip
     with EdgeWorker(num_threads=job.settings.server_threads) as worker:
         try:
+            beside = {
+                "listen": channel.listen(events),
+                "publish": publisher.publish(),
+                "hold": publisher.hold(),
+                "admit": coordinator.admission.keep_open(),
+                "survey": links.serve(),
+            }
             async with asyncio.TaskGroup() as tasks:
-                background = [
-                    tasks.create_task(channel.listen(events), name="listen"),
-                    tasks.create_task(publisher.publish(), name="publish"),
-                    tasks.create_task(publisher.hold(), name="hold"),
-                    tasks.create_task(coordinator.admission.keep_open(), name="admit"),
-                    tasks.create_task(links.serve(), name="survey"),
-                ]
+                background = [tasks.create_task(each, name=name) for name, each in beside.items()]
                 await channel.open()
                 await coordinator.run(worker)
                 for task in background:

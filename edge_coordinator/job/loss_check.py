@@ -34,18 +34,7 @@ def check_loss(
     given = f"outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)}"
     given += f" ({labels.dtype})".replace("torch.", "")
     value = _value(loss, outputs.requires_grad_(outputs.is_floating_point()), labels, name, given)
-    if not isinstance(value, torch.Tensor):
-        raise SettingsError(
-            f"the loss {name} returned a {type(value).__name__}; it has to be a tensor that can be "
-            "differentiated, so without .item()"
-        )
-    if value.numel() != 1:
-        raise SettingsError(
-            f"the loss {name} returned values of shape {tuple(value.shape)} for {given}; it has to "
-            "be one number, the mean over the samples"
-        )
-    if not value.requires_grad:
-        raise SettingsError(f"the loss {name} does not depend on the outputs in a way to learn by")
+    _check_value(value, name, given)
     if rules.target_accuracy is not None and not is_classification(outputs, labels):
         raise SettingsError(
             f"evaluation.target_accuracy: {given} have no accuracy; it takes two outputs or more a "
@@ -61,6 +50,22 @@ def check_loss(
             f"{wanted}: {given} have {', '.join(has) or 'no metric of their own'}, not "
             f"{metric.name}; name one of these, or your own as package.module:function"
         )
+
+
+def _check_value(value: object, name: str, given: str) -> None:
+    """SettingsError unless what the loss returned is one number that can teach."""
+    if not isinstance(value, torch.Tensor):
+        raise SettingsError(
+            f"the loss {name} returned a {type(value).__name__}; it has to be a tensor that can be "
+            "differentiated, so without .item()"
+        )
+    if value.numel() != 1:
+        raise SettingsError(
+            f"the loss {name} returned values of shape {tuple(value.shape)} for {given}; it has to "
+            "be one number, the mean over the samples"
+        )
+    if not value.requires_grad:
+        raise SettingsError(f"the loss {name} does not depend on the outputs in a way to learn by")
 
 
 def _value(

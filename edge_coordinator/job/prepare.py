@@ -61,27 +61,39 @@ def prepare_job(
     num_outputs = _num_classes(settings, network, shape)
     settings = agree_on_class_weights(settings, test=test, train=train, num_outputs=num_outputs)
     training = settings.training
-    codecs = turn_codecs(
-        settings.codec, training.device_spec(), carry_state=training.carry_optimizer_state
-    )
+    device_spec, carry_state = training.device_spec(), training.carry_optimizer_state
+    codecs = turn_codecs(settings.codec, device_spec, carry_state=carry_state)
     loss = load_loss(training.loss, base_dir=base_dir, options=training.loss_options())
     assignment = _assignment(settings, network, codecs, run=run, shape=shape, stated=bool(given))
     check_outputs(settings, num_outputs=assignment.num_classes, train=train)
     if test is not None:
         check_test_set(test, settings, shape=shape, num_classes=assignment.num_classes)
-        check_loss(
-            network,
-            plain,
-            test,
-            name=settings.training.loss,
-            rules=settings.evaluation,
-            metric=metric,
-        )
+        name, rules = settings.training.loss, settings.evaluation
+        check_loss(network, plain, test, name=name, rules=rules, metric=metric)
+    job = _made(
+        settings, assignment, network, loss, codecs, shape=shape, test=test, base_dir=base_dir
+    )
+    _check_plan(job)
+    return job, EdgeModel(network, _training(settings, loss, plain, metric, base_dir=base_dir))
+
+
+def _made(
+    settings: JobSettings,
+    assignment: Assignment,
+    network: Network,
+    loss: Loss,
+    codecs: tuple[TurnCodecs, ...],
+    *,
+    shape: Shape,
+    test: Samples | None,
+    base_dir: Path,
+) -> Job:
+    """Put together what was looked up."""
     names, cut = tuple(layers_of(network)), _cut(settings, network)
     why_whole = whole_batches(settings, network, loss, shape=shape, test=test)
     if why_whole:
         log.warning("mini-batches stay whole: %s", why_whole)
-    job = Job(
+    return Job(
         settings=settings,
         assignment=assignment,
         layer_names=names,
@@ -96,15 +108,18 @@ def prepare_job(
         whole_batches=why_whole,
         stop=own_stop(settings.evaluation.stop, base_dir=base_dir),
     )
-    if settings.codec.is_planned and settings.plan.is_by_hand:
+
+
+def _check_plan(job: Job) -> None:
+    """SettingsError for plans that are not to be had."""
+    if job.settings.codec.is_planned and job.settings.plan.is_by_hand:
         raise SettingsError(
             "codec.name = 'auto' is chosen by plans, and by hand nothing is: name a codec, or take "
             "plan.mode = 'auto'"
         )
     if job.cut is not None and job.cut in job.refused_cuts:
         raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
-    _check_clusters(settings)
-    return job, EdgeModel(network, _training(settings, loss, plain, metric, base_dir=base_dir))
+    _check_clusters(job.settings)
 
 
 def _network(settings: JobSettings, *, sample_shape: Shape | None, base_dir: Path) -> Network:

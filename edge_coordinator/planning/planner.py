@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from edge_coordinator.planning.alternatives import price_alternatives, reason_of
 from edge_coordinator.planning.clustering import (
     GibbsSchedule,
     clusters_by_id,
@@ -18,10 +20,8 @@ from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_me
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes
 from edge_coordinator.planning.form import Form, Method
 from edge_coordinator.planning.latency import (
-    PhasesByShare,
     device_phase_s,
     phase_seconds,
-    round_s,
 )
 from edge_coordinator.planning.lower_bound import bound_reason
 from edge_coordinator.planning.micro_batches import (
@@ -29,15 +29,14 @@ from edge_coordinator.planning.micro_batches import (
     parting_reason,
     round_bound_s,
 )
-from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan
+from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
 from edge_coordinator.planning.wire_choice import choose_wire
 from profiles.corrections import by_phase
 from profiles.device import DeviceState
-from profiles.units import Counts, Floats
+from profiles.units import Counts
 
-NUM_RANDOM_DRAWS = 8
 CUT_SCHEDULE = GibbsSchedule(num_sweeps=10, num_chains=4, warm=0.2, cool=0.02, coldest=0.001)
 """Enough to compare two cuts by: their clusters are not used."""
 
@@ -186,24 +185,16 @@ def _plan(
         fleet.num_devices, num_clusters=len(start), medium=workload.medium
     )
     members = _formed(pricer, grouping.form, start=start, schedule=schedule, generator=generator)
-    clusters = tuple(
-        _cluster_plan(
-            fleet,
-            pricer,
-            row[row >= 0],
-            workload,
-            cut=choice.cut,
-            equal=grouping.equal_shares,
-        )
-        for row in members
-    )
+    make = partial(_cluster_plan, fleet, pricer, workload=workload, cut=choice.cut)
+    clusters = tuple(make(row[row >= 0], equal=grouping.equal_shares) for row in members)
     parted = max(cluster.micro_batches for cluster in clusters)
     priced = phase_seconds(fleet, workload, cut=choice.cut, micro_batches=parted)
-    alternatives = _alternatives(pricer, priced, workload, choice, start=start, generator=generator)
-    turns_s = sum(cluster.predicted_s or 0.0 for cluster in clusters)
-    predicted_s = turns_s + workload.round_overhead_s
+    alternatives = price_alternatives(
+        pricer, priced, workload, choice, start=start, generator=generator
+    )
+    predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
     bound_s = round_bound_s(fleet, pricer, workload, cut=choice.cut, members=members)
-    reason = _reason(choice.cut, workload, predicted_s, alternatives, grouping.method)
+    reason = reason_of(choice.cut, workload, predicted_s, alternatives, grouping.method)
     reason += parting_reason(clusters, workload)
     return Plan(
         cut=choice.cut,
@@ -236,49 +227,6 @@ def _formed(
             return in_order(random_clusters(sizes=sizes, generator=generator))
         case "by_id":
             return clusters_by_id(sizes=sizes)
-
-
-def _alternatives(
-    pricer: Pricer,
-    priced: PhasesByShare,
-    workload: Workload,
-    choice: CutChoice,
-    *,
-    start: Counts,
-    generator: np.random.Generator,
-) -> Alternatives:
-    """Price what the round could have been instead, in the micro-batches of the plan."""
-    sizes = (start >= 0).sum(axis=-1)
-    draws = np.stack(
-        [random_clusters(sizes=sizes, generator=generator) for _ in range(NUM_RANDOM_DRAWS)]
-    )
-
-    def mean_s(members: Counts, shares: Floats) -> float:
-        return float(round_s(priced, workload, members=members, shares=shares).mean())
-
-    return Alternatives(
-        sorted_clusters_s=mean_s(start, pricer.shares(start, max_exchanges=THOROUGH_EXCHANGES)),
-        random_clusters_s=mean_s(draws, pricer.shares(draws, max_exchanges=THOROUGH_EXCHANGES)),
-        random_equal_shares_s=mean_s(draws, equal_shares(present=draws >= 0, medium=pricer.medium)),
-        cuts=choice.prices,
-        next_best_cut=choice.next_best,
-    )
-
-
-def _reason(
-    cut: int, workload: Workload, predicted_s: float, alternatives: Alternatives, method: Method
-) -> str:
-    """Say in one sentence what was chosen and what it was chosen over."""
-    reason = f"{method}: {predicted_s:.3g} s predicted at cut {cut} "
-    reason += f"(after {workload.cuts.cut_names[cut]})"
-    other = alternatives.next_best_cut
-    if other is not None:
-        reason += f", {other.expected_s:.3g} s expected at cut {other.cut} (after {other.name})"
-    if method == "cpsl":
-        reason += f", {alternatives.random_clusters_s:.3g} s with random clusters"
-    if workload.chosen is not None:
-        reason += f"; tensors travel as {workload.chosen.smashed}"
-    return reason
 
 
 def _cluster_plan(

@@ -82,8 +82,7 @@ class RemoteCluster:
         self._channel = channel
         self._members = {member.device: member for member in members}
         self._joins = joins
-        self._smashed_shape = smashed_shape
-        self._num_classes = num_classes
+        self._smashed_shape, self._num_classes = smashed_shape, num_classes
         one = next(iter(joins.values()))
         self._purpose, self._local_epochs = one.purpose, one.local_epochs
         self._coder = TurnCoder(one.codecs, seed=seed, round_=one.round)

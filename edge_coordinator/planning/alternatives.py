@@ -1,0 +1,58 @@
+"""What a round could have been instead, and one sentence on what was chosen over it."""
+
+import numpy as np
+
+from edge_coordinator.planning.clustering import random_clusters
+from edge_coordinator.planning.cut_layer import CutChoice
+from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.form import Method
+from edge_coordinator.planning.latency import PhasesByShare, round_s
+from edge_coordinator.planning.plan import Alternatives
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.spectrum import equal_shares
+from profiles.units import Counts, Floats
+
+NUM_RANDOM_DRAWS = 8
+
+
+def price_alternatives(
+    pricer: Pricer,
+    priced: PhasesByShare,
+    workload: Workload,
+    choice: CutChoice,
+    *,
+    start: Counts,
+    generator: np.random.Generator,
+) -> Alternatives:
+    """Price what the round could have been instead, in the micro-batches of the plan."""
+    sizes = (start >= 0).sum(axis=-1)
+    draws = np.stack(
+        [random_clusters(sizes=sizes, generator=generator) for _ in range(NUM_RANDOM_DRAWS)]
+    )
+
+    def mean_s(members: Counts, shares: Floats) -> float:
+        return float(round_s(priced, workload, members=members, shares=shares).mean())
+
+    return Alternatives(
+        sorted_clusters_s=mean_s(start, pricer.shares(start, max_exchanges=THOROUGH_EXCHANGES)),
+        random_clusters_s=mean_s(draws, pricer.shares(draws, max_exchanges=THOROUGH_EXCHANGES)),
+        random_equal_shares_s=mean_s(draws, equal_shares(present=draws >= 0, medium=pricer.medium)),
+        cuts=choice.prices,
+        next_best_cut=choice.next_best,
+    )
+
+
+def reason_of(
+    cut: int, workload: Workload, predicted_s: float, alternatives: Alternatives, method: Method
+) -> str:
+    """Say in one sentence what was chosen and what it was chosen over."""
+    reason = f"{method}: {predicted_s:.3g} s predicted at cut {cut} "
+    reason += f"(after {workload.cuts.cut_names[cut]})"
+    other = alternatives.next_best_cut
+    if other is not None:
+        reason += f", {other.expected_s:.3g} s expected at cut {other.cut} (after {other.name})"
+    if method == "cpsl":
+        reason += f", {alternatives.random_clusters_s:.3g} s with random clusters"
+    if workload.chosen is not None:
+        reason += f"; tensors travel as {workload.chosen.smashed}"
+    return reason
