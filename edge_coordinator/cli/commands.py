@@ -108,15 +108,21 @@ def _coordinator(flags: argparse.Namespace, console: Output) -> None:
     url = settings.broker.url
     if url is None:
         raise SettingsError("which broker? give --broker mqtt://host, or broker.url in the file")
+    from edge_coordinator.fleet.exposure import exposure_of
+
+    if warning := exposure_of(parse_broker_url(url)):
+        log.warning("%s", warning)
+    if flags.serve:
+        from edge_coordinator.cli.control.serving import serve_queue
+
+        serve_queue(flags, console, settings, url=url)
+        return
     from edge_coordinator.cli.companions import companions_of
     from edge_coordinator.cli.run_to_end import run_to_end
-    from edge_coordinator.fleet.exposure import exposure_of
     from edge_coordinator.job.prepare import prepare_job
     from edge_coordinator.monitor.record import history_so_far
     from edge_coordinator.serve import serve_job
 
-    if warning := exposure_of(parse_broker_url(url)):
-        log.warning("%s", warning)
     companions = companions_of(flags, url, settings, say=console.say)
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)
     directory = _directory(flags, job, model)
@@ -248,6 +254,7 @@ def _look_after(flags: argparse.Namespace, console: Output) -> None:
     look_after(flags, console)
 
 
+CONTROL = ("pause", "continue", "stop", "replan", "devices", "runs", "submit", "cancel")
 COMMANDS: Mapping[str, Callable[[argparse.Namespace, Output], None]] = {
     "local": _local,
     "coordinator": _coordinator,
@@ -261,5 +268,5 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Output], None]] = {
     "fleet": _fleet,
     "schema": _schema,
     "completion": _completion,
-    **dict.fromkeys(("pause", "continue", "stop", "replan", "devices", "runs"), _look_after),
+    **dict.fromkeys(CONTROL, _look_after),
 }

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_coordinator.cli.control.flags import add_control
+from edge_coordinator.cli.control.flags import add_control, add_serving
 from edge_coordinator.cli.fleet_flags import add_fleet
 from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
 from runtime.distribution import VersionAction
@@ -119,6 +119,7 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     coordinator.add_argument(
         "--wait", action="store_true", help="if the broker is not there, wait for it"
     )
+    add_serving(coordinator)
     add_companions(coordinator)
     coordinator.add_argument(
         "--health-file",

@@ -51,6 +51,7 @@ def run_to_end(
 
     `trackers` are names of tools that keep the run's figures as well.
     """
+    console.event("run", {"directory": str(directory.path)})
     with (
         temporary_files_near(directory.path.parent),
         tracked(trackers, directory.path, flat_settings(job.settings)) as observers,

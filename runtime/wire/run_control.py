@@ -1,10 +1,19 @@
-"""What a running coordinator can be asked from outside, and what it answers; tags of devices."""
+"""What a coordinator can be asked from outside, and what it answers: of its run, its queue."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from runtime.wire.fields import Message, Round, RunId, Token, Words
+from runtime.wire.fields import (
+    MAX_REPORT_BYTES,
+    Count,
+    Message,
+    Positive,
+    Round,
+    RunId,
+    Token,
+    Words,
+)
 
 Action = Literal["pause", "continue", "stop", "replan"]
 Condition = Literal["running", "paused", "stopping"]
@@ -44,3 +53,52 @@ class DeviceTags(Message):
     tags: Annotated[dict[TagText, TagText], Field(max_length=32)] = Field(
         description="such as room: lab"
     )
+
+
+class QueueRequest(Message):
+    """Asks the coordinator that serves a site's queue of jobs to take one, or to give one up."""
+
+    action: Literal["submit", "cancel"]
+    request: Token = Field(description="repeated in the answer; the same again is the same request")
+    by: Words = Field("", description="who asks, as they say themselves")
+    name: Token = Field("", description="of the job that is submitted, for people")
+    job: str = Field("", max_length=50_000, description="the job file, as TOML")
+    number: Count = Field(0, description="of the job that is given up")
+
+
+class QueueAnswer(Message):
+    """What came of a request to the queue."""
+
+    request: Token
+    accepted: bool
+    number: Count = Field(0, description="of the job that it is about")
+    words: Words = Field(description="what happens now, or why not, for people")
+
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+class QueuedJob(Message):
+    """A job that a site's coordinator was asked to train."""
+
+    number: Positive
+    name: Token
+    state: JobState
+    by: Words = ""
+    submitted_at_unix_s: float
+    ended_at_unix_s: float | None = None
+    directory: str = Field("", description="of its run, on the coordinator; empty before it begins")
+    words: Words = Field("", description="how it ended, for people")
+    metric: Token | None = Field(None, description="what says how good its model is")
+    test_metric: float | None = None
+
+
+class QueueReport(Message):
+    """The queue of a site, retained; with `offline` the last will of who serves it."""
+
+    max_bytes: ClassVar[int] = MAX_REPORT_BYTES
+
+    state: Literal["online", "offline"]
+    session: Token
+    since_unix_s: float
+    jobs: tuple[QueuedJob, ...] = Field((), max_length=10_000, description="in their order")

@@ -119,6 +119,26 @@ class Topics:
         return f"{ROOT}/{self.site}/coordinator/answer"
 
     @property
+    def queue(self) -> str:
+        """Retained, also the last will of who serves it: JSON `QueueReport`."""
+        return f"{ROOT}/{self.site}/queue/jobs"
+
+    @property
+    def queue_challenge(self) -> str:
+        """To whoever serves the site's queue: JSON `Challenge`."""
+        return f"{ROOT}/{self.site}/queue/challenge"
+
+    @property
+    def queue_request(self) -> str:
+        """To whoever serves the site's queue: JSON `QueueRequest`."""
+        return f"{ROOT}/{self.site}/queue/request"
+
+    @property
+    def queue_answer(self) -> str:
+        """JSON `QueueAnswer`, to the last request."""
+        return f"{ROOT}/{self.site}/queue/answer"
+
+    @property
     def plan(self) -> str:
         """Retained: JSON `PlanReport`."""
         return f"{ROOT}/{self.site}/plan"

@@ -12,6 +12,7 @@ from rich.table import Table
 from edge_coordinator.cli.output import Output
 from edge_coordinator.formatting import duration, figure_in_words
 from edge_coordinator.monitor.asking import ask_coordinator, forget_device, site_of, tag_device
+from edge_coordinator.monitor.asking_queue import ask_queue, queue_of
 from edge_coordinator.monitor.listing import RecordedRun, recorded_runs
 from edge_coordinator.monitor.state import DeviceView
 from runtime.bus.broker_url import TlsFiles
@@ -20,6 +21,7 @@ from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import SettingsError
 from runtime.wire.fields import as_words
 from runtime.wire.ownership import new_session
+from runtime.wire.run_control import QueueAnswer
 from runtime.wire.topics import Topics
 
 Answer = TypeVar("Answer")
@@ -27,7 +29,12 @@ Answer = TypeVar("Answer")
 
 def look_after(flags: argparse.Namespace, console: Output) -> None:
     """Do what one of these commands says."""
-    commands = {"devices": look_after_devices, "runs": list_runs}
+    commands = {
+        "devices": look_after_devices,
+        "runs": list_runs,
+        "submit": submit_job,
+        "cancel": cancel_job,
+    }
     commands.get(flags.command, control_run)(flags, console)
 
 
@@ -66,8 +73,52 @@ def _tag(flags: argparse.Namespace, console: Output) -> None:
 
 def list_runs(flags: argparse.Namespace, console: Output) -> None:
     """List what a folder holds."""
+    if flags.queue:
+        _list_queue(flags, console)
+        return
     runs = recorded_runs(flags.folder)
     console.answer([run.as_json() for run in runs], _runs_table(runs))
+
+
+def _list_queue(flags: argparse.Namespace, console: Output) -> None:
+    from edge_coordinator.cli.control.serving import queue_table
+
+    report = _on_site(flags, queue_of)
+    if report.state == "offline":
+        console.say("nobody serves it now; the jobs go on when somebody does")
+    console.answer(report.model_dump(mode="json"), queue_table(report))
+
+
+def submit_job(flags: argparse.Namespace, console: Output) -> None:
+    """Queue a job; SettingsError if it is not taken."""
+    from edge_coordinator.cli.control.submitted import job_text
+    from edge_coordinator.job.file import load_job, parse_assignment
+
+    overrides = dict(parse_assignment(text) for text in flags.set)
+    settings = load_job(flags.job, overrides)  # A mistake is said here, before it is sent.
+    text = job_text(settings.model_copy(update={"broker": type(settings.broker)()}))
+    by, name = _own_name(), flags.job.stem[:64]
+    answer = _on_site(
+        flags,
+        lambda bus, topics: ask_queue(bus, topics, by=by, action="submit", job=text, name=name),
+    )
+    _tell_queued(answer, console)
+
+
+def cancel_job(flags: argparse.Namespace, console: Output) -> None:
+    """Give up a job; SettingsError if that cannot be."""
+    by, number = _own_name(), max(flags.number, 0)
+    answer = _on_site(
+        flags, lambda bus, topics: ask_queue(bus, topics, by=by, action="cancel", number=number)
+    )
+    _tell_queued(answer, console)
+
+
+def _tell_queued(answer: QueueAnswer, console: Output) -> None:
+    if answer.accepted or console.is_json:
+        console.answer(answer.model_dump(mode="json"), f"job {answer.number} {answer.words}")
+    if not answer.accepted:
+        raise SettingsError(answer.words)
 
 
 def _own_name() -> str:

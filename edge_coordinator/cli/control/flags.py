@@ -20,10 +20,13 @@ def add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         add_broker(parser)
     runs = commands.add_parser(
         "runs",
-        help="the runs of a folder, with state and result",
-        description="List recorded runs.",
+        help="the runs of a folder, or the queue of a site, with state and result",
+        description="List recorded runs; with --queue, the jobs of a site's coordinator.",
     )
+    runs.add_argument("--queue", action="store_true", help="the jobs of a site instead")
+    add_broker(runs)
     runs.add_argument("folder", type=Path, nargs="?", default=Path("runs"), metavar="DIR")
+    _add_queue(commands)
     _add_devices(
         commands.add_parser(
             "devices",
@@ -32,6 +35,40 @@ def add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
             "forget one that is gone for good.",
         )
     )
+
+
+def add_serving(coordinator: argparse.ArgumentParser) -> None:
+    """Add that a coordinator stays, and takes jobs."""
+    coordinator.add_argument(
+        "--serve",
+        action="store_true",
+        help="stay, and train the jobs that cpsl submit gives, one after another",
+    )
+
+
+def _add_queue(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    submit = commands.add_parser(
+        "submit",
+        help="give a job to a site's coordinator that stays up",
+        description="Queue a job at cpsl coordinator --serve. Site, broker and the folder of the "
+        "runs are that coordinator's own, and paths are of its machine.",
+    )
+    submit.add_argument("job", type=Path, metavar="JOB.toml", help="the job file")
+    submit.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any key of the job file, as in --set training.rounds=20",
+    )
+    cancel = commands.add_parser(
+        "cancel",
+        help="give up a queued job, or end the one that runs",
+        description="Give up a job of a site's queue; one that runs writes down what it has.",
+    )
+    cancel.add_argument("number", type=int, metavar="N", help="of the job, as cpsl runs --queue")
+    for each in (submit, cancel):
+        add_broker(each)
 
 
 def _add_devices(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,14 @@ from runtime.wire.published import (
     PlanReport,
     RoundReport,
 )
-from runtime.wire.run_control import ControlAnswer, ControlRequest, DeviceTags
+from runtime.wire.run_control import (
+    ControlAnswer,
+    ControlRequest,
+    DeviceTags,
+    QueueAnswer,
+    QueueReport,
+    QueueRequest,
+)
 from runtime.wire.topics import Topics
 
 _SITE, _DEVICE, _CLUSTER = "{site}", "{device}", "{cluster}"
@@ -113,6 +120,10 @@ def _channels() -> Iterator[_Channel]:
     yield _Channel("control", site.control, (ControlRequest,), "receive")
     answer = site.control_answer
     yield _Channel("controlAnswer", answer, (ControlAnswer,), "send", retain=True)
+    yield _Channel("queue", site.queue, (QueueReport,), "send", retain=True)
+    yield _Channel("queueRequest", site.queue_request, (QueueRequest,), "receive")
+    yield _Channel("queueAnswer", site.queue_answer, (QueueAnswer,), "send")
+    yield _Channel("queueChallenge", site.queue_challenge, (Challenge,), "receive")
     yield _Channel("deviceTags", site.tags(_DEVICE), (DeviceTags,), "receive", retain=True)
     yield _Channel("plan", site.plan, (PlanReport,), "send", retain=True)
     yield _Channel("round", site.round, (RoundReport,), "send", retain=True)

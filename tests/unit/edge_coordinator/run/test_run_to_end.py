@@ -85,7 +85,9 @@ def test_a_run_that_somebody_stopped_says_who_and_how_it_goes_on(tmp_path: Path)
 
     said = StringIO()
     run_to_end(Output("json", file=said), job, model, directory, train)
-    assert json.loads(said.getvalue())["ended"] == "stopped by anna@lab"
+    run, result = map(json.loads, said.getvalue().splitlines())
+    assert run == {"event": "run", "directory": str(tmp_path)}
+    assert result["ended"] == "stopped by anna@lab"
     assert json.loads((tmp_path / "result.json").read_text())["ended"] == "stopped by anna@lab"
     assert (tmp_path / "model.onnx").exists()
 
