@@ -34,6 +34,9 @@ from runtime.wire.versions import UnknownCommand, why_incompatible
 STRANGERS = "strangers"
 """Whoever is no device of the site counts as one: names cost nothing."""
 
+MAX_TOLD = 20
+"""So many senders of unusable messages are named in the log: whoever forges can make up many."""
+
 log = logging.getLogger(__name__)
 
 
@@ -55,8 +58,10 @@ class DropCounts:
         """Count a message that can never be right; why its sender is to be excluded, if it is."""
         self.counts[sender] += 1
         self._unusable[sender] += 1
-        if self._unusable[sender] == 1:
+        if self._unusable[sender] == 1 and len(self._unusable) <= MAX_TOLD:
             log.warning("dropped a message of %s on %s: %s", sender, topic, error)
+            if len(self._unusable) == MAX_TOLD:
+                log.warning("further senders of what cannot be used are counted, and not named")
         if self._unusable[sender] != self._max_unusable:
             return ""
         return f"sent {self._max_unusable} messages that cannot be used; the last: {error}"
@@ -131,6 +136,8 @@ class Inbound:
         device, payload = topic.device, delivery.payload
         on_unknown = partial(self.newer.note_fields, self._sender(device))
         match topic.leaf:
+            case "status" if not payload:
+                pass  # Somebody has deleted a retained one.
             case "status":
                 status = DeviceStatus.decode(payload, on_unknown=on_unknown)
                 self._note(device, self._registry.note_status(device, status), status)

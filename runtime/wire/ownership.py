@@ -96,8 +96,8 @@ class Tenure:
     def judge(self, own: Status, seen: Status, *, retained: bool, now_s: float) -> Verdict:
         """Compare one's own status with one that was seen on its topic."""
         self.note_alive(now_s)
-        if seen.session == own.session:
-            return Verdict.IGNORE
+        if seen.session == own.session:  # It may be the will of a connection of before, or forged.
+            return Verdict.IGNORE if seen.state == own.state else Verdict.REASSERT
         if now_s < self._back_until_s and seen.state == "online":
             return Verdict.YIELD  # Somebody claimed the id while nobody answered for it.
         if retained:

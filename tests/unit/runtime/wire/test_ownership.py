@@ -55,3 +55,11 @@ def test_a_will_that_is_published_for_a_broken_connection_is_answered() -> None:
     tenure.note_return(60.0)
     gone = NEWER.model_copy(update={"state": "offline"})
     assert tenure.judge(STATUS, gone, retained=False, now_s=61.0) is Verdict.REASSERT
+
+
+def test_who_is_there_contradicts_whoever_says_that_this_very_session_is_not() -> None:
+    tenure = _awake(60.0)
+    gone = STATUS.model_copy(update={"state": "offline"})
+    for retained in (True, False):
+        assert tenure.judge(STATUS, gone, retained=retained, now_s=60.0) is Verdict.REASSERT
+    assert tenure.judge(gone, gone, retained=False, now_s=60.0) is Verdict.IGNORE

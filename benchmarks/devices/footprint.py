@@ -5,7 +5,7 @@ an agent in it train LeNet cut at pool1 with a real broker and coordinator. Then
 torch engine of the environment that runs this. Sizes are without .pyc files, which pip can leave
 out (`--no-compile`) and Python writes when first it runs.
 
-    python -m benchmarks.device_footprint
+    python -m benchmarks.devices.footprint
 """
 
 import argparse
