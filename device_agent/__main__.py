@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from device_agent.command_line import build_parser, build_profile_parser
 from device_agent.settings_file import with_file
 from runtime.errors import SettingsError
+from runtime.service.process import printable_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; its exit code."""
+    printable_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     is_profile = words[:1] == ["profile"]
     parser = build_profile_parser() if is_profile else build_parser()

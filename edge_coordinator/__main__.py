@@ -4,10 +4,12 @@ import sys
 from collections.abc import Sequence
 
 from edge_coordinator.cli.flags import build_parser
+from runtime.service.process import printable_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; its exit code."""
+    printable_streams()
     flags = build_parser().parse_args(arguments)
     # Help and a mistake in a flag need nothing of it.
     from edge_coordinator.cli.program import run_command  # noqa: PLC0415

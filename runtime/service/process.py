@@ -1,6 +1,7 @@
 """A program as a process: its memory over days, and whoever reads what it prints."""
 
 import ctypes
+import errno
 import gc
 import os
 import platform
@@ -9,6 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
+
+from runtime.errors import StorageError, root_cause
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # from malloc.h
 _MEBIBYTE = 1024 * 1024
@@ -63,14 +67,41 @@ def prompt_collection() -> Iterator[None]:
         gc.unfreeze()
 
 
+def printable_streams() -> None:
+    """Let no name of a file end a program because it cannot be printed, nor a closed output.
+
+    What the encoding lacks is printed as an escape; what is printed to nowhere is dropped.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def until_reader_leaves() -> Iterator[None]:
-    """End the block in silence when whoever reads our output has had enough, as `head` has."""
+    """End the block in silence when whoever reads our output has had enough, as `head` has.
+
+    StorageError if what is printed goes to a disk that is full.
+    """
     try:
         yield
         sys.stdout.flush()
     except* BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+    except* OSError as errors:
+        error = root_cause(errors)
+        if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        raise StorageError(f"cannot write: {error.strerror}; make room and go on") from error
+
+
+def _drop_output() -> None:
+    """Have what is printed from now on go nowhere, and that which nobody took yet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 COMPUTE_THREAD = "compute"
