@@ -1,7 +1,8 @@
 """Reading a job: the file, then the flags over it; every mistake is one sentence."""
 
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from edge_coordinator.job.plan_settings import DEFAULT_CLUSTERS
 from edge_coordinator.job.settings import JobSettings
 from runtime.errors import SettingsError
 from runtime.url_credentials import without_password
+
+_KIND = re.compile(
+    r"(constrained|function|is-instance)-|(literal|tuple|list|dict)\[|(int|str|float|bool)$"
+)
 
 
 def load_job(
@@ -80,8 +85,11 @@ def value_of(job: JobSettings, key: str) -> object:
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """Say in one sentence what is wrong with the first wrong key."""
-    found = error.errors(include_url=False)[0]
-    place = [str(part) for part in found["loc"]]
+    errors = error.errors(include_url=False)
+    of_first = [each for each in errors if _names(each["loc"])[:1] == _names(errors[0]["loc"])[:1]]
+    # Where a value may be of several kinds, what got furthest says what is wrong with it.
+    found = max(of_first, key=lambda each: len(each["loc"]))
+    place = _names(found["loc"])
     key = ".".join(place) or "the job"
     if found["type"] == "extra_forbidden":
         known = _keys(model, place[:-1])
@@ -93,6 +101,11 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     value = found["input"]
     shown = "" if isinstance(value, Mapping) else f" = {value!r}"
     return f"{key}{shown}: {message}"
+
+
+def _names(place: Sequence[int | str]) -> list[str]:
+    """Give the keys of a place, without what pydantic calls the kinds that a value may be of."""
+    return [str(part) for part in place if not _KIND.match(str(part))]
 
 
 def _read(path: Path) -> dict[str, Any]:

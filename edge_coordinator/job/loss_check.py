@@ -59,6 +59,8 @@ def _check_value(value: object, name: str, given: str) -> None:
             f"the loss {name} returned a {type(value).__name__}; it has to be a tensor that can be "
             "differentiated, so without .item()"
         )
+    if value.is_complex():
+        raise SettingsError(f"the loss {name} returned a complex number; it has to be a real one")
     if value.numel() != 1:
         raise SettingsError(
             f"the loss {name} returned values of shape {tuple(value.shape)} for {given}; it has to "

@@ -128,6 +128,8 @@ class TrainingSettings(Section):
 
     @model_validator(mode="after")
     def _weighs_a_cross_entropy(self) -> Self:
+        if self.class_weights and not any(self.class_weights):
+            raise ValueError("class_weights are all 0: no sample would count")
         if self.loss_options() is not None and self.loss != "cross_entropy":
             key = "class_weights" if self.class_weights else "label_smoothing"
             raise ValueError(f"{key} is of the loss cross_entropy, and the loss is {self.loss}")

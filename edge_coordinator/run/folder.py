@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import datetime
+from errno import ENOTDIR
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +70,8 @@ def make_unused(folder: Path, name: str) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(mode=0o700)  # Of its user alone: a job, and what came of it.
         except FileExistsError:
+            if not folder.is_dir():
+                raise NotADirectoryError(ENOTDIR, "it is no folder", str(folder)) from None
             continue
         return path
     raise StorageError(f"{folder} has a thousand runs named {name}; move some away")

@@ -23,7 +23,7 @@ from edge_coordinator.training.culprits import culprits
 from edge_coordinator.training.evaluation import TASKS_OWN, Evaluation, evaluate_layers
 from edge_coordinator.training.metrics import Metric
 from runtime.datasets.samples import Samples
-from runtime.errors import DivergedError, SettingsError
+from runtime.errors import DivergedError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.kernels import usual_kernels
 from runtime.models.load import split
@@ -34,8 +34,6 @@ from runtime.seeding import Purpose, step_key, torch_seed
 from runtime.wire.commands import Clip, OptimizerSpec
 from runtime.wire.frames import Tensor, TensorSpec, specs_of
 from runtime.wire.micro_batches import Rows
-
-_CANNOT_TRAIN = (RuntimeError, ValueError, TypeError, IndexError, SettingsError)
 
 WEIGHTS = "weights/"
 """What the names of weights and buffers begin with in a snapshot."""
@@ -175,11 +173,14 @@ class Turn:
         devices = sorted(smashed)
         try:
             inputs, loss = self._loss(smashed)
-        except _CANNOT_TRAIN as error:
+        except Exception as error:  # The network and the loss may be the user's own.
             raise self._failed(smashed, error) from error
         if not torch.isfinite(loss):
             raise self._diverged(smashed, loss.item())
-        torch.autograd.backward(loss)
+        try:
+            torch.autograd.backward(loss)
+        except RuntimeError as error:
+            raise self._failed(smashed, error) from error
         self._server_side.step(self._learning_rate, self._training.clip)
         self._epoch += 1
         if inputs.grad is None:
@@ -199,7 +200,7 @@ class Turn:
         own = {device: smashed}
         try:
             loss, gradient = self._step.add(device, rows, smashed)
-        except _CANNOT_TRAIN as error:
+        except Exception as error:  # The network and the loss may be the user's own.
             raise self._failed(own, error) from error
         if not np.isfinite(loss):
             raise self._diverged(own, loss)
@@ -216,7 +217,7 @@ class Turn:
         """Say what the server side cannot train on; SpoiltStepError if it is a device's fault."""
         self._require_innocent(smashed)
         shapes = ", ".join(f"{tuple(smashed[d].data.shape)} of {d}" for d in sorted(smashed))
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         return StepFailedError(f"the server side cannot train on {shapes}: {reason}")
 
     def _diverged(self, smashed: Mapping[str, Smashed], loss: float) -> Exception:

@@ -71,6 +71,9 @@ def test_a_password_does_not_reach_the_run_directory() -> None:
         ({"seed.x": 2}, "seed"),
         ({"training.rounds": True}, "training.rounds = True: input should be a number, not true"),
         ({"plan.cut": True}, "plan.cut = True: input should be a number, not true"),
+        ({"training.class_weights": [-1, 1]}, "training.class_weights.0 = -1: input should be gr"),
+        ({"training.class_weights": [0, 0]}, "class_weights are all 0"),
+        ({"training.micro_batches": 1000}, "training.micro_batches = 1000: input should be less"),
         ({"server_threads": 100_000}, "server_threads = 100000: input should be less than"),
     ],
 )

@@ -50,6 +50,7 @@ def _binary(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         ),
         (lambda o, y: functional.cross_entropy(o, y).item(), WHOLE, 2, "returned a float"),
         (lambda o, y: functional.cross_entropy(o, y, reduction="none"), WHOLE, 2, "shape (2,)"),
+        (lambda o, y: functional.cross_entropy(o, y) * 1j, WHOLE, 2, "returned a complex number"),
         (lambda _, y: y.float().mean(), WHOLE, 2, "does not depend on the outputs"),
     ],
 )

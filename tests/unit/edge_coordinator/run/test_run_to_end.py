@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 
@@ -17,12 +18,21 @@ from edge_coordinator.job.job import Job
 from edge_coordinator.run.checkpoint import Reached
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer, RoundDone, Stopped
+from edge_coordinator.run.folder import make_run_folder
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import StorageError
 from runtime.wire.frames import Tensor
 from tests.builders import make_job, same_bits, weights_of
 from tests.noise import shards
 from tests.sites import make_round
+
+
+def test_an_output_that_is_a_file_is_told_as_one(tmp_path: Path) -> None:
+    job, _ = make_job(shards((40,), (1, 28, 28)), {})
+    (tmp_path / "file").touch()
+    settings = job.settings.model_copy(update={"output": tmp_path / "file"})
+    with pytest.raises(StorageError, match="file cannot be written: it is no folder"):
+        make_run_folder(settings, now=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def _make_run(path: Path) -> tuple[Job, EdgeModel, RunDirectory]:

@@ -1,6 +1,7 @@
 """Micro-batches are the same mathematics: sums in another order, and nothing else."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from edge_coordinator.onnx_export import export_device_side
 from edge_coordinator.simulation.simulation import Simulation
-from edge_coordinator.training.algorithm import Smashed, SpoiltStepError
+from edge_coordinator.training.algorithm import Smashed, SpoiltStepError, StepFailedError
 from edge_coordinator.training.edge_model import Turn
 from runtime.errors import SettingsError
 from runtime.models.batch_layers import batch_layers
@@ -110,6 +111,16 @@ def test_a_micro_batch_without_a_finite_loss_is_its_devices_fault() -> None:
     bad = Smashed(large, np.zeros(2, np.uint8))
     with pytest.raises(SpoiltStepError, match="a sent samples whose loss is"):
         turn.add("a", Rows.all(2), bad)
+
+
+def test_whatever_a_loss_raises_in_a_step_is_told_with_what_it_was_given() -> None:
+    def fails(_outputs: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
+        raise KeyError("weights")
+
+    turn = made_turn(shards([16, 10], SHAPE))
+    turn._training = replace(turn._training, loss=fails)
+    with pytest.raises(StepFailedError, match=r"cannot train on \(2, .*\) of a: 'weights'"):
+        turn.step({"a": sent("a", 2)})
 
 
 async def simulated(micro_batches: int, **settings: object) -> dict[str, Tensor]:
