@@ -14,7 +14,7 @@ from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
 from edge_coordinator.training.edge_model import Turn
 from edge_coordinator.training.overlapped_turn import MicroBatch
 from runtime.datasets.shard import Shard
-from runtime.errors import DivergedError, SettingsError
+from runtime.errors import DivergedError, EdgeError, SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
 from runtime.wire.codecs.turn import TurnCoder, together
@@ -173,22 +173,23 @@ class InProcessCluster:
             FrameKind.GRADIENT, plain, device=device, epoch=self._epoch, micro_batch=micro_batch
         )
         self._traffic.send_down(sent, micro_batch=micro_batch)
-        for numbers in self._decoded(FrameKind.GRADIENT, sent, plain):
-            self._sides[device].backward(
-                numbers.astype(np.float32, copy=False),
-                learning_rate=self._task.learning_rate,
-                clip=self._task.clip,
-                is_last=rows is None or rows.stop == rows.of,
-            )
+        with _naming(device, self._task.step(0).round):
+            for numbers in self._decoded(FrameKind.GRADIENT, sent, plain):
+                self._sides[device].backward(
+                    numbers.astype(np.float32, copy=False),
+                    learning_rate=self._task.learning_rate,
+                    clip=self._task.clip,
+                    is_last=rows is None or rows.stop == rows.of,
+                )
 
     def _forward(self, device: str, rows: Rows | None = None, micro_batch: int = 0) -> Smashed:
         shard, step = self._shards[device], self._task.step(self._epoch)
-        x, y = self._batch(device) if rows else shard.draw(step)
-        rows = rows or Rows.all(len(x))
-        x, y = x[rows.start : rows.stop], y[rows.start : rows.stop]
-        side = self._sides[device]
-        smashed = side.forward(x, dropout_key=shard.dropout_key(step), rows=rows)
         with _naming(device, step.round):
+            x, y = self._batch(device) if rows else shard.draw(step)
+            rows = rows or Rows.all(len(x))
+            x, y = x[rows.start : rows.stop], y[rows.start : rows.stop]
+            side = self._sides[device]
+            smashed = side.forward(x, dropout_key=shard.dropout_key(step), rows=rows)
             check_finite("smashed data", [smashed])
         sent = self._coder.encode(
             FrameKind.SMASHED,
@@ -246,6 +247,11 @@ def _naming(device: str, round_: int) -> Iterator[None]:
         yield
     except (SettingsError, DivergedError) as error:
         raise type(error)(f"{device} in round {round_}: {error}") from error
+    except EdgeError:
+        raise
+    except Exception as error:  # The network and the data may be the user's own.
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise SettingsError(f"{device} in round {round_} cannot train: {reason}") from error
 
 
 class InlineEdge:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from profiles.cuts import CutTable, LayerCost
+from runtime.errors import SettingsError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.flop_count import count_flop
 from runtime.models.given_gradient import with_gradient
@@ -39,7 +40,13 @@ def measure_cut_table(
     batch = torch.ones(BATCH, *input_shape, device=device_of(network))
     with torch.random.fork_rng(devices=[]):
         for (layer_name, layer), shape in zip(layers_of(subject).items(), shapes, strict=True):
-            cost, batch = _measure_layer(layer, batch, name=layer_name, shape=shape)
+            try:
+                cost, batch = _measure_layer(layer, batch, name=layer_name, shape=shape)
+            except Exception as error:  # It may be the user's own.
+                reason = str(error).partition("\n")[0] or type(error).__name__
+                raise SettingsError(
+                    f"layer {layer_name} of {name} cannot train: {reason}"
+                ) from error
             costs.append(cost)
     kinds = (getattr(layer, "kind", type(layer).__name__) for layer in layers_of(network).values())
     return CutTable(

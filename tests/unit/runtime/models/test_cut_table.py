@@ -10,6 +10,7 @@ from torch import nn
 from edge_coordinator.cli.flags import build_parser
 from edge_coordinator.formatting import amount
 from profiles.cuts import CutTable, device_round_bytes
+from runtime.errors import SettingsError
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
 from runtime.models.zoo import BUILT_IN
@@ -19,6 +20,17 @@ def table_of(name: str, **options: object) -> CutTable:
     network = load_network(name, options, seed=0)
     assert network.input_shape is not None
     return measure_cut_table(network, name=name, input_shape=network.input_shape)
+
+
+class _Overwriting(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(x).mul_(2)
+
+
+def test_a_layer_that_runs_but_cannot_train_is_named() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), _Overwriting(), nn.Linear(4, 2))
+    with pytest.raises(SettingsError, match="layer 1 of own cannot train: one of the variables"):
+        measure_cut_table(network, name="own", input_shape=(4,))
 
 
 def test_lenet_costs_what_it_costs_by_hand() -> None:
