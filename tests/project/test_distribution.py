@@ -1,6 +1,8 @@
 """What users are told to install is this project, and not a stranger's."""
 
 import re
+import subprocess
+import sys
 import tomllib
 
 from packaging.requirements import Requirement
@@ -45,3 +47,11 @@ def _installed_by(line: str) -> list[str]:
     _, found, rest = line.partition("pip install ")
     words = re.findall(r"""(?<!\S)['"(]*([A-Za-z][\w.-]*(?:\[[\w,]+\])?)['")`.,;]*(?=\s|$)""", rest)
     return words if found else []
+
+
+def test_without_what_the_edge_needs_the_command_says_how_to_install_it() -> None:
+    code = "import sys; sys.modules['rich'] = None; from edge_coordinator.__main__ import main; "
+    code += "sys.exit(main(['runs', '.']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    said = "cpsl runs needs rich: pip install 'cpsl-edge[edge]'\n"
+    assert (done.returncode, done.stderr) == (1, said)
