@@ -44,7 +44,7 @@ def test_no_text_asks_for_an_extra_of_the_commands_name() -> None:
 
 def _installed_by(line: str) -> list[str]:
     """The requirements that a line tells to install."""
-    _, found, rest = line.partition("pip install ")
+    _, found, rest = line.partition(" #")[0].partition("pip install ")
     words = re.findall(r"""(?<!\S)['"(]*([A-Za-z][\w.-]*(?:\[[\w,]+\])?)['")`.,;]*(?=\s|$)""", rest)
     return words if found else []
 
