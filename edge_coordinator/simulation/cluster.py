@@ -250,8 +250,7 @@ def _naming(device: str, round_: int) -> Iterator[None]:
     except EdgeError:
         raise
     except Exception as error:  # The network and the data may be the user's own.
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise SettingsError(f"{device} in round {round_} cannot train: {reason}") from error
+        raise SettingsError(f"{device} in round {round_} cannot train: {error!r:.300}") from error
 
 
 class InlineEdge:
