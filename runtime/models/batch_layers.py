@@ -30,7 +30,7 @@ def batch_layers(network: Network, sample_shape: Shape) -> dict[int, str]:
     found = {}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        inputs = torch.randn(_BATCH, *sample_shape)
+        inputs = _random_samples(subject, sample_shape)
         for index, (name, layer) in enumerate(layers_of(subject).items()):
             what = f"layer {name} ({type(layer).__name__})"
             before = [buffer.clone() for buffer in layer.buffers()]
@@ -41,6 +41,17 @@ def batch_layers(network: Network, sample_shape: Shape) -> dict[int, str]:
                 found[index] = f"{what} gives another result on a part of a mini-batch"
             inputs = outputs
     return found
+
+
+def _random_samples(network: nn.Sequential, sample_shape: Shape) -> torch.Tensor:
+    """Draw numbers; ones and zeros, and a one to begin with, where it takes token ids and masks."""
+    numbers = torch.randn(_BATCH, *sample_shape)
+    try:
+        _run(next(iter(layers_of(copy.deepcopy(network)).values())), numbers, Rows.all(_BATCH))
+    except (RuntimeError, IndexError):
+        numbers = torch.randint(2, (_BATCH, *sample_shape)).float()
+        numbers[..., 0] = 1
+    return numbers
 
 
 def _is_the_same_in_parts(layer: nn.Module, inputs: torch.Tensor, whole: torch.Tensor) -> bool:

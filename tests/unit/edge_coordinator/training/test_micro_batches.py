@@ -24,6 +24,7 @@ from runtime.wire.micro_batches import Rows, parted
 from tests.builders import Reports, largest_difference, make_job, weights_of
 from tests.noise import random_samples, shards
 from tests.unit.device_agent.engines.engine_comparison import MOMENTUM, draw_samples, open_executor
+from tests.unit.runtime.models.brought_networks import TOKENS, Masked
 
 pytestmark = pytest.mark.numerics
 
@@ -209,3 +210,9 @@ def test_mini_batches_stay_whole_where_parts_would_be_other_mathematics() -> Non
     assert "is no mean over samples" in job.whole_batches
     with pytest.raises(SettingsError, match="chosen by the plan"):
         make_job(own, {"training.micro_batches": "auto"})
+
+
+def test_a_network_of_token_ids_and_masks_may_have_its_mini_batches_parted() -> None:
+    network = network_of(Masked(), name="masked", input_shape=TOKENS)
+    assert network.input_shape == (12,)
+    assert batch_layers(network, network.input_shape) == {}
