@@ -15,7 +15,7 @@ from runtime.datasets.samples import MOST_CLASSES, Samples
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 from runtime.scenarios.files import load_emulation
-from runtime.wire.class_names import check_names
+from runtime.wire.names import check_names
 from runtime.wire.topics import check_name
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from runtime.bus.broker_url import TlsFiles
 from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.service.health import health_told
-from runtime.wire.class_names import ClassNames
 from runtime.wire.history import History
+from runtime.wire.names import ClassNames
 from runtime.wire.ownership import new_session
 from runtime.wire.published import CoordinatorStatus
 from runtime.wire.topics import Topics

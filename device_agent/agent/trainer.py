@@ -43,6 +43,7 @@ from runtime.wire.commands import Assignment, FrozenOffer, GraphsOffer, Join, Re
 from runtime.wire.device_graphs import read_graphs, unpack_frozen
 from runtime.wire.frames import FrameKind, StepId, Tensor, spec_of
 from runtime.wire.micro_batches import parted
+from runtime.wire.names import FeatureNames
 from runtime.wire.published import ComputeProfile
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Trainer:
         self._least_layers = self._engine.cut_of(self._min_cut) if self._min_cut else 0
         if assignment.deepest_cut is not None:
             self._check_cut("the job cuts at the latest", assignment.deepest_cut)
-        label = spec_of(self._shard.packed)
+        label, names = spec_of(self._shard.packed), self._samples.feature_names
         return Prepared(
             Ready.model_validate(
                 {
@@ -101,6 +102,7 @@ class Trainer:
                     "label_dtype": label.dtype,
                     "label_shape": label.shape[1:],
                     "class_names": None if assignment.classes else self._samples.class_names,
+                    "feature_names": FeatureNames.of(names) if names else None,
                 }
             )
         )

@@ -12,7 +12,7 @@ from edge_coordinator.devices.tags import parse_where, why_unwanted
 from edge_coordinator.formatting import some
 from edge_coordinator.job.classes import with_classes_of_devices
 from edge_coordinator.job.job import Job
-from runtime.wire.class_names import ClassNames
+from runtime.wire.names import ClassNames, FeatureNames
 
 ASK_AGAIN_S = 15.0
 """How often those that did not answer are asked again."""
@@ -35,6 +35,8 @@ class Admission:
         self._registry = channel.registry
         self._registry.numbered = job.test is not None and job.test.class_names is None
         self._registry.gathers = job.test is None and not job.classes
+        names = job.test.feature_names if job.test else None
+        self._registry.features = FeatureNames.of(names) if names else None
         self._assignment = job.assignment
         self._say = say
         self._where = parse_where(job.settings.devices.where)

@@ -1,101 +1,18 @@
 """The devices that the coordinator knows, and whether they can be part of this job."""
 
-import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-import numpy as np
-
+from edge_coordinator.devices.fitness import why_unfit
 from edge_coordinator.job.labels import LabelForm
-from runtime.wire.class_names import in_words
 from runtime.wire.commands import Assignment, LinkMeasured, Ready
+from runtime.wire.names import FeatureNames
 from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
 from runtime.wire.versions import why_incompatible
 
 MAX_DEVICES = 20_000
 """More are not taken note of: twice as many as a job can have."""
-
-
-def why_unfit(
-    ready: Ready,
-    assignment: Assignment,
-    others: Iterable[Ready],
-    *,
-    labels: LabelForm | None = None,
-    numbered: bool = False,
-    gathers: bool = False,
-) -> str:
-    """Say why a device cannot take part with labels like these; nothing if it can.
-
-    Batches of one cluster are joined to one, and what a device announces is what room is made
-    for: so an answer is not taken at its word. `labels` is what the job says of them; where it
-    cannot, they have to be like those of the first of `others`, who are ready already.
-    `numbered` where the labels of the test set are numbers, `gathers` where the names of all
-    devices' classes are to be put together.
-    """
-    most = assignment.max_evaluation_samples
-    if ready.num_held_out > most:
-        return (
-            f"it holds out {ready.num_held_out} samples to evaluate on; the job's "
-            f"data.max_evaluation_samples is {most}"
-        )
-    first = next(iter(others), ready)
-    may_differ = gathers and None not in (ready.class_names, first.class_names)
-    if not may_differ and (
-        unfit := _why_other_classes(ready, assignment, first, numbered=numbered)
-    ):
-        return unfit
-    if assignment.num_classes is not None:
-        return _why_no_class_labels(ready)
-    if labels is not None:
-        return labels.why_unfit(ready)
-    if _labels_of(ready) != _labels_of(first):
-        return (
-            f"its labels are {_in_words(ready)}, those of the devices before it "
-            f"{_in_words(first)}; they have to be alike"
-        )
-    return ""
-
-
-def _why_other_classes(
-    ready: Ready, assignment: Assignment, first: Ready, *, numbered: bool
-) -> str:
-    """Compare names where the job has none: each device numbers its labels along its own."""
-    if assignment.classes is not None:
-        return ""
-    listed = f"; list all in the job's data.classes, as in {json.dumps(_all_names(ready, first))}"
-    if numbered and ready.class_names is not None:
-        return f"its classes have names, the labels of the test set are numbers{listed}"
-    if ready.class_names != first.class_names:
-        return (
-            f"its classes are {_names_in_words(ready)}, those of the devices before it "
-            f"{_names_in_words(first)}{listed}"
-        )
-    return ""
-
-
-def _all_names(*answers: Ready) -> list[str]:
-    return sorted({name for ready in answers for name in ready.class_names or ()})
-
-
-def _names_in_words(ready: Ready) -> str:
-    return in_words(ready.class_names) if ready.class_names else "numbers"
-
-
-def _why_no_class_labels(ready: Ready) -> str:
-    if not ready.label_shape and ready.label_dtype != "<f4":
-        return ""
-    return f"its labels are {_in_words(ready)}; the job's are one whole number a sample"
-
-
-def _labels_of(ready: Ready) -> tuple[str, tuple[int, ...]]:
-    return ready.label_dtype, ready.label_shape
-
-
-def _in_words(ready: Ready) -> str:
-    name = np.dtype(ready.label_dtype).name
-    return f"{name} of shape {ready.label_shape}" if ready.label_shape else f"{name} numbers"
 
 
 @dataclass(frozen=True)
@@ -144,6 +61,8 @@ class Registry:
     """Whether the labels of the job's test set are numbers."""
     gathers: bool = False
     """Whether names of classes are put together that are not those of all devices."""
+    features: FeatureNames | None = None
+    """Of the job's test set, if they have names."""
     records: dict[str, DeviceRecord] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     """Ids of devices that gave no answer to the assignment, until they show up anew."""
@@ -276,6 +195,7 @@ class Registry:
                 labels=self.labels,
                 numbered=self.numbered,
                 gathers=self.gathers,
+                features=self.features,
             )
             if asked
             else ""

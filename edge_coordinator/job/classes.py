@@ -12,8 +12,8 @@ from edge_coordinator.job.settings import JobSettings
 from runtime.datasets.classes import union
 from runtime.datasets.samples import Samples, check_labels
 from runtime.errors import SettingsError
-from runtime.wire.class_names import ClassNames, check_names, in_words
 from runtime.wire.commands import Assignment
+from runtime.wire.names import ClassNames, check_names, in_words
 
 
 def agree_on_classes(

@@ -7,8 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from edge_coordinator.job.plan_settings import Section
 from runtime.errors import SettingsError
 from runtime.offered import KNOWN_SOURCES
-from runtime.wire.class_names import ClassNames, as_class_name, check_names
 from runtime.wire.commands import MAX_FEATURES, Normalisation
+from runtime.wire.names import ClassNames, as_class_name, check_names
 
 
 class NormaliseSettings(Section):

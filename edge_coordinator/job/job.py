@@ -14,9 +14,9 @@ from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.plugins import import_factory
-from runtime.wire.class_names import ClassNames
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.commands import Assignment, Clip
+from runtime.wire.names import ClassNames
 from runtime.wire.published import RoundReport
 
 AUTOMATIC = (1, 2, 4, 8)

@@ -17,8 +17,8 @@ from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
 from runtime.datasets.classes import union
-from runtime.wire.class_names import ClassNames
 from runtime.wire.fields import MAX_FLOP_PER_S
+from runtime.wire.names import ClassNames
 from runtime.wire.published import ComputeProfile, DeviceProfile, LinkProfile
 
 MAX_NAME_LETTERS = 64

@@ -25,7 +25,7 @@ from edge_coordinator.replanning.memory import PlannerMemory, copy_figures
 from profiles.device import DeviceState
 from profiles.link import SharedLink
 from runtime.seeding import Purpose
-from runtime.wire.class_names import ClassNames
+from runtime.wire.names import ClassNames
 
 
 @dataclass(frozen=True)

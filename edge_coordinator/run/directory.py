@@ -31,7 +31,7 @@ from edge_coordinator.run.sound_checkpoints import (
 from edge_coordinator.run.whole_file import replace_file
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError, StorageError
-from runtime.wire.class_names import ClassNames
+from runtime.wire.names import ClassNames
 from runtime.wire.published import PlanReport, RoundReport
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge_coordinator.planning.fleet import PlanBasis
-from runtime.wire.class_names import ClassNames
+from runtime.wire.names import ClassNames
 from runtime.wire.published import PlanReport, RoundReport
 
 

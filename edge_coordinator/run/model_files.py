@@ -14,8 +14,8 @@ from edge_coordinator.run.whole_file import replace_file
 from runtime.datasets.normalise import factors
 from runtime.errors import StorageError
 from runtime.models.sequence import Network
-from runtime.wire.class_names import ClassNames
 from runtime.wire.commands import Normalisation
+from runtime.wire.names import ClassNames
 
 
 class Normalising(torch.nn.Module):

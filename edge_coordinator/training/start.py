@@ -13,8 +13,7 @@ from torch import nn
 
 from runtime.errors import SettingsError
 from runtime.models.frozen import freeze
-from runtime.wire.commands import VECTORS
-from runtime.wire.fields import named_by
+from runtime.wire.fields import VECTORS, named_by
 
 _WRAPPED_AS = ("state_dict", "model_state_dict", "model")
 """Where the files of training scripts keep the weights, beside an optimiser's state."""

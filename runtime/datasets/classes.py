@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import SettingsError
-from runtime.wire.class_names import ClassNames, as_class_name, in_words
+from runtime.wire.names import ClassNames, as_class_name, in_words
 
 
 def is_text(y: NDArray[Any]) -> bool:

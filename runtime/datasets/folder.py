@@ -11,7 +11,7 @@ from runtime.datasets.images import MODES, UnreadableImageError, import_pillow, 
 from runtime.datasets.options import options_in, whole_number
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.errors import SettingsError
-from runtime.wire.class_names import as_class_name, in_words
+from runtime.wire.names import as_class_name, in_words
 
 log = logging.getLogger(__name__)
 

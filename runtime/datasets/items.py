@@ -17,7 +17,7 @@ from runtime.datasets.images import image_as_bytes
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.datasets.stored import Items, seeded
 from runtime.errors import SettingsError
-from runtime.wire.class_names import as_class_name
+from runtime.wire.names import as_class_name
 
 log = logging.getLogger(__name__)
 

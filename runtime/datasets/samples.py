@@ -11,7 +11,7 @@ from runtime.datasets.classes import is_text, number_text, renumber, union
 from runtime.datasets.stored import Drawn, Picked, Stored
 from runtime.errors import SettingsError
 from runtime.seeding import Key
-from runtime.wire.class_names import ClassNames, in_words
+from runtime.wire.names import ClassNames, in_words
 
 MOST_CLASSES = 100_000
 """Numbers beyond are ids, or counts of something, and nobody makes a table of so many classes."""
@@ -44,6 +44,8 @@ class Samples:
     """What labels count along; None where they are numbers of their own."""
     feature_axis: int = 0
     """Of a sample, along which its features lie: channels, columns, axes of a sensor."""
+    feature_names: tuple[str, ...] | None = None
+    """In their order, where the source has names for them, as columns."""
 
     def __len__(self) -> int:
         return len(self.stored)

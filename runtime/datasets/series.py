@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -40,12 +40,24 @@ OPTIONS = (
 SUFFIXES = (".csv", ".parquet")
 
 
+class _Readings(NamedTuple):
+    """Of all series, one after the other."""
+
+    x: NDArray[np.float32]
+    """[reading, feature]"""
+    y: NDArray[Any]
+    """Targets, [reading, ...]."""
+    series: NDArray[np.int64]
+    """The number of its series, of each reading."""
+    features: tuple[str, ...]
+
+
 def load_windows(files: Sequence[Path], *, options: SourceOptions) -> DataSet:
     """Cut windows out of each file's series; the last ones of each are for testing."""
-    x, y, series = _read(files, options)
+    readings = _read(files, options)
     length, stride = options.count("length", 128), options.count("stride", 64)
     ahead = options.count("ahead", 0) if "ahead" in options.values else 0
-    bounds = np.flatnonzero(np.diff(series, prepend=-1, append=-1))
+    bounds = np.flatnonzero(np.diff(readings.series, prepend=-1, append=-1))
     train, test = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
     for start, end in pairwise(bounds):
         starts = np.arange(start, end - length - ahead + 1, stride)
@@ -65,17 +77,14 @@ def load_windows(files: Sequence[Path], *, options: SourceOptions) -> DataSet:
             "stride="
         )
     made = [
-        _windows(x, y, starts, options, length=length, ahead=ahead)
+        _windows(readings, starts, options, length=length, ahead=ahead)
         for starts in parts
         if len(starts)
     ]
     return make_data_set(made[0], made[1] if len(made) > 1 else None, name=options.source)
 
 
-def _read(
-    files: Sequence[Path], options: SourceOptions
-) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.int64]]:
-    """Readings [reading, feature], their targets [reading, ...] and the number of their series."""
+def _read(files: Sequence[Path], options: SourceOptions) -> _Readings:
     polars = import_polars("windows")
     _check_endings(files)
     frames = [read_frame([path], scheme=path.suffix[1:].lower(), options=options) for path in files]
@@ -88,7 +97,7 @@ def _read(
     whole = polars.concat(frames, how="vertical_relaxed").with_columns(
         polars.Series(_OF_FILE, of_file)
     )
-    return _arrays(whole, options)
+    return _taken(whole, options)
 
 
 def _check_endings(files: Sequence[Path]) -> None:
@@ -100,9 +109,7 @@ def _check_endings(files: Sequence[Path]) -> None:
 _OF_FILE, _ROW = " number of the file", " number of the row"
 
 
-def _arrays(
-    whole: "pl.DataFrame", options: SourceOptions
-) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.int64]]:
+def _taken(whole: "pl.DataFrame", options: SourceOptions) -> _Readings:
     keys = [_OF_FILE, *columns_of(whole, "series", options)]
     features, targets = used_columns(whole, options, beside=keys)
     rows = without_missing(
@@ -112,7 +119,7 @@ def _arrays(
     for key in keys:
         is_new |= np.asarray((rows[key] != rows[key].shift()).fill_null(value=True))
     x, y = as_numbers(rows.select(*features)), as_targets(rows.select(*targets), options)
-    return x, y, np.cumsum(is_new)
+    return _Readings(x, y, np.cumsum(is_new), tuple(features))
 
 
 def _part(
@@ -125,24 +132,25 @@ def _part(
 
 
 def _windows(
-    x: NDArray[np.float32],
-    y: NDArray[Any],
+    readings: _Readings,
     starts: NDArray[np.int64],
     options: SourceOptions,
     *,
     length: int,
     ahead: int,
 ) -> Samples:
+    y = readings.y
     _check_label(y, options)
     layout = options.text("layout", "time", among=("time", "channels"))
-    stored = Windows(x, starts, length, channels_first=layout == "channels")
+    stored = Windows(readings.x, starts, length, channels_first=layout == "channels")
     if options.text("label", "last") == "last":
         labels = y[starts + length - 1 + ahead]
     else:
         of_windows = sliding_window_view(y, length, axis=0)[starts]
         labels = np.array([_most(each) for each in of_windows])
     samples = make_samples(x=stored, y=labels, where=options.source)
-    return replace(samples, feature_axis=0 if layout == "channels" else 1)
+    axis = 0 if layout == "channels" else 1
+    return replace(samples, feature_axis=axis, feature_names=readings.features)
 
 
 def _check_label(y: NDArray[Any], options: SourceOptions) -> None:

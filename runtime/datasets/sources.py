@@ -1,5 +1,6 @@
 """From the name of a data source to its samples."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _array(part: object, reference: str) -> NDArray[Any]:
 
 
 def _checked(samples: Samples, *, where: str) -> Samples:
-    return make_samples(
+    checked = make_samples(
         x=samples.stored,
         y=samples.y,
         where=where,
@@ -120,3 +121,5 @@ def _checked(samples: Samples, *, where: str) -> Samples:
         offset=samples.offset,
         class_names=samples.class_names,
     )
+    axis, names = samples.feature_axis, samples.feature_names
+    return replace(checked, feature_axis=axis, feature_names=names)

@@ -6,6 +6,7 @@ files have them in another order agree.
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from runtime.datasets.csv_text import import_polars, read_csv
 from runtime.datasets.options import SourceOptions, part_for_testing
 from runtime.datasets.samples import DataSet, make_samples
 from runtime.errors import SettingsError
-from runtime.wire.class_names import in_words
+from runtime.wire.names import in_words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,7 +34,8 @@ def load_table(paths: Sequence[Path], *, scheme: str, options: SourceOptions) ->
     features, targets = used_columns(frame, options)
     frame = without_missing(frame.select(*features, *targets), options)
     x, y = as_numbers(frame.select(*features)), as_targets(frame.select(*targets), options)
-    return part_for_testing(make_samples(x=x, y=y, where=options.source), options)
+    samples = make_samples(x=x, y=y, where=options.source)
+    return part_for_testing(replace(samples, feature_names=tuple(features)), options)
 
 
 def used_columns(

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from runtime.wire.class_names import ClassNames
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.fields import (
+    VECTORS,
     Count,
     LabelShape,
     Message,
@@ -27,6 +27,7 @@ from runtime.wire.fields import (
 )
 from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES
+from runtime.wire.names import ClassNames, FeatureNames
 from runtime.wire.published import LinkProfile
 
 MAX_GRAPHS_BYTES = 16_000_000
@@ -34,9 +35,6 @@ MAX_GRAPHS_BYTES = 16_000_000
 
 MAX_LAYERS = 400
 """Of a network that is measured cut by cut; more would not fit a control message."""
-
-VECTORS = "<vectors>"
-"""Among patterns: all parameters of one axis or none, as biases and those of norms are."""
 
 MAX_FEATURES = 1000
 """That may be normalised; more would not fit a control message."""
@@ -237,7 +235,7 @@ class MeasureLink(Message):
 class Ready(Message):
     """Device to coordinator: the answer to an assignment."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("class_names",)
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("class_names", "feature_names")
 
     kind: Literal["ready"] = "ready"
     run: RunId
@@ -248,6 +246,7 @@ class Ready(Message):
     class_names: ClassNames | None = Field(
         None, description="of its own labels, where they have names and the assignment gave none"
     )
+    feature_names: FeatureNames | None = Field(None, description="of its inputs, if they have any")
 
 
 class Preparing(Message):

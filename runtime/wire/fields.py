@@ -91,6 +91,8 @@ Patterns = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=100)
 ]
 """Names of parameters, where `*` stands for any letters, dots too, and `?` for one."""
+VECTORS = "<vectors>"
+"""Among patterns: all parameters of one axis or none, as biases and those of norms are."""
 LabelShape = Annotated[tuple[Small, ...], Field(max_length=8), AfterValidator(_bounded_label)]
 
 

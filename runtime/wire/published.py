@@ -5,7 +5,6 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field
 
 from profiles.phases import Phase, SecondsByPhase
-from runtime.wire.class_names import ClassNames
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.fields import (
     MAX_BPS,
@@ -25,6 +24,7 @@ from runtime.wire.fields import (
     Token,
     Words,
 )
+from runtime.wire.names import ClassNames
 
 
 class DeviceStatus(Message):

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from edge_coordinator.devices.registry import Registry, why_unfit
+from edge_coordinator.devices.fitness import why_unfit
+from edge_coordinator.devices.registry import Registry
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.labels import label_form
 from edge_coordinator.job.prepare import prepare_job
 from runtime.datasets.samples import DataSet, Samples
 from runtime.wire.commands import Ready
+from runtime.wire.names import FeatureNames
 from tests.turn import ASSIGNMENT, READY, STATUS
 
 ANY_LABELS = ASSIGNMENT.model_copy(update={"num_classes": None})
@@ -36,6 +38,16 @@ def test_the_honest_answer_is_taken() -> None:
 )
 def test_what_does_not_fit_the_job_is_said(changes: dict[str, object], words: str) -> None:
     assert words in why_unfit(_ready(**changes), ASSIGNMENT, [])
+
+
+def test_tables_of_other_columns_or_of_another_order_do_not_train_together() -> None:
+    heat, other = FeatureNames.of(("heat", "load")), FeatureNames.of(("load", "heat"))
+    ours, theirs = _ready(feature_names=heat), _ready(feature_names=other)
+    assert why_unfit(ours, ASSIGNMENT, [ours], features=heat) == ""
+    assert why_unfit(ours, ASSIGNMENT, [READY], features=None) == ""
+    said = why_unfit(ours, ASSIGNMENT, [theirs])
+    assert "names of its 2 features are heat, load, those of devices before it (2) load" in said
+    assert "those of the test set (2) load, heat" in why_unfit(ours, ASSIGNMENT, [], features=other)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from safetensors import safe_open
 
 from device_agent.settings import published_labels
 from edge_coordinator.cli.tables import show_shards
-from edge_coordinator.devices.registry import DeviceRecord, why_unfit
+from edge_coordinator.devices.fitness import why_unfit
+from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.prepare import prepare_job

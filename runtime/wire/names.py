@@ -1,9 +1,10 @@
-"""Names of classes: how text becomes one, and how many may travel.
+"""Names of classes and of features: how text becomes one of a class, and how many may travel.
 
 White space around a name does not count, within it counts as one space, and equal letters are equal
 however Unicode composes them (NFC); small and capital letters differ.
 """
 
+import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from runtime.errors import SettingsError
+from runtime.wire.fields import Message, Positive, Sha256, Words
 
 MAX_LETTERS = 256
 MAX_NAMES_BYTES = 48_000
@@ -57,3 +59,27 @@ ClassNames = Annotated[
     AfterValidator(check_names),
 ]
 """In the order of the network's outputs."""
+
+
+class FeatureNames(Message):
+    """All names in their order, by a digest: a table may have more than a message has room for."""
+
+    count: Positive
+    digest: Sha256 = Field(description="of the names in their order, as a JSON list")
+    words: Words = Field(description="the first of them")
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "FeatureNames":
+        """Take these names, at least one."""
+        digest = hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
+        return cls(count=len(names), digest=digest, words=in_words(names))
+
+
+def why_other_features(own: FeatureNames | None, others: FeatureNames | None, *, of: str) -> str:
+    """Say that inputs have other names than those `of` others; nothing where either has none."""
+    if own is None or others is None or own.digest == others.digest:
+        return ""
+    return (
+        f"the names of its {own.count} features are {own.words}, those of {of} ({others.count}) "
+        f"{others.words}; list the same ones in the same order, as by features=A,B"
+    )
