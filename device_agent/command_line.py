@@ -13,6 +13,7 @@ from runtime.offered import (
     LEAST_CHUNK_BYTES,
     MOST_CHUNK_BYTES,
 )
+from runtime.service.arguments import Parser
 from runtime.service.logs import LOG_FORMATS
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -20,7 +21,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 def build_parser() -> argparse.ArgumentParser:
     """Parse what an agent is started with."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="cpsl-agent",
         description="Train the device side of a split network on this device's own data, as the "
         "coordinator asks over MQTT. Runs until stopped; the coordinator may come later.",
@@ -54,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def build_profile_parser() -> argparse.ArgumentParser:
     """Parse what a device is measured with."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="cpsl-agent profile",
         description="Measure this device, and with a broker its link, and print what it found.",
     )

@@ -10,6 +10,7 @@ from edge_coordinator.cli.fleet_flags import add_fleet
 from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
 from runtime.distribution import VersionAction
 from runtime.offered import TRACKERS
+from runtime.service.arguments import Parser
 from runtime.service.logs import LOG_FORMATS
 
 # Flag, key of the job file, metavar. Every other key goes by --set.
@@ -45,7 +46,7 @@ METHODS = ("cpsl", "sl", "fl", "cl")
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser; `command` of what it parses names the command."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="cpsl",
         description="Train one network across many devices by cluster-based parallel split "
         "learning, over MQTT.",

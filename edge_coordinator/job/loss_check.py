@@ -3,7 +3,13 @@
 import torch
 
 from edge_coordinator.job.settings import EvaluationSettings
-from edge_coordinator.training.metrics import Metric, is_classification, names_of, sums_of
+from edge_coordinator.training.metrics import (
+    LOWER_IS_BETTER,
+    Metric,
+    is_classification,
+    names_of,
+    sums_of,
+)
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.models.losses import Loss
@@ -49,6 +55,12 @@ def check_loss(
         raise SettingsError(
             f"{wanted}: {given} have {', '.join(has) or 'no metric of their own'}, not "
             f"{metric.name}; name one of these, or your own as package.module:function"
+        )
+    counts = metric.chosen(dict.fromkeys(has, 0.0))
+    if rules.target is not None and counts not in LOWER_IS_BETTER and rules.target > 1:
+        raise SettingsError(
+            f"evaluation.target is {rules.target:g}: {counts} is 1 at the most, so that no run "
+            "would reach it"
         )
 
 

@@ -68,6 +68,9 @@ def test_an_accuracy_to_reach_needs_outputs_that_have_one() -> None:
     with pytest.raises(SettingsError, match=r"evaluation\.metric: .* have r2, mae, not f1"):
         _check(BUILT_IN["mse"], np.ones(8, np.float32), outputs=1, metric="f1")
     _check(BUILT_IN["mse"], np.ones(8, np.float32), outputs=1, metric="mae", target=0.1)
+    _check(BUILT_IN["mse"], np.ones(8, np.float32), outputs=1, metric="mae", target=3)
+    with pytest.raises(SettingsError, match=r"target is 95: accuracy is 1 at the most"):
+        _check(BUILT_IN["cross_entropy"], WHOLE, outputs=2, target=95)
 
 
 @pytest.mark.parametrize("shape", [(8,), (8, 1)])
