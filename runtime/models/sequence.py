@@ -46,6 +46,9 @@ class Network(nn.Sequential):
         return part
 
 
+_TAKEN = ("layers", "part", "name", "input_shape")
+
+
 def layers_of(module: nn.Module) -> LayerDict:
     """Return the layers of a network, or the direct children of any other module, by name.
 
@@ -66,6 +69,8 @@ def as_network(module: nn.Module, *, name: str, input_shape: Shape | None) -> Ne
     layers = layers_of(module)
     if not layers:
         raise NotASequenceError(f"{name} has no layers of its own")
+    if taken := [each for each in layers if each in _TAKEN]:
+        raise NotASequenceError(f"{name} has a layer {taken[0]!r}, as a sequence itself has")
     if not isinstance(module, nn.Sequential):
         _check_runs_in_order(module, layers, name=name, input_shape=input_shape)
     network = Network(_distinct(layers, name=name), name=name, input_shape=input_shape)

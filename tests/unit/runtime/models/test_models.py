@@ -166,6 +166,15 @@ def test_a_module_whose_children_run_in_order_becomes_a_sequence() -> None:
 
 
 @pytest.mark.usefixtures("own_models")
+def test_a_layer_may_have_a_name_that_networks_use_themselves() -> None:
+    torch.manual_seed(0)
+    layers = OrderedDict(layers=nn.Linear(4, 3), name=nn.ReLU(), part=nn.Linear(3, 2))
+    network = network_of(nn.Sequential(layers), name="own", input_shape=(4,))
+    x = torch.rand(2, 4)
+    assert torch.equal(network(x), nn.Sequential(layers)(x))
+    assert set(network.state_dict()) >= {"layers.weight", "part.weight"}
+
+
 def test_a_layer_that_stands_twice_stays_twice_and_overwrites_nothing() -> None:
     network = load_network("own_models_for_tests:sequence", {"hidden": 3}, seed=0)
     assert len(network) == 4
