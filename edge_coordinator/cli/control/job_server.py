@@ -184,12 +184,12 @@ class JobServer:
     async def _run_process(self, bus: Bus, job: QueuedJob) -> tuple[dict[str, Any], str, int]:
         """Run the command of a job: its last event, its last complaint, its exit code."""
         log_file = self._queue.folder / f"job-{job.number}.log"
-        with log_file.open("ab") as complaints:
+        with log_file.open("ab") as log_stream:
             process = self._process = await asyncio.create_subprocess_exec(
                 *self._served.program,
                 stdin=PIPE,
                 stdout=PIPE,
-                stderr=complaints,
+                stderr=log_stream,
                 start_new_session=True,
                 limit=2**24,
             )
