@@ -16,6 +16,8 @@ from runtime.wire.names import ClassNames, FeatureNames
 
 ASK_AGAIN_S = 15.0
 """How often those that did not answer are asked again."""
+SELDOM = 64
+"""Times that, at the longest, those are left alone who refuse again and again."""
 OTHERS_S = 5.0
 """How long others that seem to be there are waited for once enough are ready."""
 
@@ -41,6 +43,7 @@ class Admission:
         self._say = say
         self._where = parse_where(job.settings.devices.where)
         self._asked = asyncio.Event()
+        self._num_asked = 0
 
     async def until_there(self, num_devices: int, *, others_s: float = OTHERS_S) -> None:
         """Wait until so many are ready, and some seconds at most for others that are there.
@@ -111,9 +114,19 @@ class Admission:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(ask_again_at_s):
                         await self._channel.changed.wait()
-                if clock.time() >= ask_again_at_s:  # One that was silent may answer now.
-                    self._registry.silent.clear()
+                if clock.time() >= ask_again_at_s:
+                    self.ask_again()
                     ask_again_at_s = clock.time() + ASK_AGAIN_S
+
+    def ask_again(self) -> None:
+        """Let the silent be asked, and half as often after each time those that refuse."""
+        self._registry.silent.clear()
+        self._num_asked += 1
+        for device, times in list(self._registry.times_refused.items()):
+            if device in self._registry.refusals and not self._num_asked % min(
+                2 ** (times - 1), SELDOM
+            ):
+                self._registry.reconsider(device)
 
     def _newcomers(self) -> list[str]:
         excluded = self._job.settings.devices.exclude

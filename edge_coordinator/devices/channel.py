@@ -275,7 +275,7 @@ class DeviceChannel:
         """Take in what a session has learned of its device."""
         match command:
             case NoteRefusal(reason) if self._may_refuse(device):
-                self.registry.refusals[device] = reason
+                self.registry.note_refusal(device, reason)
             case NoteReady(ready) if self.registry.is_unready(device):
                 self.registry.note_ready(device, ready)
                 self.inbound.tell_all()

@@ -67,6 +67,8 @@ class Registry:
     silent: set[str] = field(default_factory=set)
     """Ids of devices that gave no answer to the assignment, until they show up anew."""
     refusals: dict[str, str] = field(default_factory=dict)
+    times_refused: dict[str, int] = field(default_factory=dict)
+    """How often devices have refused the job, or their work has failed, since they came."""
     """Device id to why it cannot take part in this run, in its own words."""
     excluded: dict[str, str] = field(default_factory=dict)
     """Device id to why it may not, until it is started again."""
@@ -139,6 +141,7 @@ class Registry:
             self.records[device] = DeviceRecord(status)
             self.silent.discard(device)
             self.refusals.pop(device, None)
+            self.times_refused.pop(device, None)
             self.excluded.pop(device, None)
             if refused := why_incompatible(status.version, here="this coordinator"):
                 self.refusals[device] = refused
@@ -181,6 +184,16 @@ class Registry:
         """Take note that a device has lost its assignment: it is given again."""
         if device in self.records:
             self.records[device] = replace(self.records[device], ready=None)
+
+    def note_refusal(self, device: str, reason: str) -> None:
+        """Take note that a device says that it cannot do the job."""
+        self.refusals[device] = reason
+        self.times_refused[device] = self.times_refused.get(device, 0) + 1
+
+    def reconsider(self, device: str) -> None:
+        """Have a device asked anew that refused: it may be able to now, or others forged it."""
+        self.refusals.pop(device, None)
+        self.note_unassigned(device)
 
     def note_ready(self, device: str, ready: Ready) -> str:
         """Take a device's answer to the assignment; why it is barred, if the job has no use for it.
