@@ -4,7 +4,7 @@ Three agents and a coordinator train on and on. Somebody who may publish forges 
 broker that lets everybody in and on one that `cpsl fleet` has set up (there as a device of the
 fleet that is none of the three); a fourth device lies under its own id; and an agent that is alone
 gets jobs that are none. What the run did about each is a row of the table in docs/security.md,
-which `--write` makes anew. Ends with 1 if anything is `not defended` but what is known to be.
+which `--write` makes anew. Ends with 1 if anything is `not defended`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from benchmarks.hostile import commanded, forged, lies
 from benchmarks.hostile.attack import Judgement, RunAttack, try_on
 from benchmarks.hostile.commanded import COMMANDS, lone_agent
 from benchmarks.hostile.site import MEMBER, Way, fleet_broker, open_broker, running_site
-from benchmarks.hostile.table import UNDEFENDED, Found, TableRow, written
+from benchmarks.hostile.table import Found, TableRow, written
 from runtime.errors import EdgeError
 
 ALL = (*forged.ATTACKS, forged.LAST, *lies.ATTACKS, *COMMANDS)
@@ -41,7 +41,7 @@ def main() -> int:
     lost = {
         f"{name} ({kind})"
         for (name, kind), outcome in found.items()
-        if outcome.verdict == "not defended" and (name, kind) not in UNDEFENDED
+        if outcome.verdict == "not defended"
     }
     result = f"NOT DEFENDED: {', '.join(sorted(lost))}" if lost else "as was to be"
     print(f"{len(found)} tried: {result}")

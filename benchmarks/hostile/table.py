@@ -12,9 +12,6 @@ BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 Found = dict[tuple[str, str], Judgement]
 """By the attack's name and the broker's kind."""
 
-UNDEFENDED = frozenset({("refusal", "open")})
-"""What nobody can defend who lets everybody speak in everybody's name."""
-
 
 @dataclass(frozen=True)
 class TableRow:
