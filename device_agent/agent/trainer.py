@@ -87,7 +87,9 @@ class Trainer:
         for name in assignment.codecs or ():
             choice_of(name)  # Better refused now than in the midst of a round.
         self._shard: Shard = make_shard(self._device, assignment, self._samples)
-        self._engine = self._build_engine(assignment, shape)
+        # All but how this device's run ends is said to all: what one measures, others need not.
+        of_all = assignment.model_copy(update={"stop_digest": None})
+        self._engine = self._build_engine(of_all, shape)
         self._engine.check(shape)
         self._least_layers = self._engine.cut_of(self._min_cut) if self._min_cut else 0
         if assignment.deepest_cut is not None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from device_agent.agent.trainer import Trainer
 from device_agent.emulation.engine import EmulatedEngine
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.measurement import (
@@ -16,8 +17,12 @@ from device_agent.engines.measurement import (
     complete,
     take_between,
 )
+from device_agent.engines.open import open_engine
 from device_agent.profiling.reference_network import built_in_engine
+from edge_coordinator.devices.stop_secrets import StopSecrets
 from profiles.emulation import DeviceClass
+from tests.noise import random_samples
+from tests.turn import ASSIGNMENT
 
 
 @pytest.fixture
@@ -40,6 +45,21 @@ async def test_devices_that_ask_at_once_share_one_measurement() -> None:
     assert shared.has("key")
     assert not shared.has("another")
     assert await shared.once("another", find) == 2
+
+
+def test_devices_that_are_told_of_the_same_job_share_what_one_measured_of_it() -> None:
+    stops = StopSecrets()  # Of each device another, which is part of what it is told.
+    samples = random_samples(8, (1, 28, 28), num_classes=10, seed=5)
+    keys = []
+    for device in ("pi-1", "pi-2"):
+        trainer = Trainer(
+            device, samples, lambda job, shape: open_engine("torch", job, sample_shape=shape)
+        )
+        trainer.prepare(stops.with_digest(device, ASSIGNMENT))
+        measurement = trainer.measurement()
+        assert measurement is not None
+        keys.append(measurement.key)
+    assert keys[0] == keys[1]
 
 
 async def test_a_device_that_fails_or_leaves_keeps_nobody_from_measuring() -> None:
