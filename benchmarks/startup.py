@@ -5,7 +5,7 @@ watches it from outside: seconds from the command until the first round begins, 
 processes share is counted once) of coordinator, agents and broker together at the end, seconds of
 a round, and processor seconds of the coordinator a round. The last lines say whether these grow
 faster than the number of devices. `--devices 30 1000 --engines torch --plans by_hand auto` says
-which; all ten of the table take about eight minutes on two idle cores.
+which; the ten of the table take some minutes on two idle cores.
 """
 
 import argparse
