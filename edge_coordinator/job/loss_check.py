@@ -46,10 +46,23 @@ def check_loss(
             f"evaluation.target_accuracy: {given} have no accuracy; it takes two outputs or more a "
             "sample and one whole number as its label"
         )
+    _check_metric(metric, rules, outputs.detach(), labels, loss=loss, given=given)
+
+
+def _check_metric(
+    metric: Metric,
+    rules: EvaluationSettings,
+    outputs: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    loss: Loss,
+    given: str,
+) -> None:
+    """SettingsError if there is no such figure of these outputs, or it cannot be what is wanted."""
     if metric.own:
-        metric.of_own(outputs.detach(), labels)
+        metric.of_own(outputs, labels)
         return
-    has = names_of(sums_of(outputs.detach(), labels, loss))
+    has = names_of(sums_of(outputs, labels, loss))
     if metric.name not in ("auto", *has) or (rules.target is not None and not has):
         wanted = "evaluation.metric" if has else "evaluation.target"
         raise SettingsError(
