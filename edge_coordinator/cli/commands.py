@@ -230,7 +230,7 @@ def _show(flags: argparse.Namespace, console: Output) -> None:
 
 
 def _fleet(flags: argparse.Namespace, console: Output) -> None:
-    from edge_coordinator.cli.fleet import fleet_command
+    from edge_coordinator.cli.fleet.commands import fleet_command
 
     fleet_command(flags, console)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_coordinator.cli.control.flags import add_control, add_serving
-from edge_coordinator.cli.fleet_flags import add_fleet
+from edge_coordinator.cli.fleet.flags import add_fleet
 from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
 from runtime.distribution import VersionAction
 from runtime.offered import TRACKERS

@@ -22,7 +22,7 @@ _NEEDED = ("starlette", "uvicorn")
 def watch_site(flags: argparse.Namespace, console: Output) -> None:
     """Show a site in the browser or in the terminal."""
     if flags.fleet is not None:
-        from edge_coordinator.cli.fleet import watch_fleet
+        from edge_coordinator.cli.fleet.commands import watch_fleet
 
         watch_fleet(flags)
     (monitor_in_browser if flags.web else monitor_in_terminal)(flags, console)

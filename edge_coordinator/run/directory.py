@@ -20,7 +20,7 @@ from edge_coordinator.run.checkpoint import START, Reached, load_checkpoint, sav
 from edge_coordinator.run.curves import Curve
 from edge_coordinator.run.events import ClassesAgreed, Progress, RoundDone, RoundPlanned, Stopped
 from edge_coordinator.run.folder import Clock, check_clock, make_run_folder, write_job
-from edge_coordinator.run.model_files import write_file
+from edge_coordinator.run.model.files import write_file
 from edge_coordinator.run.plan_bases import BASES, BasisLines
 from edge_coordinator.run.plot_style import figure, line_style
 from edge_coordinator.run.sound_checkpoints import (

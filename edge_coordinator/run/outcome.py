@@ -14,7 +14,7 @@ from edge_coordinator.job.standing import Point
 from edge_coordinator.run.best_weights import load_best
 from edge_coordinator.run.confusion import plot_confusion
 from edge_coordinator.run.directory import RunDirectory
-from edge_coordinator.run.model_files import save_onnx, save_weights, write_file
+from edge_coordinator.run.model.files import save_onnx, save_weights, write_file
 from edge_coordinator.run.results import Results
 from edge_coordinator.training.edge_model import EdgeModel
 

@@ -132,7 +132,7 @@ def _own_name() -> str:
 
 def _on_site(flags: argparse.Namespace, do: Callable[[Bus, Topics], Awaitable[Answer]]) -> Answer:
     if flags.fleet is not None:
-        from edge_coordinator.cli.fleet import watch_fleet
+        from edge_coordinator.cli.fleet.commands import watch_fleet
 
         watch_fleet(flags, user="coordinator")
 

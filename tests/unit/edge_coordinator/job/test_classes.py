@@ -20,7 +20,7 @@ from edge_coordinator.job.job import Job
 from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.replanning.corrections import LearnedCorrections
 from edge_coordinator.replanning.device_states import known_devices
-from edge_coordinator.run.model_files import save_onnx, save_weights
+from edge_coordinator.run.model.files import save_onnx, save_weights
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.datasets.shard import make_shard
 from runtime.datasets.sources import load_source

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.prepare import prepare_job
-from edge_coordinator.run.model_files import save_onnx, save_weights
+from edge_coordinator.run.model.files import save_onnx, save_weights
 from runtime.datasets.normalise import measure_features, normalised
 from runtime.datasets.samples import Samples, make_data_set, make_samples
 from runtime.datasets.shard import make_shard

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
 
-from edge_coordinator.run.model_files import save_onnx
+from edge_coordinator.run.model.files import save_onnx
 from runtime.models.load import input_shape_of, load_network, network_of
 from runtime.models.sequence import Network
 

@@ -1,0 +1,1 @@
+"""What a run leaves to be used: its model whole, or in two halves."""
