@@ -1,6 +1,7 @@
 """Federated averaging of the device-side models of one cluster."""
 
 from collections.abc import Mapping, Sequence
+from statistics import median_low
 
 import numpy as np
 
@@ -33,14 +34,12 @@ def believed_counts(claimed: Mapping[str, int]) -> dict[str, int]:
     all do. So a claim of more than `MOST_CLAIMED` times the median of the others' is not believed,
     and such a device counts as that median.
     """
-    ordered = sorted(claimed.values())
-    believed = dict(claimed)
-    for device, count in claimed.items():
-        if count > MOST_CLAIMED * ordered[(len(ordered) - 1) // 2]:
-            others = sorted(each for other, each in claimed.items() if other != device)
-            if others and count > MOST_CLAIMED * others[len(others) // 2]:
-                believed[device] = others[len(others) // 2]
-    return believed
+    if not claimed:
+        return {}
+    # Whoever claims so much stands above the middle of all, which is then the others' median too.
+    middle = median_low(claimed.values())
+    most = MOST_CLAIMED * middle
+    return {device: middle if count > most else count for device, count in claimed.items()}
 
 
 def _weighted_sum(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

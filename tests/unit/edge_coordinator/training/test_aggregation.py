@@ -1,15 +1,16 @@
 """Robust aggregation, beside what loops over devices and coordinates give."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_coordinator.training.aggregation import aggregation
+from edge_coordinator.training.aggregation import Models, aggregation
 from edge_coordinator.training.aggregation_name import AggregationName
 from edge_coordinator.training.averaging import average, believed_counts
+from runtime.errors import SettingsError
 from runtime.wire.frames import Tensor
 
 COUNTS = {"d0": 40, "d1": 10, "d2": 30, "d3": 25, "d4": 60}
@@ -68,6 +69,20 @@ def test_the_mean_is_that_of_federated_averaging_bit_for_bit() -> None:
     assert [each.tobytes() for each in found] == [each.tobytes() for each in expected]
 
 
+def test_an_average_sums_in_device_id_order_and_rounds_integers() -> None:
+    values = {"d2": -1e18, "d0": 1e18, "d1": 1.0}  # In another order the 1 would be left.
+    models = {device: [np.full(2, each), np.array(1)] for device, each in values.items()}
+    models["d1"][1] = np.array(3)
+    floats, integer = average(models, {"d0": 10, "d1": 20, "d2": 10, "absent": 50})
+    assert floats.tolist() == [0.0] * 2
+    assert integer.dtype == np.int64
+    assert integer == 2
+    models["d1"][1] = np.array(2)
+    assert average(models, dict.fromkeys(models, 1))[1] == 1, "4/3 is rounded"
+    models["d2"][1] = np.array(2)
+    assert average(models, dict.fromkeys(models, 1))[1] == 2, "5/3 is rounded, not cut off"
+
+
 @pytest.mark.parametrize(
     ("claimed", "believed"),
     [
@@ -77,7 +92,13 @@ def test_the_mean_is_that_of_federated_averaging_bit_for_bit() -> None:
         ([300, 30, 31, 30], [300, 30, 31, 30]),
         ([301, 30, 31, 30], [30, 30, 31, 30]),
         ([2**62], [2**62]),
+        ([], []),
         ([1, 50], [1, 1]),
+        ([50, 1], [1, 1]),
+        ([10, 1], [10, 1]),
+        ([0, 0, 5], [0, 0, 0]),
+        ([9, 1, 400, 300, 7, 2], [9, 1, 7, 7, 7, 2]),
+        ([70, 1, 400, 300, 7, 2], [70, 1, 7, 7, 7, 2]),
     ],
 )
 def test_a_claim_far_above_the_others_counts_as_their_median(
@@ -133,6 +154,26 @@ def test_one_of_five_moves_a_robust_aggregate_no_further_than_the_others_go(
     for index, start in enumerate(before):
         furthest = max(_distance(model[index], start) for model in honest)
         assert _distance(found[index], start) <= furthest + 1
+
+
+def test_a_device_that_moved_nothing_is_clipped_like_any_other() -> None:
+    models, before = _models(3)
+    models["d1"] = list(before)
+    found = aggregation("clipped", trim=0.2)(models, COUNTS, before)
+    assert _distance(found[0], before[0]) > 0
+
+
+def fails(_models: Models, counts: Mapping[str, int], _before: Sequence[Tensor]) -> list[Tensor]:
+    """Fail with whatever the number of samples of the first device stands for."""
+    raise ValueError(["", "its first line\nand a second"][counts["d0"]])
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(0, "ValueError"), (1, "its first line")])
+def test_an_aggregation_of_ones_own_that_fails_says_why_in_a_line(kind: int, reason: str) -> None:
+    models, before = _models(1)
+    own = aggregation(f"{__name__}:fails", trim=0.2)
+    with pytest.raises(SettingsError, match=f"failed: {reason}$"):
+        own(models, {"d0": kind}, before)
 
 
 def _distance(left: Tensor, right: Tensor) -> float:
