@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -18,7 +18,6 @@ from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
 from device_agent.limits import Limits
 from device_agent.profiling.machine import measure_profile
-from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.prepare import prepare_job
@@ -27,17 +26,15 @@ from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer, Progress, RoundDone
 from edge_coordinator.serve import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.bus.bus import Bus, Delivery, Will
+from runtime.bus.bus import Will
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import DataSet, Samples
 from runtime.plugins import AllowedCode
-from runtime.wire.fields import Message
 from runtime.wire.frames import Tensor
 from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus, RoundReport
 from runtime.wire.topics import Topics
 from tests.noise import random_samples
-from tests.turn import JOIN, JOINED, READY, STATUS, TOPICS, Peer
 
 
 @dataclass
@@ -189,51 +186,3 @@ def largest_difference(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) 
 def as_torch(x: Tensor) -> torch.Tensor:
     """A tensor of these values."""
     return torch.from_numpy(np.array(x))
-
-
-async def join_all(channel: DeviceChannel, devices: Sequence[str]) -> None:
-    """Have devices show up at a coordinator's end, ready, and take part in a turn."""
-
-    def say(topic: str, message: Message) -> None:
-        payload = memoryview(message.encode())
-        channel.inbound.receive(Delivery(topic, payload, retained=False))
-
-    for device in devices:
-        say(TOPICS.status(device), STATUS)
-        channel.registry.note_ready(device, READY)
-    joining = [asyncio.create_task(channel.join(device, JOIN)) for device in devices]
-    await asyncio.sleep(0)  # They are asked at once.
-    for device in devices:
-        say(TOPICS.reply(device), JOINED)
-    await asyncio.gather(*joining)
-
-
-@asynccontextmanager
-async def serving_agent(
-    bus: Bus, broker: MemoryBroker, *, chunk_bytes: int
-) -> AsyncIterator[tuple[Agent, Peer]]:
-    """The device d0 of `tests.turn`, which serves on this bus, and who plays its coordinator."""
-    samples = random_samples(40, (1, 28, 28), num_classes=10, seed=5)
-    with ThreadPoolExecutor(1) as compute:
-        agent = Agent(
-            device="d0",
-            bus=bus,
-            topics=TOPICS,
-            status=STATUS,
-            profile=partial(
-                measure_profile, "d0", engine="torch", num_samples=40, sample_shape=(1, 28, 28)
-            ),
-            trainer=Trainer(
-                "d0", samples, lambda job, shape: open_engine("torch", job, sample_shape=shape)
-            ),
-            compute=compute,
-            chunk_bytes=chunk_bytes,
-        )
-        peer = Peer(broker.connect("coordinator"))
-        serving = asyncio.create_task(agent.serve())
-        await peer.listen()
-        try:
-            yield agent, peer
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)

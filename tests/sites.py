@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from edge_coordinator.job.standing import BEGINNING, Standing
 from edge_coordinator.monitor.state import DeviceView, SiteState
 from edge_coordinator.monitor.view import SiteView
 from runtime.wire.fields import Message
@@ -166,3 +167,14 @@ def measured_round(number: int, devices: Sequence[str], **changes: object) -> Ro
         relative_error=-0.09,
         **changes,
     )
+
+
+def standing_after(
+    *scores: tuple[float | None, float | None], least_gain: float = 0.0
+) -> tuple[Standing, RoundReport]:
+    """Where a run stands after evaluations of these accuracies and losses, and its last round."""
+    standing = BEGINNING
+    for number, (accuracy, loss) in enumerate(scores, 1):
+        report = make_round(number, test_accuracy=accuracy, test_loss=loss)
+        standing = standing.after(report, least_gain=least_gain)
+    return standing, report

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_coordinator.simulation.simulation import SimulatedRound
 from profiles.units import Floats
+
+if TYPE_CHECKING:  # Figures are taken and told of without PyTorch.
+    from edge_coordinator.simulation.simulation import SimulatedRound
 
 SMOOTHED_OVER = 5
 """Evaluations that a smoothed accuracy is the mean of: the last ones."""
@@ -33,7 +36,7 @@ class RoundRow:
     phase_s: tuple[float, ...]
 
     @classmethod
-    def of(cls, done: SimulatedRound) -> "RoundRow":
+    def of(cls, done: "SimulatedRound") -> "RoundRow":
         """Take what a comparison needs of a simulated round."""
         report, costs = done.report, done.costs
         return cls(

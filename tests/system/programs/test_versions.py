@@ -21,9 +21,10 @@ from runtime.wire.fields import Message
 from runtime.wire.published import DeviceStatus
 from runtime.wire.schemas.published import PUBLISHED
 from runtime.wire.versions import OLDEST_WIRE, WIRE, Incompatible, UnknownCommand, Versions
-from tests.builders import run_job, same_bits, serving_agent, weights_of
+from tests.builders import run_job, same_bits, weights_of
 from tests.noise import shards
 from tests.root import ROOT
+from tests.serving import serving_agent
 from tests.turn import ASSIGNMENT, CHUNK_BYTES, READY, RUN, STATUS, TOPICS
 
 DATA = ROOT / "tests" / "data"

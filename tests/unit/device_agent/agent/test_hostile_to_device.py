@@ -16,9 +16,9 @@ from runtime.wire.frame_questions import NotInTurn
 from runtime.wire.frames import Frame, FrameKind, body_bytes, specs_of
 from runtime.wire.published import DeviceStatus
 from runtime.wire.versions import Incompatible, UnknownCommand
-from tests.builders import serving_agent
-from tests.hostile_messages import NUM_CASES, Meter, delivered, traced_memory
-from tests.mutants import Mutant, Mutator
+from tests.hostile.messages import NUM_CASES, Meter, delivered, traced_memory
+from tests.hostile.mutants import Mutant, Mutator
+from tests.serving import serving_agent
 from tests.turn import (
     ASSIGNMENT,
     CHUNK_BYTES,

@@ -14,9 +14,7 @@ from edge_coordinator.replanning.corrections import LearnedCorrections
 from edge_coordinator.replanning.device_states import cuts_before, known_devices
 from profiles.link import IndependentLinks
 from runtime.errors import SettingsError
-from runtime.models.cut_table import measure_cut_table
-from runtime.models.load import load_network
-from tests.fleets import device, workload
+from tests.fleets import CUTS, device, workload
 from tests.noise import random_samples
 from tests.turn import ASSIGNMENT, JOIN, PROFILE, READY, STATUS
 
@@ -76,11 +74,9 @@ def test_an_agent_without_a_veto_has_none(flags: tuple[str, ...], min_cut: str) 
     assert agent_settings(build_parser().parse_args(words)).limits.min_cut == min_cut
 
 
-@pytest.mark.parametrize(("min_cut", "least"), [("", 0), ("pool1", 3), ("2", 2), ("no", 10**6)])
+@pytest.mark.parametrize(("min_cut", "least"), [("", 0), ("pool", 2), ("1", 1), ("no", 10**6)])
 def test_a_profile_says_what_its_owner_lets_out(min_cut: str, least: int) -> None:
-    network = load_network("lenet", {}, seed=0)
-    cuts = measure_cut_table(network, name="lenet", input_shape=(1, 28, 28))
     profile = PROFILE.model_copy(update={"min_cut": min_cut})
     record = DeviceRecord(STATUS, profile=profile, ready=READY)
-    (known,) = known_devices({"d0": record}, cuts, LearnedCorrections(), shared_bps=None)
-    assert known.state.shallowest_cut == min(least, cuts.num_layers + 1)
+    (known,) = known_devices({"d0": record}, CUTS, LearnedCorrections(), shared_bps=None)
+    assert known.state.shallowest_cut == min(least, CUTS.num_layers + 1)

@@ -17,7 +17,7 @@ from runtime.wire.commands import Join, Refused
 from runtime.wire.frame_questions import SendAgain
 from runtime.wire.frames import Frame, FrameKind, body_bytes
 from runtime.wire.published import DeviceMetrics
-from tests.builders import serving_agent
+from tests.serving import serving_agent
 from tests.turn import (
     ASSIGNMENT,
     CHUNK_BYTES,

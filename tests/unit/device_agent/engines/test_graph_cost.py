@@ -9,16 +9,13 @@ from itertools import pairwise
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
 from device_agent.engines.graph_check import check_graphs
 from device_agent.engines.graph_cost import Cost, check_cost, cost_of
 from device_agent.engines.graph_shapes import forms_of
 from device_agent.limits import Limits
 from device_agent.profiling.reference_network import load_shipped
-from edge_coordinator.onnx_export.device_side import export_device_side
 from runtime.errors import MalformedMessageError, SettingsError
 from runtime.wire.device_graphs import (
     SAMPLES,
@@ -162,22 +159,6 @@ def test_a_shape_that_hangs_on_values_is_refused() -> None:
     )
     with pytest.raises(MalformedMessageError, match="'filled' of a graph has no fixed shape"):
         check_cost(graphs, batch_size=16, limits=Limits())
-
-
-def test_a_recurrent_layer_is_priced_though_its_shapes_are_computed_of_shapes() -> None:
-    class Last(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cells = nn.LSTM(3, 4, batch_first=True)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            last: torch.Tensor = self.cells(x)[0][:, -1]
-            return last
-
-    graphs = export_device_side(Last(), (5, 3), batch_size=2)
-    check_cost(graphs, batch_size=7, limits=Limits(memory_bytes=1_000_000, step_flop=1e6))
-    with pytest.raises(SettingsError, match=r"may take 1.0e\+02"):
-        check_cost(graphs, batch_size=7, limits=Limits(step_flop=100.0))
 
 
 def test_a_process_ends_although_a_thread_of_it_computes_on() -> None:

@@ -10,12 +10,16 @@ import pytest
 import torch
 from torch import nn
 
+from device_agent.engines.graph_cost import check_cost
 from device_agent.engines.numpy_training import empty_slots, load_loss, update
 from device_agent.engines.onnx_executor import OnnxExecutor
+from device_agent.limits import Limits
 from edge_coordinator.onnx_export import export_device_side
 from runtime.errors import SettingsError
 from runtime.wire.commands import OptimizerSpec
-from runtime.wire.device_graphs import DeviceGraphs
+from runtime.wire.device_graphs import (
+    DeviceGraphs,
+)
 from tests.unit.device_agent.engines.engine_comparison import (
     draw_samples,
     open_executor,
@@ -208,3 +212,19 @@ def test_devices_of_one_process_share_what_is_loaded_of_equal_graphs(graphs: Dev
         assert train(alone) == trained
     del alone, others, executor
     assert loaded() is None
+
+
+def test_a_recurrent_layer_is_priced_though_its_shapes_are_computed_of_shapes() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            last: torch.Tensor = self.cells(x)[0][:, -1]
+            return last
+
+    graphs = export_device_side(Last(), (5, 3), batch_size=2)
+    check_cost(graphs, batch_size=7, limits=Limits(memory_bytes=1_000_000, step_flop=1e6))
+    with pytest.raises(SettingsError, match=r"may take 1.0e\+02"):
+        check_cost(graphs, batch_size=7, limits=Limits(step_flop=100.0))

@@ -16,8 +16,8 @@ from runtime.wire.control import decode_reply
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, body_bytes
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.versions import UnknownCommand
-from tests.hostile_messages import NUM_CASES, Meter, delivered, traced_memory
-from tests.mutants import Mutant, Mutator
+from tests.hostile.messages import NUM_CASES, Meter, delivered, traced_memory
+from tests.hostile.mutants import Mutant, Mutator
 from tests.turn import (
     CHUNK_BYTES,
     CLUSTER,

@@ -11,7 +11,7 @@ from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import MalformedMessageError
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind
-from tests.builders import join_all
+from tests.serving import join_all
 from tests.turn import CHUNK_BYTES, RUN, STATUS, TOPICS, request, sent, smashed_data, step_at
 
 

@@ -1,17 +1,9 @@
 """Which answers to the assignment are taken, and which bar a device."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-import torch
 
 from edge_coordinator.devices.fitness import why_unfit
 from edge_coordinator.devices.registry import Registry
-from edge_coordinator.job.file import load_job
-from edge_coordinator.job.labels import label_form
-from edge_coordinator.job.prepare import prepare_job
-from runtime.datasets.samples import DataSet, Samples
 from runtime.wire.commands import Ready
 from runtime.wire.names import FeatureNames
 from tests.turn import ASSIGNMENT, READY, STATUS
@@ -48,46 +40,6 @@ def test_tables_of_other_columns_or_of_another_order_do_not_train_together() -> 
     said = why_unfit(ours, ASSIGNMENT, [theirs])
     assert "names of its 2 features are heat, load, those of devices before it (2) load" in said
     assert "those of the test set (2) load, heat" in why_unfit(ours, ASSIGNMENT, [], features=other)
-
-
-@pytest.mark.parametrize(
-    ("loss", "outputs", "test", "fit", "unfit"),
-    [
-        ("mse", 3, "devices", {"label_shape": (3,)}, {"label_shape": (4,)}),
-        ("mse", 1, "devices", {"label_shape": ()}, {"label_shape": (2,)}),
-        ("mse", 1, "devices", {"label_shape": (1,)}, {"label_shape": (1, 2)}),
-        (
-            f"{__name__}:pinball",
-            1,
-            "source",
-            {},
-            {"label_shape": (1,)},
-        ),
-    ],
-)
-def test_the_job_says_how_wide_a_label_is_whoever_comes_first(
-    loss: str, outputs: int, test: str, fit: dict[str, object], unfit: dict[str, object]
-) -> None:
-    changes = {
-        "training.loss": loss,
-        "data.test": test,
-        "plan.clusters": 1,
-        "model.name": "mlp",
-        "model.options": {"num_classes": outputs},
-    }
-    own = Samples(np.zeros((40, 1, 28, 28), dtype=np.float32), np.zeros(40, dtype=np.float32))
-    data = DataSet(train=own, test=own, num_classes=None, name="noise")
-    job, _ = prepare_job(load_job(None, changes), run=7, base_dir=Path(), data=data)
-    registry = Registry(assignment=ANY_LABELS, labels=label_form(job))
-    for device in ("liar", "honest"):
-        registry.note_status(device, STATUS)
-    assert "the job's are" in registry.note_ready("liar", _ready(label_dtype="<f4", **unfit))
-    assert registry.note_ready("honest", _ready(label_dtype="<f4", **fit)) == ""
-
-
-def pinball(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """A loss of one's own."""
-    return (outputs[:, 0] - targets).abs().mean()
 
 
 @pytest.mark.parametrize("changes", [{"label_shape": (1,)}, {"label_dtype": "<f4"}])

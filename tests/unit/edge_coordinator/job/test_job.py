@@ -12,7 +12,9 @@ from edge_coordinator.replanning.task import make_task
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import SettingsError
-from tests.noise import Shape, random_samples
+from tests.builders import make_job
+from tests.noise import Shape, random_samples, shards
+from tests.sites import standing_after
 from tests.turn import READY
 
 IMAGE = (1, 28, 28)
@@ -60,3 +62,21 @@ def test_only_with_federated_averaging_the_loss_is_planned_on_the_devices(
     task = make_task(job, model, ready=READY, num_devices=4)
     assert task.cut == len(job.layer_names)
     assert task.workload.loss_on_device == loss_on_device
+
+
+@pytest.mark.parametrize(
+    ("scores", "gained_in"),
+    [([(0.9, 1.0), (0.9, 0.5), (0.8, 0.1)], 1), ([(None, 1.0), (None, 0.9), (None, 1.2)], 2)],
+    ids=["of-accuracy", "of-loss"],
+)
+def test_a_job_is_over_after_so_many_evaluations_without_a_gain(
+    scores: list[tuple[float | None, float | None]], gained_in: int
+) -> None:
+    patience = len(scores) - gained_in
+    settings = {"plan.clusters": 1, "training.rounds": 9, "evaluation.patience": patience}
+    job, _ = make_job(shards((40,), (1, 28, 28)), settings)
+    standing, report = standing_after(*scores)
+    said = job.why_over(report, standing)
+    assert said == f"nothing gained since round {gained_in} (patience {patience})"
+    earlier, report_before = standing_after(*scores[:-1])
+    assert job.why_over(report_before, earlier) == ""

@@ -11,15 +11,21 @@ from torch import nn
 from torch.nn import functional
 
 from device_agent.engines.numpy_training import mean_squared_error
+from edge_coordinator.devices.registry import Registry
+from edge_coordinator.job.file import load_job
+from edge_coordinator.job.labels import label_form
 from edge_coordinator.job.loss_check import check_loss
+from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.job.settings import EvaluationSettings
 from edge_coordinator.training.evaluation import evaluate_layers
 from edge_coordinator.training.metrics import load_metric
-from runtime.datasets.samples import make_samples
+from runtime.datasets.samples import DataSet, Samples, make_samples
 from runtime.errors import SettingsError
 from runtime.models.load import load_network, refused_cuts
 from runtime.models.losses import BUILT_IN, Loss
 from runtime.models.sequence import as_network
+from runtime.wire.commands import Ready
+from tests.turn import ASSIGNMENT, READY, STATUS
 
 X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 WHOLE = np.arange(8) % 2
@@ -130,3 +136,48 @@ def test_equal_seeds_give_equal_weights_where_layers_are_lazy() -> None:
     torch.manual_seed(2)
     assert all(torch.equal(a, b) for a, b in zip(first, weights(5), strict=True))
     assert not torch.equal(first[0], weights(6)[0])
+
+
+def _ready(**changes: object) -> Ready:
+    return Ready.model_validate({**READY.model_dump(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "test", "fit", "unfit"),
+    [
+        ("mse", 3, "devices", {"label_shape": (3,)}, {"label_shape": (4,)}),
+        ("mse", 1, "devices", {"label_shape": ()}, {"label_shape": (2,)}),
+        ("mse", 1, "devices", {"label_shape": (1,)}, {"label_shape": (1, 2)}),
+        (
+            f"{__name__}:pinball",
+            1,
+            "source",
+            {},
+            {"label_shape": (1,)},
+        ),
+    ],
+)
+def test_the_job_says_how_wide_a_label_is_whoever_comes_first(
+    loss: str, outputs: int, test: str, fit: dict[str, object], unfit: dict[str, object]
+) -> None:
+    changes = {
+        "training.loss": loss,
+        "data.test": test,
+        "plan.clusters": 1,
+        "model.name": "mlp",
+        "model.options": {"num_classes": outputs},
+    }
+    own = Samples(np.zeros((40, 1, 28, 28), dtype=np.float32), np.zeros(40, dtype=np.float32))
+    data = DataSet(train=own, test=own, num_classes=None, name="noise")
+    job, _ = prepare_job(load_job(None, changes), run=7, base_dir=Path(), data=data)
+    any_labels = ASSIGNMENT.model_copy(update={"num_classes": None})
+    registry = Registry(assignment=any_labels, labels=label_form(job))
+    for device in ("liar", "honest"):
+        registry.note_status(device, STATUS)
+    assert "the job's are" in registry.note_ready("liar", _ready(label_dtype="<f4", **unfit))
+    assert registry.note_ready("honest", _ready(label_dtype="<f4", **fit)) == ""
+
+
+def pinball(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """A loss of one's own."""
+    return (outputs[:, 0] - targets).abs().mean()

@@ -5,7 +5,6 @@ import math
 import pytest
 
 from edge_coordinator.job.soundness import UNTRIED, Soundness
-from edge_coordinator.run.sound_checkpoints import kept_rounds
 from tests.sites import make_round
 
 
@@ -47,13 +46,3 @@ def test_who_went_back_begins_to_count_anew_and_keeps_the_best() -> None:
     report = make_round(4, test_loss=9.0, spoilt="far above", went_back_to=(1,))
     back = spoilt.after(report)
     assert (back.num_spoilt, back.num_returns, back.best_loss) == (0, 1, 0.1)
-
-
-@pytest.mark.parametrize(
-    ("every", "most", "kept"),
-    [(1, 1, {70}), (1, 3, {70, 68, 64}), (5, 3, {70, 60, 0}), (1, 2, {70, 68}), (1, 0, set[int]())],
-)
-def test_older_checkpoints_are_further_and_further_apart(
-    every: int, most: int, kept: set[int]
-) -> None:
-    assert kept_rounds(range(0, 71, every), every=every, most=most) == kept

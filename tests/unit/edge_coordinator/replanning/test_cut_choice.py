@@ -9,8 +9,7 @@ from edge_coordinator.replanning.cut_choice import choose_cuts, plot_cuts
 from edge_coordinator.run.plot_style import check_picture
 from profiles.cuts import CutTable, LayerCost, device_round_bytes
 from runtime.errors import SettingsError
-from runtime.models.cut_table import measure_cut_table
-from runtime.models.load import load_network
+from tests.fleets import CUTS
 
 NAMES = [
     "stem",
@@ -71,11 +70,9 @@ def test_what_lies_between_two_cuts_is_counted_at_the_second() -> None:
 
 
 def test_a_picture_has_the_cuts_by_name_and_other_endings_are_refused(tmp_path: Path) -> None:
-    network = load_network("resnet8", {}, seed=0)
-    table = measure_cut_table(network, name="resnet8", input_shape=(3, 32, 32))
     picture = tmp_path / "cuts.svg"
-    round_bytes = device_round_bytes(table, batch_size=16, local_epochs=1)
-    plot_cuts(picture, table, round_bytes, named=[1, 5, 9], batch_size=16)
-    assert "block2 -->" in picture.read_text(encoding="utf-8")
+    round_bytes = device_round_bytes(CUTS, batch_size=16, local_epochs=1)
+    plot_cuts(picture, CUTS, round_bytes, named=[1, 3], batch_size=16)
+    assert "wide -->" in picture.read_text(encoding="utf-8")
     with pytest.raises(SettingsError, match=r"cuts\.doc is no picture: .* \.pdf, \.png, \.svg"):
         check_picture(Path("cuts.doc"))

@@ -7,6 +7,7 @@ import pytest
 
 from edge_coordinator.run.checkpoint import START, Reached, load_checkpoint, save_checkpoint
 from edge_coordinator.run.directory import RunDirectory
+from edge_coordinator.run.sound_checkpoints import kept_rounds
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
@@ -86,3 +87,13 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, lenet, START)
     with pytest.raises(SettingsError, match="another network"):
         load_checkpoint(tmp_path, mlp)
+
+
+@pytest.mark.parametrize(
+    ("every", "most", "kept"),
+    [(1, 1, {70}), (1, 3, {70, 68, 64}), (5, 3, {70, 60, 0}), (1, 2, {70, 68}), (1, 0, set[int]())],
+)
+def test_older_checkpoints_are_further_and_further_apart(
+    every: int, most: int, kept: set[int]
+) -> None:
+    assert kept_rounds(range(0, 71, every), every=every, most=most) == kept

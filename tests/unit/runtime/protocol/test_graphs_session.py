@@ -4,13 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
 from pydantic import ValidationError
-from torch import nn
 
-from device_agent.engines.graph_store import MAX_KEPT, GraphStore
-from edge_coordinator.onnx_export import export_device_side
-from runtime.errors import MalformedMessageError, SettingsError
 from runtime.protocol.device import DeviceSession, SessionState
 from runtime.protocol.events import (
     CommandArrived,
@@ -30,7 +25,6 @@ from runtime.wire.commands import (
     Join,
     NeedGraphs,
 )
-from runtime.wire.device_graphs import DeviceGraphs, offered_specs, read_graphs
 from runtime.wire.frame_questions import Inquire
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, specs_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
@@ -147,39 +141,3 @@ def test_an_offer_of_impossible_sizes_is_no_message(sizes: tuple[int, ...]) -> N
 
 
 # The bytes
-
-
-@pytest.fixture(scope="module")
-def graphs() -> DeviceGraphs:
-    torch.manual_seed(0)
-    return export_device_side(nn.Sequential(nn.Linear(5, 4), nn.ReLU()), (5,), batch_size=8)
-
-
-def test_graphs_come_out_of_a_frame_as_they_went_in(graphs: DeviceGraphs) -> None:
-    assert specs_of(graphs.tensors()) == offered_specs(graphs.offer())
-    assert read_graphs(graphs.offer(), graphs.tensors()) == graphs
-
-
-@pytest.mark.parametrize("part", range(4))
-def test_a_changed_byte_is_noticed_in_any_part(graphs: DeviceGraphs, part: int) -> None:
-    tensors = [np.array(tensor) for tensor in graphs.tensors()]
-    tensors[part][len(tensors[part]) // 2] ^= 1
-    assert read_graphs(graphs.offer(), tensors) is None
-
-
-def test_a_frame_that_lacks_a_graph_is_malformed(graphs: DeviceGraphs) -> None:
-    with pytest.raises(MalformedMessageError, match="2 graphs came; the manifest has 3"):
-        read_graphs(graphs.offer(), graphs.tensors()[:3])
-
-
-def test_a_shelf_keeps_the_graphs_that_were_used_last(graphs: DeviceGraphs) -> None:
-    store = GraphStore()
-    with pytest.raises(SettingsError, match="no graphs"):
-        _ = store.in_use
-    for number in range(MAX_KEPT):
-        store.keep(str(number), graphs)
-    assert store.use("0")
-    store.keep("another", graphs)
-    assert store.use("0")
-    assert not store.use("1")
-    assert store.in_use is graphs

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runtime.bus.bus import Delivery
-from tests.mutants import Mutant
+from tests.hostile.mutants import Mutant
 from tests.turn import Original
 
 NUM_CASES = int(os.environ.get("CPSL_FUZZ_CASES", "10000"))
