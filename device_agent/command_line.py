@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from device_agent.limits import DEFAULT_STEP_FLOP
+from device_agent.limits import DEFAULT_STEP_FLOP, is_layer
 from runtime.distribution import VersionAction
 from runtime.offered import (
     DEFAULT_CHUNK_BYTES,
@@ -14,9 +14,7 @@ from runtime.offered import (
     MOST_CHUNK_BYTES,
 )
 from runtime.service.arguments import Parser
-from runtime.service.logs import LOG_FORMATS
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
+from runtime.service.logs import LOG_FORMATS, LOG_LEVELS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -133,7 +131,7 @@ def _size(text: str) -> int:
 
 
 def _layer(text: str) -> str:
-    if not text or len(text) > 64 or not text.isprintable() or text == "0":
+    if not is_layer(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a layer's name or number, as pool1 or 3")
     return text
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from device_agent.agent.agent import Agent
+from device_agent.agent.desired import Applied, DesiredSettings, ProcessSettings, Started
 from device_agent.agent.trainer import Trainer
 from device_agent.emulation.bus import EmulatedBus
 from device_agent.emulation.engine import EmulatedEngine
@@ -26,8 +27,10 @@ from runtime.bus.mqtt_bus import MqttBus
 from runtime.datasets.samples import Samples
 from runtime.errors import BusError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
+from runtime.offered import ONNX_ENGINE
 from runtime.service.descriptors import allow_many
 from runtime.service.health import health_told
+from runtime.service.logs import set_log_level
 from runtime.service.process import COMPUTE_THREAD
 from runtime.wire.commands import Assignment
 from runtime.wire.ownership import new_session
@@ -49,9 +52,9 @@ async def serve_devices(settings: AgentSettings, samples: Sequence[Samples]) -> 
         call_at_end_of_input(ended.set)
     with contextlib.ExitStack() as stack:
         pools = _compute_threads(settings, stack)
-        shared, process = SharedFindings(), new_session()
+        shared = SharedByDevices(settings)
         hosted = [
-            HostedDevice(settings, device, own, pool, device_class, shared=shared, process=process)
+            HostedDevice(settings, device, own, pool, device_class, shared=shared)
             for device, own, pool, device_class in zip(
                 settings.devices, samples, pools, device_classes(settings), strict=True
             )
@@ -66,6 +69,18 @@ async def serve_devices(settings: AgentSettings, samples: Sequence[Samples]) -> 
                 task.cancel()
 
 
+class SharedByDevices:
+    """What the devices of this process have in common."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self.process = new_session()
+        """Its token."""
+        self.findings = SharedFindings()
+        self.settings = ProcessSettings(
+            log_level=settings.log_level, threads=settings.num_threads, set_log_level=set_log_level
+        )
+
+
 class HostedDevice:
     """One device of this process: its connection, its data and its engine."""
 
@@ -77,13 +92,9 @@ class HostedDevice:
         compute: ThreadPoolExecutor,
         device_class: DeviceClass | None,
         *,
-        shared: SharedFindings,
-        process: str,
+        shared: SharedByDevices,
     ) -> None:
-        """`device_class` is what it emulates; None for what this machine is.
-
-        `shared` is what the devices of this process have measured, `process` its token.
-        """
+        """`device_class` is what it emulates; None for what this machine is."""
         self.device = device
         self._settings = settings
         self._samples = samples
@@ -98,7 +109,7 @@ class HostedDevice:
             since_unix_s=time.time(),
             engine=settings.engine,
             version=str(Versions.own()),
-            process=process,
+            process=shared.process,
         )
 
     @property
@@ -131,33 +142,56 @@ class HostedDevice:
 
     def _agent(self, bus: Bus, topics: Topics) -> Agent:
         settings, samples = self._settings, self._samples
+        trainer = Trainer(
+            self.device,
+            samples,
+            self._build_engine,
+            min_cut=settings.limits.min_cut,
+            threads=lambda: self._shared.settings.threads,
+        )
+        desired = self._desired(topics, trainer)
+        facts = partial(
+            measure_profile,
+            self.device,
+            engine=settings.engine,
+            num_samples=len(samples),
+            sample_shape=samples.sample_shape,
+            min_cut=settings.limits.min_cut,
+            **(published_labels(samples, self.device) if settings.publish_labels else {}),
+        )
         return Agent(
             device=self.device,
             bus=bus,
             topics=topics,
             status=self._status,
-            profile=partial(
-                measure_profile,
-                self.device,
-                engine=settings.engine,
-                num_samples=len(samples),
-                sample_shape=samples.sample_shape,
-                min_cut=settings.limits.min_cut,
-                **(published_labels(samples, self.device) if settings.publish_labels else {}),
-            ),
-            trainer=Trainer(
-                self.device, samples, self._build_engine, min_cut=settings.limits.min_cut
-            ),
+            profile=lambda: facts().model_copy(update={"settings": desired.report}),
+            trainer=trainer,
             compute=self._compute,
             chunk_bytes=settings.chunk_bytes,
-            shared=self._shared,
+            shared=self._shared.findings,
             link_class=self._class,
             generic=generic_measurement(
                 settings.engine,
                 num_threads=settings.num_threads,
                 slowdown=self._class.slowdown if self._class else 1.0,
             ),
+            desired=desired,
         )
+
+    def _desired(self, topics: Topics, trainer: Trainer) -> DesiredSettings:
+        """Take settings by topic, within what this agent was started with."""
+        settings = self._settings
+        started = Started(
+            threads=settings.num_threads,
+            min_cut=settings.limits.min_cut,
+            knows_layers=settings.engine != ONNX_ENGINE,
+        )
+
+        def note(applied: Applied) -> None:
+            trainer.wanted_min_cut = applied.get("min_cut", "")
+            self._shared.settings.note(self.device, applied)
+
+        return DesiredSettings(self.device, topics, started, on_change=note)
 
     def _build_engine(self, assignment: Assignment, sample_shape: tuple[int, ...]) -> Engine:
         engine = open_engine(

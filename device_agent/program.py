@@ -39,9 +39,8 @@ def run_program(flags: argparse.Namespace, *, is_profile: bool) -> int:
 
 def _run(flags: argparse.Namespace, *, is_profile: bool) -> int:
     as_json = flags.log_format == "json" or (flags.json and not is_profile)
-    level = "warning" if flags.quiet and flags.log_level in {"debug", "info"} else flags.log_level
     handler = log_handler("json" if as_json else "text")
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.basicConfig(level=_log_level(flags).upper(), handlers=[handler])
     keep_freed_memory(of_clusters=False)
     work: Callable[[argparse.Namespace], None] = _profile if is_profile else _serve
     try:
@@ -55,6 +54,11 @@ def _run(flags: argparse.Namespace, *, is_profile: bool) -> int:
         print(f"cpsl-agent: {cause}", file=sys.stderr)
         return ExitCode.FAILED
     return ExitCode.DONE
+
+
+def _log_level(flags: argparse.Namespace) -> str:
+    level: str = flags.log_level
+    return "warning" if flags.quiet and level in {"debug", "info"} else level
 
 
 def _serve(flags: argparse.Namespace) -> None:
@@ -106,6 +110,7 @@ def agent_settings(flags: argparse.Namespace) -> AgentSettings:
         end_with_stdin=flags.end_with_stdin,
         health_file=flags.health_file,
         limits=_limits(flags),
+        log_level=_log_level(flags),
     )
 
 

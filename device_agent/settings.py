@@ -55,6 +55,8 @@ class AgentSettings:
     health_file: Path | None = None
     """Where it says every few seconds that it is alive."""
     limits: Limits = field(default_factory=Limits)
+    log_level: str = "info"
+    """As it was started with: settings by topic may set another, and end."""
     base_dir: Path = Path()
 
     def __post_init__(self) -> None:

@@ -91,6 +91,9 @@ class SmallEngine:
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Any samples will do."""
 
+    def use_threads(self, num_threads: int) -> None:
+        """Compute with the one."""
+
     def cut_of(self, layer: str) -> int:
         """Count the layers by their number."""
         return int(layer)

@@ -8,10 +8,12 @@ from functools import partial
 from itertools import groupby
 
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
+from device_agent.agent.desired import DesiredSettings, Started
 from device_agent.agent.link_answers import LinkProbing
 from device_agent.agent.listening import CommandReader, FrameTopics, OlderCoordinator
 from device_agent.agent.measuring import Measuring
-from device_agent.agent.publisher import Publisher, claim_of
+from device_agent.agent.own_id import OwnId
+from device_agent.agent.publisher import Publisher
 from device_agent.agent.trainer import Trainer
 from device_agent.agent.uploads import Ranges, SendError, TurnMeter, Uploads, is_of
 from device_agent.engines.compute_timings import ComputeTimings
@@ -42,7 +44,6 @@ from runtime.wire.commands import Assignment, Challenge, Join, MeasureLink
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind
 from runtime.wire.inbox import decode_chunk_of
-from runtime.wire.ownership import Tenure, Verdict, clock_s, keep_alive
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
 
@@ -69,19 +70,20 @@ class Agent:
         shared: SharedFindings | None = None,
         link_class: Hashable = None,
         generic: Measurement[ComputeTimings] | None = None,
+        desired: DesiredSettings | None = None,
     ) -> None:
         """Make an agent that is alone in its process, unless it is told otherwise.
 
         `shared` is what the devices of its process have measured, `link_class` what tells their
-        links apart, and `generic` what to measure before there is a job, if anything.
+        links apart, `generic` what to measure before there is a job, if anything, and `desired`
+        what is made of settings by topic.
         """
         self._device = device
         self._bus = bus
         self._topics = topics
         self._status = status
-        self._claim = claim_of(device, topics, status)
-        self._is_ours = False
         self._publisher = Publisher(device, bus, topics, status, profile)
+        self._own_id = OwnId(device, topics, status, self._publisher)
         self._profile = self._publisher.profile
         self._uploads = Uploads(device, bus, topics, self._profile, chunk_bytes=chunk_bytes)
         shared = shared or SharedFindings()
@@ -104,6 +106,7 @@ class Agent:
         self._commands = CommandReader(device, self.dropped, self._reply)
         self._frame_topics = FrameTopics(device, bus, topics)
         self._older = OlderCoordinator(device, bus, topics)
+        self._desired = desired or DesiredSettings(device, topics, Started())
 
     async def serve(self) -> None:
         """Claim the id, then answer the coordinator; the first failure stops all."""
@@ -111,16 +114,15 @@ class Agent:
         await self._bus.subscribe(self._topics.command(self._device))
         await self._bus.subscribe(self._topics.down(self._device, "+"))
         await self._older.listen()
-        await self._claim.make(self._bus, events)
-        self._tenure = Tenure(now_s=clock_s())
-        self._is_ours = True
+        await self._own_id.claim(self._bus, events)
+        await self._desired.listen(self._bus)
         await self._publisher.announce()
         log.info("%s is waiting for a coordinator on site %s", self._device, self._topics.site)
         async with asyncio.TaskGroup() as tasks:
             self._background = BackgroundTasks(tasks, f"act {self._device}")
             tasks.create_task(self._pump(events), name=f"receive {self._device}")
             tasks.create_task(self._keep_profile(), name=f"profile {self._device}")
-            tasks.create_task(keep_alive(self._tenure), name=f"hold {self._device}")
+            tasks.create_task(self._own_id.hold(), name=f"hold {self._device}")
             while True:
                 self._take(await self._queue.get())
 
@@ -130,11 +132,8 @@ class Agent:
         await self._profile.keep_fresh()
 
     async def leave(self) -> None:
-        """Say goodbye: the retained status becomes offline, unless it is another's."""
-        if self._is_ours:
-            await self._publisher.say_offline()
-
-    # What happens
+        """Say goodbye, unless the id is another's."""
+        await self._own_id.leave()
 
     async def _pump(self, events: AsyncIterator[BusEvent]) -> None:
         async for event in events:
@@ -146,7 +145,8 @@ class Agent:
                 self.receive(event)
             case Connected():
                 log.info("%s is connected again", self._device)
-                self._tenure.note_return(clock_s())
+                self._own_id.note_return()
+                self._desired.note_connected()
                 self._background.start_again("announce", self._publisher.announce)
             case Disconnected(reason):
                 log.warning("%s lost the broker (%s); trying again", self._device, reason)
@@ -155,6 +155,7 @@ class Agent:
 
     def receive(self, delivery: Delivery) -> None:
         """Decode one message; whatever is wrong with it is said once and dropped."""
+        log.debug("%s hears %d B on %s", self._device, len(delivery.payload), delivery.topic)
         try:
             if delivery.topic == self._topics.command(self._device):
                 self._command(delivery.payload)
@@ -162,6 +163,9 @@ class Agent:
                 self._older.receive(delivery.payload, self._background)
             elif delivery.topic == self._topics.status(self._device):
                 self._compare(delivery)
+            elif delivery.topic == self._desired.topic:
+                self._desired.take(delivery.payload)
+                self._background.start_again("profile", self._profile.publish)
             elif delivery.topic == self._topics.down(self._device, "probe"):
                 self._probing.probe.receive(delivery.payload)
             elif (kind := self._frame_topics.kind_of(delivery.topic)) is not None:
@@ -190,14 +194,12 @@ class Agent:
             self._commands.note_taken(message, is_foreign=was_assigned and not commands)
 
     def _compare(self, delivery: Delivery) -> None:
-        seen = DeviceStatus.decode(delivery.payload)
-        now_s = clock_s()
-        match self._tenure.judge(self._status, seen, retained=delivery.retained, now_s=now_s):
-            case Verdict.YIELD:
-                self._is_ours = False
-                raise self._claim.taken_by(seen)
-            case Verdict.REASSERT:
-                self._assert_presence()
+        seen, retained = DeviceStatus.decode(delivery.payload), delivery.retained
+        if self._own_id.is_to_be_told(seen, retained=retained):
+            self._assert_presence()
+        is_echo = seen.session == self._status.session and not retained
+        if is_echo and self._desired.note_echo():
+            self._background.start_again("profile", self._profile.publish)
 
     def _assert_presence(self) -> None:
         self._background.start_again("status", self._publisher.say_online)
@@ -218,8 +220,6 @@ class Agent:
         elif now_s - self._told_s >= TELL_EVERY_S:
             self._told_s = now_s
             self._act(self.session.handle(PartCame(kind, chunk.step)))
-
-    # What to do
 
     def _act(self, commands: list[DeviceCommand]) -> None:
         for is_work, group in groupby(commands, key=lambda command: isinstance(command, Work)):
@@ -261,8 +261,7 @@ class Agent:
                 return  # Another one came while this one waited.
             await self._frame_topics.listen_to(join.cluster)
             self._turn = TurnMeter()
-            share_bps = join.up_share_bps
-            self._pacer = Pacer(share_bps) if share_bps is not None else None
+            self._pacer = None if (bps := join.up_share_bps) is None else Pacer(bps)
             if self._measuring.is_found(join):
                 await self._work(lambda: PassOpened(join, (), ()), join.run)
             else:

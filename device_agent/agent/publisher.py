@@ -9,7 +9,6 @@ from time import perf_counter
 from profiles.link_estimate import LinkEstimate, LinkFigures
 from runtime.bus.bus import Bus
 from runtime.wire.fields import LEAST_RATE, MAX_BPS, Message
-from runtime.wire.ownership import Claim
 from runtime.wire.published import (
     ComputeProfile,
     DeviceMetrics,
@@ -161,14 +160,3 @@ class Publisher:
         self.profile.link = self.profile.link.after_small_message(
             acknowledged_after_s=perf_counter() - start_s
         )
-
-
-def claim_of(device: str, topics: Topics, status: DeviceStatus) -> Claim[DeviceStatus]:
-    """Say what makes a device id ours."""
-    return Claim(
-        what=f"device id {device!r} on site {topics.site!r}",
-        status_topic=topics.status(device),
-        challenge_topic=topics.command(device),
-        own=status,
-        decode=DeviceStatus.decode,
-    )

@@ -18,6 +18,7 @@ from device_agent.engines.graph_check import check_graphs
 from device_agent.engines.measurement import Measurement
 from device_agent.engines.numpy_training import load_loss
 from device_agent.engines.timing import COMPUTE_PROBE_S
+from device_agent.limits import check_cut
 from runtime.datasets.samples import Samples
 from runtime.datasets.shard import Shard, make_shard
 from runtime.errors import SettingsError
@@ -67,14 +68,20 @@ class Trainer:
         *,
         probe_s: float = COMPUTE_PROBE_S,
         min_cut: str = "",
+        threads: Callable[[], int] | None = None,
     ) -> None:
-        """`min_cut` is the last of the layers that run here at least, or their number."""
+        """`min_cut` is the last of the layers that run here at least, or their number.
+
+        `threads` says at each turn how many the arithmetic takes; without, they stay as they are.
+        """
         self._device = device
         self._samples = samples
         self._build_engine = build_engine
         self._probe_s = probe_s
         self._min_cut = min_cut
-        self._least_layers = 0
+        self.wanted_min_cut = ""
+        """The same by topic; the later of the two holds."""
+        self._threads = threads
         self._complete: Executor | None = None
         """Which executor has the right parameters among those that do not learn."""
         self.forward_s = 0.0
@@ -91,9 +98,8 @@ class Trainer:
         of_all = assignment.model_copy(update={"stop_digest": None})
         self._engine = self._build_engine(of_all, shape)
         self._engine.check(shape)
-        self._least_layers = self._engine.cut_of(self._min_cut) if self._min_cut else 0
-        if assignment.deepest_cut is not None:
-            self._check_cut("the job cuts at the latest", assignment.deepest_cut)
+        deepest = assignment.deepest_cut
+        self._check_cut("the job cuts at the latest", np.inf if deepest is None else deepest)
         label, names = spec_of(self._shard.packed), self._samples.feature_names
         return Prepared(
             Ready.model_validate(
@@ -138,6 +144,8 @@ class Trainer:
         """Cut the network for a cluster's turn, if all that it takes is here."""
         if join.purpose != "measure":
             self._check_cut("the coordinator cuts", join.cut)
+        if self._threads is not None:
+            self._engine.use_threads(self._threads())
         if not self._find_graphs(join):
             assert join.graphs is not None
             return GraphsMissing(join, join.graphs)
@@ -165,13 +173,10 @@ class Trainer:
             join, self._coder.specs(FrameKind.MODEL, model), gradient, tuple(more_gradients)
         )
 
-    def _check_cut(self, who: str, cut: int) -> None:
+    def _check_cut(self, who: str, cut: float) -> None:
         """Keep what would leave this device too early; the owner's word goes before a plan's."""
-        if cut < self._least_layers:
-            raise SettingsError(
-                f"{who} after {cut} layers, and the owner of this device lets nothing out before "
-                f"{self._least_layers} (--min-cut {self._min_cut})"
-            )
+        cut_of = self._engine.cut_of
+        check_cut(who, cut, owners=self._min_cut, wanted=self.wanted_min_cut, cut_of=cut_of)
 
     def take(
         self, join: Join, offer: GraphsOffer | FrozenOffer, tensors: Sequence[Tensor]

@@ -95,6 +95,10 @@ class EmulatedEngine:
 
         return replace(measurement, read=read)
 
+    def use_threads(self, num_threads: int) -> None:
+        """Compute with so many."""
+        self._inner.use_threads(num_threads)
+
     def slowdown(self) -> float:
         """How many times as long this device takes now."""
         point = self._class.at(self._clock() - self._start_s)

@@ -110,6 +110,10 @@ class Engine(Protocol):
         """Count the layers up to this one, named or numbered; SettingsError if it is none."""
         ...
 
+    def use_threads(self, num_threads: int) -> None:
+        """Compute with so many from the next `open` on; called in the thread that computes."""
+        ...
+
     def open(self, cut: int) -> Executor:
         """Cut the network after so many layers."""
         ...

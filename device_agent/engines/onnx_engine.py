@@ -66,6 +66,11 @@ class OnnxEngine:
         """Read the number of a layer: their names are not known here."""
         return int(layer)
 
+    def use_threads(self, num_threads: int) -> None:
+        """Open sessions of so many threads."""
+        if num_threads != self._num_threads:
+            self._num_threads, self._opened = num_threads, None
+
     def measure_layers(
         self,
         batch: NDArray[np.float32],  # noqa: ARG002

@@ -245,6 +245,11 @@ class TorchEngine(DeviceNetwork):
         """Find a layer by its name or number."""
         return cut_index(self.network, layer)
 
+    def use_threads(self, num_threads: int) -> None:
+        """Set the threads of all that this thread computes."""
+        if num_threads != torch.get_num_threads():
+            torch.set_num_threads(num_threads)
+
     def measure_layers(
         self, batch: NDArray[np.float32], *, budget_s: float, clock: Callable[[], float]
     ) -> Measurement[ComputeTimings]:

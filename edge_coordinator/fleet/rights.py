@@ -34,6 +34,7 @@ def device_rights(topics: Topics, device: str) -> Rights:
         hear=(
             topics.status(device),
             topics.command(device),
+            topics.settings(device),
             topics.down(device, "+"),
             probe,  # A device alone measures its link by its own echo.
             topics.every_cluster_model,
@@ -52,7 +53,8 @@ def coordinator_rights(topics: Topics) -> Rights:
 
 def monitor_rights(topics: Topics) -> Rights:
     """Let watchers hear what is published for everybody: no commands and no tensors."""
-    devices = [topics.every_device(leaf) for leaf in ("tags", "status", "profile", "metrics")]
+    leaves = ("tags", "settings", "status", "profile", "metrics")
+    devices = [topics.every_device(leaf) for leaf in leaves]
     site = (topics.coordinator_status, topics.plan, topics.round, topics.history)
     return Rights(hear=(*site, *devices))
 

@@ -5,14 +5,22 @@ The only part of the monitor that publishes below a site; the rights to do so ar
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
 from edge_coordinator.monitor.client import watch
 from edge_coordinator.monitor.state import DeviceView, Presence, SiteState
 from runtime.bus.bus import Bus, Delivery
 from runtime.errors import MalformedMessageError, SettingsError
 from runtime.wire.ownership import new_session
-from runtime.wire.published import CoordinatorStatus
-from runtime.wire.run_control import Action, ControlAnswer, ControlRequest, DeviceTags
+from runtime.wire.published import CoordinatorStatus, DeviceProfile
+from runtime.wire.run_control import (
+    Action,
+    ControlAnswer,
+    ControlRequest,
+    DeviceTags,
+    SettingsReport,
+    WantedSettings,
+)
 from runtime.wire.topics import Topics
 
 ANSWER_S = 10.0
@@ -87,8 +95,8 @@ async def forget_device(bus: Bus, topics: Topics, device: str) -> None:
         raise SettingsError(
             f"{device} is {view.presence}, not offline; stop its agent first, or it would be back"
         )
-    for topic in (topics.status(device), topics.profile(device), topics.tags(device)):
-        await bus.publish(topic, b"", retain=True)
+    for leaf in (topics.status, topics.profile, topics.tags, topics.settings):
+        await bus.publish(leaf(device), b"", retain=True)
 
 
 async def tag_device(
@@ -100,3 +108,38 @@ async def tag_device(
     content = DeviceTags(tags=tags).encode() if tags else b""
     await bus.publish(topics.tags(device), content, retain=True)
     return tags
+
+
+async def set_device(
+    bus: Bus, topics: Topics, device: str, changes: Mapping[str, str | None], *, by: str
+) -> SettingsReport | None:
+    """Change the settings that are wanted of a device, as `by`; None takes one away.
+
+    Returns what the device made of all that are wanted then; None if it is offline, and takes them
+    when it is back. SettingsError if it does not answer.
+    """
+    view = device_of(await site_of(bus, topics), device)
+    before = view.wanted.settings if view.wanted is not None else {}
+    settings = {key: value for key, value in {**before, **changes}.items() if value is not None}
+    wanted = WantedSettings(settings=settings, request=new_session() if settings else "", by=by)
+    await bus.publish(topics.settings(device), wanted.encode() if settings else b"", retain=True)
+    if view.presence is Presence.OFFLINE:
+        return None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_S):
+            async for event in bus.events():
+                if not isinstance(event, Delivery) or event.topic != topics.profile(device):
+                    continue
+                report = _decoded_report(event.payload)
+                if report is not None and report.request == wanted.request:
+                    return report
+    raise SettingsError(
+        f"{device} did not answer within {ANSWER_S:.0f} s; its agent may be of an earlier version, "
+        f"or this account may not write to {topics.settings(device)}"
+    )
+
+
+def _decoded_report(payload: memoryview) -> SettingsReport | None:
+    with contextlib.suppress(MalformedMessageError):
+        return DeviceProfile.decode(payload).settings
+    return None

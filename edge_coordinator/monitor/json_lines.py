@@ -61,6 +61,7 @@ def device_fields(view: DeviceView) -> dict[str, Any]:
         "why": view.why or None,
         "engine": view.engine or None,
         "tags": dict(view.tags),
+        "wanted_settings": dict(view.wanted.settings) if view.wanted is not None else None,
         "since_unix_s": view.status.since_unix_s if view.status is not None else None,
         "facts_age_s": view.ages.facts_s,
         "compute_age_s": view.ages.compute_s,

@@ -17,10 +17,10 @@ from runtime.wire.published import (
     PlanReport,
     RoundReport,
 )
-from runtime.wire.run_control import DeviceTags
+from runtime.wire.run_control import DeviceTags, WantedSettings
 
-LEAVES = ("status", "profile", "metrics", "tags")
-"""What a device publishes of itself, below its own topic."""
+LEAVES = ("status", "profile", "metrics", "tags", "settings")
+"""What a device publishes of itself, or people of it, below its own topic."""
 
 _CLOCK_TOLERANCE_S = 60.0
 _EARLIEST_UNIX_S = 1_577_836_800.0  # 2020: before this program was written
@@ -79,6 +79,8 @@ class DeviceView:
     measured: PhaseSeconds | None
     tags: Mapping[str, str] = field(default_factory=dict)
     """What people call it by."""
+    wanted: WantedSettings | None = None
+    """How people want its agent to work; its profile says what it made of that."""
 
     @property
     def engine(self) -> str:
@@ -133,13 +135,15 @@ class WatchedDevice:
     profile: DeviceProfile | None = None
     metrics: DeviceMetrics | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    wanted: WantedSettings | None = None
     clock_ahead_s: float = 0.0
     """How far its clock is ahead of ours, if by more than a message may be on its way."""
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing of it is known (any more)."""
-        return (self.status, self.profile, self.metrics) == (None, None, None) and not self.tags
+        said = (self.status, self.profile, self.metrics, self.wanted)
+        return said == (None,) * len(said) and not self.tags
 
     @property
     def is_offline(self) -> bool:
@@ -165,6 +169,8 @@ class WatchedDevice:
                 self.metrics = DeviceMetrics.decode(payload)
             case "tags":
                 self.tags = DeviceTags.decode(payload).tags if payload else {}
+            case "settings":
+                self.wanted = WantedSettings.decode(payload) if payload else None
 
     def ages(self, now_s: float) -> Ages:
         """Tell how old its figures are, by its own clock where that is far from ours."""

@@ -158,6 +158,7 @@ class SiteView:
             predicted=self._plan.predicted.get(device) if self._plan is not None else None,
             measured=self._measured(known),
             tags=known.tags,
+            wanted=known.wanted,
         )
 
     def _measured(self, known: WatchedDevice) -> PhaseSeconds | None:

@@ -194,8 +194,14 @@ def _known(
 
 
 def _least_layers(profile: DeviceProfile, cuts: CutTable) -> int:
-    """Read a device's `min_cut`, a layer's name or number; more than there are if it is neither."""
-    wanted, names = profile.min_cut, [name[:MAX_NAME_LETTERS] for name in cuts.cut_names]
+    """Count the layers that a device has to run at least: its owner, or its settings, want it."""
+    by_topic = profile.settings.applied.get("min_cut", "") if profile.settings else ""
+    return max(_layer_number(profile.min_cut, cuts), _layer_number(by_topic, cuts))
+
+
+def _layer_number(wanted: str, cuts: CutTable) -> int:
+    """Read a layer's name or number; more than there are if it is neither."""
+    names = [name[:MAX_NAME_LETTERS] for name in cuts.cut_names]
     if wanted in names[1:]:
         return names.index(wanted, 1)
     if not wanted:

@@ -9,6 +9,8 @@ from typing import Literal, TextIO
 
 LogFormat = Literal["text", "json"]
 LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+"""From the most talkative on."""
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -58,6 +60,11 @@ def log_handler(log_format: LogFormat) -> logging.Handler:
     is_json = log_format == "json"
     handler.setFormatter(JsonFormatter() if is_json else logging.Formatter(_TEXT))
     return handler
+
+
+def set_log_level(level: str) -> None:
+    """Log from this one of `LOG_LEVELS` on."""
+    logging.getLogger().setLevel(level.upper())
 
 
 def _iso(unix_s: float) -> str:

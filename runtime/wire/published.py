@@ -25,6 +25,7 @@ from runtime.wire.fields import (
     Words,
 )
 from runtime.wire.names import ClassNames
+from runtime.wire.run_control import SettingsReport
 
 
 class DeviceStatus(Message):
@@ -102,7 +103,7 @@ class DeviceProfile(Message):
     """What a device is; retained, for planning and for watching."""
 
     max_bytes: ClassVar[int] = MAX_PROFILE_BYTES
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("label_names", "plugged_in")
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("label_names", "plugged_in", "settings")
 
     device: DeviceId
     engine: Token
@@ -128,6 +129,9 @@ class DeviceProfile(Message):
     )
     min_cut: Token = Field(
         "", description="last of the layers that its owner has it run at least, or their number"
+    )
+    settings: SettingsReport | None = Field(
+        None, description="what it made of those that are wanted of it, if any ever were"
     )
     compute: ComputeProfile | None = None
     link: LinkProfile | None = None

@@ -8,6 +8,7 @@ from runtime.wire.fields import (
     MAX_REPORT_BYTES,
     Count,
     Message,
+    Number,
     Positive,
     Round,
     RunId,
@@ -52,6 +53,30 @@ class DeviceTags(Message):
 
     tags: Annotated[dict[TagText, TagText], Field(max_length=32)] = Field(
         description="such as room: lab"
+    )
+
+
+class WantedSettings(Message):
+    """How people want a device's agent to work, within what its owner allows; retained."""
+
+    settings: Annotated[dict[Token, Token | Number], Field(max_length=32)] = Field(
+        description="log_level: debug, info, warning or error; threads: of the arithmetic; "
+        "min_cut: the last of the layers that run there at least, or their number"
+    )
+    request: Token = Field("", description="repeated in the device's profile")
+    by: Words = Field("", description="who wants it, as they say themselves")
+
+
+class SettingsReport(Message):
+    """What a device made of the settings that are wanted of it."""
+
+    request: Token = Field("", description="of the message that it answers")
+    by: Words = Field("", description="who wanted it, as they said themselves")
+    applied: Annotated[dict[Token, Token], Field(max_length=32)] = Field(
+        description="those that hold, by their names"
+    )
+    refused: Annotated[dict[Token, Words], Field(max_length=33)] = Field(
+        {}, description="those that do not, and why; `message` if it could not be read"
     )
 
 

@@ -56,6 +56,10 @@ class Topics:
         """Retained, by whoever looks after the site: JSON `DeviceTags`."""
         return self._device(device, "tags")
 
+    def settings(self, device: str) -> str:
+        """Retained, by whoever looks after the site: JSON `WantedSettings`."""
+        return self._device(device, "settings")
+
     def metrics(self, device: str) -> str:
         """Seconds and bytes of each phase of a cluster's turn: JSON `DeviceMetrics`."""
         return self._device(device, "metrics")

@@ -30,9 +30,9 @@ def add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     _add_devices(
         commands.add_parser(
             "devices",
-            help="list, tag or forget a site's devices",
-            description="List the devices of a site, tag them for devices.where of a job, or "
-            "forget one that is gone for good.",
+            help="list, tag, set or forget a site's devices",
+            description="List the devices of a site, tag them for devices.where of a job, set how "
+            "their agents work, or forget one that is gone for good.",
         )
     )
 
@@ -72,14 +72,25 @@ def _add_queue(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_devices(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_subparsers(dest="what", required=True, metavar="list, tag or forget")
+    what = parser.add_subparsers(dest="what", required=True, metavar="ACTION")
     listing = what.add_parser("list", help="every device with its tags")
     tag = what.add_parser("tag", help="give a device tags, or take them away")
     tag.add_argument("device", metavar="ID")
     tag.add_argument(
         "tags", nargs="+", metavar="KEY=VALUE", help="such as room=lab; room= takes it away"
     )
+    setting = what.add_parser(
+        "set",
+        help="set how a device's agent works, within what its owner allows",
+        description="Set how a device's agent works, now and whenever it is back: log-level, "
+        "threads (no more than its --threads), min-cut (no earlier than its --min-cut).",
+    )
+    setting.add_argument("device", metavar="ID")
+    setting.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="such as threads=2")
+    unset = what.add_parser("unset", help="take settings back: what it was started with holds")
+    unset.add_argument("device", metavar="ID")
+    unset.add_argument("settings", nargs="+", metavar="KEY", help="such as threads")
     forget = what.add_parser("forget", help="clear all that a device has retained")
     forget.add_argument("device", metavar="ID")
-    for each in (listing, tag, forget):
+    for each in (listing, tag, setting, unset, forget):
         add_broker(each)

@@ -31,6 +31,7 @@ from runtime.wire.run_control import (
     QueueAnswer,
     QueueReport,
     QueueRequest,
+    WantedSettings,
 )
 from runtime.wire.topics import Topics
 
@@ -125,6 +126,8 @@ def _channels() -> Iterator[_Channel]:
     yield _Channel("queueAnswer", site.queue_answer, (QueueAnswer,), "send")
     yield _Channel("queueChallenge", site.queue_challenge, (Challenge,), "receive")
     yield _Channel("deviceTags", site.tags(_DEVICE), (DeviceTags,), "receive", retain=True)
+    settings = site.settings(_DEVICE)
+    yield _Channel("deviceSettings", settings, (WantedSettings,), "send", retain=True)
     yield _Channel("plan", site.plan, (PlanReport,), "send", retain=True)
     yield _Channel("round", site.round, (RoundReport,), "send", retain=True)
     yield _Channel("history", site.history, (HistoryReport,), "send", retain=True)

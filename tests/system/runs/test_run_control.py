@@ -14,7 +14,7 @@ from edge_coordinator.serve import new_status, serve_on
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
 from runtime.wire.published import DeviceStatus
-from runtime.wire.run_control import Action, ControlRequest, DeviceTags
+from runtime.wire.run_control import Action, ControlRequest, WantedSettings, DeviceTags
 from tests.builders import Reports, make_job, serve_agent
 from tests.noise import shards
 from tests.sites import NOW_S, TOPICS, make_profile
@@ -129,6 +129,8 @@ async def test_a_device_is_forgotten_once_it_is_offline() -> None:
     async with broker.connect("device") as device:
         await device.publish(TOPICS.status("d0"), status.encode(), retain=True)
         await device.publish(TOPICS.profile("d0"), make_profile("d0", 1).encode(), retain=True)
+        wanted = WantedSettings(settings={"threads": 1})
+        await device.publish(TOPICS.settings("d0"), wanted.encode(), retain=True)
         async with broker.connect("people") as bus:
             with pytest.raises(SettingsError, match="not offline; stop its agent first"):
                 await forget_device(bus, TOPICS, "d0")

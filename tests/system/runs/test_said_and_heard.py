@@ -13,6 +13,7 @@ from edge_coordinator.fleet.rights import (
 from runtime.bus.bus import Will
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.bus.topic_filter import matches
+from runtime.wire.run_control import WantedSettings
 from runtime.wire.topics import Topics
 from tests.builders import run_job
 from tests.noise import shards
@@ -69,6 +70,9 @@ def _may(filters: tuple[str, ...], topic: str) -> bool:
 
 async def test_the_rights_of_each_program_are_what_it_uses_and_no_more() -> None:
     broker = Listener()
+    async with broker.connect("people-1") as people:
+        wanted = WantedSettings(settings={"threads": 1}).encode()
+        await people.publish(TOPICS.settings("d0"), wanted, retain=True)
     await run_job(shards((20, 20), (1, 28, 28)), SETTINGS, broker=broker)
     async with broker.connect("d0-probe") as bus:
         await LoopBack("d0", bus, TOPICS, chunk_bytes=10_000).measure()

@@ -31,8 +31,15 @@ const COLUMNS = [
   ["epoch predicted", (device) => sum(device.predicted), seconds],
   ["epoch took", (device) => sum(device.measured), seconds],
   ["heard", (device) => older(device, "facts_age_s"), (value) => (value === null ? DASH : `${age(value)} ago`), { live: true }],
-  ["remark", (device) => device.why, (value) => value ?? "", { words: true }],
+  ["remark", remark, (value) => value ?? "", { words: true }],
 ];
+
+// Why it is stale or left out, and the settings by topic that hold or that it refuses.
+function remark(device) {
+  const { applied = {}, refused = {} } = device.profile?.settings ?? {};
+  const holding = Object.entries(applied).map(([name, value]) => `${name} = ${value}`);
+  return [device.why, ...holding, ...Object.values(refused)].filter(Boolean).join("; ") || null;
+}
 
 export class DeviceTable {
   constructor({ live }) {

@@ -14,6 +14,7 @@ from edge_coordinator.replanning.corrections import LearnedCorrections
 from edge_coordinator.replanning.device_states import cuts_before, known_devices
 from profiles.link import IndependentLinks
 from runtime.errors import SettingsError
+from runtime.wire.run_control import SettingsReport
 from tests.fleets import CUTS, device, workload
 from tests.noise import random_samples
 from tests.turn import ASSIGNMENT, JOIN, PROFILE, READY, STATUS
@@ -39,6 +40,20 @@ def test_a_device_refuses_a_turn_that_cuts_before_what_its_owner_lets_out(
         join = JOIN.model_copy(update={"cut": cut, "purpose": purpose})
         with pytest.raises(SettingsError, match=rf"before 3 \(--min-cut {min_cut}\)"):
             trainer.open(join)
+
+
+@pytest.mark.parametrize(("owners", "wanted"), [("1", "pool1"), ("conv1", "3"), ("", "3")])
+def test_the_later_of_what_the_owner_and_the_settings_let_out_holds(
+    owners: str, wanted: str
+) -> None:
+    trainer = _trainer(owners)
+    trainer.prepare(ASSIGNMENT)
+    trainer.open(JOIN.model_copy(update={"cut": 2}))
+    trainer.wanted_min_cut = wanted
+    with pytest.raises(SettingsError, match=f"its settings let nothing out before 3 .*{wanted}"):
+        trainer.open(JOIN.model_copy(update={"cut": 2}))
+    trainer.wanted_min_cut = "1"
+    trainer.open(JOIN.model_copy(update={"cut": 2}))
 
 
 def test_a_device_refuses_a_job_that_sends_raw_data_at_once() -> None:
@@ -74,9 +89,23 @@ def test_an_agent_without_a_veto_has_none(flags: tuple[str, ...], min_cut: str) 
     assert agent_settings(build_parser().parse_args(words)).limits.min_cut == min_cut
 
 
-@pytest.mark.parametrize(("min_cut", "least"), [("", 0), ("pool", 2), ("1", 1), ("no", 10**6)])
-def test_a_profile_says_what_its_owner_lets_out(min_cut: str, least: int) -> None:
-    profile = PROFILE.model_copy(update={"min_cut": min_cut})
+@pytest.mark.parametrize(
+    ("min_cut", "wanted", "least"),
+    [
+        ("", "", 0),
+        ("pool", "", 2),
+        ("1", "", 1),
+        ("no", "", 10**6),
+        ("1", "pool", 2),
+        ("pool", "1", 2),
+        ("", "no", 10**6),
+    ],
+)
+def test_a_profile_says_what_its_owner_or_its_settings_let_out(
+    min_cut: str, wanted: str, least: int
+) -> None:
+    settings = SettingsReport(applied={"min_cut": wanted}) if wanted else None
+    profile = PROFILE.model_copy(update={"min_cut": min_cut, "settings": settings})
     record = DeviceRecord(STATUS, profile=profile, ready=READY)
     (known,) = known_devices({"d0": record}, CUTS, LearnedCorrections(), shared_bps=None)
     assert known.state.shallowest_cut == min(least, CUTS.num_layers + 1)
