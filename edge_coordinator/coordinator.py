@@ -162,7 +162,7 @@ class Coordinator:
             return None
         if not self._are_ready(planned.plan):
             return None  # Somebody left while graphs were exported.
-        up, down = self._channel.up_bytes, self._channel.down_bytes
+        up, down = self._channel.inbound.up_bytes, self._channel.down_bytes
         start_s = time.monotonic()
         try:
             trained = await self._training.train(round_, planned, worker)
@@ -175,7 +175,7 @@ class Coordinator:
             self._tell(Waiting(trained.undone))
             return None
         round_s = time.monotonic() - start_s
-        up, down = self._channel.up_bytes - up, self._channel.down_bytes - down
+        up, down = self._channel.inbound.up_bytes - up, self._channel.down_bytes - down
         evaluation, where = await self._evaluator.evaluate(
             round_, worker, cut=planned.plan.cut, resting=planned.resting
         )

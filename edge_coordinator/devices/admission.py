@@ -140,6 +140,8 @@ class Admission:
         return why_unwanted(self._where, self._registry.tags.get(device, {}))
 
     async def _assign(self, device: str) -> None:
+        if not self._registry.is_unready(device):
+            return  # It was there all along, whatever somebody said of it meanwhile.
         session = self._registry.records[device].status.session
         try:
             await self._channel.assign(device, self._assignment)

@@ -95,11 +95,6 @@ class DeviceChannel:
         """Set whenever a device has come or gone, or is ready; and when anything is learnt."""
 
     @property
-    def up_bytes(self) -> int:
-        """Bytes of frames that came from devices."""
-        return self.inbound.up_bytes
-
-    @property
     def graphs(self) -> dict[str, tuple[Tensor, ...]]:
         """Graphs that were offered, by digest, as a frame carries them."""
         return self._outbound.graphs
@@ -243,9 +238,11 @@ class DeviceChannel:
                 self._peers.tell_all(BusBack())
 
     async def _ask(self, device: str, request: Request, allowance: Allowance) -> Answered:
-        answered = self._replies.expect(device, request)
         if isinstance(request, Join):
+            if self.registry.records[device].ready is None:
+                raise DeviceGoneError("was restarted")  # It is given the job first.
             self._outbound.joins[device] = request
+        answered = self._replies.expect(device, request)
         self._peers.tell(device, AskedFor(request, allowance))
         try:
             return await answered

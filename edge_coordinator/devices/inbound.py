@@ -95,6 +95,7 @@ class Inbound:
         """Set whenever something is known of a device that was not: presence, profile, metrics."""
         self.newer = NewerPeers()
         self.up_bytes = 0
+        """Of frames that came from devices."""
         self.echoes: dict[str, LinkEcho] = {}
         """Device id to the measurement of its link that is under way."""
         self._topics = topics

@@ -27,6 +27,8 @@ class DeviceRecord:
     """What its last turn cost it."""
     link_failure: LinkMeasured | None = None
     """How a measurement of its link failed; None if none did."""
+    former: "DeviceRecord | None" = None
+    """Of the session before, in case it is that one's device after all."""
 
     @property
     def is_online(self) -> bool:
@@ -138,7 +140,7 @@ class Registry:
         if before is None and len(self.records) >= MAX_DEVICES:
             return Change.NOTHING  # Names cost nothing to whoever makes them up.
         if before is None or (not same_session and status.state == "online"):
-            self.records[device] = DeviceRecord(status)
+            self.records[device] = _new_record(status, before)
             self.silent.discard(device)
             self.refusals.pop(device, None)
             self.times_refused.pop(device, None)
@@ -220,3 +222,13 @@ class Registry:
         else:
             self.records[device] = replace(self.records[device], ready=ready)
         return unfit
+
+
+def _new_record(status: DeviceStatus, before: DeviceRecord | None) -> DeviceRecord:
+    """Begin anew with a session; go on where it was, if it was there before another was claimed."""
+    if before is None:
+        return DeviceRecord(status)
+    former = before.former
+    if former is not None and former.status.session == status.session:
+        return replace(former, status=status)
+    return DeviceRecord(status, former=replace(before, former=None))

@@ -16,7 +16,7 @@ from runtime.protocol.coordinator_events import (
 )
 from runtime.protocol.events import DeviceLost, FrameArrived, Gathered
 from runtime.protocol.gathering import Gathering
-from runtime.wire.commands import MeasureLink
+from runtime.wire.commands import Assignment, Join
 from runtime.wire.frames import Frame
 
 
@@ -113,8 +113,9 @@ class Replies:
     """Who waits for the answers of devices: to control messages, and to the frames of a cluster."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, bool], asyncio.Future[Answered]] = {}
-        """By device, and whether it is its link that is asked about."""
+        self._waiting: dict[tuple[str, type[Asked]], asyncio.Future[Answered]] = {}
+        """By device and what is asked: a device that comes back while its turn begins is given the
+        job, and is asked to join in vain."""
         self.exchange: Awaited | None = None
 
     def __len__(self) -> int:
@@ -123,17 +124,17 @@ class Replies:
 
     def is_awaited(self, device: str) -> bool:
         """Whether a device was asked something that is not about its link."""
-        return (device, False) in self._waiting
+        return any((device, asked) in self._waiting for asked in (Assignment, Join))
 
     def expect(self, device: str, request: Request) -> asyncio.Future[Answered]:
         """Wait for an answer from now on."""
         answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
-        self._waiting[device, isinstance(request, MeasureLink)] = answered
+        self._waiting[device, type(request)] = answered
         return answered
 
     def forget(self, device: str, request: Request, answered: asyncio.Future[Answered]) -> None:
         """Wait for it no longer; somebody else may have asked meanwhile."""
-        key = (device, isinstance(request, MeasureLink))
+        key = (device, type(request))
         if self._waiting.get(key) is answered:
             del self._waiting[key]
 
@@ -160,5 +161,5 @@ class Replies:
             waiting.set_exception(late)
 
     def _future(self, device: str, what: Asked) -> asyncio.Future[Answered] | None:
-        waiting = self._waiting.get((device, isinstance(what, MeasureLink)))
+        waiting = self._waiting.get((device, type(what)))
         return None if waiting is None or waiting.done() else waiting

@@ -4,7 +4,9 @@ A broker throws out the older of two clients with one client id, for ever; so cl
 unique, and two programs that want one device id (or two coordinators of one site) find out from
 the status topic. Whoever is there stays: a program that has answered all along yields to nobody,
 whatever a status claims; one that was away (no connection, or asleep) yields to whoever took its
-place. Only of two that start at the same moment the session that began first stays.
+place. Only of two that start at the same moment the session that began first stays. Nobody yields
+to a single status, which may be a dead program's or forged: it is contradicted, and a program that
+is really there contradicts in turn.
 """
 
 import asyncio
@@ -81,6 +83,10 @@ class Tenure:
         self._settled_s = now_s + SETTLE_S
         self._alive_s = now_s
         self._back_until_s = -math.inf
+        self._contradicted = ""
+        """Session of whoever we might yield to, once our own status has gone against it."""
+        self._is_known = False
+        """Whether that status of ours has come back since, so that the other has seen it too."""
 
     def note_alive(self, now_s: float) -> None:
         """Take note that this program runs, several times in `STALLED_S`."""
@@ -97,14 +103,17 @@ class Tenure:
         """Compare one's own status with one that was seen on its topic."""
         self.note_alive(now_s)
         if seen.session == own.session:  # It may be the will of a connection of before, or forged.
-            return Verdict.IGNORE if seen.state == own.state else Verdict.REASSERT
-        if now_s < self._back_until_s and seen.state == "online":
-            return Verdict.YIELD  # Somebody claimed the id while nobody answered for it.
-        if retained:
+            self._is_known = seen.state == own.state
+            return Verdict.IGNORE if self._is_known else Verdict.REASSERT
+        is_back = now_s < self._back_until_s  # Others may have claimed the id meanwhile.
+        if retained and not is_back:
             return Verdict.IGNORE
         is_older = (seen.since_unix_s, seen.session) < (own.since_unix_s, own.session)
-        if seen.state == "online" and is_older and now_s < self._settled_s:
-            return Verdict.YIELD
+        is_before_us = is_back or (is_older and now_s < self._settled_s)
+        if seen.state == "online" and is_before_us:
+            if self._contradicted == seen.session and self._is_known and not retained:
+                return Verdict.YIELD
+            self._contradicted, self._is_known = seen.session, False
         return Verdict.REASSERT
 
 

@@ -1,10 +1,14 @@
 """What the coordinator keeps of devices that come and go."""
 
+import asyncio
+
 import pytest
 
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, Question
 from edge_coordinator.devices.inbound import MAX_TOLD, DropCounts
+from edge_coordinator.devices.registry import Change, Registry
+from edge_coordinator.devices.requests import DeviceGoneError
 from edge_coordinator.devices.tolerance import Tolerance
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
@@ -12,7 +16,20 @@ from runtime.errors import MalformedMessageError
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind
 from tests.serving import join_all
-from tests.turn import CHUNK_BYTES, RUN, STATUS, TOPICS, request, sent, smashed_data, step_at
+from tests.turn import (
+    ASSIGNMENT,
+    CHUNK_BYTES,
+    JOIN,
+    PROFILE,
+    READY,
+    RUN,
+    STATUS,
+    TOPICS,
+    request,
+    sent,
+    smashed_data,
+    step_at,
+)
 
 
 def _tell(channel: DeviceChannel, topic: str, what: Message | Frame, *, half: bool) -> None:
@@ -47,6 +64,43 @@ async def test_half_a_frame_is_not_kept_for_a_device_that_has_gone() -> None:
         _tell(channel, TOPICS.status("d0"), restarted, half=False)
         assert list((await exchange.gathered()).lost) == ["d0"]
         assert frames.is_empty
+
+
+async def test_a_turn_that_begins_as_a_device_comes_back_takes_no_answer_from_its_assignment() -> (
+    None
+):
+    async with MemoryBroker().connect("coordinator") as bus:
+        channel = _channel(bus)
+        await join_all(channel, ["d0"])
+        restarted = STATUS.model_copy(update={"session": "two"})
+        _tell(channel, TOPICS.status("d0"), restarted, half=False)
+        with pytest.raises(DeviceGoneError):
+            await channel.join("d0", JOIN)
+        assigning = asyncio.create_task(channel.assign("d0", ASSIGNMENT))
+        await asyncio.sleep(0)
+        with pytest.raises(DeviceGoneError):
+            await channel.join("d0", JOIN)
+        _tell(channel, TOPICS.reply("d0"), READY, half=False)
+        await asyncio.wait_for(assigning, 1.0)
+        assert channel.registry.is_ready("d0")
+
+
+def test_a_device_whose_session_is_there_again_is_known_as_before() -> None:
+    registry = Registry()
+    registry.note_status("d0", STATUS)
+    registry.note_profile("d0", PROFILE)
+    registry.note_ready("d0", READY)
+    for number in range(3):
+        forged = STATUS.model_copy(update={"session": f"forged {number}", "since_unix_s": 0.0})
+        assert registry.note_status("d0", forged) is Change.ARRIVED
+        assert not registry.is_ready("d0")
+        assert registry.note_status("d0", STATUS) is Change.ARRIVED
+        assert registry.is_ready("d0")
+        assert registry.records["d0"].profile == PROFILE
+    registry.note_status("d0", STATUS.model_copy(update={"session": "two"}))
+    registry.note_status("d0", STATUS.model_copy(update={"session": "three"}))
+    registry.note_status("d0", STATUS)
+    assert not registry.is_ready("d0")
 
 
 def test_made_up_senders_fill_no_log(caplog: pytest.LogCaptureFixture) -> None:
