@@ -1,99 +1,17 @@
-"""Dropout layers whose masks come from the step's key instead of torch's random generator."""
+"""Dropout whose masks come from the step's key instead of torch's random generator."""
 
-import zlib
 from collections.abc import Iterable, Iterator
-from typing import cast
 
-import numpy as np
-import torch
 from torch import nn
 
-from runtime.dropout_masks import dropout_mask
 from runtime.errors import SettingsError
-from runtime.seeding import torch_seed
-from runtime.wire.micro_batches import Rows
-
-Slice = tuple[tuple[int, ...], int | Rows]
-"""The key of one device's step, and which samples of its mini-batch there are: so many, which are
-all, or those of a micro-batch."""
+from runtime.models.attention import drops_inside, seeded_attention
+from runtime.models.recurrent import drops_between_layers, seeded_recurrent
+from runtime.models.seeded import SeededDropout, SeededGenerator, Slice
 
 ELEMENT_WISE = (nn.Dropout,)
 CHANNEL_WISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 NOT_SEEDED = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
-
-
-class SeededDropout(nn.Module):
-    """Dropout that draws a mask for each device's slice of the batch from that slice's key.
-
-    `layer` is the full name within the whole network, which a cut does not change. A channel-wise
-    layer drops whole channels, the second axis.
-    """
-
-    def __init__(self, p: float, *, layer: str, channel_wise: bool) -> None:
-        super().__init__()
-        self.p = p
-        self.layer = layer
-        self.channel_wise = channel_wise
-        self.slices: tuple[Slice, ...] = ()
-        self.batch_axis = 0
-        """The axis along which the samples are; several rows of it may be of one sample."""
-        self.given_mask: torch.Tensor | None = None
-        """A mask to use as it is (the input of an exported graph); None draws from the keys."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Multiply by the mask in training; return `x` itself in evaluation."""
-        if not self.training or self.p == 0:
-            return x
-        if self.given_mask is not None:
-            return x * self.given_mask
-        return x * torch.from_numpy(self._draw(tuple(x.shape)))
-
-    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the mask's shape for a batch of this shape."""
-        if not self.channel_wise:
-            return shape
-        return (*shape[:2], *(1 for _ in shape[2:]))
-
-    def extra_repr(self) -> str:
-        """Say what the layer's repr shows beside its type."""
-        return f"p={self.p}, layer={self.layer!r}, channel_wise={self.channel_wise}"
-
-    def _draw(self, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        axis = self.batch_axis
-        slices = [(key, _rows(samples)) for key, samples in self.slices]
-        num_keyed = sum(len(rows) for _, rows in slices)
-        if not num_keyed or shape[axis] % num_keyed:
-            raise ValueError(
-                f"dropout layer {self.layer} has keys for {num_keyed} samples, "
-                f"not for {shape[axis]}; call set_dropout_keys before each forward pass"
-            )
-        each = shape[axis] // num_keyed
-        masks = []
-        for key, rows in slices:
-            whole = self.mask_shape((*shape[:axis], rows.of * each, *shape[axis + 1 :]))
-            mask = dropout_mask(key, self.layer, whole, self.p)
-            part = slice(rows.start * each, rows.stop * each)
-            masks.append(mask[(slice(None),) * axis + (part,)])
-        return np.concatenate(masks, axis=axis)
-
-
-class SeededGenerator(nn.Module):
-    """Sets torch's generator from the step's key, for the operator that comes next.
-
-    Where that has the samples of several devices, the first one's key counts.
-    """
-
-    def __init__(self, layer: str) -> None:
-        super().__init__()
-        self.layer = layer
-        self.slices: tuple[Slice, ...] = ()
-
-    def forward(self) -> None:
-        """Set it; without a key, leave it."""
-        if self.slices:
-            key, _ = self.slices[0]
-            address = (*key, zlib.crc32(self.layer.encode()))
-            torch.default_generator.manual_seed(torch_seed(address))
 
 
 def seed_dropout(network: nn.Sequential) -> nn.Sequential:
@@ -105,7 +23,7 @@ def seed_dropout(network: nn.Sequential) -> nn.Sequential:
     """
     if not getattr(network, "draws_by_address", False):
         for name, module in network.named_modules(remove_duplicate=False):
-            if isinstance(module, NOT_SEEDED) or _has_inner_dropout(module):
+            if isinstance(module, NOT_SEEDED):
                 raise SettingsError(
                     f"layer {name} ({type(module).__name__}) draws random numbers by itself, so it "
                     "cannot be cut from the rest; set its dropout to 0 or use nn.Dropout"
@@ -116,18 +34,24 @@ def seed_dropout(network: nn.Sequential) -> nn.Sequential:
 
 def replace_dropout(module: nn.Module) -> None:
     """Replace every dropout layer in place by a SeededDropout of its name."""
-    replacements = {}
-    for name, layer in module.named_modules(remove_duplicate=False):
-        if isinstance(layer, ELEMENT_WISE + CHANNEL_WISE):
-            if layer.p >= 1:
-                raise SettingsError(
-                    f"layer {name} drops everything: its p is {layer.p}, not below 1"
-                )
-            channel_wise = isinstance(layer, CHANNEL_WISE)
-            replacement = SeededDropout(layer.p, layer=name, channel_wise=channel_wise)
-            replacements[name] = replacement.train(layer.training)
+    named = [*module.named_modules(remove_duplicate=False)]
+    replacements = {name: _seeded(name, layer) for name, layer in named if name}
     for name, replacement in replacements.items():
-        module.set_submodule(name, replacement)
+        if replacement is not None:
+            module.set_submodule(name, replacement.train(module.get_submodule(name).training))
+
+
+def _seeded(name: str, layer: nn.Module) -> nn.Module | None:
+    """What stands for a layer that drops, with its own weights; None for any other."""
+    if isinstance(layer, nn.MultiheadAttention) and drops_inside(layer):
+        return seeded_attention(layer, name=name)
+    if isinstance(layer, nn.RNNBase) and drops_between_layers(layer):
+        return seeded_recurrent(layer, name=name)
+    if not isinstance(layer, ELEMENT_WISE + CHANNEL_WISE):
+        return None
+    if layer.p >= 1:
+        raise SettingsError(f"layer {name} drops everything: its p is {layer.p}, not below 1")
+    return SeededDropout(layer.p, layer=name, channel_wise=isinstance(layer, CHANNEL_WISE))
 
 
 def dropout_layers(network: nn.Module) -> Iterator[SeededDropout]:
@@ -147,13 +71,3 @@ def set_dropout_keys(network: nn.Module, slices: Iterable[Slice]) -> None:
     for layer in network.modules():
         if isinstance(layer, SeededDropout | SeededGenerator):
             layer.slices = given
-
-
-def _rows(samples: int | Rows) -> Rows:
-    return samples if isinstance(samples, Rows) else Rows.all(samples)
-
-
-def _has_inner_dropout(module: nn.Module) -> bool:
-    if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
-        return cast("float", module.dropout) > 0
-    return False

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from runtime.models.dropout import SeededDropout, dropout_layers, seed_dropout
+from runtime.models.dropout import dropout_layers, seed_dropout
+from runtime.models.seeded import SeededDropout
 from runtime.wire.device_graphs import MaskSpec
 
 Tensors = list[Tensor]

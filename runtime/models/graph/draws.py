@@ -13,9 +13,9 @@ from torch import fx, nn
 from torch.nn import functional
 
 from runtime.models.attention import SeededAttention
-from runtime.models.dropout import SeededDropout, SeededGenerator
 from runtime.models.graph.tracer import ENDS, INNER, LABEL
 from runtime.models.graph.values import DRAWS, values_of
+from runtime.models.seeded import SeededDropout, SeededGenerator
 
 DRAWN = "drawn"
 _FUNCTIONS = {

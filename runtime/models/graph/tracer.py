@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from runtime.models.dropout import SeededDropout
+from runtime.models.attention import SeededMultiheadAttention
 from runtime.models.graph.inputs import Given
 from runtime.models.graph.values import evaluate, values_of
+from runtime.models.recurrent import SeededRecurrent
+from runtime.models.seeded import SeededDropout
 
 _GONE_THROUGH = (
     nn.Sequential,
@@ -25,6 +27,7 @@ _GONE_THROUGH = (
     nn.TransformerDecoder,
     nn.TransformerDecoderLayer,
 )
+_SEEDED = (SeededDropout, SeededMultiheadAttention, SeededRecurrent)
 _one_at_a_time = threading.Lock()
 INNER = "net"
 """Where the user's module hangs below the traced one."""
@@ -105,7 +108,7 @@ class _Tracer(fx.Tracer):
         """The innermost module whose code could not be gone through."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, (*self._whole, SeededDropout)):
+        if isinstance(m, (*self._whole, *_SEEDED)):
             return True
         return not isinstance(m, _GONE_THROUGH) and super().is_leaf_module(m, module_qualified_name)
 

@@ -13,7 +13,8 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
-from runtime.models.dropout import SeededDropout, set_dropout_keys
+from runtime.models.dropout import set_dropout_keys
+from runtime.models.seeded import SeededDropout
 
 BATCHES = (2, 3)
 """Sizes of the batches that a graph is tried with; one of a single sample is often special."""

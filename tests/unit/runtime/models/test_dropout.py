@@ -7,8 +7,11 @@ from torch import nn
 
 from runtime.dropout_masks import dropout_mask
 from runtime.errors import SettingsError
-from runtime.models.dropout import SeededDropout, dropout_layers, seed_dropout, set_dropout_keys
+from runtime.models.attention import seeded_attention
+from runtime.models.dropout import dropout_layers, seed_dropout, set_dropout_keys
 from runtime.models.load import load_network, split
+from runtime.models.recurrent import seeded_recurrent
+from runtime.models.seeded import SeededDropout
 
 pytestmark = pytest.mark.numerics
 
@@ -84,9 +87,57 @@ def test_a_batch_that_the_keys_do_not_cover_is_refused() -> None:
         layer(torch.ones(2, 3))
 
 
-@pytest.mark.parametrize(
-    "layer", [nn.AlphaDropout(0.5), nn.MultiheadAttention(4, 2, dropout=0.1), nn.Dropout(1.0)]
-)
+@pytest.mark.parametrize("layer", [nn.AlphaDropout(0.5), nn.RReLU(), nn.Dropout(1.0)])
 def test_layers_whose_masks_cannot_be_seeded_are_refused(layer: nn.Module) -> None:
     with pytest.raises(SettingsError, match="layer 0"):
         seed_dropout(nn.Sequential(layer))
+
+
+def _hidden(*, batch_first: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions that are hidden from others, of pairs and of whole samples (three of four)."""
+    hidden = torch.zeros(3, 4, dtype=torch.bool)
+    hidden[0, -1] = True
+    return torch.ones(4, 4).triu(1).bool(), hidden if batch_first else torch.zeros(3, 4).bool()
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("options", [{}, {"kdim": 6, "vdim": 5}, {"bias": False}], ids=str)
+def test_an_attention_whose_masks_are_seeded_is_torchs(
+    options: dict[str, int], *, batch_first: bool
+) -> None:
+    plain = nn.MultiheadAttention(8, 2, batch_first=batch_first, **options)
+    seeded = seeded_attention(plain, name="attention").train()
+    sizes = (8, options.get("kdim", 8), options.get("vdim", 8))
+    given = [torch.randn((3, 4, size) if batch_first else (4, 3, size)) for size in sizes]
+    of_pairs, of_keys = _hidden(batch_first=batch_first)
+    for masks in (
+        {},
+        {"attn_mask": of_pairs},
+        {"attn_mask": of_pairs, "key_padding_mask": of_keys},
+    ):
+        expected, actual = plain(*given, **masks), seeded(*given, **masks)
+        for theirs, ours in zip(expected, actual, strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("is_bidirectional", [True, False])
+def test_a_recurrent_layer_whose_masks_are_seeded_is_torchs_to_the_bit(
+    kind: type[nn.LSTM | nn.GRU | nn.RNN], *, is_bidirectional: bool
+) -> None:
+    plain = kind(4, 5, num_layers=3, bidirectional=is_bidirectional, batch_first=True)
+    seeded = seeded_recurrent(plain, name="rnn").train()
+    x = torch.randn(6, 7, 4)
+    (outputs, ends), (expected, theirs) = seeded(x), plain(x)
+    pairs = zip(ends, theirs, strict=True) if kind is nn.LSTM else [(ends, theirs)]
+    assert torch.equal(outputs, expected)
+    assert all(torch.equal(ours, other) for ours, other in pairs)
+    assert isinstance(seeded, kind)
+    assert list(seeded.state_dict()) == list(plain.state_dict())
+
+
+def test_what_drops_inside_a_layer_draws_by_its_address() -> None:
+    lstm = nn.LSTM(4, 5, num_layers=2, dropout=0.5)
+    network = nn.ModuleDict({"lstm": lstm, "attention": nn.MultiheadAttention(4, 2, dropout=0.5)})
+    seed_dropout(network)  # type: ignore[arg-type]
+    assert [layer.layer for layer in dropout_layers(network)] == ["lstm.1", "attention"]
