@@ -1,10 +1,10 @@
 # Two commands: `make demo` trains a real network on this machine, `make test` checks the project.
-# For those who work on it also: `make lint`, `make coverage`, `make docs`.
+# For those who work on it also: `make lint`, `make test-without-torch`, `make coverage`, `make docs`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint coverage docs clean
+.PHONY: demo test test-without-torch lint coverage docs clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/cpsl local --scenario mixed --web
@@ -12,6 +12,10 @@ demo: $(VENV)/.demo-installed
 # Three tests at a time, on two cores as well: many wait for programs that they started.
 test: $(VENV)/.test-installed lint
 	$(BIN)/pytest --numprocesses 3 --dist worksteal
+
+# As on a device that lacks PyTorch: it is hidden, and what is about it left out.
+test-without-torch: $(VENV)/.test-installed
+	$(BIN)/pytest --without-torch --numprocesses 3 --dist worksteal
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -6,9 +6,14 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
+from importlib.abc import MetaPathFinder
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.project.torch_needs import TORCH, module_of, needs_torch
+from tests.root import ROOT
 
 # As Python does by itself: programs that tests start would else compile all they import each time.
 sys.dont_write_bytecode = False
@@ -20,6 +25,41 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
 """What `--hypothesis-profile=long` asks for: an hour or so, for one property at a time."""
+
+
+class _HideTorch(MetaPathFinder):
+    """PyTorch is there for nobody, as on a device that lacks it."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name.split(".", 1)[0] in TORCH:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take `--without-torch`."""
+    parser.addoption(
+        "--without-torch", action="store_true", help="hide PyTorch; run what needs none"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide PyTorch if that is wanted."""
+    if config.getoption("--without-torch"):
+        sys.meta_path.insert(0, _HideTorch())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave whole systems, which train by it, and the files that are about it."""
+    if not config.getoption("--without-torch") or collection_path.is_dir():
+        return None
+    of_systems = ROOT / "tests" / "system" in collection_path.parents
+    return of_systems or needs_torch(module_of(collection_path)) or None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave single tests that are marked."""
+    if item.config.getoption("--without-torch") and item.get_closest_marker("torch"):
+        pytest.skip("needs PyTorch")
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def test_a_command_that_is_done_ends_with_0(capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out)["title"] == "DeviceStatus"
 
 
+@pytest.mark.torch
 def test_what_cannot_be_is_one_sentence_and_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert cpsl(["coordinator"]) == ExitCode.FAILED
     assert agent(["--broker", "mqtt://h", "--id", "a b", "--data", "digits"]) == ExitCode.FAILED

@@ -47,7 +47,11 @@ def test_the_page_tells_of_every_command() -> None:
 @pytest.mark.parametrize(
     ("words", "keys"),
     [
-        (["model", "mlp"], {"network", "input_shape", "layers", "cuts"}),
+        pytest.param(
+            ["model", "mlp"],
+            {"network", "input_shape", "layers", "cuts"},
+            marks=pytest.mark.torch,
+        ),
         (["schema", "status"], {"title", "properties"}),
         (["fleet", "init", "fleet", "--host", "edge"], {"folder", "broker", "site"}),
     ],

@@ -75,6 +75,7 @@ def test_code_of_ones_own_that_raises_is_told_with_its_line(
         load_source("broken:f", base_dir=tmp_path)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["brought_nets", "brought_nets:build"])
 def test_allowed_code_is_let_through(name: str) -> None:
     AllowedCode((name,)).check("brought_nets:build", what="the network", to_allow="add")
@@ -92,6 +93,7 @@ def test_an_assignment_that_names_code_is_refused_and_nothing_runs(
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.torch
 def test_a_runs_directory_brings_no_code_that_the_command_does_not_allow(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

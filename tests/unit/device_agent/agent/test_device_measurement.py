@@ -78,6 +78,7 @@ def test_device_sides_are_timed_at_the_first_that_learns_at_even_costs_and_at_th
     assert choose_cuts(np.ones(1), first=1) == [1]
 
 
+@pytest.mark.torch
 def test_a_layer_with_most_of_the_work_takes_most_of_the_time() -> None:
     ticks = iter(range(100_000))
     engine = built_in_engine("lenet", batch_size=4)

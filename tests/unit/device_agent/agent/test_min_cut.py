@@ -30,7 +30,10 @@ def _trainer(min_cut: str, engine: str = "torch") -> Trainer:
     )
 
 
-@pytest.mark.parametrize(("min_cut", "engine"), [("pool1", "torch"), ("3", "onnxruntime")])
+@pytest.mark.parametrize(
+    ("min_cut", "engine"),
+    [pytest.param("pool1", "torch", marks=pytest.mark.torch), ("3", "onnxruntime")],
+)
 def test_a_device_refuses_a_turn_that_cuts_before_what_its_owner_lets_out(
     min_cut: str, engine: str
 ) -> None:
@@ -42,6 +45,7 @@ def test_a_device_refuses_a_turn_that_cuts_before_what_its_owner_lets_out(
             trainer.open(join)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("owners", "wanted"), [("1", "pool1"), ("conv1", "3"), ("", "3")])
 def test_the_later_of_what_the_owner_and_the_settings_let_out_holds(
     owners: str, wanted: str
@@ -56,6 +60,7 @@ def test_the_later_of_what_the_owner_and_the_settings_let_out_holds(
     trainer.open(JOIN.model_copy(update={"cut": 2}))
 
 
+@pytest.mark.torch
 def test_a_device_refuses_a_job_that_sends_raw_data_at_once() -> None:
     raw = ASSIGNMENT.model_copy(update={"deepest_cut": 0})
     with pytest.raises(SettingsError, match="the job cuts at the latest after 0 layers"):
@@ -63,6 +68,7 @@ def test_a_device_refuses_a_job_that_sends_raw_data_at_once() -> None:
     _trainer("").prepare(raw)
 
 
+@pytest.mark.torch
 def test_a_layer_that_the_network_lacks_lets_nothing_out() -> None:
     with pytest.raises(SettingsError, match="no layer named 'pool9'"):
         _trainer("pool9").prepare(ASSIGNMENT)

@@ -118,6 +118,7 @@ async def test_downloads_queue_on_the_line_but_share_the_delay() -> None:
     assert arrived_s == pytest.approx([6.0, 7.0, 8.0])
 
 
+@pytest.mark.torch
 def test_a_slow_device_takes_its_factor_of_its_own_processor_time() -> None:
     time, processor = Time(), Time()
     slow = DeviceClass(name="a", slowdown=4, up_bps=1, down_bps=1)

@@ -47,6 +47,7 @@ async def test_devices_that_ask_at_once_share_one_measurement() -> None:
     assert await shared.once("another", find) == 2
 
 
+@pytest.mark.torch
 def test_devices_that_are_told_of_the_same_job_share_what_one_measured_of_it() -> None:
     stops = StopSecrets()  # Of each device another, which is part of what it is told.
     samples = random_samples(8, (1, 28, 28), num_classes=10, seed=5)
@@ -134,6 +135,7 @@ async def test_a_measurement_stops_at_the_step_after_which_nobody_wants_it(
     assert num_steps == 2
 
 
+@pytest.mark.torch
 def test_emulated_classes_make_their_own_of_one_measurement() -> None:
     inner = built_in_engine("lenet", batch_size=4)
     batch = inner.random_batch()

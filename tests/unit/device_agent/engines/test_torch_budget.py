@@ -10,6 +10,8 @@ from runtime.errors import SettingsError
 from runtime.wire.fields import Options
 from tests.turn import ASSIGNMENT
 
+pytestmark = pytest.mark.torch
+
 SHAPE = (1, 28, 28)
 HUGE: Options = {"hidden": [2**30, 2**30]}  # 4 exabytes of weights.
 
