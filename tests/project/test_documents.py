@@ -77,6 +77,16 @@ def test_files_that_a_page_names_are_there(name: str) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_a_training_step_is_followed_through_at_most_26_files() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    step = text.partition("## The life of one training step")[2].partition("**In micro-batches**")[
+        0
+    ]
+    named = set(re.findall(r"`([\w/]+\.py)`", step))
+    assert "edge_coordinator/training/algorithm.py" in named
+    assert len(named) <= 26
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_in_a_page_are_understood(page: Path) -> None:
     for program, words in _commands(page):
