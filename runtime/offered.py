@@ -14,6 +14,8 @@ KNOWN_SOURCES = (
     "digits, mnist:DIR, npz:FILE, npy:DIR, folder:DIR, audio:DIR, csv:FILE?target=COLUMN, "
     "parquet:FILE?target=COLUMN, windows:FILE?target=COLUMN or package.module:factory"
 )
+KNOWN_INPUTS = "inputs:FILE.npy, inputs:FILE.csv or inputs:DIR (images) without labels"
+"""What a trained model may be asked of, beside the samples of a source."""
 
 
 def is_factory(source: str) -> bool:

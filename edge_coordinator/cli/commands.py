@@ -241,6 +241,12 @@ def _schema(flags: argparse.Namespace, console: Output) -> None:
     print_schemas(flags, console)
 
 
+def _infer(flags: argparse.Namespace, console: Output) -> None:
+    from edge_coordinator.cli.inference.commands import infer
+
+    infer(flags, console)
+
+
 def _completion(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.completion import completion_script
 
@@ -263,6 +269,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Output], None]] = {
     "reproduce": reproduce,
     "replay": replay_run,
     "model": _model,
+    "infer": _infer,
     "monitor": _monitor,
     "show": _show,
     "fleet": _fleet,

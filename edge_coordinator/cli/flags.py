@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_coordinator.cli.control.flags import add_control, add_serving
 from edge_coordinator.cli.fleet.flags import add_fleet
+from edge_coordinator.cli.inference.flags import add_inference
 from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
 from runtime.distribution import VersionAction
 from runtime.offered import TRACKERS
@@ -58,10 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(commands.add_parser("model", help="print what each cut of a network costs"))
     schema = commands.add_parser("schema", help="print the JSON Schema of what is published")
     schema.add_argument("name", nargs="?", help="which one; all if left out")
-    schema.add_argument(
-        "--asyncapi", action="store_true", help="all topics and messages as an AsyncAPI document"
-    )
+    schema.add_argument("--asyncapi", action="store_true", help="all of it as an AsyncAPI document")
     schema.add_argument("--write", type=Path, metavar="DIR", help="write NAME.json files instead")
+    add_inference(commands)
     add_watching(commands)
     add_fleet(commands)
     add_control(commands)

@@ -1,4 +1,4 @@
-"""Export a whole network for use: one graph in evaluation mode, its weights inside."""
+"""Export a network for use, whole or a half: one graph in evaluation mode, its weights inside."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,13 +13,19 @@ from edge_coordinator.onnx_export.trace.joint_graph import trace
 from edge_coordinator.onnx_export.trace.subject import prepare
 from runtime.wire.device_graphs import SAMPLES, SMASHED
 
-_INPUT, _OUTPUT = "input", "output"
+INPUT, OUTPUT = "input", "output"
 
 
 def export_whole(
-    network: nn.Module, sample_shape: Sequence[int], *, metadata: Mapping[str, str]
+    network: nn.Module,
+    sample_shape: Sequence[int],
+    *,
+    metadata: Mapping[str, str],
+    names: tuple[str, str] = (INPUT, OUTPUT),
 ) -> bytes:
-    """Export from `input` to `output`, for any number of samples, with these words beside.
+    """Export from the first of `names` to the second, for any number of samples.
+
+    These words of `metadata` stand beside it.
 
     Initializers have the names of the state dict. Raises whatever torch does, or
     UnsupportedOperatorError, where the network cannot be traced or written so.
@@ -37,7 +43,7 @@ def export_whole(
     model.graph.initializer.extend(
         numpy_helper.from_array(state[name].numpy(force=True), name) for name in kept
     )
-    _rename(model, {SAMPLES: _INPUT, SMASHED: _OUTPUT})
+    _rename(model, {SAMPLES: names[0], SMASHED: names[1]})
     model.graph.name = "network"
     helper.set_model_props(model, dict(metadata))
     content: bytes = model.SerializeToString(deterministic=True)

@@ -85,7 +85,7 @@ def evaluate_layers(
 
     with ThreadPoolExecutor(len(copies), "evaluate", torch.set_num_threads, (1,)) as pool:
         batches = list(pool.map(evaluate_at, starts))
-    return _evaluation(batches, metric)
+    return evaluation_of(batches, metric)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +106,20 @@ def _evaluate_batch(
 ) -> Batch:
     with torch.no_grad():
         labels = torch.from_numpy(y)
-        outputs = layers(torch.from_numpy(x))
-        total_loss = loss(outputs, labels).item() * len(labels)
-        kept = outputs if metric.own else None
-        return Batch(total_loss, sums_of(outputs, labels, loss), kept, labels)
+        return judged(layers(torch.from_numpy(x)), labels, loss, metric)
 
 
-def _evaluation(batches: Sequence[Batch], metric: Metric) -> Evaluation:
+def judged(
+    outputs: torch.Tensor, labels: torch.Tensor, loss: Loss, metric: Metric = TASKS_OWN
+) -> Batch:
+    """Give what a batch adds, by its outputs."""
+    total_loss = loss(outputs, labels).item() * len(labels)
+    kept = outputs if metric.own else None
+    return Batch(total_loss, sums_of(outputs, labels, loss), kept, labels)
+
+
+def evaluation_of(batches: Sequence[Batch], metric: Metric = TASKS_OWN) -> Evaluation:
+    """Add batches up, in their order."""
     num_samples = sum(len(batch.labels) for batch in batches)
     sums = add([batch.sums for batch in batches])
     figures = figures_of(sums)

@@ -39,7 +39,7 @@ def load_image_folder(directory: Path, query: str, *, name: str) -> DataSet:
     images to 32 x 32), `channels=1` (grey; colour is the default), or both joined by `&`. Files
     that cannot be read as images are left out, and said.
     """
-    size, channels = _read_query(query, name=name)
+    size, channels = image_options(query, name=name)
     import_pillow()
     train_dir = directory / "train" if (directory / "train").is_dir() else directory
     train, test = find_classes(train_dir, SUFFIXES, what="image"), None
@@ -101,7 +101,7 @@ def _load_part(
 ) -> Samples:
     images, paths, labels = [], [], list[int]()
     for class_name, of_class in files.items():
-        read = _read_images(of_class, size=size, channels=channels)
+        read = read_images(of_class, size=size, channels=channels)
         paths += list(read)
         images += list(read.values())
         labels += [classes.index(class_name)] * len(read)
@@ -123,7 +123,7 @@ def _load_part(
     )
 
 
-def _read_images(
+def read_images(
     paths: Sequence[Path], *, size: int | None, channels: int
 ) -> dict[Path, NDArray[np.uint8]]:
     """Read the images of a class; name and count those that cannot be read."""
@@ -153,7 +153,8 @@ def say_broken(broken: Sequence[str], directory: Path, *, total: int, what: str)
         )
 
 
-def _read_query(query: str, *, name: str) -> tuple[int | None, int]:
+def image_options(query: str, *, name: str) -> tuple[int | None, int]:
+    """Read the side that images are brought to, None for their own, and their channels."""
     options = options_in(query, source=name, takes="a folder", known=("size", "channels"))
     sizes = {option: whole_number(value, option, source=name) for option, value in options.items()}
     channels = sizes.get("channels", 3)

@@ -3,6 +3,7 @@
 import json
 import logging
 import warnings
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -47,8 +48,8 @@ def save_weights(
     # Copies: weights that are tied are in the file under each of their names.
     weights = {name: t.clone().contiguous() for name, t in network.state_dict().items()}
     said = _metadata(round_, classes, by)
-    # Of weight, and needed when a run is over.
-
+    if network.input_shape is not None:
+        said["input_shape"] = json.dumps(network.input_shape)
     content = save(weights, said)
     write_file(path, _in_order(content) if len(said) > 1 else content)
 
@@ -79,19 +80,34 @@ def save_onnx(
     by: Normalisation | None = None,
 ) -> None:
     """Write a whole model as ONNX, any batch size, in evaluation mode; it normalises its inputs."""
+    whole = Normalising(network, by, sample_shape) if by else network
+    write_file(path, as_onnx(whole, sample_shape, _metadata(round_, classes, by)))
+
+
+def as_onnx(
+    network: torch.nn.Module,
+    sample_shape: tuple[int, ...],
+    said: Mapping[str, str],
+    *,
+    names: tuple[str, str] = ("input", "output"),
+) -> bytes:
+    """Write a network in evaluation mode as ONNX, from the first of these values to the second.
+
+    Raises whatever torch does where neither our export nor its own can write it.
+    """
     from edge_coordinator.onnx_export.whole_model import export_whole  # noqa: PLC0415, of weight
 
-    whole = Normalising(network, by, sample_shape) if by else network
-    said = _metadata(round_, classes, by)
     try:
-        content = export_whole(whole, sample_shape, metadata=said)
+        return export_whole(network, sample_shape, metadata=said, names=names)
     except Exception:  # whatever torch raises, where it cannot trace so or we have no rule
-        content = _exported_by_torch(whole, sample_shape, said)
-    write_file(path, content)
+        return _exported_by_torch(network, sample_shape, said, names)
 
 
 def _exported_by_torch(
-    network: torch.nn.Module, sample_shape: tuple[int, ...], said: dict[str, str]
+    network: torch.nn.Module,
+    sample_shape: tuple[int, ...],
+    said: Mapping[str, str],
+    names: tuple[str, str],
 ) -> bytes:
     """Export by torch's own exporter, whose imports alone take seconds."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -102,8 +118,8 @@ def _exported_by_torch(
             network.eval(),
             (torch.zeros(2, *sample_shape),),
             dynamo=True,
-            input_names=["input"],
-            output_names=["output"],
+            input_names=[names[0]],
+            output_names=[names[1]],
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             verbose=False,
         )

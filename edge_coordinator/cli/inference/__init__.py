@@ -1,0 +1,1 @@
+"""`cpsl infer`: predictions by a trained model in two halves."""

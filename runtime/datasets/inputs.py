@@ -1,0 +1,125 @@
+"""Samples without labels, which a trained model is to say something of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.datasets.folder import (
+    PIXEL_OFFSET,
+    PIXEL_SCALE,
+    SUFFIXES,
+    image_options,
+    read_images,
+)
+from runtime.datasets.images import import_pillow
+from runtime.datasets.options import part_source
+from runtime.datasets.samples import DataSet, Samples, make_samples
+from runtime.datasets.sources import load_source
+from runtime.datasets.tables import (
+    as_numbers,
+    check_numbers,
+    columns_of,
+    read_frame,
+    without_missing,
+)
+from runtime.errors import SettingsError
+from runtime.offered import KNOWN_INPUTS
+
+_SCHEME = "inputs"
+_TABLES = (".csv", ".parquet")
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Samples to be predicted; their labels count where they have some."""
+
+    samples: Samples
+    has_labels: bool
+    names: tuple[str, ...] = ()
+    """Of their files, where each is one."""
+
+
+def load_asked(reference: str, *, part: str | None, base_dir: Path) -> Asked:
+    """Load a data source of a job, or samples without labels.
+
+    `part` is `train` or `test`; None: what is there to test by, or else all.
+    """
+    scheme, _, rest = reference.partition(":")
+    if scheme != _SCHEME:
+        return Asked(_part(load_source(reference, base_dir=base_dir), part), has_labels=True)
+    if part is not None:
+        raise SettingsError(f"{reference} has no parts to choose from; leave --part out")
+    text, question, query = rest.partition("?")
+    path = base_dir / Path(text).expanduser()
+    if not path.exists():
+        raise SettingsError(f"the data path {path} does not exist")
+    if path.suffix.lower() == ".npy":
+        return _unlabelled(_array(path), where=reference, scale=None)
+    if path.suffix.lower() in _TABLES:
+        return _table(path, f"{text}{question}{query}", where=reference)
+    return _images(path, query, name=reference)
+
+
+def _part(data: DataSet, part: str | None) -> Samples:
+    if part == "test" and data.test is None:
+        raise SettingsError(f"{data.name} has no test set; take --part train")
+    return data.train if part == "train" or data.test is None else data.test
+
+
+def _unlabelled(
+    x: NDArray[Any], *, where: str, scale: float | None, names: tuple[str, ...] = ()
+) -> Asked:
+    """Bytes become 0 to 1 as those of an npz file do, unless they are pixels of images."""
+    of_bytes = 1 / 255 if x.dtype == np.uint8 else 1.0
+    samples = make_samples(
+        x=x,
+        y=np.zeros(len(x), np.int64),
+        where=where,
+        scale=of_bytes if scale is None else scale,
+        offset=0.0 if scale is None else PIXEL_OFFSET,
+    )
+    return Asked(samples, has_labels=False, names=names)
+
+
+def _array(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SettingsError(f"cannot read {path} as an array: {error}") from error
+    return array
+
+
+def _table(path: Path, rest: str, *, where: str) -> Asked:
+    scheme = path.suffix.lower().removeprefix(".")
+    known = ("features", "drop", "missing", "separator")
+    _, options = part_source(rest, scheme=scheme, known=known)
+    frame = read_frame([path], scheme=scheme, options=options)
+    dropped = columns_of(frame, "drop", options)
+    features = columns_of(frame, "features", options)
+    features = features or sorted(name for name in frame.columns if name not in dropped)
+    check_numbers(frame.select(*features), options)
+    frame = without_missing(frame.select(*features), options)
+    return _unlabelled(as_numbers(frame), where=where, scale=None)
+
+
+def _images(path: Path, query: str, *, name: str) -> Asked:
+    size, channels = image_options(query, name=name)
+    import_pillow()
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    files = [each for each in files if each.suffix.lower() in SUFFIXES and each.is_file()]
+    read = read_images(files, size=size, channels=channels) if files else {}
+    if not read:
+        raise SettingsError(
+            f"{path} holds no image that can be read, and no array; give {KNOWN_INPUTS}"
+        )
+    shapes = {image.shape: file for file, image in read.items()}
+    if len(shapes) > 1:
+        one, other = list(shapes.values())[:2]
+        raise SettingsError(
+            f"{one} and {other} differ in size; add ?size=32 (or another size) to bring all to one"
+        )
+    names = tuple(file.name for file in read)
+    return _unlabelled(np.stack(list(read.values())), where=name, scale=PIXEL_SCALE, names=names)
