@@ -90,7 +90,7 @@ def test_the_model_of_a_run_is_its_best_round_and_the_last_lies_beside_it(tmp_pa
     assert "model.safetensors, model.onnx: round 2, the best: test accuracy 90.00%" in said
     assert "last.safetensors, last.onnx: round 4, the last: test accuracy 70.00%" in said
     with safe_open(tmp_path / "model.safetensors", framework="np") as file:
-        assert file.metadata() == {"input_shape": "[784]", "round": "2"}
+        assert file.metadata() == {"input_shape": "[1, 28, 28]", "round": "2"}
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["model"]["round"], result["last"]["round"]) == (2, 4)
 

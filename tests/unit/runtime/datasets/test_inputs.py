@@ -1,0 +1,44 @@
+"""Samples without labels, for a trained model to say something of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runtime.datasets.inputs import load_asked
+from runtime.errors import SettingsError
+
+
+def _asked(what: str, folder: Path) -> tuple[np.ndarray, tuple[str, ...], bool]:
+    asked = load_asked(f"inputs:{what}", part=None, base_dir=folder)
+    return asked.samples.x, asked.names, asked.has_labels
+
+
+def test_arrays_tables_and_images_are_read_without_labels(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.full((2, 3), 255, np.uint8))
+    assert _asked("x.npy", tmp_path)[0].tolist() == [[1, 1, 1], [1, 1, 1]]
+    (tmp_path / "t.csv").write_text("b,a\n2,1\n4,3\n")
+    assert _asked("t.csv", tmp_path)[0].tolist() == [[1, 2], [3, 4]]  # As with a target.
+    for name, grey in (("b.png", 0), ("a.png", 255)):
+        Image.new("L", (4, 2), grey).save(tmp_path / name)
+    images, names, has_labels = _asked(".?channels=1&size=2", tmp_path)
+    assert (names, has_labels) == (("a.png", "b.png"), False)
+    assert images.tolist() == [[[[1, 1], [1, 1]]], [[[-1, -1], [-1, -1]]]]
+
+
+@pytest.mark.parametrize(
+    ("reference", "part", "reason"),
+    [
+        ("inputs:none.npy", None, "does not exist"),
+        ("inputs:.", None, "holds no image that can be read, and no array; give inputs:FILE"),
+        ("inputs:x.npy", "test", "has no parts to choose from; leave --part out"),
+        ("npz:y.npz", "test", "has no test set; take --part train"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said(
+    reference: str, part: str | None, reason: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "y.npz", x=np.zeros((2, 3)), y=np.zeros(2, np.int64))
+    with pytest.raises(SettingsError, match=reason):
+        load_asked(reference, part=part, base_dir=tmp_path)
