@@ -16,8 +16,8 @@ from device_agent.engines.graph_check import check_graphs
 from device_agent.engines.graph_cost import MOST_PREDICTED
 from device_agent.engines.numpy_training import clipped, load_loss
 from device_agent.engines.onnx_session import OnnxWeights, Session, Values, to_value
-from runtime.dropout_masks import dropout_mask
 from runtime.errors import SettingsError
+from runtime.seeding import dropout_mask
 from runtime.wire.commands import Clip, LossOptions, OptimizerSpec
 from runtime.wire.device_graphs import (
     GRADIENT,

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from runtime.dropout_masks import dropout_mask
-from runtime.seeding import torch_seed
+from runtime.seeding import dropout_mask, torch_seed
 from runtime.wire.micro_batches import Rows
 
 Slice = tuple[tuple[int, ...], int | Rows]

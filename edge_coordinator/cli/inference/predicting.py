@@ -28,7 +28,7 @@ class Judge:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class Judged:
     """Predictions, and their figures where the samples have labels."""
 
     predictions: Predictions
@@ -51,7 +51,7 @@ def judge_of_info(info: HalfInfo) -> Judge | None:
 
 def predict(
     split: SplitModel, asked: Asked, judge: Judge | None, *, batch_size: int, console: Output
-) -> Result:
+) -> Judged:
     """Compute batch after batch, and say how far it is."""
     samples = _numbered(asked, split.info)
     outputs: list[Floats] = []
@@ -68,8 +68,8 @@ def predict(
         samples.y if asked.has_labels else None,
     )
     if judge is None or not asked.has_labels:
-        return Result(predictions, None)
-    return Result(predictions, _evaluation(whole, samples, judge, batch_size))
+        return Judged(predictions, None)
+    return Judged(predictions, _evaluation(whole, samples, judge, batch_size))
 
 
 def _numbered(asked: Asked, info: HalfInfo) -> Samples:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from edge_coordinator.cli.inference.predicting import Result
+from edge_coordinator.cli.inference.predicting import Judged
 from edge_coordinator.cli.output import Output
 from edge_coordinator.formatting import amount, figure_in_words
 from edge_coordinator.run.model.files import write_file
@@ -20,7 +20,7 @@ _SHOWN = 10
 _ITEM_BYTES = 4
 
 
-def show(console: Output, split: SplitModel, result: Result, *, output: Path | None) -> None:
+def show(console: Output, split: SplitModel, result: Judged, *, output: Path | None) -> None:
     """Answer with predictions, or write them to a file and say so."""
     predictions = result.predictions
     if output is not None:
@@ -41,7 +41,7 @@ def show(console: Output, split: SplitModel, result: Result, *, output: Path | N
     )
 
 
-def _document(split: SplitModel, result: Result) -> dict[str, Any]:
+def _document(split: SplitModel, result: Judged) -> dict[str, Any]:
     info, evaluation = split.info, result.evaluation
     return {
         "network": info.network,
@@ -55,7 +55,7 @@ def _document(split: SplitModel, result: Result) -> dict[str, Any]:
     }
 
 
-def _said(split: SplitModel, result: Result, where: str) -> str:
+def _said(split: SplitModel, result: Judged, where: str) -> str:
     num_bytes = _ITEM_BYTES * math.prod(split.smashed_shape)
     words = [
         f"{len(result.predictions)} samples, cut after {_cut(split.info)}: "

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from runtime.dropout_masks import dropout_mask
 from runtime.errors import SettingsError
 from runtime.models.attention import seeded_attention
 from runtime.models.dropout import dropout_layers, seed_dropout, set_dropout_keys
 from runtime.models.load import load_network, split
 from runtime.models.recurrent import seeded_recurrent
 from runtime.models.seeded import SeededDropout
+from runtime.seeding import dropout_mask
 
 pytestmark = pytest.mark.numerics
 

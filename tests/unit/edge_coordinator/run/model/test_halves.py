@@ -90,7 +90,7 @@ def test_the_device_half_normalises_its_inputs() -> None:
     network.input_shape = (784,)
     model = _saved(network, by.model_copy(update={"mean": (3.0,) * 784, "deviation": (2.0,) * 784}))
     x = _samples("mlp", network)
-    whole = TorchHalf(network).run((x - 3) / 2)
+    whole = TorchHalf(network).run(((x - 3) / 2).astype(np.float32))
     found = split_saved(model, 0).run(x)
     np.testing.assert_array_equal(found, whole)  # One engine computes all of it.
 
