@@ -47,6 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--end-with-stdin", action="store_true", help="end when standard input does")
     health_help = "write there every 5 s that it is alive, as JSON"
     add("--health-file", type=Path, metavar="FILE", help=health_help)
+    spans_help = "record each step as OpenTelemetry spans: for http://HOST:4318 (OTLP), or a file"
+    add("--spans", metavar="URL|FILE", help=spans_help)
     _add_log(parser, level="info", json_help="log lines of JSON, as --log-format json")
     return parser
 

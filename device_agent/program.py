@@ -22,6 +22,7 @@ from runtime.service.process import (
     keep_freed_memory,
     until_reader_leaves,
 )
+from runtime.service.span_target import spans_to
 from runtime.wire.topics import check_name
 
 _PATIENCE_S = 2.0
@@ -67,7 +68,8 @@ def _serve(flags: argparse.Namespace) -> None:
     from device_agent.settings import load_samples
 
     samples = load_samples(settings)
-    asyncio.run(serve_devices(settings, samples))
+    with spans_to(flags.spans, program="cpsl-agent"):
+        asyncio.run(serve_devices(settings, samples))
     log.info("%s", memory_sentence())
 
 

@@ -101,7 +101,7 @@ class Agent:
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
         self._pacer: Pacer | None = None
         self._opening = asyncio.Lock()
-        self._turn = TurnMeter()
+        self._turn = TurnMeter(device=device)
         self.dropped = DroppedMessages(device)
         self._commands = CommandReader(device, self.dropped, self._reply)
         self._frame_topics = FrameTopics(device, bus, topics)
@@ -210,12 +210,11 @@ class Agent:
         if self._frames.num_stale > num_stale:
             return
         self._commands.note_heard()
-        part = chunk.step.micro_batch
-        self._turn.arrived(kind, len(payload), micro_batch=part)
+        self._turn.arrived(kind, len(payload), micro_batch=chunk.step.micro_batch)
         now_s = asyncio.get_running_loop().time()
         if frame is not None:
             self._told_s = now_s
-            self._profile.link = self._turn.completed(kind, self._profile.link, micro_batch=part)
+            self._profile.link = self._turn.completed(kind, self._profile.link, step=chunk.step)
             self._act(self.session.handle(FrameArrived("", frame)))
         elif now_s - self._told_s >= TELL_EVERY_S:
             self._told_s = now_s
@@ -260,7 +259,7 @@ class Agent:
             if join is not self.session.join:
                 return  # Another one came while this one waited.
             await self._frame_topics.listen_to(join.cluster)
-            self._turn = TurnMeter()
+            self._turn = TurnMeter(device=self._device)
             self._pacer = None if (bps := join.up_share_bps) is None else Pacer(bps)
             if self._measuring.is_found(join):
                 await self._work(lambda: PassOpened(join, (), ()), join.run)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.agent.frozen import missing_of_frozen
+from device_agent.agent.recorded_work import record_work
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.engine import Engine, Executor
 from device_agent.engines.graph_check import check_graphs
@@ -216,7 +217,9 @@ class Trainer:
         """Do one command after the other; the result of the last."""
         result: Result | None = None
         for command in work:
+            start_s = perf_counter()
             result = self._run_one(command)
+            record_work(self._device, command, since_s=start_s)
         assert result is not None, f"work without a result: {work}"
         return result
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from device_agent.agent.publisher import PublishedProfile
+from device_agent.agent.recorded_work import record_transfer
 from profiles.link_estimate import LinkEstimate
 from runtime.bus.bus import Bus
 from runtime.bus.pacing import Pacer
@@ -31,8 +32,9 @@ log = logging.getLogger(__name__)
 class TurnMeter:
     """Counts what one turn sends, receives and waits for."""
 
-    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(self, clock: Callable[[], float] = perf_counter, *, device: str = "") -> None:
         self._clock = clock
+        self._device = device
         self._upload_s: defaultdict[FrameKind, float] = defaultdict(float)
         self._download_s: defaultdict[FrameKind, float] = defaultdict(float)
         self._waiting_s = 0.0
@@ -59,20 +61,24 @@ class TurnMeter:
         self._frame_bytes[kind, micro_batch] += num_bytes
 
     def completed(
-        self, kind: FrameKind, link: LinkEstimate, *, micro_batch: int = 0
+        self, kind: FrameKind, link: LinkEstimate, *, step: StepId | None = None
     ) -> LinkEstimate:
         """Count a frame whose last message has arrived; what it shows of the link.
 
         A device cannot know when its first message was sent, so that one is put down as long as
         the link is known to take for it.
         """
-        now_s = self._clock()
-        first_s, first_bytes = self._first.pop((kind, micro_batch))
-        rest_bytes = self._frame_bytes.pop((kind, micro_batch)) - first_bytes
-        self._download_s[kind] += now_s - first_s + link.download_s(first_bytes)
+        now_s, key = self._clock(), (kind, step.micro_batch if step else 0)
+        first_s, first_bytes = self._first.pop(key)
+        num_bytes = self._frame_bytes.pop(key)
+        seconds = now_s - first_s + link.download_s(first_bytes)
+        self._download_s[kind] += seconds
+        if step is not None:
+            record_transfer(self._device, kind, step, seconds=seconds, num_bytes=num_bytes)
         if self._waiting_since_s is not None:
             self._waiting_s += now_s - self._waiting_since_s
             self._waiting_since_s = None
+        rest_bytes = num_bytes - first_bytes
         return link.after_download(num_bytes=rest_bytes, arrived_within_s=now_s - first_s)
 
     def metrics(self, join: Join, *, forward_s: float, backward_s: float) -> DeviceMetrics:
@@ -159,6 +165,7 @@ class Uploads:
         self._has_failed = False
         seconds = perf_counter() - start_s
         turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
+        record_transfer(self._device, frame.kind, frame.step, seconds=seconds, num_bytes=num_bytes)
         self._size.learn(num_bytes=num_bytes, seconds=seconds)
         if pacer is None:  # A paced upload shows the share, not the link.
             self._profile.link = self._profile.link.after_upload(

@@ -44,7 +44,8 @@ def _local(flags: argparse.Namespace, console: Output) -> None:
         check_clock(flags.resume, clock_of(flags.resume), own="wall")
     path = flags.resume or make_run_folder(settings, now=datetime.now().astimezone())
     page = PageWanted(port=flags.web_port, opens=not flags.no_open) if flags.web else None
-    site = LocalSite(settings, base_dir=Path.cwd(), log_dir=path, page=page)
+    base_dir = Path.cwd()
+    site = LocalSite(settings, base_dir=base_dir, log_dir=path, page=page, spans=flags.spans)
     with temporary_files_near(path.parent), site:
         _train_locally(site, settings, path, flags, console)
 

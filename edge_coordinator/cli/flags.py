@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_coordinator.cli.control.flags import add_control, add_serving
 from edge_coordinator.cli.fleet.flags import add_fleet
 from edge_coordinator.cli.inference.flags import add_inference
-from edge_coordinator.cli.watching_flags import add_companions, add_watching, port
+from edge_coordinator.cli.watching_flags import add_companions, add_spans, add_watching, port
 from runtime.distribution import VersionAction
 from runtime.offered import TRACKERS
 from runtime.service.arguments import Parser
@@ -105,6 +105,7 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_job_flags(local, JOB_FLAGS)
     local.add_argument("--broker", metavar="KIND", help="auto, mosquitto or amqtt")
     local.set_defaults(broker_key="broker.local")
+    add_spans(local)
     local.add_argument("--web", action="store_true", help="serve a page to watch the run in")
     local.add_argument("--web-port", type=port, metavar="PORT", help="of the page")
     local.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
@@ -114,20 +115,14 @@ def _add_running(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Coordinate the agents that are connected to a broker; they may come later.",
     )
     _add_job_flags(coordinator, JOB_FLAGS)
-    coordinator.add_argument(
-        "--broker", metavar="URL", help="mqtt://host[:port], mqtts, ws or wss://…"
-    )
-    coordinator.add_argument(
-        "--wait", action="store_true", help="if the broker is not there, wait for it"
-    )
+    add = coordinator.add_argument
+    add("--broker", metavar="URL", help="mqtt://host[:port], mqtts, ws or wss://…")
+    add("--wait", action="store_true", help="if the broker is not there, wait for it")
     add_serving(coordinator)
+    add_spans(coordinator)
     add_companions(coordinator)
-    coordinator.add_argument(
-        "--health-file",
-        type=Path,
-        metavar="FILE",
-        help="write there every 5 s that it is alive, as JSON",
-    )
+    health_help = "write there every 5 s that it is alive, as JSON"
+    add("--health-file", type=Path, metavar="FILE", help=health_help)
     coordinator.set_defaults(broker_key="broker.url")
 
 

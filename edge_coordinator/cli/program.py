@@ -14,6 +14,7 @@ from runtime.errors import EdgeError, root_cause
 from runtime.service.exit_codes import ExitCode
 from runtime.service.logs import JsonLines, log_handler
 from runtime.service.process import keep_freed_memory, until_reader_leaves
+from runtime.service.span_target import spans_to
 
 
 def run_command(flags: argparse.Namespace) -> int:
@@ -21,7 +22,8 @@ def run_command(flags: argparse.Namespace) -> int:
     output = _output(flags)
     keep_freed_memory(of_clusters=True)
     try:
-        with until_reader_leaves():
+        spans = spans_to(getattr(flags, "spans", None), program="cpsl")
+        with until_reader_leaves(), spans:
             COMMANDS[flags.command](flags, output)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED

@@ -81,6 +81,15 @@ def add_companions(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_spans(parser: argparse.ArgumentParser) -> None:
+    """Add where spans go; without, nothing is recorded."""
+    parser.add_argument(
+        "--spans",
+        metavar="URL|FILE",
+        help="record each step as OpenTelemetry spans: for http://HOST:4318 (OTLP), or a file",
+    )
+
+
 def port(text: str) -> int:
     """Take the number of a port."""
     if not text.isdecimal() or int(text) > 65_535:

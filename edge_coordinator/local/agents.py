@@ -57,7 +57,7 @@ def host_groups(settings: JobSettings) -> list[HostGroup]:
 
 @asynccontextmanager
 async def local_agents(
-    settings: JobSettings, *, url: str, base_dir: Path, log_dir: Path
+    settings: JobSettings, *, url: str, base_dir: Path, log_dir: Path, spans: str | None = None
 ) -> AsyncIterator[Sequence[AgentProcess]]:
     """Start the agents for the length of the block; they end with this process, however it ends."""
     names = device_names(settings.devices.count)
@@ -66,7 +66,14 @@ async def local_agents(
         for number, group in enumerate(host_groups(settings)):
             log_file = log_dir / f"agent-{number}.log"
             start = partial(
-                _start, settings, names, group, url=url, base_dir=base_dir, log_file=log_file
+                _start,
+                settings,
+                names,
+                group,
+                url=url,
+                base_dir=base_dir,
+                log_file=log_file,
+                more=() if spans is None else ("--spans", spans),
             )
             devices = tuple(names[i] for i in group.devices)
             log_file.unlink(missing_ok=True)
@@ -119,6 +126,7 @@ async def _start(
     url: str,
     base_dir: Path,
     log_file: Path,
+    more: Sequence[str],
 ) -> Process:
     own = [
         flag
@@ -139,6 +147,7 @@ async def _start(
             *own,
             *(("--scenario", settings.devices.scenario) if settings.devices.scenario else ()),
             *code_flags(settings),
+            *more,
             *(("--publish-labels",) if settings.plan.balance_weight else ()),
             stdin=PIPE,
             stdout=file,

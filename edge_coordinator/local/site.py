@@ -48,7 +48,9 @@ class LocalSite:
         base_dir: Path,
         log_dir: Path,
         page: PageWanted | None = None,
+        spans: str | None = None,
     ) -> None:
+        """`spans` is where the agents' go, if anywhere."""
         self.emulated = emulated_classes(settings, base_dir=base_dir)
         self._settings, self._base_dir, self._log_dir = settings, base_dir, log_dir
         self._runner = asyncio.Runner()
@@ -56,7 +58,7 @@ class LocalSite:
         self.broker: LocalBroker
         self.agents: list[AgentProcess]
         self.page: LocalPage | None = None
-        self._page_wanted = page
+        self._page_wanted, self._spans = page, spans
 
     def __enter__(self) -> Self:
         allow_many()  # Broker and agents inherit it.
@@ -95,6 +97,7 @@ class LocalSite:
                 url=self.broker.url,
                 base_dir=self._base_dir,
                 log_dir=self._log_dir,
+                spans=self._spans,
             )
             self.agents = list(await started.enter_async_context(agents))
             if (wanted := self._page_wanted) is not None:

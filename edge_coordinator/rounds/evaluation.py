@@ -1,11 +1,13 @@
 """Evaluating the joint network: on the coordinator's test set, or on what the devices hold out."""
 
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from math import isfinite
 
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.job import Job
+from edge_coordinator.rounds.recorded_turn import record_turn
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.training import Turns
 from edge_coordinator.run.events import Evaluating, Progress
@@ -55,12 +57,13 @@ class Evaluator:
     ) -> Evaluation | None:
         if not devices:
             return None
-        cluster = self._turns.evaluation(round_, devices, cut=cut)
+        start_s, cluster = time.monotonic(), self._turns.evaluation(round_, devices, cut=cut)
         await cluster.join()
         turn = self._model.turn(cut=cut, round_=round_, learning_rate=0.0)
         try:
             await cluster.load(await worker.edge(turn).device_side())
             smashed = await cluster.forward()
+            record_turn(cluster, None, since_s=start_s, name="evaluation")
         except ClusterLostError as error:
             log.warning("round %d could not be evaluated: %s", round_, error)
             return None

@@ -71,6 +71,7 @@ class OverlappedCluster(RemoteCluster):
                 continue
             yield await self._take(device)
             self._take_news()
+        self.arrived_at_s.append(time.monotonic())
         self._epoch += 1
 
     async def give_back(self, micro_batch: MicroBatch, gradient: Tensor | None) -> None:

@@ -101,6 +101,13 @@ class RemoteCluster:
         self.finished: tuple[str, ...] = ()
         """Those that came to the turn's end."""
         self._asked_at_s = 0.0
+        self.arrived_at_s: list[float] = []
+        """When the smashed data of each local epoch were all there, by the monotonic clock."""
+
+    @property
+    def local_epochs(self) -> int:
+        """Of the turn."""
+        return self._local_epochs
 
     @property
     def learning_rate(self) -> float:
@@ -134,6 +141,7 @@ class RemoteCluster:
     async def forward(self) -> Mapping[str, Smashed]:
         """Smashed data of every device that is still there, in device-id order."""
         smashed = await self._decoded(FrameKind.SMASHED, await self._gathered())
+        self.arrived_at_s.append(time.monotonic())
         return {device: Smashed(*tensors) for device, tensors in smashed.items()}
 
     async def backward(self, gradients: Mapping[str, Tensor]) -> None:
@@ -281,6 +289,11 @@ class RemoteCluster:
             f"{len(self._members)} of {self._size} devices of the cluster are left, at least "
             f"{self._least} are needed: {reasons}"
         )
+
+    @property
+    def first_step(self) -> StepId:
+        """The step that the turn begins with."""
+        return self._step(0)
 
     def _step(self, epoch: int) -> StepId:
         join = next(iter(self._joins.values()))

@@ -51,6 +51,8 @@ class OffLoopEdge:
         self._turn = turn
         self.steps_s: list[float] = []
         """Seconds of each local epoch's step."""
+        self.worked: list[tuple[int, float, float]] = []
+        """Local epoch of each piece of a step; when it began and ended, by the monotonic clock."""
         self._step_s = 0.0
 
     async def device_side(self) -> Sequence[Tensor]:
@@ -61,7 +63,7 @@ class OffLoopEdge:
         """Forward, loss, backward, update of the server-side model."""
         start_s = time.monotonic()
         step = await self._worker.do(lambda: self._turn.step(smashed))
-        self.steps_s.append(time.monotonic() - start_s)
+        self.steps_s.append(self._note_work(start_s))
         return step
 
     async def begin(self, batch_sizes: Mapping[str, int]) -> None:
@@ -74,15 +76,21 @@ class OffLoopEdge:
         start_s = time.monotonic()
         device, rows = micro_batch.device, micro_batch.rows
         gradient = await self._worker.do(lambda: self._turn.add(device, rows, micro_batch.smashed))
-        self._step_s += time.monotonic() - start_s
+        self._step_s += self._note_work(start_s)
         return gradient
 
     async def update(self, devices: Collection[str]) -> float:
         """Update the server-side model by all that these devices sent; the mean loss."""
         start_s = time.monotonic()
         loss = await self._worker.do(lambda: self._turn.update(devices))
-        self.steps_s.append(self._step_s + time.monotonic() - start_s)
+        self.steps_s.append(self._step_s + self._note_work(start_s))
         return loss
+
+    def _note_work(self, start_s: float) -> float:
+        """Note a piece that ends now; its seconds."""
+        end_s = time.monotonic()
+        self.worked.append((len(self.steps_s), start_s, end_s))
+        return end_s - start_s
 
     async def aggregate(
         self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]

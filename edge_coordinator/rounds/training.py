@@ -15,6 +15,7 @@ from edge_coordinator.replanning.planner import PlannedRound
 from edge_coordinator.rounds.bounded_turn import TurnBounds
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.overlapped_cluster import OverlappedCluster
+from edge_coordinator.rounds.recorded_turn import record_round, record_turn
 from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster, least_of
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.turn_within_bounds import train_turn
@@ -219,7 +220,7 @@ class RoundTraining:
         plans = planned.plan.clusters
         believed = self._turns.believed()
         clusters = [self._turns.training(round_, plan, planned, believed) for plan in plans]
-        before = await worker.do(self._model.snapshot)
+        start_s, before = time.monotonic(), await worker.do(self._model.snapshot)
         await asyncio.gather(*(cluster.join() for cluster in clusters))
         for index, cluster in enumerate(clusters):
             self._tell(ClusterStarted(round_, index, len(clusters), tuple(cluster.sample_counts)))
@@ -236,6 +237,7 @@ class RoundTraining:
                 f"{len(trained.devices)} of {num_planned} devices trained, at least {least} are "
                 f"needed, so round {round_} is tried again: {reasons}"
             )
+        record_round(clusters, since_s=start_s, why_undone=trained.undone)
         return trained
 
     async def _train_cluster(
@@ -268,6 +270,7 @@ class RoundTraining:
             trained.devices += cluster.sample_counts
         turn_s = time.monotonic() - start_s
         trained.times.append(TurnTimes(cluster.finished, cluster.answers_s, edge.steps_s, turn_s))
+        record_turn(cluster, edge, since_s=start_s)
         trained.caught |= bounds.caught if bounds else {}
         trained.lost |= cluster.lost | trained.caught
         trained.late |= cluster.late

@@ -33,7 +33,10 @@ def serve_queue(
     served = Served(
         settings,
         AllowedCode(tuple(flags.allow_code)),
-        [word for name in flags.track for word in ("--track", name)],
+        [
+            *(word for name in flags.track for word in ("--track", name)),
+            *(("--spans", flags.spans) if flags.spans else ()),
+        ],
         Path.cwd(),
     )
     server = JobServer(served, JobQueue(settings.output / "queue"), say=console.say)

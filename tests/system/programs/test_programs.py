@@ -8,6 +8,7 @@ import subprocess
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,11 @@ async def test_a_local_run_leaves_its_settings_its_rounds_its_model_and_its_curv
 ) -> None:
     if broker == "mosquitto" and find_mosquitto() is None:
         pytest.skip("mosquitto is not installed on this machine")
+    has_otel = find_spec("opentelemetry") is not None
     process = await _start(
-        *CPSL, "local", "--broker", broker, "--rounds", "2", "--devices", "3", cwd=tmp_path
+        *(*CPSL, "local", "--broker", broker, "--rounds", "2", "--devices", "3"),
+        *(("--spans", "spans.jsonl") if has_otel else ()),
+        cwd=tmp_path,
     )
     output = await _output(process)
     assert process.returncode == 0, output
@@ -72,6 +76,22 @@ async def test_a_local_run_leaves_its_settings_its_rounds_its_model_and_its_curv
     assert (run / "curves.png").stat().st_size > 10_000
     assert "rounds = 2" in (run / "job.toml").read_text()
     _onnx_holds_the_weights(run)
+    if has_otel:
+        _coordinator_and_agents_wrote_a_tree_a_round(tmp_path / "spans.jsonl")
+
+
+def _coordinator_and_agents_wrote_a_tree_a_round(path: Path) -> None:
+    requests = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    told = [each for request in requests for each in request["resourceSpans"]]
+    spans = [span for each in told for scope in each["scopeSpans"] for span in scope["spans"]]
+    programs = {a["value"]["stringValue"] for each in told for a in each["resource"]["attributes"]}
+    assert {"cpsl", "cpsl-agent"} <= programs
+    ids = {span["spanId"] for span in spans}
+    roots = [span for span in spans if "parentSpanId" not in span]
+    assert [span["name"] for span in roots] == ["round"] * 2
+    assert {span["traceId"] for span in spans} == {span["traceId"] for span in roots}
+    assert all(span.get("parentSpanId", span["spanId"]) in ids for span in spans)
+    assert {"turn", "step", "server", "forward", "backward"} <= {span["name"] for span in spans}
 
 
 def _onnx_holds_the_weights(run: Path) -> None:

@@ -9,7 +9,16 @@ import pytest
 HEAVY = ("numpy", "onnxruntime", "torch", "pydantic", "rich", "matplotlib", "paho", "asyncio")
 WITH_SETTINGS = ("numpy", "onnxruntime", "torch", "matplotlib", "paho")
 TO_COUNT = ("onnxruntime", "torch._dynamo", "onnx", "matplotlib", "paho", "sympy")
-TO_TRAIN = ("onnxruntime", "torch._dynamo", "onnx", "matplotlib", "PIL", "sympy", "sklearn")
+TO_TRAIN = (
+    "onnxruntime",
+    "torch._dynamo",
+    "onnx",
+    "matplotlib",
+    "PIL",
+    "sympy",
+    "sklearn",
+    "opentelemetry",
+)
 
 _PROGRAM = """
 import json, sys
