@@ -1,0 +1,1 @@
+"""What ten who watch a run cost its coordinator, in pairs with nobody watching."""
