@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.clustering import GibbsSchedule
-from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_memory_bytes
+from edge_coordinator.planning.cut_layer import (
+    CutChoice,
+    choose_cut,
+    device_memory_bytes,
+    price_cuts,
+)
 from edge_coordinator.planning.fleet import Fleet, Workload
-from edge_coordinator.planning.latency import cluster_latency_s, phase_seconds
-from edge_coordinator.planning.plan import InfeasiblePlanError
+from edge_coordinator.planning.latency import cluster_latency_s, phase_seconds, round_s
+from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
+from edge_coordinator.planning.wire import WireTable
 from profiles.link import IndependentLinks
-from tests.fleets import device, random_devices, workload
+from runtime.wire.codecs.names import TurnCodecs
+from tests.fleets import CUTS, device, random_devices, workload
 
 WORK = workload(IndependentLinks())
 INNER_CUTS = range(1, 4)
@@ -102,3 +109,71 @@ def test_no_feasible_cut_is_an_error_with_the_numbers() -> None:
 def test_equal_inputs_give_equal_choices() -> None:
     states = [Fleet.of(random_devices(np.random.default_rng(1), 8))]
     assert chosen(states, num_clusters=4) == chosen(states, num_clusters=4)
+
+
+def test_training_takes_three_models_and_the_activations_and_their_gradients() -> None:
+    frozen = replace(CUTS, layers=tuple(replace(each, frozen_bytes=7) for each in CUTS.layers))
+    needed_bytes = device_memory_bytes(replace(WORK, cuts=frozen))
+    for cut in range(CUTS.num_layers + 1):
+        below = CUTS.layers[:cut]
+        model = sum(layer.state_bytes for layer in below)
+        sample = CUTS.input_bytes + sum(layer.activation_bytes for layer in below)
+        assert needed_bytes[cut] == pytest.approx(3 * model + 7 * cut + 2 * 16 * sample)
+
+
+def test_a_device_may_have_exactly_the_memory_and_has_the_least_of_all_states() -> None:
+    needed = device_memory_bytes(WORK)
+    rooms = [replace(device("a"), free_memory_bytes=bytes_) for bytes_ in (needed[3], needed[1])]
+    assert {each.cut for each in chosen([Fleet.of(rooms[:1])]).prices if not each.infeasible} == {
+        *(1, 2, 3)
+    }
+    choice = chosen([Fleet.of([room]) for room in rooms])
+    assert [each.infeasible for each in choice.prices] == [
+        "",
+        *(
+            f"cut {cut} needs {needed[cut] / 1e6:.3g} MB, a has {needed[1] / 1e6:.3g} MB free"
+            for cut in (2, 3)
+        ),
+    ]
+
+
+def test_cuts_are_priced_from_the_shallowest_whatever_one_of_them_lacks() -> None:
+    work = replace(WORK, refused_cuts={1: "no such operator"})
+    prices = price_cuts(
+        [Fleet.of([device("a")])],
+        work,
+        sizes=np.array([1]),
+        candidates=(3, 1, 2),
+        schedule=SHORT,
+        generator=np.random.default_rng(0),
+    )
+    assert [(each.cut, each.expected_s is None) for each in prices] == [
+        *((1, True), (2, False), (3, False))
+    ]
+
+
+def test_the_next_best_is_the_cheapest_of_the_others_that_are_feasible() -> None:
+    prices = [CutPrice(cut, "", s, "") for cut, s in ((1, None), (2, 9.0), (3, 1.0), (4, 5.0))]
+    assert CutChoice(3, tuple(prices)).next_best == prices[3]
+    assert CutChoice(3, (prices[0], prices[2])).next_best is None
+
+
+def test_a_cut_is_priced_with_the_codec_and_the_parts_that_suit_it_best() -> None:
+    codecs = [
+        TurnCodecs(**dict.fromkeys(TurnCodecs.model_fields, name)) for name in ("fp32", "int8")
+    ]
+    wires = tuple(WireTable.of(CUTS, each, batch_size=16) for each in codecs)
+    fleet = Fleet.of([device(f"d{k}", up_bps=1e6, down_bps=1e6) for k in range(2)])
+    rounds_s = [
+        round_s(
+            phase_seconds(fleet, work, cut=2, micro_batches=parts),
+            work,
+            members=np.array([[0, 1]]),
+            shares=np.ones((1, 2)),
+        )
+        for work in (replace(WORK, wires=wires, chosen=each) for each in codecs)
+        for parts in (1, 4)
+    ]
+    assert float(min(rounds_s)) < float(rounds_s[2]) < float(rounds_s[0])
+    choice = chosen([fleet], work=replace(WORK, wires=wires, micro_batches=(1, 4)))
+    assert choice.prices[1].expected_s == pytest.approx(float(min(rounds_s)))

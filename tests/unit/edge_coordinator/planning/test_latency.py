@@ -9,13 +9,18 @@ from edge_coordinator.planning.fleet import Fleet
 from edge_coordinator.planning.latency import (
     PhasesByShare,
     cluster_latency_s,
+    device_phase_s,
     phase_seconds,
+    round_s,
+    transfer_bits,
     turn_s,
 )
+from edge_coordinator.planning.wire import WireTable
 from profiles.corrections import Corrections
 from profiles.device import ComputeState, DeviceState
 from profiles.link import IndependentLinks, LinkState
 from profiles.phases import Phase
+from runtime.wire.codecs.names import TurnCodecs
 from tests.fleets import CUTS, device, random_devices, workload
 
 
@@ -154,3 +159,90 @@ def test_layer_timings_and_speeds_give_the_same_seconds_at_every_cut() -> None:
     ):
         assert by_layer.forward_s == pytest.approx(by_speed.forward_s)
         assert by_layer.backward_s == pytest.approx(by_speed.backward_s)
+
+
+def test_a_round_is_the_sum_of_its_turns_and_of_what_was_learned_of_rounds() -> None:
+    fleet = Fleet.of(random_devices(np.random.default_rng(5), 3))
+    work = replace(workload(IndependentLinks()), cluster_overhead_s=0.2, round_overhead_s=0.3)
+    seconds = phase_seconds(fleet, work, cut=2)
+    turns_s = [
+        float(turn_s(seconds, members=np.array(own), shares=np.ones(len(own)), overhead_s=0.2))
+        for own in ([0, 1], [2])
+    ]
+    padded = np.array([[0, 1], [2, -1]])
+    found_s = round_s(seconds, work, members=padded, shares=np.ones((2, 2)))
+    assert float(found_s) == pytest.approx(sum(turns_s) + 0.3)
+
+
+def test_phases_of_a_cluster_have_the_share_of_the_link_but_for_the_broadcast() -> None:
+    seconds = phase_seconds(
+        Fleet.of(random_devices(np.random.default_rng(6), 3)), workload(IndependentLinks()), cut=2
+    )
+    members, shares = np.array([2, 0]), np.array([0.25, 0.5])
+    found_s = device_phase_s(seconds, members=members, shares=shares)
+    for phase in Phase:
+        for place, (member, share) in enumerate(zip(members, shares, strict=True)):
+            own = 1.0 if phase is Phase.DISTRIBUTE else share
+            expected_s = seconds.fixed_s[phase, member] + seconds.link_s[phase, member] / own
+            assert found_s[phase, place] == pytest.approx(expected_s)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_with_the_loss_on_the_device_it_trains_and_sends_the_model_once(epochs: int) -> None:
+    cut = CUTS.num_layers
+    work = workload(IndependentLinks(), local_epochs=epochs, loss_on_device=True)
+    assert set(transfer_bits(work, cut=cut)) == {Phase.DISTRIBUTE, Phase.MODEL_UPLOAD}
+    seconds = phase_seconds(Fleet.of([device("a", up_bps=1e6, down_bps=4e6)]), work, cut=cut)
+    flop = sum(layer.forward_flop + layer.backward_flop for layer in CUTS.layers)
+    model = float(CUTS.device_model_bits[cut])
+    expected_s = model / 4e6 + epochs * 16 * flop / 1e8 + model / 1e6
+    assert cluster_s(seconds, [1.0]) == pytest.approx(expected_s)
+
+
+def test_in_micro_batches_each_part_has_its_messages_and_the_model_has_its_own_once() -> None:
+    learned = Corrections(scale=np.full(len(Phase), 2.0), added_s=np.full(len(Phase), 0.5))
+    chatty = replace(device("a"), link=LinkState(1e7, 1e7, round_trip_s=0.1, message_s=0.002))
+    work = replace(workload(IndependentLinks()), message_bytes=100_000)
+    seconds = phase_seconds(Fleet.of([chatty]), work, cut=1, micro_batches=4)
+    assert seconds.fixed_s[Phase.DOWNLOAD, 0] == pytest.approx(0.05 + 4 * 0.002)
+    assert seconds.fixed_s[Phase.MODEL_UPLOAD, 0] == pytest.approx(0.05 + 0.002)
+    chatty = replace(chatty, corrections=learned)
+    delay_s = phase_seconds(Fleet.of([chatty]), work, cut=1, micro_batches=4).delay_s[:, 0]
+    assert delay_s[Phase.UPLOAD] == pytest.approx(2 * 0.05 + 0.5)
+    assert delay_s[Phase.FORWARD] == 0
+
+
+def test_no_turn_in_micro_batches_takes_less_than_a_device_computes() -> None:
+    states = random_devices(np.random.default_rng(7), 3)
+    work = workload(IndependentLinks(), local_epochs=2)
+    seconds = phase_seconds(Fleet.of(states), work, cut=2, micro_batches=2)
+    members, shares = np.arange(3), np.ones(3)
+    computed_s = [
+        2 * 16 * float(each.compute.forward_s[2] + each.compute.backward_s[2])
+        for each in states
+        if each.compute is not None
+    ]
+    for overhead_s in (-1e3, 5.0):
+        found_s = turn_s(seconds, members=members, shares=shares, overhead_s=overhead_s)
+        least_s = max(*computed_s, cluster_s(seconds, [1.0] * 3) + overhead_s)
+        assert float(found_s) == pytest.approx(least_s)
+
+
+def test_what_is_encoded_takes_its_bits_and_the_devices_seconds_of_encoding() -> None:
+    codecs = TurnCodecs(**dict.fromkeys(TurnCodecs.model_fields, "int8"))
+    wire = WireTable.of(CUTS, codecs, batch_size=16)
+    plain, cut = workload(IndependentLinks()), 2
+    coded = replace(plain, wires=(wire,))
+    assert transfer_bits(coded, cut=cut) == wire.transfer_bits(
+        cut=cut, label_bits=16 * 8.0, loss_on_device=False
+    )
+    assert wire.encode_flop[cut] > 0
+    added_s = [
+        phase_seconds(Fleet.of([device("a")]), each, cut=at).fixed_s[Phase.FORWARD, 0]
+        for each, at in ((coded, cut), (plain, cut), (coded, 0), (plain, 0))
+    ]
+    assert added_s[0] - added_s[1] == pytest.approx(wire.encode_flop[cut] / 1e8)
+    assert added_s[2] == added_s[3], "of samples as they are nobody knows a speed"
+    alone = replace(workload(IndependentLinks(), loss_on_device=True), wires=(wire,))
+    local = phase_seconds(Fleet.of([device("a")]), alone, cut=cut)
+    assert local.fixed_s[Phase.FORWARD, 0] == pytest.approx(added_s[1])
