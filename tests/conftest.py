@@ -5,9 +5,10 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
-from importlib.abc import MetaPathFinder
+from collections.abc import AsyncIterator, Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -27,12 +28,19 @@ hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
 """What `--hypothesis-profile=long` asks for: an hour or so, for one property at a time."""
 
 
-class _HideTorch(MetaPathFinder):
-    """PyTorch is there for nobody, as on a device that lacks it."""
+class _WithoutTorch(PathFinder):
+    """Finds all that there is but PyTorch, as on a device that lacks it."""
 
-    def find_spec(self, name: str, *_: object) -> None:
-        if name.split(".", 1)[0] in TORCH:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    @classmethod
+    def find_spec(
+        cls,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname.split(".", 1)[0] in TORCH:
+            return None
+        return super().find_spec(fullname, path, target)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Hide PyTorch if that is wanted."""
     if config.getoption("--without-torch"):
-        sys.meta_path.insert(0, _HideTorch())
+        sys.meta_path[sys.meta_path.index(PathFinder)] = _WithoutTorch
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

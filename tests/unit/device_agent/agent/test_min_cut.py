@@ -91,7 +91,7 @@ def test_a_plan_cuts_no_earlier_than_owners_let_out_or_goes_without_their_device
     ("flags", "min_cut"), [((), ""), (("--min-cut", "pool1"), "pool1"), (("--min-cut", "3"), "3")]
 )
 def test_an_agent_without_a_veto_has_none(flags: tuple[str, ...], min_cut: str) -> None:
-    words = ("--broker", "mqtt://h", "--id", "a", "--data", "digits", "--engine", "onnxruntime", *flags)
+    words = ("--broker", "mqtt://h", "--id", "a", "--data", "digits", "--engine", "torch", *flags)
     assert agent_settings(build_parser().parse_args(words)).limits.min_cut == min_cut
 
 
