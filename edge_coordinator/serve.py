@@ -142,7 +142,7 @@ def _coordinator(
     faults: Faults,
     control: RunControl,
 ) -> Coordinator:
-    exports = GraphExports(job, model.network, channel, partial(_tell_waiting, observers))
+    exports = GraphExports(job, model, channel, partial(_tell_waiting, observers))
     memory = RunMemory.decode(progress.reached.memory)
     planning = RoundPlanning(
         job, model, channel, exports, links, memory=memory.planner, faults=faults

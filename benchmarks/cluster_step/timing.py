@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Protocol, TypeVar
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
-from edge_coordinator.training.edge_model import Turn
+from edge_coordinator.training.turn import Turn
 from runtime.bus.bus import Bus, BusEvent, Delivery
 from runtime.errors import MalformedMessageError
 from runtime.wire.frames import CHUNK_HEADER, FrameKind, Tensor

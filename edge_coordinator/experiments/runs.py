@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_coordinator.experiments.central import clocked, pooled
 from edge_coordinator.experiments.results import RoundRow, TrainedRun
-from edge_coordinator.job.prepare import whole_test_set
+from edge_coordinator.job.from_samples import whole_test_set
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.run.checkpoint import START, Reached
 from edge_coordinator.run.events import Progress, RoundDone

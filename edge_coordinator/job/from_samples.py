@@ -1,12 +1,33 @@
-"""What a job takes from its samples, once and for all devices: normalisation, class weights."""
+"""What a job takes from its samples, once and for all: test set, normalisation, class weights."""
+
+from pathlib import Path
 
 import numpy as np
 
 from edge_coordinator.job.data_settings import NormaliseSettings
 from edge_coordinator.job.settings import JobSettings
 from runtime.datasets.normalise import measure_features, normalised
-from runtime.datasets.samples import Samples
+from runtime.datasets.samples import DataSet, Samples
+from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
+
+
+def whole_test_set(
+    settings: JobSettings, *, base_dir: Path, data: DataSet | None
+) -> Samples | None:
+    """All samples that a job may be tested on; None where its devices evaluate."""
+    if settings.data.test == "devices":
+        return None
+    if settings.data.test != "source":
+        other = load_source(settings.data.test, base_dir=base_dir)
+        return other.test or other.train
+    source = data or load_source(settings.data.source, base_dir=base_dir)
+    if source.test is None:
+        raise SettingsError(
+            f"data.source {settings.data.source} has no test set; set data.test to 'devices', "
+            "or to another source"
+        )
+    return source.test
 
 
 def agree_on_normalisation(

@@ -2,12 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edge_coordinator.job.classes import agree_on_classes, check_outputs, check_test_set
-from edge_coordinator.job.from_samples import agree_on_class_weights, agree_on_normalisation
+from edge_coordinator.job.from_samples import (
+    agree_on_class_weights,
+    agree_on_normalisation,
+    whole_test_set,
+)
 from edge_coordinator.job.given_plans import GivenPlans, PlansByHand, num_clusters
 from edge_coordinator.job.job import Job, own_stop
 from edge_coordinator.job.loss_check import check_loss
@@ -16,12 +21,13 @@ from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.turn_codecs import turn_codecs
 from edge_coordinator.job.whole_batches import whole_batches
 from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
+from edge_coordinator.training.accelerator import Accelerator, open_accelerator
 from edge_coordinator.training.aggregation import aggregation
-from edge_coordinator.training.edge_model import EdgeModel, Training
+from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.metrics import Metric, load_metric
 from edge_coordinator.training.start import choose_what_learns, start_from
+from edge_coordinator.training.turn import Training
 from runtime.datasets.samples import DataSet, Samples
-from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 from runtime.models.load import (
     check_sample_shape,
@@ -46,6 +52,7 @@ def prepare_job(
 
     `data` is the source where it has been loaded already (local mode).
     """
+    settings, accelerator = _on_device(settings)
     plain = load_loss(settings.training.loss, base_dir=base_dir)
     metric = load_metric(settings.evaluation.metric, base_dir=base_dir)
     test = whole_test_set(settings, base_dir=base_dir, data=data)
@@ -74,7 +81,18 @@ def prepare_job(
         settings, assignment, network, loss, codecs, shape=shape, test=test, base_dir=base_dir
     )
     _check_plan(job)
-    return job, EdgeModel(network, _training(settings, loss, plain, metric, base_dir=base_dir))
+    learning = _training(settings, loss, plain, metric, base_dir=base_dir)
+    return job, EdgeModel(network, replace(learning, accelerator=accelerator))
+
+
+def _on_device(settings: JobSettings) -> tuple[JobSettings, Accelerator]:
+    """Open what the server side computes on; the settings name it, for whoever resumes the run."""
+    training = settings.training
+    accelerator = open_accelerator(
+        training.server_device, autocast=training.autocast, compiles=training.compile
+    )
+    training = training.model_copy(update={"server_device": str(accelerator.device)})
+    return settings.model_copy(update={"training": training}), accelerator
 
 
 def _made(
@@ -264,24 +282,6 @@ def _some(whole: Samples | None, most: int | None) -> Samples | None:
     if whole is None or most is None or most >= len(whole):
         return whole
     return whole.take(np.linspace(0, len(whole), most, endpoint=False).astype(np.int64))
-
-
-def whole_test_set(
-    settings: JobSettings, *, base_dir: Path, data: DataSet | None
-) -> Samples | None:
-    """All samples that a job may be tested on; None where its devices evaluate."""
-    if settings.data.test == "devices":
-        return None
-    if settings.data.test != "source":
-        other = load_source(settings.data.test, base_dir=base_dir)
-        return other.test or other.train
-    source = data or load_source(settings.data.source, base_dir=base_dir)
-    if source.test is None:
-        raise SettingsError(
-            f"data.source {settings.data.source} has no test set; set data.test to 'devices', "
-            "or to another source"
-        )
-    return source.test
 
 
 def _check_clusters(settings: JobSettings) -> None:

@@ -117,6 +117,18 @@ class TrainingSettings(Section):
         None, description="of the devices' rate; that of both sides if left out"
     )
     clip: ClipSettings = ClipSettings()
+    server_device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$",
+        description="what the server side computes on: cpu, cuda, cuda:N or mps; auto: the first "
+        "there is of cuda, mps and cpu",
+    )
+    autocast: Literal["none", "bfloat16", "float16"] = Field(
+        "none", description="what the server side's products are computed in, where not in float32"
+    )
+    compile: bool = Field(
+        default=False, description="have torch.compile compile the server side, if it can"
+    )
 
     @field_validator("aggregation")
     @classmethod

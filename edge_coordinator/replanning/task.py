@@ -15,6 +15,7 @@ from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.planning.wire import WireTable
 from edge_coordinator.replanning.planner import PlanningTask
+from edge_coordinator.training.accelerator import PROCESSOR, Accelerator
 from edge_coordinator.training.algorithm import Smashed
 from edge_coordinator.training.edge_model import EdgeModel
 from profiles.cuts import CutTable
@@ -37,17 +38,22 @@ MAX_TIMED_SAMPLES = 512
 
 
 def measure_server(
-    network: nn.Sequential, *, sample_shape: tuple[int, ...], num_samples: int
+    network: nn.Sequential,
+    *,
+    sample_shape: tuple[int, ...],
+    num_samples: int,
+    accelerator: Accelerator = PROCESSOR,
 ) -> ComputeState:
     """Time every layer forward and backward on a batch of random numbers.
 
     The network and torch's random generator stay as they were.
     """
     subject = seed_dropout(copy.deepcopy(network)).train()
+    accelerator.place(subject)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         rounds = [
-            _layer_seconds(subject, torch.randn(num_samples, *sample_shape))
+            _layer_seconds(subject, torch.randn(num_samples, *sample_shape), accelerator)
             for _ in range(REPETITIONS)
         ]
     forward_s, backward_s = np.median(rounds[1:], axis=0) / num_samples
@@ -70,24 +76,33 @@ def measure_step(
             time.sleep(REST_S)
             start_s = perf_counter()
             turn.step({"device": Smashed(x, labels)})
+            model.training.accelerator.wait()
             taken_s.append(perf_counter() - start_s)
     return float(np.median(taken_s[1:]))
 
 
-def _layer_seconds(network: nn.Sequential, batch: torch.Tensor) -> list[list[float]]:
+def _layer_seconds(
+    network: nn.Sequential, batch: torch.Tensor, accelerator: Accelerator
+) -> list[list[float]]:
     """Seconds of each layer for one batch, forward and backward, [direction, layer]."""
     set_dropout_keys(network, [((0,), len(batch))])
+    batch = batch.to(accelerator.device)
     forward_s, backward_s = [], []
     for layer in layers_of(network).values():
         inputs = batch.clone().requires_grad_()
+        accelerator.wait()
         start_s = perf_counter()
-        output = layer(inputs)
+        with accelerator.computing(), accelerator.casting():
+            output = layer(inputs)
+        accelerator.wait()
         forward_s.append(perf_counter() - start_s)
         number = with_gradient(output, torch.ones_like(output))
+        accelerator.wait()
         start_s = perf_counter()
         torch.autograd.backward(number)
+        accelerator.wait()
         backward_s.append(perf_counter() - start_s)
-        batch = output.detach()
+        batch = output.detach().float()
     return [forward_s, backward_s]
 
 
@@ -201,7 +216,12 @@ def _server(
         server = ComputeState.of_server(cuts, forward_flop_per_s=given, backward_flop_per_s=given)
         return server, 0.0
     num_samples = min(job.settings.training.batch_size * num_devices, MAX_TIMED_SAMPLES)
-    server = measure_server(model.network, sample_shape=job.shapes[0], num_samples=num_samples)
+    server = measure_server(
+        model.network,
+        sample_shape=job.shapes[0],
+        num_samples=num_samples,
+        accelerator=model.training.accelerator,
+    )
     labels = np.zeros((num_samples, *label.shape), dtype=label.dtype)
     last = cuts.num_layers - 1  # Where the layers take next to nothing of a step.
     step_s = measure_step(model, cut=last, smashed_shape=job.shapes[last], labels=labels)

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
-from torch import nn
-
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.job import Job
 from edge_coordinator.rounds.server_thread import EdgeWorker
+from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
 from runtime.models.load import split
 from runtime.models.side import frozen_of
@@ -27,13 +26,13 @@ class GraphExports:
     def __init__(
         self,
         job: Job,
-        network: nn.Sequential,
+        model: EdgeModel,
         channel: DeviceChannel,
         say: Callable[[str], None],
     ) -> None:
         """`say` hears what takes a while."""
         self._job = job
-        self._network = network
+        self._model = model
         self._channel = channel
         self._say = say
         self._offers: dict[int, GraphsOffer] = {}
@@ -81,7 +80,7 @@ class GraphExports:
 
     async def _prepare_frozen(self, cut: int, worker: EdgeWorker) -> None:
         """Keep what does not learn below a cut to be sent: of one cut, for it is large."""
-        tensors = frozen_of(split(self._network, cut)[0])
+        tensors = frozen_of(split(self._model.network, cut)[0])
         offer = await worker.do(partial(frozen_offer, tensors))
         if offer is not None:
             for other in [other for other, own in self._frozen.items() if own != offer]:
@@ -106,7 +105,7 @@ class GraphExports:
         # It needs onnx, and its imports take a second.
         from edge_coordinator.onnx_export import export_device_side  # noqa: PLC0415
 
-        device_side, _ = split(self._network, cut)
+        device_side, _ = split(self._model.network, cut)
         batch_size = self._job.settings.training.batch_size
         graphs = export_device_side(device_side, self._job.shapes[0], batch_size=batch_size)
         num_bytes = sum(len(tensor) for tensor in graphs.tensors())

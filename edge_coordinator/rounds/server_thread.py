@@ -10,8 +10,8 @@ from typing import Self, TypeVar
 import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
-from edge_coordinator.training.edge_model import Turn
 from edge_coordinator.training.overlapped_turn import MicroBatch
+from edge_coordinator.training.turn import Turn
 from runtime.wire.frames import Tensor
 
 Result = TypeVar("Result")

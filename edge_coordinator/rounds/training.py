@@ -27,7 +27,8 @@ from edge_coordinator.training.algorithm import (
 )
 from edge_coordinator.training.averaging import MOST_CLAIMED, believed_counts
 from edge_coordinator.training.bounds import Bounds
-from edge_coordinator.training.edge_model import EdgeModel, Turn
+from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.training.turn import Turn
 from profiles.phases import Phase
 from runtime.errors import CannotTrainError
 from runtime.wire.commands import Join, Ready

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
-from edge_coordinator.training.edge_model import Turn
 from edge_coordinator.training.overlapped_turn import MicroBatch
+from edge_coordinator.training.turn import Turn
 from runtime.datasets.shard import Shard
 from runtime.errors import DivergedError, EdgeError, SettingsError
 from runtime.local_training import check_finite, train_locally

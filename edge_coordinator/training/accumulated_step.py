@@ -21,17 +21,31 @@ from runtime.wire.micro_batches import Rows
 
 LossOf = Callable[[Mapping[str, Smashed], Rows], tuple[torch.Tensor, torch.Tensor]]
 """The inputs and the mean loss of one device's micro-batch."""
+Backward = Callable[[torch.Tensor, torch.Tensor], None]
+"""From the inputs and a loss to gradients, which are added to those that there are."""
+BeginFetch = Callable[[torch.Tensor], Callable[[], Tensor]]
+"""Begins to copy a tensor to the processor; what it returns waits for it."""
 
 
 class AccumulatedStep:
     """Sums gradients until all micro-batches of a local epoch have come."""
 
-    def __init__(self, side: Side, sizes: Mapping[str, int], loss_of: LossOf) -> None:
+    def __init__(
+        self,
+        side: Side,
+        sizes: Mapping[str, int],
+        loss_of: LossOf,
+        backward: Backward,
+        *,
+        begin_fetch: BeginFetch,
+    ) -> None:
         """`sizes` is the number of samples that each device is to send."""
         self._side = side
         self._sizes = dict(sizes)
         self._num_samples = sum(sizes.values())
         self._loss_of = loss_of
+        self._backward = backward
+        self._begin_fetch = begin_fetch
         self._gradients: dict[str, list[torch.Tensor | None]] = {}
         self._losses: dict[str, float] = {}
 
@@ -48,11 +62,11 @@ class AccumulatedStep:
         own = self._gradients.setdefault(device, [None] * len(learning))
         for parameter, gradient in zip(learning, own, strict=True):
             parameter.grad = gradient
-        torch.autograd.backward(loss * (len(rows) / self._num_samples))
+        self._backward(inputs, loss * (len(rows) / self._num_samples))
         self._gradients[device] = [parameter.grad for parameter in learning]
         self._side.forget_gradients()
         self._losses[device] = self._losses.get(device, 0.0) + mean * len(rows)
-        return mean, None if inputs.grad is None else inputs.grad.numpy()
+        return mean, None if inputs.grad is None else self._begin_fetch(inputs.grad)()
 
     def finish(
         self, devices: Collection[str], learning_rate: float, clip: Clip | None = None

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_coordinator.training.accelerator import PROCESSOR, Accelerator
 from edge_coordinator.training.metrics import Figures, Metric, Sums, add, figures_of, sums_of
 from runtime.datasets.samples import Samples
 from runtime.models.kernels import usual_kernels
@@ -61,14 +62,16 @@ def evaluate_layers(
     *,
     metric: Metric = TASKS_OWN,
     most_workers: int = MOST_WORKERS,
+    accelerator: Accelerator = PROCESSOR,
 ) -> Evaluation:
     """Loss and figures of some layers in evaluation mode, several batches at a time.
 
     Whoever waits for it uses no processor meanwhile, so all are taken, up to `most_workers`. Each
     batch is one thread's, and sums are in the order of the batches: so the result is the same on
-    any number of processors.
+    any number of processors. What is on an accelerator computes one batch after another.
     """
     layers.eval()
+    most_workers = most_workers if accelerator.is_processor else 1
     starts = range(0, len(test), _EVALUATION_BATCH)
     copies = _copies(layers, min(most_workers, os.cpu_count() or 1, len(starts)))
     free: SimpleQueue[torch.nn.Module] = SimpleQueue()
@@ -79,7 +82,8 @@ def evaluate_layers(
         own = free.get()
         batch = slice(start, start + _EVALUATION_BATCH)
         try:
-            return _evaluate_batch(own, test.x_of(batch), test.y[batch], loss, metric)
+            x, y = test.x_of(batch), test.y[batch]
+            return _evaluate_batch(own, x, y, loss, metric, accelerator)
         finally:
             free.put(own)
 
@@ -102,11 +106,17 @@ class Batch:
 
 @usual_kernels()
 def _evaluate_batch(
-    layers: torch.nn.Module, x: np.ndarray, y: Tensor, loss: Loss, metric: Metric
+    layers: torch.nn.Module,
+    x: np.ndarray,
+    y: Tensor,
+    loss: Loss,
+    metric: Metric,
+    accelerator: Accelerator,
 ) -> Batch:
     with torch.no_grad():
-        labels = torch.from_numpy(y)
-        return judged(layers(torch.from_numpy(x)), labels, loss, metric)
+        with accelerator.computing():
+            outputs: torch.Tensor = layers(accelerator.put(x))
+        return judged(outputs.cpu(), torch.from_numpy(y), loss, metric)
 
 
 def judged(

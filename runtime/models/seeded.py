@@ -38,7 +38,7 @@ class SeededDropout(nn.Module):
             return x
         if self.given_mask is not None:
             return x * self.given_mask
-        return x * torch.from_numpy(self._draw(tuple(x.shape)))
+        return x * torch.from_numpy(self._draw(tuple(x.shape))).to(x)
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the mask's shape for a batch of this shape."""
@@ -85,8 +85,25 @@ class SeededGenerator(nn.Module):
         if self.slices:
             key, _ = self.slices[0]
             address = (*key, zlib.crc32(self.layer.encode()))
-            torch.default_generator.manual_seed(torch_seed(address))
+            seed_generators(torch_seed(address))
 
 
 def _rows(samples: int | Rows) -> Rows:
     return samples if isinstance(samples, Rows) else Rows.all(samples)
+
+
+def seed_generators(seed: int) -> None:
+    """Set torch's own generator, and those of the accelerators that are in use."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+
+
+def keep_draws_uncompiled() -> None:
+    """Let torch.compile leave these layers as they are: each step draws by another key."""
+    for kind in (SeededDropout, SeededGenerator):
+        if not hasattr(kind.forward, "_torchdynamo_orig_callable"):
+            opaque = torch.compiler.disable(kind.forward)  # type: ignore[no-untyped-call]
+            setattr(kind, "forward", opaque)  # noqa: B010 - one function for both

@@ -114,6 +114,7 @@ class _Writer:
             self.attributes[target] = None
             copied = self.graph.create_node(node.op, target, args, kwargs)
         else:
+            args, kwargs = _without_processor(node.target, args, kwargs)
             copied = self.graph.create_node(node.op, node.target, args, kwargs)
         self.copies[node] = copied
         return copied
@@ -139,6 +140,23 @@ class _Writer:
             given = self.graph.call_function(operator.getitem, (given, self._row.names[0]))
         size = self.graph.call_method("size", (given, self._row.entries[0].batch_axis))
         return size if multiple == 1 else self.graph.call_function(operator.mul, (size, multiple))
+
+
+def _without_processor(
+    target: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Leave out that new tensors are the processor's: a step may run where an accelerator is.
+
+    It was recorded on the processor, and so there its code asked for nothing else.
+    """
+    kwargs = {key: each for key, each in kwargs.items() if not _is_processor(key, each)}
+    if target == "to" and len(args) > 1 and _is_processor("device", args[1]):
+        args = (args[0], *args[2:])
+    return args, kwargs
+
+
+def _is_processor(key: str, value: object) -> bool:
+    return key == "device" and value in {"cpu", torch.device("cpu")}
 
 
 class _Shell(nn.Module):

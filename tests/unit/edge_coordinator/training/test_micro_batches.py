@@ -12,7 +12,7 @@ from torch.nn import functional
 from edge_coordinator.onnx_export import export_device_side
 from edge_coordinator.simulation.simulation import Simulation
 from edge_coordinator.training.algorithm import Smashed, SpoiltStepError, StepFailedError
-from edge_coordinator.training.edge_model import Turn
+from edge_coordinator.training.turn import Turn
 from runtime.errors import SettingsError
 from runtime.models.batch_layers import batch_layers
 from runtime.models.dropout import seed_dropout

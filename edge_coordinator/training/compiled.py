@@ -1,0 +1,42 @@
+"""The server side's layers as torch compiles them, where it can."""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from runtime.models.seeded import keep_draws_uncompiled
+
+log = logging.getLogger(__name__)
+
+Compiler = Callable[[nn.Module], Callable[..., torch.Tensor]]
+
+
+class Compiled:
+    """Runs layers as torch compiles them; as they are from the first time on that it cannot."""
+
+    def __init__(self, layers: nn.Module, by: Compiler = torch.compile) -> None:
+        keep_draws_uncompiled()
+        self._layers = layers
+        self._run: Callable[..., torch.Tensor] | None = by(layers)
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Forward in the mode that the layers are in."""
+        if self._run is None:
+            return self._as_they_are(inputs)
+        try:
+            return self._run(inputs)
+        except Exception as error:  # A compiler's own are many.
+            outputs = self._as_they_are(inputs)  # If this fails as well, it is not the compiler's.
+            self._run = None
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            log.warning(
+                "training.compile: torch cannot compile the server side, so it runs as it is: %s",
+                reason,
+            )
+            return outputs
+
+    def _as_they_are(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self._layers(inputs)
+        return outputs

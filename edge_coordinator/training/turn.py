@@ -1,0 +1,222 @@
+"""The server during one cluster's turn: its side of the cut network learns, step after step."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_coordinator.training.accelerator import PROCESSOR, Accelerator, LossScale
+from edge_coordinator.training.accumulated_step import AccumulatedStep
+from edge_coordinator.training.aggregation import Aggregate
+from edge_coordinator.training.algorithm import (
+    ServerStep,
+    Smashed,
+    SpoiltStepError,
+    StepFailedError,
+)
+from edge_coordinator.training.compiled import Compiled
+from edge_coordinator.training.culprits import culprits
+from edge_coordinator.training.evaluation import TASKS_OWN
+from edge_coordinator.training.metrics import Metric
+from runtime.errors import DivergedError
+from runtime.models.dropout import set_dropout_keys
+from runtime.models.kernels import usual_kernels
+from runtime.models.losses import Loss
+from runtime.models.seeded import seed_generators
+from runtime.models.side import Side
+from runtime.seeding import Purpose, step_key, torch_seed
+from runtime.wire.commands import Clip, OptimizerSpec
+from runtime.wire.frames import Tensor, TensorSpec, specs_of
+from runtime.wire.micro_batches import Rows
+
+
+@dataclass(frozen=True)
+class Training:
+    """How both sides of the network learn."""
+
+    server_optimizer: OptimizerSpec
+    device_optimizer: OptimizerSpec
+    carry_state: bool
+    aggregate: Aggregate
+    loss: Loss
+    seed: int
+    metric: Metric = TASKS_OWN
+    clip: Clip | None = None
+    """Of the server side's gradients."""
+    evaluated_by: Loss | None = None
+    """The loss of evaluations, if it is another."""
+    accelerator: Accelerator = PROCESSOR
+    """Where the server side computes."""
+
+
+class Turn:
+    """The server during one cluster's turn; what it does, in `algorithm.Edge`'s words."""
+
+    def __init__(
+        self,
+        device_side: Side,
+        server_side: Side,
+        training: Training,
+        *,
+        run: Compiled | None,
+        round_: int,
+        learning_rate: float,
+    ) -> None:
+        """`run` is what runs the server side, if not its own layers as they are."""
+        self._run = run
+        self._accelerator = training.accelerator
+        self._scale = LossScale(training.accelerator)
+        self._device_side = device_side
+        self._server_side = server_side
+        self._training = training
+        self._round = round_
+        self._learning_rate = learning_rate
+        self._epoch = 0
+
+    def device_side(self) -> list[Tensor]:
+        """Copies of the device-side model's tensors, carried optimiser slots at the end."""
+        return self._device_side.tensors()
+
+    def device_specs(self) -> tuple[TensorSpec, ...]:
+        """Shapes of `device_side`."""
+        return specs_of(self.device_side())
+
+    def frozen(self) -> list[Tensor]:
+        """Parameters of the device side that do not learn, which are not in `device_side`."""
+        return self._device_side.frozen()
+
+    def device_parts(self) -> list[str]:
+        """What each of `device_side` is."""
+        return self._device_side.parts()
+
+    def aggregate(
+        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
+    ) -> None:
+        """Take over what becomes of the devices' models."""
+        before = self._device_side.tensors()
+        self._device_side.load(self._training.aggregate(weights, sample_counts, before))
+
+    @usual_kernels()
+    def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
+        """Forward, mean loss over the cluster, backward, update; a gradient for each device."""
+        devices = sorted(smashed)
+        try:
+            inputs, loss = self._loss(smashed)
+        except Exception as error:  # The network and the loss may be the user's own.
+            raise self._failed(smashed, error) from error
+        if not torch.isfinite(loss):
+            raise self._diverged(smashed, loss.item())
+        try:
+            self._backward(inputs, loss)
+        except RuntimeError as error:
+            raise self._failed(smashed, error) from error
+        fetched = None if inputs.grad is None else self._accelerator.begin_fetch(inputs.grad)
+        self._server_side.step(self._learning_rate, self._training.clip)
+        self._epoch += 1
+        if fetched is None:
+            return ServerStep(loss.item(), {})
+        ends = np.cumsum([len(smashed[device].data) for device in devices])[:-1]
+        parts = np.split(fetched(), ends)
+        return ServerStep(loss.item(), dict(zip(devices, parts, strict=True)))
+
+    def _backward(self, inputs: torch.Tensor, loss: torch.Tensor) -> None:
+        """Go back to the inputs, where these want it, and to what learns."""
+        leaves = [inputs] if inputs.requires_grad else []
+        self._scale.backward(loss, [*leaves, *self._server_side.trainable])
+
+    def begin(self, batch_sizes: Mapping[str, int]) -> None:
+        """Begin a step that comes in micro-batches, of so many samples of each device."""
+        self._step = AccumulatedStep(
+            self._server_side,
+            batch_sizes,
+            self._loss,
+            self._backward,
+            begin_fetch=self._accelerator.begin_fetch,
+        )
+
+    @usual_kernels()
+    def add(self, device: str, rows: Rows, smashed: Smashed) -> Tensor | None:
+        """Forward, loss and backward of a micro-batch; the device's gradient."""
+        own = {device: smashed}
+        try:
+            loss, gradient = self._step.add(device, rows, smashed)
+        except Exception as error:  # The network and the loss may be the user's own.
+            raise self._failed(own, error) from error
+        if not np.isfinite(loss):
+            raise self._diverged(own, loss)
+        return gradient
+
+    @usual_kernels()
+    def update(self, devices: Collection[str]) -> float:
+        """Update the server side by all that these devices sent; the mean loss."""
+        loss = self._step.finish(devices, self._learning_rate, self._training.clip)
+        self._epoch += 1
+        return loss
+
+    def _failed(self, smashed: Mapping[str, Smashed], error: Exception) -> Exception:
+        """Say what the server side cannot train on; SpoiltStepError if it is a device's fault."""
+        self._require_innocent(smashed)
+        shapes = ", ".join(f"{tuple(smashed[d].data.shape)} of {d}" for d in sorted(smashed))
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return StepFailedError(f"the server side cannot train on {shapes}: {reason}")
+
+    def _diverged(self, smashed: Mapping[str, Smashed], loss: float) -> Exception:
+        """Say that there is no finite loss; SpoiltStepError if it is a device's fault."""
+        self._require_innocent(smashed)
+        return DivergedError(
+            f"the loss became {loss} in round {self._round}: training diverged; take "
+            "a lower training.server_optimizer.learning_rate"
+        )
+
+    def _loss(
+        self, smashed: Mapping[str, Smashed], rows: Rows | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the joined smashed data and the mean loss on it; `rows` of one device's batch."""
+        sizes = {device: rows or len(smashed[device].data) for device in sorted(smashed)}
+        data, y = joined(smashed)
+        inputs, labels = self._accelerator.put(data), self._accelerator.put(y)
+        inputs.requires_grad_(bool(self._device_side.trainable))
+        with self._accelerator.computing():
+            outputs = self._forward(inputs, sizes)
+            return inputs, self._training.loss(outputs, labels)
+
+    def _require_innocent(self, smashed: Mapping[str, Smashed]) -> None:
+        """SpoiltStepError if it is some devices' fault that a step has no loss."""
+        with torch.no_grad():
+            found = culprits(smashed, lambda own: self._loss(own)[1].item())
+        if found:
+            raise SpoiltStepError(found)
+
+    def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int | Rows]) -> torch.Tensor:
+        keys = [(self._key(device), size) for device, size in sizes.items()]
+        # Random layers that we do not know draw from torch's own generator.
+        seed_generators(torch_seed(keys[0][0]))
+        layers = self._server_side.layers.train()
+        set_dropout_keys(layers, keys)
+        with self._accelerator.casting():
+            outputs: torch.Tensor = (self._run or layers)(inputs)
+        return outputs if self._accelerator.autocast is None else outputs.float()
+
+    def _key(self, device: str) -> tuple[int, ...]:
+        return step_key(
+            Purpose.DROPOUT,
+            seed=self._training.seed,
+            device=device,
+            round_=self._round,
+            epoch=self._epoch,
+        )
+
+
+def joined(smashed: Mapping[str, Smashed]) -> tuple[NDArray[np.float32], Tensor]:
+    """Join smashed data and labels in device-id order.
+
+    Axes of one value are left out of labels that differ in them: a job says how many numbers the
+    label of a sample is, and may leave their shape to the devices.
+    """
+    each = [smashed[device] for device in sorted(smashed)]
+    labels = [own.labels for own in each]
+    if len({y.shape[1:] for y in labels}) > 1:
+        labels = [y.reshape(len(y), *(size for size in y.shape[1:] if size > 1)) for y in labels]
+    return np.concatenate([own.data for own in each]), np.concatenate(labels)
