@@ -89,9 +89,11 @@ def dropout_mask(
     num_words = int(np.prod(shape, dtype=np.int64))
     # The raw stream of Philox is fixed for good, while numpy may change how it makes floats of it.
     raw = np.random.Philox(key=_philox_key(key, layer)).random_raw((num_words + 1) // 2)
-    words = raw.astype("<u8").view("<u4")[:num_words]
-    kept = words >= np.uint64(round(p * 2**32))
-    return np.where(kept, np.float32(1 / (1 - p)), np.float32(0)).reshape(shape)
+    words = raw.astype("<u8", copy=False).view("<u4")[:num_words]
+    least = round(p * 2**32)  # Compared as 32 bits: as 64, the words would be copied.
+    mask = (words >= np.uint32(min(least, 2**32 - 1))).astype(np.float32)
+    mask *= np.float32(1 / (1 - p))
+    return mask.reshape(shape)
 
 
 def _philox_key(key: tuple[int, ...], layer: str) -> int:

@@ -83,7 +83,7 @@ def evaluate_layers(
         batch = slice(start, start + _EVALUATION_BATCH)
         try:
             x, y = test.x_of(batch), test.y[batch]
-            return _evaluate_batch(own, x, y, loss, metric, accelerator)
+            return _evaluate_batch(own, x, y, loss, metric=metric, accelerator=accelerator)
         finally:
             free.put(own)
 
@@ -110,6 +110,7 @@ def _evaluate_batch(
     x: np.ndarray,
     y: Tensor,
     loss: Loss,
+    *,
     metric: Metric,
     accelerator: Accelerator,
 ) -> Batch:

@@ -66,7 +66,7 @@ class SeededDropout(nn.Module):
             mask = dropout_mask(key, self.layer, whole, self.p)
             part = slice(rows.start * each, rows.stop * each)
             masks.append(mask[(slice(None),) * axis + (part,)])
-        return np.concatenate(masks, axis=axis)
+        return masks[0] if len(masks) == 1 else np.concatenate(masks, axis=axis)
 
 
 class SeededGenerator(nn.Module):
