@@ -17,8 +17,9 @@ from runtime.bus.broker_url import TlsFiles
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import BusError
 from runtime.protocol.link_probe import LinkProbeError
+from runtime.wire.measures import ComputeProfile
 from runtime.wire.ownership import new_session
-from runtime.wire.published import ComputeProfile, DeviceProfile
+from runtime.wire.published import DeviceProfile
 from runtime.wire.topics import Topics
 
 Row = tuple[str, str, str]

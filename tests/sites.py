@@ -6,15 +6,13 @@ from edge_coordinator.job.standing import BEGINNING, Standing
 from edge_coordinator.monitor.state import DeviceView, SiteState
 from edge_coordinator.monitor.view import SiteView
 from runtime.wire.fields import Message
+from runtime.wire.measures import ComputeProfile, LinkProfile, PhaseSeconds
 from runtime.wire.published import (
     ClusterReport,
-    ComputeProfile,
     CoordinatorStatus,
     DeviceMetrics,
     DeviceProfile,
     DeviceStatus,
-    LinkProfile,
-    PhaseSeconds,
     PlanReport,
     RoundReport,
 )

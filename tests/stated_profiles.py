@@ -5,13 +5,8 @@ from dataclasses import dataclass, field
 
 from runtime.bus.bus import Bus, BusEvent, Delivery
 from runtime.bus.memory_bus import MemoryBus
-from runtime.wire.published import (
-    ComputeProfile,
-    DeviceProfile,
-    LayerTiming,
-    LinkProfile,
-    RoundReport,
-)
+from runtime.wire.measures import ComputeProfile, LayerTiming, LinkProfile
+from runtime.wire.published import DeviceProfile, RoundReport
 from runtime.wire.topics import Topics
 
 LENET = (

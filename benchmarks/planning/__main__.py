@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.planning.exact_clusters import exact_round_s
 from edge_coordinator.experiments.exhaustive import best_round_s
+from edge_coordinator.planning.bound.lower_bound import lower_bound_s
 from edge_coordinator.planning.clustering import (
     default_schedule,
     gibbs_clusters,
@@ -22,7 +23,6 @@ from edge_coordinator.planning.clustering import (
 from edge_coordinator.planning.cut_layer import choose_cut
 from edge_coordinator.planning.fleet import Fleet, cluster_sizes
 from edge_coordinator.planning.latency import cluster_latency_s
-from edge_coordinator.planning.lower_bound import lower_bound_s
 from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping, plan_round
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares

@@ -19,7 +19,7 @@ from device_agent.engines.measurement import (
 from device_agent.profiling.reference_network import generic_profile
 from runtime.protocol.events import DeviceEvent, PassOpened, Prepared
 from runtime.wire.commands import Join
-from runtime.wire.published import ComputeProfile
+from runtime.wire.measures import ComputeProfile
 
 GENERIC_AFTER_S = 3.0
 """A job that comes before that leaves nothing to be measured without one."""

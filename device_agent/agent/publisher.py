@@ -9,13 +9,8 @@ from time import perf_counter
 from profiles.link_estimate import LinkEstimate, LinkFigures
 from runtime.bus.bus import Bus
 from runtime.wire.fields import LEAST_RATE, MAX_BPS, Message
-from runtime.wire.published import (
-    ComputeProfile,
-    DeviceMetrics,
-    DeviceProfile,
-    DeviceStatus,
-    LinkProfile,
-)
+from runtime.wire.measures import ComputeProfile, LinkProfile
+from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
 
 CHANGED_FRACTION = 0.10

@@ -44,9 +44,9 @@ from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.commands import Assignment, FrozenOffer, GraphsOffer, Join, Ready
 from runtime.wire.device_graphs import read_graphs, unpack_frozen
 from runtime.wire.frames import FrameKind, StepId, Tensor, spec_of
+from runtime.wire.measures import ComputeProfile
 from runtime.wire.micro_batches import parted
 from runtime.wire.names import FeatureNames
-from runtime.wire.published import ComputeProfile
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,7 @@ class Trainer:
 
         `threads` says at each turn how many the arithmetic takes; without, they stay as they are.
         """
-        self._device = device
-        self._samples = samples
+        self._device, self._samples = device, samples
         self._build_engine = build_engine
         self._probe_s = probe_s
         self._min_cut = min_cut
@@ -85,8 +84,7 @@ class Trainer:
         self._threads = threads
         self._complete: Executor | None = None
         """Which executor has the right parameters among those that do not learn."""
-        self.forward_s = 0.0
-        self.backward_s = 0.0
+        self.forward_s = self.backward_s = 0.0
 
     def prepare(self, assignment: Assignment) -> Prepared:
         """Split the data and build the network of a job."""
@@ -135,8 +133,8 @@ class Trainer:
 
     def published(self, timings: ComputeTimings) -> ComputeProfile:
         """Put what was measured of the job's network into what is published."""
-        network = self.assignment.network[:64]
-        return timings.profile(network=network, batch_size=len(self._probe_batch()))
+        size = len(self._probe_batch())
+        return timings.profile(network=self.assignment.network[:64], batch_size=size)
 
     def _probe_batch(self) -> NDArray[np.float32]:
         return self._shard.batch(self.assignment.batch_size)
@@ -163,8 +161,10 @@ class Trainer:
         self._received: tuple[Tensor, ...] = ()
         self._model = model = self._executor.model_specs()
         has_gradient = self._executor.learns and join.purpose == "train"
-        num_samples = min(self.assignment.batch_size, len(self._shard.kept))
-        self._rows = parted(num_samples, join.micro_batches or 1)
+        self._turn_shard = self._shard.of_batches(join.batch_size)
+        if self._turn_shard.num_drawn > self.assignment.batch_size:
+            self._engine.check_batch(join.cut, self._turn_shard.num_drawn)
+        self._rows = parted(self._turn_shard.num_drawn, join.micro_batches or 1)
         self._smashed = [self._executor.smashed_spec(len(rows)) for rows in self._rows]
         gradient, *more_gradients = (
             self._coder.specs(FrameKind.GRADIENT, (smashed,) if has_gradient else ())
@@ -247,7 +247,7 @@ class Trainer:
     def _forward(self, step: StepId) -> tuple[Tensor, ...]:
         rows = self._rows[step.micro_batch]
         if rows.start == 0:
-            self._batch = self._shard.draw(step)
+            self._batch = self._turn_shard.draw(step)
         x, y = self._batch
         x, y = x[rows.start : rows.stop], y[rows.start : rows.stop]
         start_s = perf_counter()

@@ -14,9 +14,9 @@ from runtime.bus.pacing import Pacer
 from runtime.errors import BusError, EdgeError, MessageSizeError
 from runtime.wire.commands import Join
 from runtime.wire.frames import Frame, FrameKind, StepId
-from runtime.wire.inbox import leaf_of
-from runtime.wire.published import DeviceMetrics, PhaseSeconds
-from runtime.wire.reassembly import numbers_of
+from runtime.wire.inbox import leaf_of, numbers_of
+from runtime.wire.measures import PhaseSeconds
+from runtime.wire.published import DeviceMetrics
 from runtime.wire.topics import Topics
 from runtime.wire.transfer import ChunkSize, chunk_room, send_frame
 

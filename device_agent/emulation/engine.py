@@ -13,8 +13,9 @@ from device_agent.engines.engine import DropoutKey, Engine, Executor
 from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Found, Measurement
 from profiles.emulation import DeviceClass
-from runtime.wire.commands import Clip, LayerWork
+from runtime.wire.commands import Clip
 from runtime.wire.frames import Tensor, TensorSpec
+from runtime.wire.measures import LayerWork
 from runtime.wire.micro_batches import Rows
 
 Clock = Callable[[], float]
@@ -58,6 +59,10 @@ class EmulatedEngine:
     def graphs(self) -> GraphStore | None:
         """Where the engine keeps its graphs, if it takes any."""
         return self._inner.graphs
+
+    def check_batch(self, cut: int, num_samples: int) -> None:
+        """SettingsError if a step of so many samples takes more than it may here."""
+        self._inner.check_batch(cut, num_samples)
 
     def measure_layers(
         self,

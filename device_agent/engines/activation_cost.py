@@ -1,12 +1,18 @@
-"""What a mini-batch takes of memory in layers of torch, beside their state, before it runs."""
+"""What a mini-batch takes of memory in layers of torch, before it runs."""
 
 import copy
 
+import numpy as np
+import psutil
 import torch
 from torch import nn
 
+from profiles.cuts import CutTable
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import device_of
+
+STATE_COPIES = 3
+"""Weights, gradients and what an optimiser keeps, as a plan counts."""
 
 NUM_SAMPLES = 2
 """To count with: batch norm refuses to train on one."""
@@ -40,3 +46,16 @@ def training_bytes(layers: nn.Sequential, sample_shape: tuple[int, ...]) -> floa
         kept.pop(id(each.untyped_storage()), None)
     sizes = [storage.nbytes() for storage in kept.values()]
     return (sum(sizes) + 2 * max(sizes, default=0)) / NUM_SAMPLES
+
+
+def fitting_layers(table: CutTable, wanted: int, *, batch_size: int) -> tuple[int, str]:
+    """How many of the first layers there is memory to measure, at least one; and why no more."""
+    free_bytes = psutil.virtual_memory().available
+    state_bytes = np.cumsum([layer.state_bytes for layer in table.layers[:wanted]])
+    activation_bytes = np.cumsum([layer.activation_bytes for layer in table.layers[:wanted]])
+    needed_bytes = STATE_COPIES * state_bytes + 2 * batch_size * activation_bytes
+    fitting = max(int((needed_bytes <= free_bytes).sum()), 1)
+    if fitting == wanted:
+        return wanted, ""
+    needed_mb, free_mb = needed_bytes[fitting] / 1e6, free_bytes / 1e6
+    return fitting, f"measuring takes {needed_mb:.3g} MB, {free_mb:.3g} MB are free"

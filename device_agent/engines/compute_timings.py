@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from profiles.units import Floats
 from runtime.wire.fields import LEAST_RATE, MAX_FLOP_PER_S
-from runtime.wire.published import MAX_REASON_LETTERS, ComputeProfile, LayerTiming
+from runtime.wire.measures import MAX_REASON_LETTERS, ComputeProfile, LayerTiming
 
 LEAST_S = 1e-9
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import Measurement
 from runtime.errors import SettingsError
-from runtime.wire.commands import Clip, LayerWork
+from runtime.wire.commands import Clip
 from runtime.wire.frames import Tensor, TensorSpec
+from runtime.wire.measures import LayerWork
 from runtime.wire.micro_batches import Rows
 
 DropoutKey = tuple[int, ...]
@@ -116,6 +117,10 @@ class Engine(Protocol):
 
     def open(self, cut: int) -> Executor:
         """Cut the network after so many layers."""
+        ...
+
+    def check_batch(self, cut: int, num_samples: int) -> None:
+        """SettingsError if a step of so many samples takes more than it may here."""
         ...
 
     def measure_layers(

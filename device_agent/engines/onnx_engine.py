@@ -17,8 +17,9 @@ from device_agent.engines.onnx_executor import OnnxExecutor
 from device_agent.engines.timing import Pass, divide_among_layers, time_sides
 from device_agent.limits import Limits
 from runtime.errors import SettingsError
-from runtime.wire.commands import Assignment, LayerWork
+from runtime.wire.commands import Assignment
 from runtime.wire.device_graphs import DeviceGraphs
+from runtime.wire.measures import LayerWork
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,11 @@ class OnnxEngine:
         if self._opened is None or self._opened[0] is not graphs:
             self._opened = (graphs, self._executor(graphs))
         return self._opened[1]
+
+    def check_batch(self, cut: int, num_samples: int) -> None:
+        """SettingsError if a step of so many samples takes more than it may here."""
+        if cut:
+            check_cost(self._fitting(), batch_size=num_samples, limits=self._limits)
 
     def _fitting(self) -> DeviceGraphs:
         """Give the graphs in use; SettingsError if they are for other samples than ours."""

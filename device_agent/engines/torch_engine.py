@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from device_agent.engines.activation_cost import training_bytes
+from device_agent.engines.activation_cost import STATE_COPIES, fitting_layers, training_bytes
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.measurement import Measurement, Timing
 from device_agent.engines.timing import (
@@ -33,13 +33,11 @@ from runtime.models.given_gradient import with_gradient
 from runtime.models.load import cut_index, split
 from runtime.models.sequence import Network, layers_of
 from runtime.models.side import Side, empty_state
-from runtime.wire.commands import Assignment, LayerWork, OptimizerSpec
+from runtime.wire.commands import Assignment, OptimizerSpec
+from runtime.wire.measures import LayerWork
 
 LAYERS_SHARE = 0.25
 """Part of the budget for layers one by one; the device sides get the rest."""
-
-STATE_COPIES = 3
-"""Weights, gradients and what an optimiser keeps, as a plan counts."""
 
 OpenSide = Callable[[Network], TimedSide]
 """Make some first layers a device side, as it will be trained."""
@@ -172,19 +170,6 @@ class LayerTimer:
         return self._clock() - start_s
 
 
-def _fitting(table: CutTable, wanted: int, *, batch_size: int) -> tuple[int, str]:
-    """How many of the first layers there is memory to measure, at least one; and why no more."""
-    free_bytes = psutil.virtual_memory().available
-    state_bytes = np.cumsum([layer.state_bytes for layer in table.layers[:wanted]])
-    activation_bytes = np.cumsum([layer.activation_bytes for layer in table.layers[:wanted]])
-    needed_bytes = STATE_COPIES * state_bytes + 2 * batch_size * activation_bytes
-    fitting = max(int((needed_bytes <= free_bytes).sum()), 1)
-    if fitting == wanted:
-        return wanted, ""
-    needed_mb, free_mb = needed_bytes[fitting] / 1e6, free_bytes / 1e6
-    return fitting, f"measuring takes {needed_mb:.3g} MB, {free_mb:.3g} MB are free"
-
-
 def _first_that_learns(network: nn.Sequential) -> int:
     """The cut above the first layer with parameters; 1 where there is none."""
     for cut, layer in enumerate(layers_of(network).values(), start=1):
@@ -224,14 +209,18 @@ class TorchEngine(DeviceNetwork):
 
     def open(self, cut: int) -> DeviceSide:
         """Cut the network after so many layers, if training these takes no more than it may."""
-        layers, batch_size = split(self.network, cut)[0], self.assignment.batch_size
-        held_bytes = STATE_COPIES * sum(tensor.nbytes for tensor in layers.state_dict().values())
-        what = f"training {cut} layers"
-        self._check_memory(what, held_bytes)
-        if ":" not in self.assignment.network and (self._open_at or (0,))[0] != cut:
-            batch_bytes = batch_size * training_bytes(layers, self.sample_shape)
-            self._check_memory(f"{what} on {batch_size} samples", held_bytes + batch_bytes)
+        is_open = (self._open_at or (0,))[0] == cut
+        self.check_batch(cut, 0 if is_open else self.assignment.batch_size)
         return super().open(cut)
+
+    def check_batch(self, cut: int, num_samples: int) -> None:
+        """SettingsError if a step of so many samples takes more than it may here."""
+        layers, what = split(self.network, cut)[0], f"training {cut} layers"
+        held_bytes = STATE_COPIES * sum(tensor.nbytes for tensor in layers.state_dict().values())
+        self._check_memory(what, held_bytes)
+        if ":" not in self.assignment.network and num_samples:
+            batch_bytes = num_samples * training_bytes(layers, self.sample_shape)
+            self._check_memory(f"{what} on {num_samples} samples", held_bytes + batch_bytes)
 
     def _check_memory(self, what: str, needed_bytes: float) -> None:
         allowed_bytes = self._limits.memory_bytes or psutil.virtual_memory().available
@@ -266,7 +255,7 @@ class TorchEngine(DeviceNetwork):
         table = measure_cut_table(self.network, name="", input_shape=batch.shape[1:])
         deepest = self.assignment.deepest_cut
         wanted = len(self.network) if deepest is None else min(max(deepest, 1), len(self.network))
-        fitting, why_no_deeper = _fitting(table, wanted, batch_size=len(batch))
+        fitting, why_no_deeper = fitting_layers(table, wanted, batch_size=len(batch))
         found = yield from time_network(
             table,
             self.copy(fitting),

@@ -21,7 +21,7 @@ from device_agent.engines.timing import COMPUTE_PROBE_S
 from runtime.distribution import install_hint
 from runtime.errors import SettingsError
 from runtime.offered import ENGINES
-from runtime.wire.commands import Assignment, LayerWork, OptimizerSpec
+from runtime.wire.commands import Assignment, OptimizerSpec
 from runtime.wire.device_graphs import (
     ENGINE,
     SHIPPED_BATCH_SIZE,
@@ -31,7 +31,7 @@ from runtime.wire.device_graphs import (
     DeviceManifest,
     shipped_folder,
 )
-from runtime.wire.published import ComputeProfile
+from runtime.wire.measures import ComputeProfile, LayerWork
 
 if TYPE_CHECKING:  # There may be no torch on the device.
     from device_agent.engines.torch_engine import TorchEngine

@@ -26,6 +26,7 @@ JOB_FLAGS = (
     ("rounds", "training.rounds", "T"),
     ("local-epochs", "training.local_epochs", "L"),
     ("batch-size", "training.batch_size", "B"),
+    ("batch-sizes", "plan.batch_sizes", "HOW"),
     ("micro-batches", "training.micro_batches", "N"),
     ("method", "training.method", "NAME"),
     ("learning-rate", "training.server_optimizer.learning_rate", "RATE"),
@@ -39,8 +40,7 @@ JOB_FLAGS = (
     ("site", "site", "NAME"),
     ("output", "output", "DIR"),
 )
-# Of the commands that simulate.
-SIMULATION_FLAGS = (("spread", "devices.spread", "FRACTION"),)
+SIMULATION_FLAGS = (("spread", "devices.spread", "FRACTION"),)  # Of commands that simulate.
 
 METHODS = ("cpsl", "sl", "fl", "cl")
 

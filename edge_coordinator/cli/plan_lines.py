@@ -34,4 +34,6 @@ def _clusters(plan: PlanReport) -> str:
 
 def _cluster(cluster: ClusterReport) -> str:
     predicted = f" ({short_seconds(cluster.predicted_s)})" if cluster.predicted_s else ""
-    return ", ".join(cluster.devices) + predicted
+    sizes = [f": {size}" for size in cluster.batch_sizes or ()] or [""] * len(cluster.devices)
+    named = (device + size for device, size in zip(cluster.devices, sizes, strict=True))
+    return ", ".join(named) + predicted

@@ -12,8 +12,7 @@ from runtime.protocol.frame_steps import offered_step
 from runtime.wire.commands import FrozenOffer, GraphsOffer, Join
 from runtime.wire.control import SentCommand
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
-from runtime.wire.inbox import leaf_of
-from runtime.wire.reassembly import numbers_of
+from runtime.wire.inbox import leaf_of, numbers_of
 from runtime.wire.topics import Topics
 from runtime.wire.transfer import ChunkSize, send_frame
 from runtime.wire.versions import Incompatible, Versions

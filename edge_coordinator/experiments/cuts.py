@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_coordinator.experiments.latencies import Setting
-from edge_coordinator.planning.cut_layer import device_memory_bytes, price_cuts
-from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.cut_layer import price_cuts
+from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
 from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping
 from profiles.cuts import CutTable, device_round_bytes

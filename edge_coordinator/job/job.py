@@ -9,7 +9,7 @@ from edge_coordinator.job.given_plans import GivenPlans
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.standing import Standing
 from edge_coordinator.job.training_settings import ScheduleSettings
-from edge_coordinator.planning.plan import Plan
+from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
@@ -110,6 +110,8 @@ class Job:
     """How tensors may travel: as given, or what a plan may choose from."""
     whole_batches: str = ""
     """Why mini-batches cannot go in parts, if they cannot; empty also where nobody asks."""
+    equal_batches: str = ""
+    """Why mini-batches stay equal, where that is asked for and they have to."""
     stop: StopRule | None = None
     """Of the user's own."""
 
@@ -171,9 +173,14 @@ class Job:
         """What the gradients of the server side are clipped to."""
         return self.settings.training.clip.of_server()
 
-    def device_clip(self, cluster_size: int) -> Clip | None:
+    def device_clips(self, cluster: ClusterPlan) -> Mapping[str, Clip | None]:
         """What those of each device of a cluster are; docs/decisions/clipping.md."""
-        return self.settings.training.clip.of_device(self._num_parts(cluster_size))
+        clip, num_parts = self.settings.training.clip, self._num_parts(len(cluster.devices))
+        if not cluster.batch_sizes:
+            return dict.fromkeys(cluster.devices, clip.of_device(num_parts))
+        total = sum(cluster.batch_sizes)
+        sizes = zip(cluster.devices, cluster.batch_sizes, strict=True)
+        return {device: clip.of_device(total / size) for device, size in sizes}
 
     def _num_parts(self, cluster_size: int) -> int:
         """Of how many devices' losses a device's gradient is a mean: its own alone, or all."""

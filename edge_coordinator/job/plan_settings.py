@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from edge_coordinator.planning.form import Form
+from edge_coordinator.planning.form import BatchSizes, Form
 
 REPLAY = "replay:"
 DEFAULT_CLUSTERS = 2
@@ -66,6 +66,11 @@ class PlanSettings(Section):
     shares: Literal["allocated", "equal"] = Field(
         "allocated", description="of a shared medium; equal is there to compare with"
     )
+    batch_sizes: BatchSizes = Field(
+        "equal",
+        description="of a cluster's devices: equal (training.batch_size), by_speed or by_data (all "
+        "of a cluster's samples are shared out), or auto (by_speed if that shortens the round)",
+    )
     balance_weight: float = Field(
         0.0, ge=0, description="how much slower a cluster of one-sided labels counts"
     )
@@ -115,6 +120,7 @@ class PlanSettings(Section):
     def _by_hand_is_by_hand(self) -> Self:
         wants = {"cut": self.cut == "auto", "grouping": self.grouping != "by_id"}
         wants["medium"] = self.medium != "independent"
+        wants["batch_sizes"] = self.batch_sizes != "equal"
         key = next((key for key, is_planned in wants.items() if is_planned), None)
         if self.is_by_hand and key is not None:
             value = getattr(self, key)

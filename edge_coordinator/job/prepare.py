@@ -19,7 +19,7 @@ from edge_coordinator.job.loss_check import check_loss
 from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.turn_codecs import turn_codecs
-from edge_coordinator.job.whole_batches import whole_batches
+from edge_coordinator.job.whole_batches import equal_batches, whole_batches
 from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
 from edge_coordinator.training.accelerator import Accelerator, open_accelerator
 from edge_coordinator.training.aggregation import aggregation
@@ -111,6 +111,8 @@ def _made(
     why_whole = whole_batches(settings, network, loss, shape=shape, test=test)
     if why_whole:
         log.warning("mini-batches stay whole: %s", why_whole)
+    if why_equal := equal_batches(settings, network, shape=shape):
+        log.warning("mini-batches stay equal: %s", why_equal)
     return Job(
         settings=settings,
         assignment=assignment,
@@ -124,6 +126,7 @@ def _made(
         refused_cuts=refused_cuts(network, shape),
         codecs=codecs,
         whole_batches=why_whole,
+        equal_batches=why_equal,
         stop=own_stop(settings.evaluation.stop, base_dir=base_dir),
     )
 

@@ -33,6 +33,7 @@ class _Part(BaseModel):
 class _Cluster(_Part):
     devices: tuple[str, ...]
     micro_batches: int = 1
+    batch_sizes: tuple[int, ...] | None = None
 
 
 class _Plan(_Part):
@@ -83,6 +84,7 @@ class ReplayedPlans:
                     each.devices,
                     (1.0,) * len(each.devices),
                     micro_batches=each.micro_batches,
+                    batch_sizes=each.batch_sizes or (),
                 )
                 for each in recorded.plan.clusters
             ),

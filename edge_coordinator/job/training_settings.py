@@ -9,7 +9,7 @@ from edge_coordinator.planning.form import Method
 from edge_coordinator.training.aggregation_name import AggregationName
 from edge_coordinator.training.schedule import ScheduleName
 from runtime.wire.commands import Clip, LossOptions, OptimizerSpec
-from runtime.wire.micro_batches import MOST_MICRO_BATCHES
+from runtime.wire.micro_batches import MOST_MICRO_BATCHES, MOST_SAMPLES
 
 LOSSES = "cross_entropy, mse, l1, binary_cross_entropy or package.module:function"
 
@@ -44,7 +44,7 @@ class ClipSettings(Section):
         """Give what the server side's gradients are clipped to."""
         return None if self.norm is None else Clip(norm=self.norm, each=self.each)
 
-    def of_device(self, num_parts: int) -> Clip | None:
+    def of_device(self, num_parts: float) -> Clip | None:
         """Give what a device's are, where they are one of so many parts of a cluster's mean."""
         return None if self.norm is None else Clip(norm=self.norm / num_parts, each=self.each)
 
@@ -81,7 +81,9 @@ class TrainingSettings(Section):
     )
     rounds: int = Field(80, ge=1, le=1_000_000)
     local_epochs: int = Field(3, ge=1, le=10_000, description="mini-batches in a cluster's turn")
-    batch_size: int = Field(16, ge=1, le=65_536, description="samples in a device's mini-batch")
+    batch_size: int = Field(
+        16, ge=1, le=MOST_SAMPLES, description="samples in a device's mini-batch"
+    )
     micro_batches: Annotated[int, Field(ge=1, le=MOST_MICRO_BATCHES)] | Literal["auto"] = Field(
         1,
         description="that a mini-batch goes in, so that computing and sending overlap; auto: as "

@@ -1,4 +1,4 @@
-"""Why a job's mini-batches have to stay whole: where parts of them are other mathematics."""
+"""Why a job's mini-batches have to stay whole, or equal: where others are other mathematics."""
 
 import torch
 
@@ -32,6 +32,23 @@ def whole_batches(
         )
     if why := _why_no_mean(loss, network, test, name=settings.training.loss):
         return why
+    return next(iter(batch_layers(network, shape).values()), "")
+
+
+def equal_batches(settings: JobSettings, network: Network, *, shape: Shape) -> str:
+    """Say why a cluster's samples cannot be shared out; nothing if they can, or if nobody asks.
+
+    A layer that looks at a whole mini-batch would look at a few samples here and at many there.
+    SettingsError where there is no batch of a cluster to share out.
+    """
+    if settings.plan.batch_sizes == "equal":
+        return ""
+    if settings.training.method == "fl":
+        raise SettingsError(
+            f"plan.batch_sizes = {settings.plan.batch_sizes!r} shares out the samples of a "
+            "cluster's step, and with training.method 'fl' each device takes steps of its own: "
+            "take 'equal'"
+        )
     return next(iter(batch_layers(network, shape).values()), "")
 
 

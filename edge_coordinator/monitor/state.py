@@ -6,14 +6,12 @@ from enum import StrEnum
 
 from runtime.errors import MalformedMessageError
 from runtime.wire.history import HistoryReport
+from runtime.wire.measures import ComputeProfile, LinkProfile, PhaseSeconds
 from runtime.wire.published import (
-    ComputeProfile,
     CoordinatorStatus,
     DeviceMetrics,
     DeviceProfile,
     DeviceStatus,
-    LinkProfile,
-    PhaseSeconds,
     PlanReport,
     RoundReport,
 )

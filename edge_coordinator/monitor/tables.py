@@ -15,7 +15,7 @@ from edge_coordinator.formatting import amount, duration, short_seconds
 from edge_coordinator.monitor.state import Activity, DeviceView, Presence
 from profiles.phases import Phase
 from runtime.wire.fields import as_words
-from runtime.wire.published import ComputeProfile, LinkProfile, PhaseSeconds
+from runtime.wire.measures import ComputeProfile, LinkProfile, PhaseSeconds
 
 _WIDE = 110
 _ENGINE_WIDTH = 6

@@ -17,7 +17,8 @@ from edge_coordinator.monitor.state import (
 from runtime.errors import MalformedMessageError
 from runtime.wire.fields import as_words
 from runtime.wire.history import HistoryReport
-from runtime.wire.published import CoordinatorStatus, PhaseSeconds, PlanReport, RoundReport
+from runtime.wire.measures import PhaseSeconds
+from runtime.wire.published import CoordinatorStatus, PlanReport, RoundReport
 from runtime.wire.topics import Topics
 
 STALE_AFTER_S = 180.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_coordinator.planning.form import Form
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer, Prices
 from profiles.link import IndependentLinks, Medium
 from profiles.units import Counts, Floats
@@ -68,6 +69,23 @@ def sorted_clusters(pricer: Pricer, *, sizes: Counts) -> Counts:
     return _filled(np.argsort(finish_s, kind="stable"), sizes=sizes)
 
 
+def mixed_clusters(members: Counts) -> Counts:
+    """Deal devices that are in order out to and fro, so that each cluster has some of every kind.
+
+    `members` are sorted clusters, [cluster, position].
+    """
+    sizes, mixed = (members >= 0).sum(axis=-1), np.full_like(members, -1)
+    order = range(len(sizes))
+    places = [
+        (cluster, place)
+        for place in range(members.shape[1])
+        for cluster in (reversed(order) if place % 2 else order)
+        if place < sizes[cluster]
+    ]
+    mixed[tuple(np.array(places).T)] = members[members >= 0]
+    return mixed
+
+
 def clusters_by_id(*, sizes: Counts) -> Counts:
     """Group neighbours in id order."""
     return in_order(_filled(np.arange(sizes.sum()), sizes=sizes))
@@ -102,6 +120,27 @@ def gibbs_clusters(
             better = total_s < best_s
             best[better], best_s[better] = members[better], total_s[better]
     return in_order(_cheapest(pricer, np.concatenate([start[np.newaxis], best])))
+
+
+def clusters_as(
+    pricer: Pricer,
+    form: Form,
+    *,
+    start: Counts,
+    schedule: GibbsSchedule,
+    generator: np.random.Generator,
+) -> Counts:
+    """Cluster the devices as asked for, [cluster, position]; `start` is sorted."""
+    sizes = (start >= 0).sum(axis=-1)
+    match form:
+        case "planned":
+            return gibbs_clusters(pricer, start=start, schedule=schedule, generator=generator)
+        case "sorted":
+            return in_order(start)
+        case "random":
+            return in_order(random_clusters(sizes=sizes, generator=generator))
+        case "by_id":
+            return clusters_by_id(sizes=sizes)
 
 
 def in_order(members: Counts) -> Counts:

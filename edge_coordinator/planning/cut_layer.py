@@ -10,18 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_coordinator.planning.clustering import GibbsSchedule, gibbs_clusters, sorted_clusters
-from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.batch_shares import best_start, pricer_of, shared_sizes, sharings
+from edge_coordinator.planning.clustering import GibbsSchedule, gibbs_clusters
+from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.latency import phase_seconds, round_s
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES
 from edge_coordinator.planning.wire_choice import choose_wire
-from profiles.units import BITS_PER_BYTE, Counts, Floats
-
-MODEL_COPIES = 3
-"""Weights, gradients and one optimiser state of the same size."""
-ACTIVATION_COPIES = 2
-"""What the forward pass keeps, and its gradients."""
+from profiles.units import Counts, Floats
 
 
 @dataclass(frozen=True)
@@ -40,20 +36,6 @@ class CutChoice:
             key=lambda price: price.expected_s or 0.0,
             default=None,
         )
-
-
-def device_memory_bytes(workload: Workload) -> Floats:
-    """Estimate the memory that training the device side takes, or what is known of it, [cut]."""
-    cuts = workload.cuts
-    activation_bytes = np.cumsum(cuts.smashed_bits) / BITS_PER_BYTE
-    needed_bytes: Floats = (
-        MODEL_COPIES * cuts.device_model_bits / BITS_PER_BYTE
-        + cuts.device_frozen_bytes
-        + ACTIVATION_COPIES * workload.batch_size * activation_bytes
-    )
-    for cut, known_bytes in workload.known_bytes.items():
-        needed_bytes[cut] = max(needed_bytes[cut], known_bytes)
-    return needed_bytes
 
 
 def choose_cut(
@@ -137,23 +119,18 @@ def _round_s(
 ) -> float:
     """Seconds of the round that would be planned at this cut in this state."""
     workload = choose_wire(fleet, workload, cut=cut, sizes=sizes)
-    seconds = phase_seconds(fleet, workload, cut=cut)
-    pricer = Pricer(seconds, workload.medium, label_mix=None, balance_weight=0.0)
-    members = gibbs_clusters(
-        pricer,
-        start=sorted_clusters(pricer, sizes=sizes),
-        schedule=schedule,
-        generator=np.random.default_rng(seed),
-    )
-    shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-    return min(
-        float(
-            round_s(
-                phase_seconds(fleet, workload, cut=cut, micro_batches=count),
-                workload,
-                members=members,
-                shares=shares,
-            )
+    rounds_s = []
+    for sharing in sharings(workload, cut=cut):
+        pricer = pricer_of(fleet, workload, cut=cut, sharing=sharing)
+        start = best_start(pricer, sizes=sizes)
+        members = gibbs_clusters(
+            pricer, start=start, schedule=schedule, generator=np.random.default_rng(seed)
         )
-        for count in workload.partings
-    )
+        shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
+        batch_sizes = shared_sizes(pricer, workload, members)
+        for count in workload.partings:
+            seconds = phase_seconds(
+                fleet, workload, cut=cut, micro_batches=count, batch_sizes=batch_sizes
+            )
+            rounds_s.append(float(round_s(seconds, workload, members=members, shares=shares)))
+    return min(rounds_s)

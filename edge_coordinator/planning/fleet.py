@@ -5,14 +5,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge_coordinator.planning.form import BatchSizes
 from edge_coordinator.planning.plan import InfeasiblePlanError
 from edge_coordinator.planning.wire import WireTable
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState, Medium
 from profiles.scenario import Scenario
-from profiles.units import Counts, Floats
+from profiles.units import BITS_PER_BYTE, Counts, Floats
 from runtime.wire.codecs.names import TurnCodecs
+
+MODEL_COPIES = 3
+"""Weights, gradients and one optimiser state of the same size."""
+ACTIVATION_COPIES = 2
+"""What the forward pass keeps, and its gradients."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,13 @@ class Workload:
     whole_batches: str = ""
     """Why mini-batches cannot go in parts, where that is asked for and they cannot."""
 
+    batch_sizes: BatchSizes = "equal"
+    """How a cluster's samples are shared out among its devices."""
+    equal_batches: str = ""
+    """Why mini-batches stay equal, where that is asked for and they have to."""
+    fixed_cuts: frozenset[int] = frozenset()
+    """Cuts whose device side takes mini-batches of one size alone."""
+
     @property
     def partings(self) -> tuple[int, ...]:
         """The numbers of micro-batches of a step that can be told apart; the least first."""
@@ -100,6 +113,8 @@ class Fleet:
     """Devices in id order, their states stacked into arrays."""
 
     devices: tuple[str, ...]
+    num_samples: Floats
+    """|D_k|, [device]."""
     device_forward_s: Floats
     """Seconds of one sample's forward pass, [device, cut]."""
     device_backward_s: Floats
@@ -131,6 +146,7 @@ class Fleet:
         links = [_measured(state)[1] for state in states]
         return cls(
             devices=tuple(state.device for state in states),
+            num_samples=np.array([state.num_samples for state in states], dtype=np.float64),
             device_forward_s=np.array([each.forward_s for each in compute]),
             device_backward_s=np.array([each.backward_s for each in compute]),
             up_bps=np.array([link.up_bps for link in links]),
@@ -160,6 +176,46 @@ def cluster_sizes(
     return np.array(
         [smaller + 1] * num_larger + [smaller] * (num_clusters - num_larger), dtype=np.int64
     )
+
+
+def leave_out(
+    devices: Sequence[DeviceState], workload: Workload, *, candidates: Sequence[int]
+) -> dict[str, str]:
+    """Give the reason for each device that cannot take part at any of the candidate cuts."""
+    usable = [cut for cut in candidates if cut not in workload.refused_cuts] or list(candidates)
+    needed_bytes, shallowest = device_memory_bytes(workload)[usable].min(), min(usable)
+    reasons = {}
+    for state in sorted(devices, key=lambda each: each.device):
+        if state.num_samples == 0:
+            reasons[state.device] = "holds no samples"
+        elif state.compute is None:
+            reasons[state.device] = "no measurement of its compute speed"
+        elif state.link is None:
+            reasons[state.device] = "no measurement of its link"
+        elif needed_bytes > state.free_memory_bytes:
+            reasons[state.device] = (
+                f"the smallest device side needs {needed_bytes / 1e6:.3g} MB, "
+                f"{state.free_memory_bytes / 1e6:.3g} MB are free"
+            )
+        elif state.deepest_cut is not None and state.deepest_cut < shallowest:
+            reasons[state.device] = f"cannot run {shallowest} layers: {state.why_no_deeper}"
+        elif (least := state.shallowest_cut) > max(usable):
+            reasons[state.device] = f"its owner lets nothing out before {least} layers"
+    return reasons
+
+
+def device_memory_bytes(workload: Workload) -> Floats:
+    """Estimate the memory that training the device side takes, or what is known of it, [cut]."""
+    cuts = workload.cuts
+    activation_bytes = np.cumsum(cuts.smashed_bits) / BITS_PER_BYTE
+    needed_bytes: Floats = (
+        MODEL_COPIES * cuts.device_model_bits / BITS_PER_BYTE
+        + cuts.device_frozen_bytes
+        + ACTIVATION_COPIES * workload.batch_size * activation_bytes
+    )
+    for cut, known_bytes in workload.known_bytes.items():
+        needed_bytes[cut] = max(needed_bytes[cut], known_bytes)
+    return needed_bytes
 
 
 def _measured(state: DeviceState) -> tuple[ComputeState, LinkState]:

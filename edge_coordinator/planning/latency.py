@@ -65,30 +65,40 @@ class PhasesByShare:
 
 
 def phase_seconds(
-    fleet: Fleet, workload: Workload, *, cut: int, micro_batches: int = 1
+    fleet: Fleet,
+    workload: Workload,
+    *,
+    cut: int,
+    micro_batches: int = 1,
+    batch_sizes: Floats | None = None,
 ) -> PhasesByShare:
-    """Work out the seconds of every phase at a cut, for every device by itself."""
-    fixed_s = np.zeros((len(Phase), fleet.num_devices))
-    link_s, delay_s = np.zeros_like(fixed_s), np.zeros_like(fixed_s)
+    """Work out the seconds of every phase at a cut, for every device by itself.
+
+    `batch_sizes` are samples, [device], if not the workload's.
+    """
     batch, server = workload.batch_size, workload.server
+    times = np.ones(fleet.num_devices) if batch_sizes is None else batch_sizes / batch
+    fixed_s, link_s, delay_s = np.zeros((3, len(Phase), fleet.num_devices))
     fixed_s[Phase.FORWARD] = batch * fleet.device_forward_s[:, cut]
     fixed_s[Phase.FORWARD] += _encode_s(fleet, workload, cut=cut)
     fixed_s[Phase.BACKWARD] = batch * fleet.device_backward_s[:, cut]
+    fixed_s *= times
     if not workload.loss_on_device:
-        fixed_s[Phase.SERVER] = batch * (server.forward_s[cut] + server.backward_s[cut])
+        fixed_s[Phase.SERVER] = times * batch * (server.forward_s[cut] + server.backward_s[cut])
         fixed_s[Phase.SERVER] += micro_batches * workload.server_device_s
-    for phase, bits in transfer_bits(workload, cut=cut).items():
-        downwards = phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD}
-        link_s[phase] = bits / (fleet.down_bps if downwards else fleet.up_bps)
-        count = micro_batches if phase in {Phase.UPLOAD, Phase.DOWNLOAD} else 1
+    for phase, whole_bits in transfer_bits(workload, cut=cut).items():
+        rate_bps = fleet.down_bps if phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD} else fleet.up_bps
+        of_samples = phase in {Phase.UPLOAD, Phase.DOWNLOAD}
+        bits = whole_bits * times if of_samples else np.full_like(times, whole_bits)
+        link_s[phase] = bits / rate_bps
+        count = micro_batches if of_samples else 1
         num_messages = count * np.ceil(bits / count / (workload.message_bytes * BITS_PER_BYTE))
         delay_s[phase] = (bits > 0) * fleet.round_trip_s / 2
         fixed_s[phase] = delay_s[phase] + num_messages * fleet.message_s
     happens = (fixed_s + link_s) > 0
-    link_s *= fleet.scale
     return PhasesByShare(
         fixed_s=fleet.scale * fixed_s + happens * fleet.added_s,
-        link_s=link_s,
+        link_s=fleet.scale * link_s,
         local_epochs=workload.local_epochs,
         loss_on_device=workload.loss_on_device,
         delay_s=fleet.scale * delay_s + (delay_s > 0) * fleet.added_s,

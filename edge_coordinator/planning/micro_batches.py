@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_coordinator.planning.bound.lower_bound import lower_bound_s, together_s
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds, turn_s
-from edge_coordinator.planning.lower_bound import lower_bound_s, together_s
 from edge_coordinator.planning.plan import ClusterPlan
 from edge_coordinator.planning.pricing import Pricer
 from profiles.phases import SecondsByPhase
@@ -35,6 +35,7 @@ class Parting:
         devices: tuple[str, ...],
         shares: tuple[float, ...],
         phases: tuple[SecondsByPhase, ...],
+        batch_sizes: tuple[int, ...],
     ) -> ClusterPlan:
         """Write down the cluster that was parted so."""
         return ClusterPlan(
@@ -45,16 +46,23 @@ class Parting:
             micro_batches=self.micro_batches,
             overhead_s=self.overhead_s,
             whole_batches_s=self.whole_batches_s,
+            batch_sizes=batch_sizes,
         )
 
 
 def choose_parting(
-    fleet: Fleet, workload: Workload, *, cut: int, members: Counts, shares: Floats
+    fleet: Fleet,
+    workload: Workload,
+    *,
+    cut: int,
+    members: Counts,
+    shares: Floats,
+    batch_sizes: Floats | None,
 ) -> Parting:
     """Choose among the numbers of micro-batches that the workload allows; members are present."""
     counts = workload.partings
     seconds = {
-        count: phase_seconds(fleet, workload, cut=cut, micro_batches=count)
+        count: phase_seconds(fleet, workload, cut=cut, micro_batches=count, batch_sizes=batch_sizes)
         for count in sorted({1, *counts})
     }
     overhead_s = workload.cluster_overhead_s

@@ -30,6 +30,9 @@ class ClusterPlan:
     """Of `predicted_s`, what was learned of turns beyond their phases."""
     whole_batches_s: float | None = None
     """What the same would take with whole mini-batches, where it goes in micro-batches."""
+    batch_sizes: tuple[int, ...] = ()
+    """Samples of each device's mini-batch, in the order of `devices`, where they were shared out;
+    else all have the job's."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,15 @@ class Plan:
     alternatives: Alternatives | None = None
     codecs: TurnCodecs | None = None
     """How tensors travel, if the plan chose it; else as the job says."""
+
+    @property
+    def batch_shares(self) -> Mapping[str, float]:
+        """How large mini-batches are beside equal ones, by device, where they were shared out."""
+        return {
+            device: size * len(each.batch_sizes) / sum(each.batch_sizes)
+            for each in self.clusters
+            for device, size in zip(each.devices, each.batch_sizes, strict=False)
+        }
 
 
 def plan_by_hand(

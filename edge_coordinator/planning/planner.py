@@ -7,23 +7,29 @@ from functools import partial
 import numpy as np
 
 from edge_coordinator.planning.alternatives import price_alternatives, reason_of
+from edge_coordinator.planning.batch_shares import (
+    LEAST_GAIN,
+    Sharing,
+    best_start,
+    pricer_of,
+    shared_sizes,
+    sharing_reason,
+    sharings,
+)
+from edge_coordinator.planning.bound.lower_bound import bound_reason
+from edge_coordinator.planning.bound.shared_batches import shared_bound_s
 from edge_coordinator.planning.clustering import (
     GibbsSchedule,
-    clusters_by_id,
+    clusters_as,
     default_schedule,
-    gibbs_clusters,
-    in_order,
-    random_clusters,
-    sorted_clusters,
 )
-from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, device_memory_bytes
-from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes
+from edge_coordinator.planning.cut_layer import CutChoice, choose_cut
+from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes, leave_out
 from edge_coordinator.planning.form import Form, Method
 from edge_coordinator.planning.latency import (
     device_phase_s,
     phase_seconds,
 )
-from edge_coordinator.planning.lower_bound import bound_reason
 from edge_coordinator.planning.micro_batches import (
     choose_parting,
     parting_reason,
@@ -35,7 +41,7 @@ from edge_coordinator.planning.spectrum import equal_shares
 from edge_coordinator.planning.wire_choice import choose_wire
 from profiles.corrections import by_phase
 from profiles.device import DeviceState
-from profiles.units import Counts
+from profiles.units import Counts, Floats
 
 CUT_SCHEDULE = GibbsSchedule(num_sweeps=10, num_chains=4, warm=0.2, cool=0.02, coldest=0.001)
 """Enough to compare two cuts by: their clusters are not used."""
@@ -122,7 +128,8 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     planned = {device for cluster in plan.clusters for device in cluster.devices}
     fleet = Fleet.of([state for state in devices if state.device in planned])
     rows = {device: row for row, device in enumerate(fleet.devices)}
-    seconds = phase_seconds(fleet, workload, cut=plan.cut)
+    batch_sizes = _planned_sizes(plan, rows, batch_size=workload.batch_size)
+    seconds = phase_seconds(fleet, workload, cut=plan.cut, batch_sizes=batch_sizes)
     pricer = Pricer(seconds, workload.medium, fleet.label_mix, balance_weight=0.0)
     clusters = tuple(
         _cluster_plan(
@@ -132,6 +139,7 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
             replace(workload, micro_batches=(each.micro_batches,)),
             cut=plan.cut,
             equal=False,
+            batch_sizes=batch_sizes if each.batch_sizes else None,
         )
         for each in plan.clusters
     )
@@ -139,30 +147,24 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     return replace(plan, clusters=clusters, predicted_s=predicted_s)
 
 
-def leave_out(
-    devices: Sequence[DeviceState], workload: Workload, *, candidates: Sequence[int]
-) -> dict[str, str]:
-    """Give the reason for each device that cannot take part at any of the candidate cuts."""
-    usable = [cut for cut in candidates if cut not in workload.refused_cuts] or list(candidates)
-    needed_bytes, shallowest = device_memory_bytes(workload)[usable].min(), min(usable)
-    reasons = {}
-    for state in sorted(devices, key=lambda each: each.device):
-        if state.num_samples == 0:
-            reasons[state.device] = "holds no samples"
-        elif state.compute is None:
-            reasons[state.device] = "no measurement of its compute speed"
-        elif state.link is None:
-            reasons[state.device] = "no measurement of its link"
-        elif needed_bytes > state.free_memory_bytes:
-            reasons[state.device] = (
-                f"the smallest device side needs {needed_bytes / 1e6:.3g} MB, "
-                f"{state.free_memory_bytes / 1e6:.3g} MB are free"
-            )
-        elif state.deepest_cut is not None and state.deepest_cut < shallowest:
-            reasons[state.device] = f"cannot run {shallowest} layers: {state.why_no_deeper}"
-        elif (least := state.shallowest_cut) > max(usable):
-            reasons[state.device] = f"its owner lets nothing out before {least} layers"
-    return reasons
+def _planned_sizes(plan: Plan, rows: Mapping[str, int], *, batch_size: int) -> Floats:
+    """Samples of each device as a plan has them, [device]."""
+    sizes = np.full(len(rows), float(batch_size))
+    for cluster in plan.clusters:
+        for device, size in zip(cluster.devices, cluster.batch_sizes, strict=False):
+            sizes[rows[device]] = size
+    return sizes
+
+
+@dataclass(frozen=True)
+class _Formed:
+    """Clusters whose samples are shared out in one way."""
+
+    pricer: Pricer
+    start: Counts
+    members: Counts
+    clusters: tuple[ClusterPlan, ...]
+    predicted_s: float
 
 
 def _plan(
@@ -176,71 +178,111 @@ def _plan(
     generator: np.random.Generator,
 ) -> Plan:
     """Cluster the devices that take part and write down why."""
-    sizes = grouping.sizes(fleet.num_devices)
-    workload = choose_wire(fleet, workload, cut=choice.cut, sizes=sizes)
-    seconds = phase_seconds(fleet, workload, cut=choice.cut)
-    pricer = Pricer(seconds, workload.medium, fleet.label_mix, grouping.balance_weight)
-    start = sorted_clusters(pricer, sizes=sizes)
-    schedule = schedule or default_schedule(
-        fleet.num_devices, num_clusters=len(start), medium=workload.medium
+    cut, sizes = choice.cut, grouping.sizes(fleet.num_devices)
+    workload = choose_wire(fleet, workload, cut=cut, sizes=sizes)
+    form = partial(
+        _form, fleet, workload, cut, grouping=grouping, schedule=schedule, generator=generator
     )
-    members = _formed(pricer, grouping.form, start=start, schedule=schedule, generator=generator)
-    make = partial(_cluster_plan, fleet, pricer, workload=workload, cut=choice.cut)
-    clusters = tuple(make(row[row >= 0], equal=grouping.equal_shares) for row in members)
-    parted = max(cluster.micro_batches for cluster in clusters)
-    priced = phase_seconds(fleet, workload, cut=choice.cut, micro_batches=parted)
+    equal = formed = form(sharing="equal")
+    if asked := [each for each in sharings(workload, cut=cut) if each != "equal"]:
+        formed = _worth_more(form(sharing=asked[0]), equal, workload)
+    parted = max(cluster.micro_batches for cluster in equal.clusters)
+    priced = phase_seconds(fleet, workload, cut=cut, micro_batches=parted)
     alternatives = price_alternatives(
-        pricer, priced, workload, choice, start=start, generator=generator
+        equal.pricer, priced, workload, choice, start=equal.start, generator=generator
     )
-    predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
-    bound_s = round_bound_s(fleet, pricer, workload, cut=choice.cut, members=members)
-    reason = reason_of(choice.cut, workload, predicted_s, alternatives, grouping.method)
-    reason += parting_reason(clusters, workload)
+    bound_s = _bound_s(fleet, workload, cut, formed, can_share=bool(asked))
+    reason = reason_of(cut, workload, formed.predicted_s, alternatives, grouping.method)
+    reason += parting_reason(formed.clusters, workload)
+    saved_s = equal.predicted_s - formed.predicted_s
+    reason += sharing_reason(formed.clusters, workload, cut=cut, saved_s=saved_s)
     return Plan(
-        cut=choice.cut,
-        clusters=clusters,
+        cut=cut,
+        clusters=formed.clusters,
         left_out=left_out,
-        reason=reason + bound_reason(predicted_s, bound_s=bound_s),
-        predicted_s=predicted_s,
-        lower_bound_s=min(bound_s, predicted_s),
+        reason=reason + bound_reason(formed.predicted_s, bound_s=bound_s),
+        predicted_s=formed.predicted_s,
+        lower_bound_s=min(bound_s, formed.predicted_s),
         alternatives=alternatives,
         codecs=workload.chosen,
     )
 
 
-def _formed(
-    pricer: Pricer,
-    form: Form,
+def _worth_more(shared: _Formed, equal: _Formed, workload: Workload) -> _Formed:
+    """Share samples out if that is asked for, or shortens the round by enough."""
+    is_asked = workload.batch_sizes != "auto"
+    is_shorter = shared.predicted_s < (1 - LEAST_GAIN) * equal.predicted_s
+    return shared if is_asked or is_shorter else equal
+
+
+def _bound_s(
+    fleet: Fleet, workload: Workload, cut: int, formed: _Formed, *, can_share: bool
+) -> float:
+    """Seconds that no clusters of these sizes beat, their samples shared out as is allowed."""
+    if not can_share:
+        return round_bound_s(fleet, formed.pricer, workload, cut=cut, members=formed.members)
+    return shared_bound_s(fleet, workload, cut=cut, sizes=(formed.members >= 0).sum(axis=-1))
+
+
+def _form(
+    fleet: Fleet,
+    workload: Workload,
+    cut: int,
     *,
-    start: Counts,
-    schedule: GibbsSchedule,
+    sharing: Sharing,
+    grouping: Grouping,
+    schedule: GibbsSchedule | None,
     generator: np.random.Generator,
-) -> Counts:
-    """Cluster the devices as asked for, [cluster, position]; `start` is sorted."""
-    sizes = (start >= 0).sum(axis=-1)
-    match form:
-        case "planned":
-            return gibbs_clusters(pricer, start=start, schedule=schedule, generator=generator)
-        case "sorted":
-            return in_order(start)
-        case "random":
-            return in_order(random_clusters(sizes=sizes, generator=generator))
-        case "by_id":
-            return clusters_by_id(sizes=sizes)
+) -> _Formed:
+    """Cluster all devices, their samples shared out so."""
+    pricer = pricer_of(
+        fleet, workload, cut=cut, sharing=sharing,
+        label_mix=fleet.label_mix, balance_weight=grouping.balance_weight,
+    )  # fmt: skip
+    start = best_start(pricer, sizes=grouping.sizes(fleet.num_devices))
+    schedule = schedule or default_schedule(
+        fleet.num_devices, num_clusters=len(start), medium=workload.medium
+    )
+    members = clusters_as(
+        pricer, grouping.form, start=start, schedule=schedule, generator=generator
+    )
+    batch_sizes, exact = shared_sizes(pricer, workload, members), pricer
+    if batch_sizes is not None:
+        seconds = phase_seconds(fleet, workload, cut=cut, batch_sizes=batch_sizes)
+        exact = Pricer(seconds, workload.medium, fleet.label_mix, grouping.balance_weight)
+    clusters = tuple(
+        _cluster_plan(
+            fleet, exact, row[row >= 0], workload,
+            cut=cut, equal=grouping.equal_shares, batch_sizes=batch_sizes,
+        )
+        for row in members
+    )  # fmt: skip
+    predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
+    return _Formed(pricer, start, members, clusters, predicted_s)
 
 
 def _cluster_plan(
-    fleet: Fleet, pricer: Pricer, members: Counts, workload: Workload, *, cut: int, equal: bool
+    fleet: Fleet,
+    pricer: Pricer,
+    members: Counts,
+    workload: Workload,
+    *,
+    cut: int,
+    equal: bool,
+    batch_sizes: Floats | None,
 ) -> ClusterPlan:
-    """Write down one cluster; members are [position], all present."""
+    """Write down one cluster; members are [position], all present, `batch_sizes` [device]."""
     if equal:
         shares = equal_shares(present=members >= 0, medium=pricer.medium)
     else:
         shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-    parting = choose_parting(fleet, workload, cut=cut, members=members, shares=shares)
+    parting = choose_parting(
+        fleet, workload, cut=cut, members=members, shares=shares, batch_sizes=batch_sizes
+    )
     phase_s = device_phase_s(parting.seconds, members=members, shares=shares)
     return parting.plan(
         devices=tuple(fleet.devices[member] for member in members),
         shares=tuple(float(share) for share in shares),
         phases=tuple(by_phase(column) for column in phase_s.T),
+        batch_sizes=() if batch_sizes is None else tuple(map(int, batch_sizes[members])),
     )

@@ -48,7 +48,12 @@ class Pricer:
         latency_s = self.latency_s(members, max_exchanges=max_exchanges)
         if self.label_mix is None or self.balance_weight == 0:
             return latency_s
-        return latency_s * (1 + self.balance_weight * imbalance(self.label_mix, members))
+        mix = imbalance(self.label_mix, members, weights=self.sample_weights(members))
+        return latency_s * (1 + self.balance_weight * mix)
+
+    def sample_weights(self, members: Counts) -> Floats:
+        """How large the devices' mini-batches are, relative to the job's, [..., position]."""
+        return (members >= 0).astype(np.float64)
 
 
 class Prices:
@@ -76,13 +81,16 @@ class Prices:
         return prices
 
 
-def imbalance(label_mix: Floats, members: Counts) -> Floats:
+def imbalance(label_mix: Floats, members: Counts, *, weights: Floats | None = None) -> Floats:
     """Tell how far each cluster's label mix is from the whole, 0 for equal to 1 for disjoint.
 
-    The total variation distance, [...]. All devices of a cluster contribute mini-batches of one
-    size, so a mix is the mean of its devices' mixes, however much data each of them holds.
+    The total variation distance, [...]. A mix is the mean of its devices' mixes, each weighed by
+    the size of its mini-batch, [..., position], however much data it holds; all the same if these
+    are left out.
     """
     padded = np.concatenate([label_mix, np.zeros((1, label_mix.shape[1]))])
-    cluster_mix = padded[members].sum(axis=-2) / (members >= 0).sum(axis=-1)[..., np.newaxis]
+    weights = (members >= 0).astype(np.float64) if weights is None else weights
+    weighed = padded[members] * weights[..., np.newaxis]
+    cluster_mix = weighed.sum(axis=-2) / weights.sum(axis=-1)[..., np.newaxis]
     distance: Floats = np.abs(cluster_mix - label_mix.mean(axis=0)).sum(axis=-1) / 2
     return distance

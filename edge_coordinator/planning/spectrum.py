@@ -39,6 +39,14 @@ class Waits:
         """Pick the devices of some clusters out of waits that are [wait, device]."""
         return Waits(self.counts, self.fixed_s[:, members], self.link_s[:, members])
 
+    def between(self, other: "Waits", times: Floats) -> "Waits":
+        """Go so many times as far as from these to other waits; `times` is [..., position]."""
+        return Waits(
+            self.counts,
+            self.fixed_s + times * (other.fixed_s - self.fixed_s),
+            self.link_s + times * (other.link_s - self.link_s),
+        )
+
     def of_rows(self, rows: Counts) -> "Waits":
         """Pick some clusters out of waits that are [wait, cluster, position]."""
         return Waits(self.counts, self.fixed_s[:, rows], self.link_s[:, rows])

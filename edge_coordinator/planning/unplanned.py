@@ -12,15 +12,8 @@ def as_before(last: Plan, devices: Collection[str], *, reason: str) -> Plan | No
     present = set(devices) - set(last.left_out)
     if not present or not present <= known:
         return None
-    groups = [
-        (tuple(device for device in cluster.devices if device in present), cluster.micro_batches)
-        for cluster in last.clusters
-    ]
-    clusters = tuple(
-        ClusterPlan(group, (1.0,) * len(group), micro_batches=micro_batches)
-        for group, micro_batches in groups
-        if group
-    )
+    left = [_of_those(cluster, present) for cluster in last.clusters]
+    clusters = tuple(cluster for cluster in left if cluster.devices)
     left_out = {device: why for device, why in last.left_out.items() if device in devices}
     return Plan(last.cut, clusters, left_out, reason)
 
@@ -34,7 +27,24 @@ def dealt(devices: Sequence[str], *, cut: int, num_clusters: int, reason: str) -
 def unpredicted(plan: Plan) -> Plan:
     """Take all seconds out of a plan; what is left is what the round does."""
     clusters = tuple(
-        ClusterPlan(cluster.devices, cluster.shares, micro_batches=cluster.micro_batches)
+        ClusterPlan(
+            cluster.devices,
+            cluster.shares,
+            micro_batches=cluster.micro_batches,
+            batch_sizes=cluster.batch_sizes,
+        )
         for cluster in plan.clusters
     )
     return Plan(plan.cut, clusters, plan.left_out, plan.reason)
+
+
+def _of_those(cluster: ClusterPlan, present: Collection[str]) -> ClusterPlan:
+    """Restrict a cluster to devices that are there; these keep the sizes of their mini-batches."""
+    sizes = cluster.batch_sizes
+    kept = [place for place, device in enumerate(cluster.devices) if device in present]
+    return ClusterPlan(
+        tuple(cluster.devices[place] for place in kept),
+        (1.0,) * len(kept),
+        micro_batches=cluster.micro_batches,
+        batch_sizes=tuple(sizes[place] for place in kept) if sizes else (),
+    )

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.job.plan_settings import PlanSettings
-from runtime.wire.published import ComputeProfile, DeviceProfile
+from runtime.wire.measures import ComputeProfile
+from runtime.wire.published import DeviceProfile
 
 MOST_TIMES_SLOWER = 4.0
 """A processor that idles shows a lower frequency than that at which it would compute."""

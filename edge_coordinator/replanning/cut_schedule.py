@@ -9,8 +9,8 @@ import numpy as np
 
 from edge_coordinator.formatting import some
 from edge_coordinator.planning.cut_layer import CutChoice, choose_cut
-from edge_coordinator.planning.fleet import Fleet, Workload
-from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping, leave_out
+from edge_coordinator.planning.fleet import Fleet, Workload, leave_out
+from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping
 from edge_coordinator.replanning.device_states import KnownDevice
 from edge_coordinator.replanning.figure import Figure
 from edge_coordinator.replanning.memory import CutMemory, PastState, copy_figures

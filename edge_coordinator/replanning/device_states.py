@@ -6,20 +6,22 @@ that failed has shown to be possible. Every assumption comes with its reason.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.replanning.corrections import LearnedCorrections
 from edge_coordinator.replanning.figure import Figure
+from edge_coordinator.training.averaging import believed_counts
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
 from runtime.datasets.classes import union
 from runtime.wire.fields import MAX_FLOP_PER_S
+from runtime.wire.measures import ComputeProfile, LinkProfile
 from runtime.wire.names import ClassNames
-from runtime.wire.published import ComputeProfile, DeviceProfile, LinkProfile
+from runtime.wire.published import DeviceProfile
 
 MAX_NAME_LETTERS = 64
 """A profile cuts longer names off."""
@@ -96,13 +98,19 @@ def known_devices(
     profiles = [record.profile for record in records.values() if record.profile]
     classes = classes or union(each.label_names for each in profiles if each.label_names)
     assumptions = Assumptions.of(profiles)
-    return [
+    known = [
         _known(
             *(device, record, cuts, corrections, assumptions),
             shared_bps=shared_bps,
             classes=classes,
         )
         for device, record in sorted(records.items())
+    ]
+    # Samples may be shared out by their numbers, so nobody's is taken at its word.
+    believed = believed_counts({each.state.device: each.state.num_samples for each in known})
+    return [
+        replace(each, state=replace(each.state, num_samples=believed[each.state.device]))
+        for each in known
     ]
 
 
@@ -189,8 +197,9 @@ def _known(
         why_no_deeper=compute.why_no_deeper if compute else "",
         shallowest_cut=_least_layers(profile, cuts) if profile else 0,
     )
-    figures = _compute_figures(compute) | _link_figures(measured)
-    return KnownDevice(state, "; ".join(assumed), figures)
+    return KnownDevice(
+        state, "; ".join(assumed), _compute_figures(compute) | _link_figures(measured)
+    )
 
 
 def _least_layers(profile: DeviceProfile, cuts: CutTable) -> int:

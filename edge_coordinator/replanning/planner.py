@@ -1,6 +1,6 @@
 """The plan of each round of a run: the profiles as they are now, and what rounds before taught."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -131,10 +131,24 @@ class Planner:
         """Choose the cut again for the next round."""
         self._chooser.asked = why
 
-    def limit(self, *, known_bytes: Mapping[int, float], refused_cuts: Mapping[int, str]) -> None:
-        """Take note of what cuts need on a device, and of those that some device cannot run."""
+    def limit(
+        self,
+        *,
+        known_bytes: Mapping[int, float],
+        refused_cuts: Mapping[int, str],
+        fixed_cuts: Collection[int],
+    ) -> None:
+        """Take note of what cuts need on a device, and of those that some device cannot run.
+
+        At `fixed_cuts` the graphs take mini-batches of one size alone.
+        """
         refused = {**self._task.workload.refused_cuts, **refused_cuts}
-        workload = replace(self._task.workload, known_bytes=dict(known_bytes), refused_cuts=refused)
+        workload = replace(
+            self._task.workload,
+            known_bytes=dict(known_bytes),
+            refused_cuts=refused,
+            fixed_cuts=frozenset(fixed_cuts),
+        )
         self._task = replace(self._task, workload=workload)
 
     def learn(self, turns: Sequence[TurnMeasured], *, beyond_turns_s: float | None) -> None:

@@ -8,13 +8,8 @@ from edge_coordinator.replanning.corrections import predicted_phases
 from edge_coordinator.replanning.planner import PlannedRound
 from profiles.phases import Phase
 from profiles.units import Floats
-from runtime.wire.published import (
-    ClusterReport,
-    OtherCut,
-    PhaseSeconds,
-    PlanAlternatives,
-    PlanReport,
-)
+from runtime.wire.measures import PhaseSeconds
+from runtime.wire.published import ClusterReport, OtherCut, PlanAlternatives, PlanReport
 
 SIGNIFICANT_DIGITS = 4
 """What is read by people is not written to sixteen digits."""
@@ -61,6 +56,7 @@ def _cluster_report(cluster: ClusterPlan) -> ClusterReport:
         shares=tuple(round(share, SIGNIFICANT_DIGITS) for share in cluster.shares),
         predicted_s=_short(cluster.predicted_s),
         micro_batches=cluster.micro_batches,
+        batch_sizes=cluster.batch_sizes or None,
     )
 
 

@@ -151,6 +151,8 @@ def planning_task(
         wires=wire_tables(job, cuts),
         micro_batches=job.micro_batches,
         whole_batches=job.whole_batches,
+        batch_sizes=settings.plan.batch_sizes,
+        equal_batches=job.equal_batches,
     )
     count = num_clusters(settings, num_devices)
     grouping = Grouping(

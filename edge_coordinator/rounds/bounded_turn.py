@@ -27,6 +27,8 @@ class TurnBounds:
     """What each tensor of the device-side model is, as `Side.parts` says."""
     learning_rate: float
     """Of the devices: updates grow with it."""
+    batch_shares: Mapping[str, float]
+    """How large mini-batches are beside equal ones, where not all are: gradients grow with it."""
     caught: dict[str, str] = field(default_factory=dict)
 
     async def check(self, check: Callable[[], dict[str, str]]) -> dict[str, str]:
@@ -47,7 +49,10 @@ class TurnBounds:
 
     def gradients(self, gradients: Mapping[str, Tensor]) -> dict[str, str]:
         """Check the gradients that devices' samples gave."""
-        sizes = {device: length_of([each]) for device, each in gradients.items()}
+        sizes = {
+            device: length_of([each]) / self.batch_shares.get(device, 1.0)
+            for device, each in gradients.items()
+        }
         return self.bounds.check(Sent.GRADIENT, sizes)
 
     def models(
@@ -60,8 +65,10 @@ class TurnBounds:
             if reason := self._why_impossible(model):
                 caught[device] = reason
                 continue
+            share = self.batch_shares.get(device, 1.0)
             for sent, size in self._update_sizes(model, before).items():
-                sizes.setdefault(sent, {})[device] = size
+                by_share = 1.0 if sent is Sent.STATISTICS else share
+                sizes.setdefault(sent, {})[device] = size / by_share
         for sent, each in sizes.items():
             caught = self.bounds.check(sent, each) | caught  # The first reason is the one told.
         return caught

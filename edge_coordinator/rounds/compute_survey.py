@@ -15,7 +15,8 @@ from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from profiles.cuts import CutTable
 from runtime.errors import SettingsError
-from runtime.wire.commands import MAX_LAYERS, Join, LayerWork
+from runtime.wire.commands import MAX_LAYERS, Join
+from runtime.wire.measures import LayerWork
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import inf
 
@@ -99,19 +100,35 @@ class RoundPlanning:
         records = {device: all_ready[device] for device in all_ready if device not in resting}
         if not records:
             return None
-        self._planner.limit(
-            known_bytes=self._exports.needed_bytes if self._exports.devices else {},
-            refused_cuts=self._exports.refused if self._exports.devices else {},
-        )
         try:
-            planned = await worker.do(partial(self._planner.plan, round_, records))
+            planned = await self._plan_by(round_, worker, self._planner, records)
         except InfeasiblePlanError as error:
             if self._last is not None:
                 raise  # Those who could train a round before may train the next as well.
             raise CannotTrainError(f"the devices cannot train this network: {error}") from error
         # What the next plan knows better; and the graphs are there when the round begins.
-        await self._measure_compute(round_, worker, [planned.plan.cut])
+        cut, clusters = planned.plan.cut, planned.plan.clusters
+        await self._measure_compute(round_, worker, [cut])
+        if cut in self._exports.fixed and any(cluster.batch_sizes for cluster in clusters):
+            again = await self._plan_by(round_, worker, self._planner, records)
+            return replace(again, changed=planned.changed)
         return planned
+
+    async def _plan_by(
+        self,
+        round_: int,
+        worker: EdgeWorker,
+        planner: Planner,
+        records: Mapping[str, DeviceRecord],
+    ) -> PlannedRound:
+        """Plan a round by what is known now of the graphs."""
+        has_graphs = bool(self._exports.devices)
+        planner.limit(
+            known_bytes=self._exports.needed_bytes if has_graphs else {},
+            refused_cuts=self._exports.refused if has_graphs else {},
+            fixed_cuts=self._exports.fixed if has_graphs else (),
+        )
+        return await worker.do(partial(planner.plan, round_, records))
 
     def _unplanned(self, devices: Sequence[str]) -> PlannedRound | None:
         """Go on as in the round before, or by hand where that knows too little."""

@@ -13,7 +13,8 @@ from edge_coordinator.rounds.training import Trained, TurnTimes
 from profiles.corrections import phase_array
 from profiles.phases import Phase
 from profiles.units import Floats
-from runtime.wire.published import DeviceMetrics, PhaseSeconds, RoundReport
+from runtime.wire.measures import PhaseSeconds
+from runtime.wire.published import DeviceMetrics, RoundReport
 
 
 def round_report(
@@ -84,12 +85,13 @@ def _measured(
     *,
     job: Job,
 ) -> Floats:
+    server_s = float(np.mean(turn.server_s or [0.0])) * _part_of(device, cluster)
     if cluster.micro_batches > 1:
-        return _overlapping(turn, metrics, num_devices=len(cluster.devices))
+        return _overlapping(metrics, server_s=server_s)
     predicted = predicted_phases(cluster) if cluster.phases else {}
     device_turn = DeviceTurn(
         answers_s=turn.answers_s.get(device, ()),
-        server_s=float(np.mean(turn.server_s or [0.0])) / len(cluster.devices),
+        server_s=server_s,
         forward_s=metrics.phases.forward_s if metrics else None,
         backward_s=metrics.phases.backward_s if metrics else None,
         local_epochs=job.local_epochs,
@@ -98,10 +100,17 @@ def _measured(
     return measured_phases(device_turn, predicted_s=predicted.get(device, np.zeros(len(Phase))))
 
 
-def _overlapping(turn: TurnTimes, metrics: DeviceMetrics | None, *, num_devices: int) -> Floats:
+def _part_of(device: str, cluster: ClusterPlan) -> float:
+    """Which part of a cluster's samples a device has."""
+    if not cluster.batch_sizes:
+        return 1 / len(cluster.devices)
+    return cluster.batch_sizes[cluster.devices.index(device)] / sum(cluster.batch_sizes)
+
+
+def _overlapping(metrics: DeviceMetrics | None, *, server_s: float) -> Floats:
     """Seconds of phases that overlap, as the device timed each, [phase]; NaN if it did not say."""
     if metrics is None:
         return np.full(len(Phase), np.nan)
     phases_s = phase_array(metrics.phases.by_phase)
-    phases_s[Phase.SERVER] = float(np.mean(turn.server_s or [0.0])) / num_devices
+    phases_s[Phase.SERVER] = server_s
     return phases_s

@@ -10,7 +10,7 @@ from functools import partial
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, predicted_answers
 from edge_coordinator.job.job import Job
-from edge_coordinator.planning.plan import ClusterPlan
+from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.replanning.planner import PlannedRound
 from edge_coordinator.rounds.bounded_turn import TurnBounds
 from edge_coordinator.rounds.device_graphs import GraphExports
@@ -68,22 +68,27 @@ class Turns:
             learning_rate=self._job.device_rate(round_, len(cluster.devices)),
             codecs=self._job.codecs_of(planned.plan),
             micro_batches=self._micro_batches(cluster, planned.plan.cut),
-            clip=self._job.device_clip(len(cluster.devices)),
         )
+        phases = dict(zip(cluster.devices, cluster.phases, strict=False))
         predicted_s = {
-            device: predicted_answers(phases, local_epochs=self._job.local_epochs)
-            for device, phases in zip(cluster.devices, cluster.phases, strict=False)
+            device: predicted_answers(own, local_epochs=self._job.local_epochs)
+            for device, own in phases.items()
         }
+        sizes = dict(zip(cluster.devices, cluster.batch_sizes, strict=False))
+        counts = dict.fromkeys(sizes, 1) or believed  # What is shared out, gradients have in them.
         members = [
-            self._member(device, predicted_s.get(device, {}), believed.get(device))
+            self._member(device, predicted_s.get(device, {}), counts.get(device), sizes.get(device))
             for device in cluster.devices
         ]
+        clips = self._job.device_clips(cluster)
+        asked = {d: {"clip": clips[d], "batch_size": sizes.get(d)} for d in cluster.devices}
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
-        remote = self._remote(join, members, up_share_bps=planned.up_share_bps, quorum=quorum)
+        remote = self._remote(
+            join, members, own=asked, up_share_bps=planned.up_share_bps, quorum=quorum
+        )
         if isinstance(remote, OverlappedCluster):
-            phases = zip(cluster.devices, cluster.phases, strict=False)
             after = (Phase.DOWNLOAD, Phase.BACKWARD)
-            remote.open({device: sum(own[each] for each in after) for device, own in phases})
+            remote.open({d: sum(own[each] for each in after) for d, own in phases.items()})
         return remote
 
     def _micro_batches(self, cluster: ClusterPlan, cut: int) -> int | None:
@@ -106,7 +111,7 @@ class Turns:
         for device in devices:
             ready = self._ready(device)
             members.append(Member(device, ready, ready.num_held_out))
-        return self._remote(join, members, up_share_bps={}, quorum=0.0)
+        return self._remote(join, members, own={}, up_share_bps={}, quorum=0.0)
 
     def believed(self) -> dict[str, int]:
         """What the number of samples of each device counts as; those who claim too much are told.
@@ -125,10 +130,14 @@ class Turns:
         return believed
 
     def _member(
-        self, device: str, predicted_s: Mapping[Answer, float], believed: int | None
+        self,
+        device: str,
+        predicted_s: Mapping[Answer, float],
+        believed: int | None,
+        batch_size: int | None,
     ) -> Member:
         ready = self._ready(device)
-        size = min(self._job.settings.training.batch_size, ready.num_samples)
+        size = min(batch_size or self._job.settings.training.batch_size, ready.num_samples)
         return Member(device, ready, size, predicted_s, believed)
 
     def _ready(self, device: str) -> Ready:
@@ -141,9 +150,11 @@ class Turns:
         join: Join,
         members: Sequence[Member],
         *,
+        own: Mapping[str, Mapping[str, object]],
         up_share_bps: Mapping[str, float],
         quorum: float,
     ) -> RemoteCluster:
+        """Reach the members; `own` is what is asked of each of them alone."""
         return (RemoteCluster if join.micro_batches is None else OverlappedCluster)(
             self._channel,
             members,
@@ -153,6 +164,7 @@ class Turns:
                         "graphs": self._exports.offer(member.device, join.cut),
                         "frozen": self._exports.frozen(join.cut),
                         "up_share_bps": up_share_bps.get(member.device),
+                        **own.get(member.device, {}),
                     }
                 )
                 for member in members
@@ -256,7 +268,7 @@ class RoundTraining:
             cut=planned.plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
         )
         edge = worker.edge(turn)
-        bounds = self._turn_bounds(planned.plan.cut, turn, cluster, worker)
+        bounds = self._turn_bounds(planned.plan, turn, cluster, worker)
         try:
             losses = await train_turn(self._job, cluster, edge, bounds)
         except ClusterLostError as error:
@@ -277,9 +289,11 @@ class RoundTraining:
         trained.late |= cluster.late
 
     def _turn_bounds(
-        self, cut: int, turn: Turn, cluster: RemoteCluster, worker: EdgeWorker
+        self, plan: Plan, turn: Turn, cluster: RemoteCluster, worker: EdgeWorker
     ) -> TurnBounds | None:
         if self._bounds is None:
             return None
-        self._bounds.at_cut(cut)
-        return TurnBounds(self._bounds, worker, turn.device_parts(), cluster.learning_rate)
+        self._bounds.at_cut(plan.cut)
+        return TurnBounds(
+            self._bounds, worker, turn.device_parts(), cluster.learning_rate, plan.batch_shares
+        )

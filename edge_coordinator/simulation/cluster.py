@@ -1,6 +1,5 @@
-"""A cluster whose devices are in this process, and the bytes it would send over a bus."""
+"""A cluster whose devices are in this process."""
 
-import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
 from edge_coordinator.training.overlapped_turn import MicroBatch
 from edge_coordinator.training.turn import Turn
@@ -19,35 +19,10 @@ from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
 from runtime.wire.codecs.turn import TurnCoder, together
 from runtime.wire.commands import Clip
-from runtime.wire.frames import FrameKind, StepId, Tensor, body_bytes, header_of, specs_of
+from runtime.wire.frames import FrameKind, StepId, Tensor, specs_of
 from runtime.wire.micro_batches import Rows, parted
 
 Result = TypeVar("Result")
-
-
-class Traffic:
-    """Bytes of frames with all their headers, counted as the coordinator of a real run counts.
-
-    A device-side model that a cluster is given is one message, however many devices hear it.
-    """
-
-    def __init__(self, *, chunk_bytes: int) -> None:
-        self._chunk_bytes = chunk_bytes
-        self.up_bytes = 0
-        self.down_bytes = 0
-
-    def send_up(self, tensors: Sequence[Tensor], *, micro_batch: int = 0) -> None:
-        """Count a frame from a device."""
-        self.up_bytes += self._frame_bytes(tensors, micro_batch)
-
-    def send_down(self, tensors: Sequence[Tensor], *, micro_batch: int = 0) -> None:
-        """Count a frame from the coordinator."""
-        self.down_bytes += self._frame_bytes(tensors, micro_batch)
-
-    def _frame_bytes(self, tensors: Sequence[Tensor], micro_batch: int) -> int:
-        body = body_bytes(specs_of(tensors))
-        num_chunks = max(1, math.ceil(body / self._chunk_bytes))
-        return body + num_chunks * header_of(StepId(0, 0, 0, 0, micro_batch)).size
 
 
 @dataclass(frozen=True)
@@ -62,8 +37,11 @@ class TurnTask:
     loss_on_device: bool
     """Whether the devices train the whole network by themselves (federated averaging)."""
     coder: TurnCoder
-    clip: Clip | None = None
+    clips: Mapping[str, Clip | None]
+    """Of each device."""
     micro_batches: int = 1
+    is_shared_out: bool = False
+    """Whether each device has its part of the cluster's samples; its shard says how many."""
 
     def step(self, epoch: int) -> StepId:
         """Name one of its local epochs."""
@@ -109,8 +87,9 @@ class InProcessCluster:
 
     @property
     def sample_counts(self) -> Mapping[str, int]:
-        """|D_k| of each device."""
-        return {device: len(shard.kept) for device, shard in self._shards.items()}
+        """|D_k| of each device; one where their samples of a step were shared out."""
+        is_shared = self._task.is_shared_out
+        return {d: 1 if is_shared else len(shard.kept) for d, shard in self._shards.items()}
 
     async def load(self, device_side: Sequence[Tensor]) -> None:
         """Give every device the model: one message for all."""
@@ -178,7 +157,7 @@ class InProcessCluster:
                 self._sides[device].backward(
                     numbers.astype(np.float32, copy=False),
                     learning_rate=self._task.learning_rate,
-                    clip=self._task.clip,
+                    clip=self._task.clips[device],
                     is_last=rows is None or rows.stop == rows.of,
                 )
 
@@ -232,7 +211,7 @@ class InProcessCluster:
                     last,
                     local_epochs=self._task.local_epochs,
                     learning_rate=self._task.learning_rate,
-                    clip=self._task.clip,
+                    clip=self._task.clips[device],
                 )
             *tensors, loss = self._sent_up(device, trained)
             weights[device] = tensors

@@ -21,7 +21,7 @@ from edge_coordinator.run.events import (
     RoundDone,
     RoundPlanned,
 )
-from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, Traffic, TurnTask
+from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, TurnTask
 from edge_coordinator.simulation.costs import (
     Costs,
     RoundCosts,
@@ -30,6 +30,7 @@ from edge_coordinator.simulation.costs import (
     round_costs,
 )
 from edge_coordinator.simulation.planning import SimulatedPlan, make_workload, plan_source
+from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
 from edge_coordinator.training.edge_model import EdgeModel
@@ -190,9 +191,14 @@ class Simulation:
             loss_on_device=job.loss_on_device,
             coder=TurnCoder(job.codecs_of(plan), seed=job.settings.seed, round_=round_),
             micro_batches=planned.micro_batches,
-            clip=job.device_clip(len(planned.devices)),
+            clips=job.device_clips(planned),
+            is_shared_out=bool(planned.batch_sizes),
         )
-        shards = {device: self._shards[device] for device in planned.devices}
+        sizes = planned.batch_sizes or [None] * len(planned.devices)
+        shards = {
+            device: self._shards[device].of_batches(size)
+            for device, size in zip(planned.devices, sizes, strict=True)
+        }
         return InProcessCluster(shards, self._networks, task, traffic, frozen=frozen)
 
     def _evaluate(self, round_: int, cut: int, observers: Sequence[Observer]) -> Evaluation | None:

@@ -1,6 +1,6 @@
 """A device's own samples: what it trains on, what it keeps for evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,15 @@ class Shard:
     def y(self) -> Tensor:
         """Labels of the training part."""
         return self.packed[self.kept]
+
+    @property
+    def num_drawn(self) -> int:
+        """Samples of each of its mini-batches."""
+        return min(self.batch_size, len(self.kept))
+
+    def of_batches(self, batch_size: int | None) -> "Shard":
+        """Draw mini-batches of another size, if one is given."""
+        return self if batch_size is None else replace(self, batch_size=batch_size)
 
     def batch(self, num_samples: int) -> NDArray[np.float32]:
         """Inputs of the first so many samples of the training part."""

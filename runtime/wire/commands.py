@@ -26,9 +26,9 @@ from runtime.wire.fields import (
     named_by,
 )
 from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
-from runtime.wire.micro_batches import MOST_MICRO_BATCHES
+from runtime.wire.measures import LayerWork, LinkProfile
+from runtime.wire.micro_batches import MOST_MICRO_BATCHES, MOST_SAMPLES
 from runtime.wire.names import ClassNames, FeatureNames
-from runtime.wire.published import LinkProfile
 
 MAX_GRAPHS_BYTES = 16_000_000
 """All graphs of a device side and their manifest: without weights they have some kB."""
@@ -158,18 +158,12 @@ class FrozenOffer(Message):
     num_bytes: Positive
 
 
-class LayerWork(Message):
-    """What one layer has to compute for a sample, as the coordinator counts it."""
-
-    name: Token
-    forward_flop: float = Field(ge=0)
-    backward_flop: float = Field(ge=0)
-
-
 class Join(Message):
     """Take part in a cluster's turn: coordinator to device, once a round."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("codecs", "micro_batches", "clip", "frozen")
+    unsent_if_none: ClassVar[tuple[str, ...]] = (
+        *("codecs", "micro_batches", "batch_size", "clip", "frozen"),
+    )
 
     kind: Literal["join"] = "join"
     run: RunId
@@ -199,6 +193,9 @@ class Join(Message):
         ge=2,
         le=MOST_MICRO_BATCHES,
         description="that each mini-batch goes in; none: mini-batches are whole",
+    )
+    batch_size: int | None = Field(
+        None, ge=1, le=MOST_SAMPLES, description="of this device in this turn; none: the job's"
     )
     clip: Clip | None = Field(None, description="of the gradients; none: as they are")
 

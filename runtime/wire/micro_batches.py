@@ -7,6 +7,9 @@ micro-batches. So the numbers do not depend on when each of them came.
 from dataclasses import dataclass
 from itertools import pairwise
 
+MOST_SAMPLES = 65_536
+"""Of a mini-batch."""
+
 MOST_MICRO_BATCHES = 64
 """Of one mini-batch; each is a frame, and a device holds the frames of one local epoch."""
 

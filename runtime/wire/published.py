@@ -1,20 +1,16 @@
 """What both ends publish for anyone to read: statuses, profiles, metrics, plans and rounds."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from profiles.phases import Phase, SecondsByPhase
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.fields import (
-    MAX_BPS,
     MAX_PROFILE_BYTES,
     MAX_REPORT_BYTES,
     MAX_SECONDS,
-    BitsPerSecond,
     Count,
     DeviceId,
-    FlopPerSecond,
     Message,
     Positive,
     Round,
@@ -24,6 +20,7 @@ from runtime.wire.fields import (
     Token,
     Words,
 )
+from runtime.wire.measures import ComputeProfile, LinkProfile, PhaseSeconds
 from runtime.wire.names import ClassNames
 from runtime.wire.run_control import SettingsReport
 
@@ -54,49 +51,6 @@ class CoordinatorStatus(Message):
     classes: ClassNames | None = Field(
         None, description="of the run, in the order of the outputs, where they have names"
     )
-
-
-class LayerTiming(Message):
-    """One layer of a job's network on one device."""
-
-    name: Token
-    forward_s: Seconds = Field(description="seconds per sample")
-    backward_s: Seconds = Field(description="seconds per sample")
-
-
-MAX_REASON_LETTERS = 500
-
-
-class ComputeProfile(Message):
-    """How fast a device computes, measured on it, by the engine that trains."""
-
-    network: Token = Field(description="whose layers these are; empty: a generic one")
-    batch_size: Positive = Field(description="samples in the mini-batch it was measured with")
-    layers: tuple[LayerTiming, ...] = Field((), max_length=5_000)
-    forward_flop_per_s: FlopPerSecond = Field(description="effective, over all layers")
-    backward_flop_per_s: FlopPerSecond = Field(description="effective, over all layers")
-    relative_deviation: float = Field(
-        ge=0, le=1e6, description="of the seconds, between repetitions"
-    )
-    measured_at_unix_s: float
-    deepest_cut: Count | None = Field(
-        None, description="layers that could be measured; null: all that this device may be given"
-    )
-    why_no_deeper: str = Field("", max_length=MAX_REASON_LETTERS)
-
-
-class LinkProfile(Message):
-    """What a device's link carries, measured through the broker."""
-
-    up_bps: BitsPerSecond = Field(description="bits per second, device to coordinator")
-    up_deviation_bps: float = Field(ge=0, le=MAX_BPS)
-    down_bps: BitsPerSecond = Field(description="bits per second, coordinator to device")
-    down_deviation_bps: float = Field(ge=0, le=MAX_BPS)
-    round_trip_s: Seconds = Field(description="of an empty message and its answer")
-    round_trip_deviation_s: Seconds
-    message_s: Seconds = Field(description="seconds that each message costs at any size")
-    num_transfers: Count = Field(description="transfers that these figures rest on")
-    measured_at_unix_s: float
 
 
 class DeviceProfile(Message):
@@ -138,28 +92,6 @@ class DeviceProfile(Message):
     measured_at_unix_s: float = Field(description="of the facts that have no time of their own")
 
 
-class PhaseSeconds(Message):
-    """Seconds of one device in one local epoch, phase by phase."""
-
-    distribute_s: float = Field(ge=0)
-    forward_s: float = Field(ge=0)
-    upload_s: float = Field(ge=0, description="smashed data and labels")
-    server_s: float = Field(ge=0, description="of the server, for this device's mini-batch")
-    download_s: float = Field(ge=0, description="gradients")
-    backward_s: float = Field(ge=0, description="and the update")
-    model_upload_s: float = Field(ge=0)
-
-    @classmethod
-    def of(cls, seconds: SecondsByPhase) -> Self:
-        """Write down the seconds of every phase."""
-        return cls.model_validate({phase.field: seconds[phase] for phase in Phase})
-
-    @property
-    def by_phase(self) -> SecondsByPhase:
-        """Seconds by their phases."""
-        return {phase: getattr(self, phase.field) for phase in Phase}
-
-
 def _believable(phases: PhaseSeconds) -> PhaseSeconds:
     """Bound what a device measured; a prediction may be longer."""
     longest_s = max(phases.by_phase.values())
@@ -189,10 +121,15 @@ class DeviceMetrics(Message):
 class ClusterReport(Message):
     """One cluster of a plan."""
 
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("batch_sizes",)
+
     devices: tuple[DeviceId, ...]
     shares: tuple[float, ...]
     predicted_s: float | None = Field(None, ge=0, description="seconds of its turn")
     micro_batches: Positive = Field(1, description="that each mini-batch goes in")
+    batch_sizes: tuple[Positive, ...] | None = Field(
+        None, description="samples of each device's mini-batch, where they were shared out"
+    )
 
 
 class OtherCut(Message):

@@ -19,7 +19,8 @@ from prometheus_client.core import (
 from edge_coordinator.formatting import figure_of
 from edge_coordinator.monitor.prometheus.totals import SiteTotals
 from edge_coordinator.monitor.state import DeviceView, Presence, SiteState
-from runtime.wire.published import DeviceProfile, LinkProfile, PhaseSeconds, RoundReport
+from runtime.wire.measures import LinkProfile, PhaseSeconds
+from runtime.wire.published import DeviceProfile, RoundReport
 
 Of = TypeVar("Of")
 _BITS = 8

@@ -9,7 +9,7 @@ from device_agent.command_line import build_parser
 from device_agent.engines.open import open_engine
 from device_agent.program import agent_settings
 from edge_coordinator.devices.registry import DeviceRecord
-from edge_coordinator.planning.planner import leave_out
+from edge_coordinator.planning.fleet import leave_out
 from edge_coordinator.replanning.corrections import LearnedCorrections
 from edge_coordinator.replanning.device_states import cuts_before, known_devices
 from profiles.link import IndependentLinks

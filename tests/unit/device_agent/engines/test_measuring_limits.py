@@ -12,12 +12,12 @@ from device_agent.engines.measurement import complete
 from device_agent.engines.onnx_engine import OnnxEngine
 from device_agent.limits import Limits
 from device_agent.profiling.reference_network import built_in_assignment, load_shipped
-from edge_coordinator.planning.planner import leave_out
+from edge_coordinator.planning.fleet import leave_out
 from edge_coordinator.replanning.device_states import cuts_beyond
 from profiles.link import IndependentLinks
 from runtime.errors import MalformedMessageError
-from runtime.wire.commands import LayerWork
 from runtime.wire.device_graphs import SHIPPED_CUTS, SHIPPED_NETWORK
+from runtime.wire.measures import LayerWork
 from tests.fleets import device, workload
 
 BATCH = np.zeros((2, 4), np.float32)

@@ -17,7 +17,7 @@ from edge_coordinator.onnx_export.__main__ import main as write_shipped
 from runtime.models.load import input_shape_of, load_network, split
 from runtime.wire.commands import OptimizerSpec
 from runtime.wire.device_graphs import SHIPPED_BATCH_SIZE, SHIPPED_CUTS, SHIPPED_NETWORK
-from runtime.wire.published import ComputeProfile
+from runtime.wire.measures import ComputeProfile
 
 pytestmark = pytest.mark.numerics
 

@@ -19,7 +19,8 @@ from profiles.link_estimate import LinkFigures
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
 from runtime.models.zoo import BUILT_IN
-from runtime.wire.published import ClusterReport, LayerTiming
+from runtime.wire.measures import LayerTiming
+from runtime.wire.published import ClusterReport
 from tests.sites import EPOCH, TOPICS, Site, make_plan, make_profile, make_round
 
 WIDTH, MUCH_WIDER = 80, 1000

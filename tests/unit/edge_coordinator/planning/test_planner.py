@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_coordinator.planning.cut_layer import CutChoice, device_memory_bytes
+from edge_coordinator.planning.cut_layer import CutChoice
+from edge_coordinator.planning.fleet import device_memory_bytes
 from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.planner import Grouping, plan_round

@@ -34,14 +34,11 @@ from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import load_network
 from runtime.wire.commands import LinkMeasured, Ready
 from runtime.wire.fields import LEAST_RATE, MAX_BPS, MAX_FLOP_PER_S, MAX_SECONDS
+from runtime.wire.measures import ComputeProfile, LayerTiming, LinkProfile, PhaseSeconds
 from runtime.wire.published import (
-    ComputeProfile,
     DeviceMetrics,
     DeviceProfile,
     DeviceStatus,
-    LayerTiming,
-    LinkProfile,
-    PhaseSeconds,
     PlanReport,
     RoundReport,
 )

@@ -9,7 +9,8 @@ from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.replanning.conditions import MOST_TIMES_SLOWER
 from edge_coordinator.replanning.planner import PlannedRound
 from profiles.phases import Phase
-from runtime.wire.published import DeviceMetrics, PhaseSeconds
+from runtime.wire.measures import PhaseSeconds
+from runtime.wire.published import DeviceMetrics
 from tests.stated_profiles import Stated
 from tests.unit.edge_coordinator.replanning.test_run_planner import _planner, _records
 

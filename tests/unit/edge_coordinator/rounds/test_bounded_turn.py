@@ -24,7 +24,7 @@ BEFORE: Sequence[Tensor] = [
 @pytest.fixture
 def turn() -> Iterator[TurnBounds]:
     with EdgeWorker(num_threads=1) as worker:
-        yield TurnBounds(Bounds({}, 1), worker, PARTS, learning_rate=0.1)
+        yield TurnBounds(Bounds({}, 1), worker, PARTS, learning_rate=0.1, batch_shares={})
 
 
 def _moved(place: int = 0, by: float = 0.0) -> list[Tensor]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_coordinator.planning.relaxation import Boxes, PairedWaits
+from edge_coordinator.planning.bound.relaxation import Boxes, PairedWaits
 from profiles.units import Counts, Floats
 
 NUM_STAGES = 2

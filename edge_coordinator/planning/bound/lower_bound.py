@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 
-from edge_coordinator.planning.device_prices import PlannedWaits, waits_bound_s
+from edge_coordinator.planning.bound.device_prices import PlannedWaits, waits_bound_s
+from edge_coordinator.planning.bound.relaxation import PairedWaits
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
-from edge_coordinator.planning.relaxation import PairedWaits
 from profiles.units import Counts, Floats
 
 FULL_PERCENT = 10

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edge_coordinator.experiments.exhaustive import best_round_s
+from edge_coordinator.planning.bound.lower_bound import bound_reason, lower_bound_s
 from edge_coordinator.planning.clustering import (
     default_schedule,
     gibbs_clusters,
@@ -12,7 +13,6 @@ from edge_coordinator.planning.clustering import (
 )
 from edge_coordinator.planning.fleet import cluster_sizes
 from edge_coordinator.planning.form import Method
-from edge_coordinator.planning.lower_bound import bound_reason, lower_bound_s
 from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers

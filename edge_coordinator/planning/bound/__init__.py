@@ -1,0 +1,1 @@
+"""What the best possible round takes at least."""
