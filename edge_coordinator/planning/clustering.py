@@ -151,6 +151,12 @@ def in_order(members: Counts) -> Counts:
     return np.where(rows == last, -1, rows)
 
 
+def acceptance(gain_s: Floats, *, temperature_s: Floats) -> Floats:
+    """Probability of taking a swap that saves so many seconds, or costs them where it is less."""
+    probability: Floats = 1 / (1 + np.exp(np.clip(-gain_s / temperature_s, -500, 500)))
+    return probability
+
+
 def _sweep(
     prices: Prices,
     members: Counts,
@@ -167,9 +173,9 @@ def _sweep(
     old = members[chains, pairs]  # [chain, pair, side, position]
     new = _swapped(old, generator=generator)
     old_s, new_s = cost_s[chains, pairs], prices(new)
-    gain = (old_s.sum(axis=-1) - new_s.sum(axis=-1)) / temperature_s[:, np.newaxis]
-    probability = 1 / (1 + np.exp(np.clip(-gain, -500, 500)))
-    accepted = (generator.random(gain.shape) < probability)[..., np.newaxis]
+    gain_s = old_s.sum(axis=-1) - new_s.sum(axis=-1)
+    probability = acceptance(gain_s, temperature_s=temperature_s[:, np.newaxis])
+    accepted = (generator.random(gain_s.shape) < probability)[..., np.newaxis]
     members[chains, pairs] = np.where(accepted[..., np.newaxis], new, old)
     cost_s[chains, pairs] = np.where(accepted, new_s, old_s)
 

@@ -1,19 +1,24 @@
 """Clusters against exhaustive search, the sorted start and themselves."""
 
+import math
+
 import numpy as np
 import pytest
 
 from edge_coordinator.planning.clustering import (
     GibbsSchedule,
+    acceptance,
     default_schedule,
     gibbs_clusters,
+    in_order,
     random_clusters,
     sorted_clusters,
 )
 from edge_coordinator.planning.fleet import Fleet, cluster_sizes
-from edge_coordinator.planning.latency import phase_seconds
+from edge_coordinator.planning.latency import PhasesByShare, phase_seconds
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer, imbalance
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers
+from profiles.phases import Phase
 from profiles.units import Counts
 from tests.fleets import (
     best_of_all_s,
@@ -135,3 +140,60 @@ def test_imbalance_is_nought_for_the_whole_mix_and_one_for_foreign_labels() -> N
     rare = np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]])
     assert imbalance(rare, np.array([[0, 1, 2]])) == pytest.approx([0.0])
     assert imbalance(rare, np.array([[0, -1, -1]])) == pytest.approx([2 / 3])
+
+
+@pytest.mark.parametrize(
+    ("num_devices", "num_clusters", "medium", "schedule"),
+    [
+        (8, 4, IndependentLinks(), GibbsSchedule(75, 32, 1.0, 1 / 8, 0.001)),
+        (64, 6, Subcarriers(64), GibbsSchedule(128, 4, 1 / 8, 0.02, 0.001)),
+        (1000, 200, IndependentLinks(), GibbsSchedule(1600, 1, 0.02, 0.02, 0.001)),
+        (2, 1, SharedLink(), GibbsSchedule(150, 32, 1.0, 0.5, 0.001)),
+        (0, 0, SharedLink(), GibbsSchedule(150, 32, 1.0, 1.0, 0.001)),
+    ],
+)
+def test_few_devices_have_many_warm_chains_and_many_have_a_long_cool_one(
+    num_devices: int, num_clusters: int, medium: Medium, schedule: GibbsSchedule
+) -> None:
+    assert default_schedule(num_devices, num_clusters=num_clusters, medium=medium) == schedule
+
+
+def test_a_swap_is_taken_by_what_it_saves_and_how_warm_it_is() -> None:
+    for gain_s in (-2.0, -0.1, 0.0, 0.3, 1.0):
+        for temperature_s in (0.2, 5.0):
+            found = acceptance(np.array([gain_s]), temperature_s=np.array([temperature_s]))
+            expected = 1 / (1 + math.exp(-gain_s / temperature_s))
+            assert found == pytest.approx([expected])
+    cold = np.array([1e-9])
+    assert acceptance(np.array([-1e9]), temperature_s=cold) < 1e-200
+    assert acceptance(np.array([1e9]), temperature_s=cold) == 1
+
+
+def _pricer(*, fixed_s: list[float], link_s: list[float]) -> Pricer:
+    """Devices that take this to their smashed data alone."""
+    fixed, link = np.zeros((2, len(Phase), len(fixed_s)))
+    fixed[Phase.FORWARD], link[Phase.UPLOAD] = fixed_s, link_s
+    none = np.zeros_like(fixed)
+    seconds = PhasesByShare(fixed, link, 1, loss_on_device=False, delay_s=none)
+    return Pricer(seconds, IndependentLinks(), label_mix=None, balance_weight=0.0)
+
+
+def test_the_start_is_sorted_by_the_whole_time_until_a_device_has_sent() -> None:
+    pricer = _pricer(fixed_s=[1.0, 0.0, 0.5], link_s=[0.0, 0.9, 0.6])
+    assert sorted_clusters(pricer, sizes=np.array([1, 1, 1])).tolist() == [[1], [0], [2]]
+
+
+def test_where_nothing_costs_anything_the_start_is_as_good_as_any() -> None:
+    start = np.array([[3, 1], [2, 0]])
+    pricer = _pricer(fixed_s=[0.0] * 4, link_s=[0.0] * 4)
+    schedule = default_schedule(4, num_clusters=2, medium=IndependentLinks())
+    members = gibbs_clusters(
+        pricer, start=start, schedule=schedule, generator=np.random.default_rng(0)
+    )
+    assert members.tolist() == [[0, 2], [1, 3]]
+
+
+def test_clusters_are_in_the_order_of_their_first_devices() -> None:
+    assert in_order(np.array([[7, 5, -1], [2, -1, 6], [4, 3, 0]])).tolist() == [
+        *([0, 3, 4], [2, 6, -1], [5, 7, -1])
+    ]
