@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,6 +35,9 @@ from runtime.wire.ownership import new_session
 from runtime.wire.published import DeviceStatus, RoundReport
 from runtime.wire.topics import Topics
 from tests.noise import random_samples
+
+MakeTrainer = Callable[..., Trainer]
+"""Takes what `Trainer` takes."""
 
 
 @dataclass
@@ -77,6 +80,7 @@ async def run_job(
     observer: Observer | None = None,
     own_threads: bool = False,
     reached: Reached = START,
+    make_trainer: MakeTrainer = Trainer,
 ) -> tuple[EdgeModel, list[RoundReport]]:
     """Run a whole job over a memory bus: the model at the end, and the reports.
 
@@ -97,6 +101,7 @@ async def run_job(
                     samples,
                     _thread(threads) if own_threads else shared,
                     engine=engine,
+                    make_trainer=make_trainer,
                 ),
                 name=device,
             )
@@ -125,6 +130,7 @@ async def serve_agent(
     compute: ThreadPoolExecutor,
     *,
     engine: str = "torch",
+    make_trainer: MakeTrainer = Trainer,
 ) -> None:
     """Serve one device on a memory bus until cancelled."""
     status = DeviceStatus(
@@ -146,7 +152,7 @@ async def serve_agent(
                 num_samples=len(samples),
                 sample_shape=samples.sample_shape,
             ),
-            trainer=Trainer(
+            trainer=make_trainer(
                 device,
                 samples,
                 lambda assignment, shape: open_engine(

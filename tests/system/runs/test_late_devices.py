@@ -2,19 +2,21 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
-import pytest
-
-from device_agent.agent.trainer import Trainer
+from device_agent.agent.trainer import BuildEngine, Result, Trainer
 from edge_coordinator.run.events import ClusterStarted, Progress, RoundPlanned
+from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker
-from runtime.protocol.events import Prepared
-from runtime.wire.commands import Assignment
-from runtime.wire.frames import StepId, Tensor
+from runtime.datasets.samples import Samples
+from runtime.protocol.events import RunForward, Work
+from runtime.wire.commands import Ready
+from runtime.wire.control import decode_reply
+from runtime.wire.frames import StepId, decode_chunk
 from runtime.wire.published import DeviceStatus, PlanReport
 from runtime.wire.topics import Topics
 from tests.builders import run_job, same_bits, serve_agent, weights_of
@@ -41,24 +43,75 @@ class Plans:
             self.plans.append(progress.plan)
 
 
-async def test_a_late_device_is_asked_for_nothing_until_its_answer_comes_and_is_back_then(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    told, answers = Plans(), threading.Event()
-    forward = Trainer._forward
+class WatchedTrainer(Trainer):
+    """Tells of each forward pass, in the thread that computes, before it begins it."""
 
-    def slow_for_once(trainer: Trainer, step: StepId) -> tuple[Tensor, ...]:
-        if trainer._device == "d0" and (step.round, step.epoch) == (2, 0):
-            answers.wait()
+    def __init__(
+        self,
+        before: Callable[[str, StepId], None],
+        device: str,
+        samples: Samples,
+        build_engine: BuildEngine,
+        *,
+        probe_s: float,
+    ) -> None:
+        super().__init__(device, samples, build_engine, probe_s=probe_s)
+        self._tell = partial(before, device)
+
+    def run(self, work: Sequence[Work]) -> Result:
+        """Tell, and do it."""
+        for command in work:
+            if isinstance(command, RunForward):
+                self._tell(command.step)
+        return super().run(work)
+
+
+@asynccontextmanager
+async def hearing_of(
+    broker: MemoryBroker, topic: str, hear: Callable[[memoryview], None]
+) -> AsyncIterator[None]:
+    """Have a client of the broker hear what is said on a topic, as soon as the coordinator does."""
+
+    async def listen() -> None:
+        async for event in bus.events():
+            if isinstance(event, Delivery):
+                hear(event.payload)
+
+    async with broker.connect("listener") as bus:
+        await bus.subscribe(topic)
+        listening = asyncio.create_task(listen())
+        yield
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_a_late_device_is_asked_for_nothing_until_its_answer_comes_and_is_back_then() -> None:
+    told, may_answer, has_answered = Plans(), threading.Event(), threading.Event()
+
+    def slow_for_once(device: str, step: StepId) -> None:
+        if device == "d0" and (step.round, step.epoch) == (2, 0):
+            may_answer.wait()
         elif step.round == 4:
-            answers.set()
+            may_answer.set()
         elif step.round > 4:
-            time.sleep(0.05)
-        return forward(trainer, step)
+            has_answered.wait()
 
-    monkeypatch.setattr(Trainer, "_forward", slow_for_once)
+    def hear(payload: memoryview) -> None:
+        chunk = decode_chunk(payload)
+        if (chunk.step.round, chunk.index) == (2, chunk.num_chunks - 1):
+            has_answered.set()
+
+    broker, make_trainer = MemoryBroker(), partial(WatchedTrainer, slow_for_once)
     settings = SETTINGS | {"training.rounds": 8, "devices.margin_s": 0.5}
-    _, rounds = await run_job(OWN, settings, broker=MemoryBroker(), observer=told, own_threads=True)
+    async with hearing_of(broker, TOPICS.up("d0", "smashed"), hear):
+        _, rounds = await run_job(
+            OWN,
+            settings,
+            broker=broker,
+            observer=told,
+            own_threads=True,
+            make_trainer=make_trainer,
+        )
     assert [list(report.lost) for report in rounds] == [[], ["d0"], *[[]] * 6]
     why = "was late, and is at its answer of round 2 still"
     assert [plan.left_out for plan in told.plans[:3]] == [{}, {}, {"d0": why}]
@@ -100,26 +153,17 @@ async def test_a_broker_that_publishes_the_wills_when_it_stops_costs_no_device()
     assert same_bits(weights_of(model), weights_of(calm))
 
 
-async def test_a_device_restarted_between_its_join_and_its_turn_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_device_restarted_between_its_join_and_its_turn_is_not_waited_for() -> None:
     broker, is_back = MemoryBroker(), threading.Event()
-    forward, prepare = Trainer._forward, Trainer.prepare
 
-    def wait_for_d3(trainer: Trainer, step: StepId) -> tuple[Tensor, ...]:
-        if trainer._device == "d0" and step.round == 2:
+    def wait_for_d3(device: str, step: StepId) -> None:
+        if device == "d0" and step.round == 2:
             is_back.wait()
-            time.sleep(0.1)
-        return forward(trainer, step)
 
-    def prepare_again(trainer: Trainer, assignment: Assignment) -> Prepared:
-        prepared = prepare(trainer, assignment)
-        if trainer._device == "d3" and disturbance.task:
+    def hear(payload: memoryview) -> None:
+        if disturbance.task and isinstance(decode_reply(payload), Ready):
             is_back.set()
-        return prepared
 
-    monkeypatch.setattr(Trainer, "_forward", wait_for_d3)
-    monkeypatch.setattr(Trainer, "prepare", prepare_again)
     with ThreadPoolExecutor(1, "compute") as compute:
 
         async def restart() -> None:
@@ -129,9 +173,15 @@ async def test_a_device_restarted_between_its_join_and_its_turn_is_not_waited_fo
 
         disturbance = Disturbance(restart)
         settings = SETTINGS | {"training.rounds": 3}
-        _, rounds = await run_job(
-            OWN, settings, broker=broker, observer=disturbance, own_threads=True
-        )
+        async with hearing_of(broker, TOPICS.reply("d3"), hear):
+            _, rounds = await run_job(
+                OWN,
+                settings,
+                broker=broker,
+                observer=disturbance,
+                own_threads=True,
+                make_trainer=partial(WatchedTrainer, wait_for_d3),
+            )
         assert disturbance.task is not None
         disturbance.task.cancel()
         await asyncio.gather(disturbance.task, return_exceptions=True)
