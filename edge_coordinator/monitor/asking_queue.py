@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import Literal
 
 from edge_coordinator.monitor.asking import ANSWER_S
 from runtime.bus.bus import Bus, Delivery
 from runtime.errors import MalformedMessageError, SettingsError
 from runtime.wire.ownership import new_session
-from runtime.wire.run_control import QueueAnswer, QueueReport, QueueRequest
+from runtime.wire.run_control import QueueAnswer, QueuedJob, QueueReport, QueueRequest, QueueStatus
 from runtime.wire.topics import Topics
 
 
@@ -43,14 +44,31 @@ async def ask_queue(
     )
 
 
-async def queue_of(bus: Bus, topics: Topics) -> QueueReport:
+@dataclass(frozen=True)
+class QueueView:
+    """A site's queue as it was told last, and whether somebody serves it now."""
+
+    state: str
+    """`online` or `offline`."""
+    jobs: tuple[QueuedJob, ...]
+
+
+async def queue_of(bus: Bus, topics: Topics) -> QueueView:
     """Look at a site's queue; SettingsError if there never was one."""
+    await bus.subscribe(topics.queue_status)
     await bus.subscribe(topics.queue)
+    status: QueueStatus | None = None
+    report: QueueReport | None = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ANSWER_S / 5):
             async for event in bus.events():
-                if isinstance(event, Delivery) and event.topic == topics.queue and event.payload:
-                    return QueueReport.decode(event.payload)
+                match event:
+                    case Delivery(topic, payload) if payload and topic == topics.queue_status:
+                        status = QueueStatus.decode(payload)
+                    case Delivery(topic, payload) if payload and topic == topics.queue:
+                        report = QueueReport.decode(payload)
+                if status is not None and report is not None:
+                    return QueueView(status.state, report.jobs)
     raise SettingsError(
         f"site {topics.site!r} of this broker has no queue; cpsl coordinator --serve makes one"
     )

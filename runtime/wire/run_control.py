@@ -118,12 +118,17 @@ class QueuedJob(Message):
     test_metric: float | None = None
 
 
-class QueueReport(Message):
-    """The queue of a site, retained; with `offline` the last will of who serves it."""
-
-    max_bytes: ClassVar[int] = MAX_REPORT_BYTES
+class QueueStatus(Message):
+    """Who serves the queue of a site; retained, and with `offline` their last will."""
 
     state: Literal["online", "offline"]
     session: Token
     since_unix_s: float
+
+
+class QueueReport(Message):
+    """The queue of a site as it was told last, also if nobody serves it now; retained."""
+
+    max_bytes: ClassVar[int] = MAX_REPORT_BYTES
+
     jobs: tuple[QueuedJob, ...] = Field((), max_length=10_000, description="in their order")

@@ -124,8 +124,13 @@ class Topics:
 
     @property
     def queue(self) -> str:
-        """Retained, also the last will of who serves it: JSON `QueueReport`."""
+        """Retained: JSON `QueueReport`."""
         return f"{ROOT}/{self.site}/queue/jobs"
+
+    @property
+    def queue_status(self) -> str:
+        """Retained, also the last will of who serves the queue: JSON `QueueStatus`."""
+        return f"{ROOT}/{self.site}/queue/status"
 
     @property
     def queue_challenge(self) -> str:

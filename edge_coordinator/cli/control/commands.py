@@ -49,10 +49,11 @@ def list_runs(flags: argparse.Namespace, console: Output) -> None:
 def _list_queue(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.control.serving import queue_table
 
-    report = on_site(flags, queue_of)
-    if report.state == "offline":
+    view = on_site(flags, queue_of)
+    if view.state == "offline":
         console.say("nobody serves it now; the jobs go on when somebody does")
-    console.answer(report.model_dump(mode="json"), queue_table(report))
+    jobs = [job.model_dump(mode="json") for job in view.jobs]
+    console.answer({"state": view.state, "jobs": jobs}, queue_table(view))
 
 
 def submit_job(flags: argparse.Namespace, console: Output) -> None:

@@ -25,7 +25,7 @@ from runtime.plugins import AllowedCode
 from runtime.service.exit_codes import ExitCode
 from runtime.wire.fields import as_words
 from runtime.wire.ownership import Claim, new_session
-from runtime.wire.run_control import QueueAnswer, QueuedJob, QueueReport, QueueRequest
+from runtime.wire.run_control import QueueAnswer, QueuedJob, QueueReport, QueueRequest, QueueStatus
 from runtime.wire.topics import Topics
 
 _STOP_S = 30.0
@@ -61,7 +61,7 @@ class JobServer:
         self._queue = queue
         self._say = say
         self._topics = Topics(served.settings.site)
-        self._own = QueueReport(state="online", session=new_session(), since_unix_s=time.time())
+        self._own = QueueStatus(state="online", session=new_session(), since_unix_s=time.time())
         self._answers: dict[str, QueueAnswer] = {}
         self._changed = asyncio.Event()
         self._process: Process | None = None
@@ -69,21 +69,21 @@ class JobServer:
 
     def will(self) -> tuple[str, bytes]:
         """Topic and message of its last will."""
-        return self._topics.queue, self._own.model_copy(update={"state": "offline"}).encode()
+        return self._topics.queue_status, self._own.model_copy(update={"state": "offline"}).encode()
 
     async def run(self, bus: Bus) -> None:
         """Serve until cancelled; TakenError if another serves the site's queue."""
         events = bus.events()
         claim = Claim(
             what=f"queue of site {self._topics.site!r}",
-            status_topic=self._topics.queue,
+            status_topic=self._topics.queue_status,
             challenge_topic=self._topics.queue_challenge,
             own=self._own,
-            decode=QueueReport.decode,
+            decode=QueueStatus.decode,
         )
         await claim.make(bus, events)
         await bus.subscribe(self._topics.queue_request)
-        await self._report(bus)
+        await self._announce(bus)
         waiting = sum(job.state in {"queued", "running"} for job in self._queue.jobs)
         self._say(f"serving the queue of site {self._topics.site}: {waiting} jobs", "serving",
                   {"site": self._topics.site, "num_waiting": waiting})  # fmt: skip
@@ -93,19 +93,19 @@ class JobServer:
                 async for event in events:
                     match event:
                         case Connected():
-                            await self._report(bus)
+                            await self._announce(bus)
                         case Delivery():
                             await self._take(bus, event)
         finally:
             await self._end_process()
-            offline = self._own.model_copy(update={"state": "offline", "jobs": self._queue.jobs})
             with contextlib.suppress(EdgeError, TimeoutError):
                 async with asyncio.timeout(2.0):
-                    await bus.publish(self._topics.queue, offline.encode(), retain=True)
+                    await self._report(bus)
+                    await bus.publish(self.will()[0], self.will()[1], retain=True)
 
     async def _take(self, bus: Bus, delivery: Delivery) -> None:
         if delivery.topic == self._topics.queue_challenge:
-            await self._report(bus)
+            await self._announce(bus)
         if delivery.topic != self._topics.queue_request or delivery.retained:
             return
         try:
@@ -236,8 +236,12 @@ class JobServer:
         except TimeoutError:
             process.kill()
 
+    async def _announce(self, bus: Bus) -> None:
+        await bus.publish(self._topics.queue_status, self._own.encode(), retain=True)
+        await self._report(bus)
+
     async def _report(self, bus: Bus) -> None:
-        report = self._own.model_copy(update={"jobs": self._queue.jobs})
+        report = QueueReport(jobs=self._queue.jobs)
         await bus.publish(self._topics.queue, report.encode(), retain=True)
 
 

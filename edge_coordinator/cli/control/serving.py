@@ -13,6 +13,7 @@ from edge_coordinator.cli.control.job_server import JobServer, Served
 from edge_coordinator.cli.output import Output
 from edge_coordinator.formatting import figure_in_words
 from edge_coordinator.job.settings import JobSettings
+from edge_coordinator.monitor.asking_queue import QueueView
 from runtime.bus.broker_url import TlsFiles
 from runtime.bus.bus import Will
 from runtime.bus.mqtt_bus import MqttBus
@@ -21,7 +22,6 @@ from runtime.event_loop import call_on_signals
 from runtime.plugins import AllowedCode
 from runtime.service.health import health_told
 from runtime.wire.ownership import new_session
-from runtime.wire.run_control import QueueReport
 
 
 def serve_queue(
@@ -83,13 +83,13 @@ async def _connected(
             await server.run(bus)
 
 
-def queue_table(report: QueueReport) -> Table:
+def queue_table(view: QueueView) -> Table:
     """Show a queue as people read it."""
     table = Table(box=None, pad_edge=False)
     for name in ("job", "name", "state", "test", "by"):
         table.add_column(name, justify="right" if name == "job" else "left", no_wrap=True)
     table.add_column("run, and how it ended", overflow="fold")
-    for job in report.jobs:
+    for job in view.jobs:
         known = job.metric is not None and job.test_metric is not None
         test = f"{job.metric} {figure_in_words(job.metric, job.test_metric)}" if known else ""  # type: ignore[arg-type]
         more = ", ".join(filter(None, (Path(job.directory).name, job.words)))

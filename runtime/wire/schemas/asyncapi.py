@@ -31,6 +31,7 @@ from runtime.wire.run_control import (
     QueueAnswer,
     QueueReport,
     QueueRequest,
+    QueueStatus,
     WantedSettings,
 )
 from runtime.wire.topics import Topics
@@ -122,6 +123,7 @@ def _channels() -> Iterator[_Channel]:
     answer = site.control_answer
     yield _Channel("controlAnswer", answer, (ControlAnswer,), "send", retain=True)
     yield _Channel("queue", site.queue, (QueueReport,), "send", retain=True)
+    yield _Channel("queueStatus", site.queue_status, (QueueStatus,), "send", retain=True)
     yield _Channel("queueRequest", site.queue_request, (QueueRequest,), "receive")
     yield _Channel("queueAnswer", site.queue_answer, (QueueAnswer,), "send")
     yield _Channel("queueChallenge", site.queue_challenge, (Challenge,), "receive")

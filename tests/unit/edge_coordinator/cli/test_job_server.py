@@ -50,7 +50,7 @@ async def _serving(broker: MemoryBroker, folder: Path) -> AsyncIterator[None]:
     async with broker.connect("queue") as bus:
         serving = asyncio.create_task(server.run(bus))
         try:
-            while b'"online"' not in bytes(broker.retained.get(TOPICS.queue, b"")):
+            while b'"online"' not in bytes(broker.retained.get(TOPICS.queue_status, b"")):
                 await bus.unsubscribe("nothing")  # Let others run.
             yield
         finally:
@@ -93,7 +93,8 @@ async def test_jobs_are_trained_in_turn_fail_by_name_are_cancelled_and_outlive_t
             assert report.jobs[0].words == "there is no data"
             cancelled = await ask_queue(bus, TOPICS, action="cancel", by="anna", number=3)
             assert cancelled.accepted
-        offline = await queue_of(bus, TOPICS)
+        async with broker.connect("later") as other:
+            offline = await queue_of(other, TOPICS)
         assert (offline.state, offline.jobs[1].state) == ("offline", "running")
         async with _serving(broker, tmp_path):
             report = await _until(broker, 4, "done")
