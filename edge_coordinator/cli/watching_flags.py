@@ -46,7 +46,7 @@ def add_broker(parser: argparse.ArgumentParser) -> None:
         help="mqtt://[user:password@]host[:port], mqtts, ws or wss://… (this machine's)",
     )
     add("--site", default="default", metavar="NAME", help="that of the coordinator and the agents")
-    add("--fleet", type=Path, metavar="DIR", help="broker, site and certificates of cpsl fleet's")
+    add("--fleet", type=Path, metavar="DIR", help="a fleet's folder, or one's bundle of it")
     add("--cafile", type=Path, help="whom to trust, for mqtts")
     add("--certfile", type=Path, help="client certificate")
     add("--keyfile", type=Path, help="its key")

@@ -13,6 +13,7 @@ from edge_coordinator.fleet.rights import (
     coordinator_rights,
     device_rights,
     monitor_rights,
+    operator_rights,
 )
 from edge_coordinator.fleet.template import filled
 from runtime.wire.topics import Topics
@@ -45,6 +46,8 @@ def rights_text(record: FleetRecord) -> str:
                 users[member.name] = coordinator_rights(topics)
             case "monitor":
                 users[member.name] = monitor_rights(topics)
+            case "operator":
+                users[member.name] = operator_rights(topics)
             case _:
                 users[member.name] = device_rights(topics, member.name)
     return access_list(users)

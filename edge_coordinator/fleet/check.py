@@ -49,6 +49,8 @@ class FleetCheck:
         devices = [one for one in members.values() if one.role == "device"]
         for device in devices:
             await self._try_device(device, neighbour=second.name)
+        for operator in (one for one in members.values() if one.role == "operator"):
+            await self._try_device(operator, neighbour=second.name)
 
     async def _try_strangers(self) -> None:
         authority = self._fleet.path / "coordinator" / "authority.pem"

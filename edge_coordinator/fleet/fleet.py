@@ -10,7 +10,15 @@ import tomli_w
 from edge_coordinator.fleet.authority import Authority, Identity
 from edge_coordinator.fleet.broker import tell_broker, write_configuration, write_rules
 from edge_coordinator.fleet.files import give_to_broker, in_one_sentence, write_files
-from edge_coordinator.fleet.record import FleetMember, FleetRecord, Role, now_utc, read_record
+from edge_coordinator.fleet.record import (
+    ACCESS_FILE,
+    FleetMember,
+    FleetRecord,
+    Role,
+    SiteAccess,
+    now_utc,
+    read_record,
+)
 from edge_coordinator.fleet.template import filled
 from runtime.errors import SettingsError
 from runtime.wire.topics import check_name
@@ -68,17 +76,7 @@ class FleetFolder:
 
     def add(self, device: str, settings: Mapping[str, object]) -> Path:
         """Make the bundle of a new device; the folder that it is in."""
-        check_name("device id", device)
-        if device in _OWN_NAMES:
-            raise SettingsError(f"{device!r} is a name of the fleet's own; take another device id")
-        member = FleetMember(name=device, role="device")
-        if any(one.name == device for one in self.record.members):
-            member = self.record.member(device)
-            if not member.is_revoked:
-                raise SettingsError(
-                    f"{device!r} has a certificate already; a new one: cpsl fleet rotate "
-                    f"{self.path} {device}"
-                )
+        member = self._newcomer(device, "device")
         self._certify(member)
         named = {"id": device, "broker": self.record.url, "site": self.record.site}
         files = {"cafile": "authority.pem", "certfile": "certificate.pem", "keyfile": "key.pem"}
@@ -92,6 +90,32 @@ class FleetFolder:
         write_files(self.folder(member), bundle)
         self._save()
         return self.folder(member)
+
+    def add_operator(self, name: str) -> Path:
+        """Make the bundle of a person who may ask runs and devices; the folder that it is in."""
+        member = self._newcomer(name, "operator")
+        self._certify(member)
+        access = SiteAccess(broker=self.record.url, site=self.record.site)
+        write_files(self.folder(member), {ACCESS_FILE: access.model_dump_json().encode()})
+        self._save()
+        return self.folder(member)
+
+    def _newcomer(self, name: str, role: Role) -> FleetMember:
+        """Check a name that is to be let in, for the first time or again."""
+        check_name("device id" if role == "device" else role, name)
+        if name in _OWN_NAMES:
+            raise SettingsError(f"{name!r} is a name of the fleet's own; take another")
+        if all(one.name != name for one in self.record.members):
+            return FleetMember(name=name, role=role)
+        member = self.record.member(name)
+        if not member.is_revoked:
+            raise SettingsError(
+                f"{name!r} has a certificate already; a new one: cpsl fleet rotate "
+                f"{self.path} {name}"
+            )
+        if member.role != role:
+            raise SettingsError(f"{name!r} was an {member.role}; take another name for the {role}")
+        return member
 
     def revoke(self, name: str) -> None:
         """Take every certificate of a member back, and its rights."""
@@ -124,8 +148,8 @@ class FleetFolder:
 
     def folder(self, member: FleetMember) -> Path:
         """Where a member's certificate and key are."""
-        below = {"device": "devices", "check": "checks"}.get(member.role, "")
-        return self.path / below / member.name
+        of_many = {"device": "devices", "check": "checks", "operator": "operators"}
+        return self.path / of_many.get(member.role, "") / member.name
 
     def _certify(self, member: FleetMember) -> None:
         """Issue a certificate, and put it with its key and the authority's into the folder."""

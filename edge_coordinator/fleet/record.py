@@ -8,7 +8,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.errors import SettingsError
 
-Role = Literal["broker", "coordinator", "monitor", "check", "device"]
+Role = Literal["broker", "coordinator", "monitor", "check", "device", "operator"]
+
+
+ACCESS_FILE = "site.json"
+"""In a bundle for a person, where the site is."""
 
 
 class CertificateRecord(BaseModel):
@@ -105,6 +109,30 @@ class FleetRecord(BaseModel):
             for certificate in member.certificates
             if certificate.is_revoked
         ]
+
+
+class SiteAccess(BaseModel):
+    """Where a site is, for a bundle of its own: beside a certificate that it lets in."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    broker: str
+    site: str
+
+
+def access_in(folder: Path, *, user: str) -> tuple[SiteAccess, Path]:
+    """Read how to reach a site from a fleet's folder, as `user`, or from somebody's own bundle.
+
+    With it, the folder of the certificate to show. SettingsError if it is neither.
+    """
+    bundle = folder / ACCESS_FILE
+    if not bundle.exists():
+        record = read_record(folder / "fleet.json")
+        return SiteAccess(broker=record.url, site=record.site), folder / user
+    try:
+        return SiteAccess.model_validate_json(bundle.read_bytes()), folder
+    except (OSError, ValidationError) as error:
+        raise SettingsError(f"{bundle} cannot be read as the way to a site: {error}") from error
 
 
 def read_record(path: Path) -> FleetRecord:

@@ -59,6 +59,19 @@ def monitor_rights(topics: Topics) -> Rights:
     return Rights(hear=(*site, *devices))
 
 
+def operator_rights(topics: Topics) -> Rights:
+    """Let a person watch, submit jobs, ask a run, and tag and set devices: no more than ask.
+
+    To forget a device takes its own topics, which could say anything of it: the coordinator's.
+    """
+    answers = (topics.control_answer, topics.queue, topics.queue_status, topics.queue_answer)
+    of_devices = (topics.every_device("tags"), topics.every_device("settings"))
+    return Rights(
+        publish=(topics.control, topics.queue_request, *of_devices),
+        hear=(*monitor_rights(topics).hear, *answers),
+    )
+
+
 def access_list(users: Mapping[str, Rights]) -> str:
     """Write Mosquitto's `acl_file`; who is not in it has no rights at all."""
     lines = ["# Written by cpsl fleet; who is not named here may neither speak nor hear."]

@@ -26,11 +26,10 @@ def fleet_command(flags: argparse.Namespace, console: Output) -> None:
 
 def watch_fleet(flags: argparse.Namespace, *, user: str = "monitor") -> None:
     """Fill in what `cpsl monitor`, or who may do more, needs to know of a fleet."""
-    from edge_coordinator.fleet.record import read_record
+    from edge_coordinator.fleet.record import access_in
 
-    record = read_record(flags.fleet / "fleet.json")
-    flags.broker, flags.site = record.url, record.site
-    own = flags.fleet / user
+    access, own = access_in(flags.fleet, user=user)
+    flags.broker, flags.site = access.broker, access.site
     flags.cafile, flags.certfile, flags.keyfile = (
         own / f"{name}.pem" for name in ("authority", "certificate", "key")
     )
@@ -79,6 +78,18 @@ def _add(flags: argparse.Namespace, console: Output) -> None:
         folders[name] = str(fleet.add(name, settings))
         _say(console, f"{name}: copy {folders[name]} to the device, and run install.sh there as "
              "root")  # fmt: skip
+    _told(console, fleet.tell_broker(), {"added": folders})
+
+
+def _add_operator(flags: argparse.Namespace, console: Output) -> None:
+    from edge_coordinator.fleet.fleet import FleetFolder
+
+    fleet = FleetFolder.open(flags.folder)
+    folders = {}
+    for name in flags.names:
+        folders[name] = str(fleet.add_operator(name))
+        _say(console, f"{name}: copy {folders[name]} to their machine; there: cpsl monitor --fleet "
+             f"{name}, and cpsl pause, submit, devices the same way")  # fmt: skip
     _told(console, fleet.tell_broker(), {"added": folders})
 
 
@@ -167,6 +178,7 @@ def _told(console: Output, broker: str, document: dict[str, Any]) -> None:
 _ACTIONS: Mapping[str, Callable[[argparse.Namespace, Output], None]] = {
     "init": _init,
     "add": _add,
+    "add-operator": _add_operator,
     "revoke": _revoke,
     "rotate": _rotate,
     "list": _list,

@@ -32,6 +32,8 @@ def add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     adding.add_argument("--engine", metavar="NAME", default="onnxruntime", help="(onnxruntime)")
     adding.add_argument("--setting", action="append", default=[], metavar="FLAG=VALUE",
                         help=_SETTING_HELP)  # fmt: skip
+    words = "let people in who watch and ask: one bundle for each"
+    _names(_action(actions, "add-operator", words), "who")
     _names(_action(actions, "revoke", "take certificates and rights back, at once"), "who")
     rotate = _action(actions, "rotate", "new keys and certificates; the old ones end at once")
     _names(rotate, "who")

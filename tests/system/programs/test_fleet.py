@@ -26,7 +26,7 @@ if MOSQUITTO is None:
     pytest.skip("mosquitto is not installed here", allow_module_level=True)
 
 from edge_coordinator.__main__ import main  # noqa: E402
-from edge_coordinator.fleet.check import Finding, FleetCheck  # noqa: E402
+from edge_coordinator.fleet.check import Finding, FleetCheck, _heard  # noqa: E402
 from edge_coordinator.fleet.fleet import FleetFolder  # noqa: E402
 from edge_coordinator.fleet.record import FleetRecord  # noqa: E402
 
@@ -92,6 +92,35 @@ async def test_no_device_speaks_as_another_hears_its_tensors_or_publishes_plans(
 ) -> None:
     async with broker(fleet):
         assert [finding for finding in await findings(fleet) if not finding.holds] == []
+
+
+async def test_an_operator_hears_what_is_published_asks_and_can_do_nothing_else(
+    fleet: FleetFolder,
+) -> None:
+    fleet.add_operator("anna")
+    topics = Topics("farm")
+    asks = (topics.control, topics.queue_request, topics.tags("pi-0"), topics.settings("pi-0"))
+    others = (topics.plan, topics.command("pi-0"), topics.status("pi-0"), topics.queue,
+              topics.up("pi-0", "smashed"), topics.coordinator_status)  # fmt: skip
+    told = (topics.status("pi-0"), topics.queue, topics.queue_status, topics.control_answer)
+    secret = (topics.command("pi-0"), topics.down("pi-0", "gradient"), topics.reply("pi-0"))
+    async with (
+        broker(fleet),
+        await connected(fleet, "operators/anna") as anna,
+        await connected(fleet, "coordinator") as coordinator,
+    ):
+        assert await _heard(coordinator, topics.whole_site, anna, [*asks]) == set(asks)
+        for topic in others:
+            with pytest.raises(BusError, match="not authorized"):
+                await anna.publish(topic, b"check", retain=False)
+        heard = await _heard(anna, topics.whole_site, coordinator, [*secret, *told])
+        assert heard == {*told}
+        assert [finding.claim for finding in await findings(fleet) if not finding.holds] == []
+    with pytest.raises(SettingsError, match="'anna' has a certificate already"):
+        fleet.add("anna", {})
+    fleet.revoke("anna")
+    with pytest.raises(SettingsError, match="'anna' was an operator; take another name"):
+        fleet.add("anna", {})
 
 
 async def test_the_check_finds_rights_that_are_too_wide(fleet: FleetFolder) -> None:
