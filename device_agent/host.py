@@ -130,6 +130,7 @@ class HostedDevice:
             wait=self._settings.wait,
             on_waiting=lambda why: log.warning("%s waits for the broker: %s", self.device, why),
             tls=self._settings.tls,
+            once=partial(self._shared.findings.once, "version of MQTT"),
         )
         async with EmulatedBus(connection, self._class) if self._class else connection as bus:
             agent = self._agent(bus, topics)

@@ -85,8 +85,9 @@ class Agent:
         self._publisher = Publisher(device, bus, topics, status, profile)
         self._own_id = OwnId(device, topics, status, self._publisher)
         self._profile = self._publisher.profile
-        self._uploads = Uploads(device, bus, topics, self._profile, chunk_bytes=chunk_bytes)
         shared = shared or SharedFindings()
+        line = shared.line_of(link_class)
+        self._uploads = Uploads(device, bus, topics, self._profile, line, chunk_bytes=chunk_bytes)
         probe = LinkProbe(device, bus, topics, chunk_bytes=chunk_bytes)
         self._probing = LinkProbing(probe, self._publisher, shared, link_class)
         self._trainer = trainer

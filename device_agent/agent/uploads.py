@@ -18,7 +18,7 @@ from runtime.wire.inbox import leaf_of, numbers_of
 from runtime.wire.measures import PhaseSeconds
 from runtime.wire.published import DeviceMetrics
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import ChunkSize, chunk_room, send_frame
+from runtime.wire.transfer import ChunkSize, Line, chunk_room, send_frame
 
 Ranges = tuple[tuple[int, int], ...]
 """Runs of chunks, by the first and the last of each."""
@@ -119,14 +119,17 @@ class Uploads:
         bus: Bus,
         topics: Topics,
         profile: PublishedProfile,
+        line: Line,
         *,
         chunk_bytes: int,
     ) -> None:
+        """`line` is that of all devices of this process that share one."""
         self._device = device
         self._bus = bus
         self._topics = topics
         self._profile = profile
         self._size = ChunkSize(chunk_bytes)
+        self._line = line
         self._link = asyncio.Lock()
         self._sent: dict[int, tuple[FrameKind, StepId, int]] = {}
         """By micro-batch: the last frame, and the size of its chunks."""
@@ -147,7 +150,7 @@ class Uploads:
     async def _send(self, frame: Frame, turn: TurnMeter, pacer: Pacer | None, only: Ranges) -> bool:
         topic = self._topics.up(self._device, leaf_of(frame.kind))
         turn.begin_upload()
-        start_s = perf_counter()
+        start_s, before_bytes = perf_counter(), self._line.num_bytes
         try:
             chunk_bytes, numbers = self._cut(frame, pacer, only)
             num_bytes = await send_frame(
@@ -166,7 +169,8 @@ class Uploads:
         seconds = perf_counter() - start_s
         turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
         record_transfer(self._device, frame.kind, frame.step, seconds=seconds, num_bytes=num_bytes)
-        self._size.learn(num_bytes=num_bytes, seconds=seconds)
+        self._line.num_bytes += num_bytes
+        self._size.learn(num_bytes=self._line.num_bytes - before_bytes, seconds=seconds)
         if pacer is None:  # A paced upload shows the share, not the link.
             self._profile.link = self._profile.link.after_upload(
                 num_bytes=num_bytes,

@@ -14,6 +14,7 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from device_agent.engines.compute_timings import ComputeTimings
+from runtime.wire.transfer import Line
 
 MAX_KEPT = 64
 """Findings of so many measurements stay."""
@@ -84,6 +85,11 @@ class SharedFindings:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kept: OrderedDict[Hashable, _Finding] = OrderedDict()
+        self._line = Line()
+
+    def line_of(self, link_class: Hashable) -> Line:
+        """Give the line of all devices of the process; of one that emulates its link, its own."""
+        return self._line if link_class is None else Line()
 
     def has(self, key: Hashable) -> bool:
         """Whether this has been found."""

@@ -154,6 +154,7 @@ class Inbound:
             case "metrics":
                 metrics = DeviceMetrics.decode(payload, on_unknown=on_unknown)
                 self._registry.note_metrics(device, metrics)
+                self._outbound.learn(device, metrics)
                 self.learnt.set()
             case "reply":
                 self._reply(device, decode_reply(payload, on_unknown=on_unknown))

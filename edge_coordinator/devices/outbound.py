@@ -8,11 +8,12 @@ from collections.abc import Callable, Coroutine, Mapping
 
 from runtime.bus.bus import Bus
 from runtime.protocol.coordinator_events import Asked, FrameRequest, SendParts
-from runtime.protocol.frame_steps import offered_step
+from runtime.protocol.frame_steps import offered_step, turn_of
 from runtime.wire.commands import FrozenOffer, GraphsOffer, Join
 from runtime.wire.control import SentCommand
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
 from runtime.wire.inbox import leaf_of, numbers_of
+from runtime.wire.published import DeviceMetrics
 from runtime.wire.topics import Topics
 from runtime.wire.transfer import ChunkSize, send_frame
 from runtime.wire.versions import Incompatible, Versions
@@ -39,6 +40,8 @@ class Outbound:
         self._chunk_bytes = chunk_bytes
         self._on_sent = on_sent
         self._sizes: dict[str, ChunkSize] = {}
+        self._timed: set[str] = set()
+        """Ids of devices that had a frame in several chunks: they can tell what that took."""
         self._frames: defaultdict[str, dict[int, tuple[Frame, int]]] = defaultdict(dict)
         """Device id to the last frame that it was sent of each micro-batch, and the size of its
         chunks."""
@@ -64,19 +67,30 @@ class Outbound:
         frames = self._frames[device]
         own = [place for place, (f, _) in frames.items() if (f.kind, f.step.first) == asked]
         settled = [frames.pop(place)[0] for place in own]
-        if settled and took_s is not None:
-            num_bytes = sum(tensor.nbytes for frame in settled for tensor in frame.tensors)
-            self._size(device).learn(num_bytes=num_bytes, seconds=took_s)
+        if settled and took_s is None:
+            self._sizes.pop(device, None)  # Its link may not be what it was.
+
+    def learn(self, device: str, metrics: DeviceMetrics) -> None:
+        """Take in how fast a device's link was in a turn, by when it had the chunks of its frames.
+
+        How long its answers take tells less: in them it computes, and waits for others.
+        """
+        join = self.joins.get(device)
+        if device not in self._timed or join is None or turn_of(metrics) != turn_of(join):
+            return
+        self._timed.discard(device)
+        seconds = metrics.phases.distribute_s + join.local_epochs * metrics.phases.download_s
+        self._size(device).learn(num_bytes=metrics.down_bytes, seconds=seconds)
 
     async def to_device(self, device: str, frame: Frame) -> None:
         """Send a frame to one device."""
-        chunk_bytes = self._size(device).of(frame)
+        chunk_bytes = self._chunk_bytes_of(device, frame)
         self._frames[device][frame.step.micro_batch] = (frame, chunk_bytes)
         await self._send(device, frame, chunk_bytes, ())
 
     async def to_cluster(self, devices: Mapping[str, object], frame: Frame) -> None:
         """Send a frame to all who listen to its cluster's topic, these devices."""
-        sizes = [self._size(device).of(frame) for device in devices]
+        sizes = [self._chunk_bytes_of(device, frame) for device in devices]
         chunk_bytes = min(sizes, default=self._chunk_bytes)
         for device in devices:
             self._frames[device][0] = (frame, chunk_bytes)
@@ -135,6 +149,12 @@ class Outbound:
         sent = await send_frame(self._bus, topic, frame, chunk_bytes=chunk_bytes, only=only)
         self.num_bytes += sent
         self._on_sent(device, frame.kind, frame.step)
+
+    def _chunk_bytes_of(self, device: str, frame: Frame) -> int:
+        chunk_bytes = self._size(device).of(frame)
+        if chunk_bytes < sum(tensor.nbytes for tensor in frame.tensors):
+            self._timed.add(device)
+        return chunk_bytes
 
     def _size(self, device: str) -> ChunkSize:
         return self._sizes.setdefault(device, ChunkSize(self._chunk_bytes))

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Self
 
@@ -21,6 +21,8 @@ _AT_ONCE_S = 1.0  # and one that will not have a message does it as soon as it s
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _STABLE_S = 10.0
 
+AskVersion = Callable[[], Awaitable[MqttVersion]]
+
 
 class MqttBus(ClosedAtTheEnd):
     """A client of an MQTT broker that connects again by itself; keeps `runtime.bus.bus.Bus`.
@@ -33,6 +35,7 @@ class MqttBus(ClosedAtTheEnd):
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
         self._version: MqttVersion | None = None
+        self._once: Callable[[AskVersion], Awaitable[MqttVersion]] = lambda ask: ask()
         self._inbox = Inbox()
         self._early: list[Delivery] = []
         self._filters: dict[str, None] = {}
@@ -55,12 +58,14 @@ class MqttBus(ClosedAtTheEnd):
         tls: TlsFiles | None = None,
         keepalive_s: int = _KEEPALIVE_S,
         max_unacknowledged: int = _MAX_UNACKNOWLEDGED,
+        once: Callable[[AskVersion], Awaitable[MqttVersion]] | None = None,
     ) -> Self:
         """Connect to the broker at `url`; one client id must not be used twice at a time.
 
         Without `wait` a broker that is not there raises BusError at once. With it the call tries
         again and again, and `on_waiting` gets a sentence whenever the reason changes. A broker
-        that refuses who we are raises BusError in both cases.
+        that refuses who we are raises BusError in both cases. `once` asks which MQTT the broker
+        speaks for all connections that share it: that takes a connection of its own.
         """
         address = parse_broker_url(url)
         settings = LinkSettings(
@@ -72,6 +77,7 @@ class MqttBus(ClosedAtTheEnd):
             max_unacknowledged=max_unacknowledged,
         )
         bus = cls(settings)
+        bus._once = once or bus._once
         link = await (bus._reopen(_pauses_s(), on_waiting) if wait else bus._open_once())
         bus._enter(link)
         bus._task = asyncio.create_task(bus._stay_connected(link), name=f"mqtt {client_id}")
@@ -245,7 +251,7 @@ class MqttBus(ClosedAtTheEnd):
             await asyncio.sleep(next(pauses_s))
 
     async def _open(self) -> MqttLink:
-        version = self._version or await self._ask_version()
+        version = self._version or await self._once(self._ask_version)
         link = await self._open_as(version)
         self._version = version
         return link

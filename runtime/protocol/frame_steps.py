@@ -3,12 +3,13 @@
 from runtime.wire.commands import FrozenOffer, GraphsOffer, Join, Joined, NeedGraphs
 from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import StepId
+from runtime.wire.published import DeviceMetrics
 
 _PLACE = ("run", "round", "cluster", "epoch")
 
 
 def turn_of(
-    message: Join | Joined | NeedGraphs | NotInTurn | Inquire | SendAgain | StepId,
+    message: Join | Joined | NeedGraphs | NotInTurn | Inquire | SendAgain | StepId | DeviceMetrics,
 ) -> tuple[int, int, int]:
     """Read the run, the round and the cluster that a message belongs to."""
     return (message.run, message.round, message.cluster)

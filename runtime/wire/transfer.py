@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from itertools import chain
 
 from profiles.units import BITS_PER_BYTE
@@ -21,6 +22,13 @@ LEAST_CHUNK_BYTES = 10_000
 """With fewer, headers would be more than a hundredth of what travels."""
 MOST_CHUNKS = 400
 """Of one frame: a broker keeps so many messages for a reader that is slow, and some more."""
+
+
+@dataclass
+class Line:
+    """What whoever shares a line has sent over it: frames of many come and go at the same time."""
+
+    num_bytes: int = 0
 
 
 class ChunkSize:
