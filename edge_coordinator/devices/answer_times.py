@@ -7,6 +7,7 @@ deviation are smoothed as TCP smooths its round-trip times (Jacobson and Karels;
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 
 from edge_coordinator.devices.deadlines import Answer, Question, Usual
 from runtime.protocol.timers import Allowance
@@ -32,6 +33,8 @@ class AnswerTimes:
         """By device; all that has been learned."""
         self._longest_s: dict[str, float] = {}
         """By device, of the answers that really came."""
+        self._slowest_s: dict[Answer, float] = {}
+        """Of all devices' answers that really came: ten times that long, a word is good for."""
 
     def allow(self, question: Question, devices: Iterable[str]) -> dict[str, Allowance]:
         """Say how long each device may take."""
@@ -50,7 +53,8 @@ class AnswerTimes:
         answer, predicted_s = question.answer, self._predicted_s(device, question)
         usual = self.usual.get(device, {}).get(answer)
         if usual is None:
-            return Allowance(predicted_s or 0.0, self._patience_s, is_learned=False)
+            shown_s = MOST_TIMES * self._slowest_s[answer] if answer in self._slowest_s else inf
+            return Allowance(predicted_s or 0.0, self._patience_s, is_learned=False, word_s=shown_s)
         expected_s = usual.seconds if predicted_s is None else predicted_s
         deviation_s = max(usual.deviation_s, LEAST_RELATIVE_DEVIATION * expected_s)
         margin_s = max(self._least_margin_s, NUM_DEVIATIONS * deviation_s)
@@ -69,6 +73,7 @@ class AnswerTimes:
     def _learn_one(
         self, device: str, answer: Answer, seconds: float, predicted_s: float | None
     ) -> None:
+        self._slowest_s[answer] = max(self._slowest_s.get(answer, 0.0), seconds)
         self._longest_s[device] = max(self._longest_s.get(device, 0.0), seconds)
         answers = self.usual.setdefault(device, {})
         before = answers.get(answer)

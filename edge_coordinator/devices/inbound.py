@@ -178,8 +178,13 @@ class Inbound:
             self._dropped.note(STRANGERS)
             return
         self.up_bytes += len(payload)
-        chunk = decode_chunk_of(kind, payload)
-        frame = self._peers[device].frames.add(chunk)
+        frames = self._peers[device].frames
+        try:
+            chunk = decode_chunk_of(kind, payload)
+            frame = frames.add(chunk)
+        except ProtocolError:
+            frames.num_unusable += 1
+            raise
         if frame is not None:
             self._peers.tell(device, FrameArrived(device, frame))
         else:

@@ -44,6 +44,7 @@ from runtime.protocol.coordinator_events import (
 from runtime.protocol.events import FrameArrived, FrameSent
 from runtime.protocol.frame_steps import step_of, turn_of
 from runtime.protocol.pending import (
+    IN_VAIN,
     Contact,
     Owed,
     PeerState,
@@ -193,13 +194,13 @@ class CoordinatorSession:
     def _holding(self, message: Holding, now_s: float) -> list[CoordinatorCommand]:
         """Take how far the device is: what it lacks goes again, and what we lack of its answer."""
         request = (FrameKind[message.request.upper()], step_of(message).first)
-        if self._owed and request == (self._owed.request.kind, self._owed.request.step):
-            self._owed.wait_on(self._patience_s, now_s)
-            return []
-        if self._pending is None or self._pending.frame != request:
+        if self._pending and self._pending.frame == request:
+            said = self._pending.mend(message, self.frames, now_s)
+            return [*said, *self._lose(IN_VAIN)] if said == [NoteRefusal(IN_VAIN)] else said
+        if not self._owed or request != (self._owed.request.kind, self._owed.request.step):
             return [CountDropped()]
-        self._pending.sign(now_s)
-        return self._pending.mend(message, self.frames.missing)
+        self._owed.wait_on(self._patience_s, now_s)
+        return []
 
     def _frame(
         self, event: PartArrived | FrameArrived | FrameSent, now_s: float

@@ -1,6 +1,5 @@
 """One request to one device whose answer has not come, and what is said about it meanwhile."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -10,6 +9,7 @@ from runtime.protocol.coordinator_events import (
     DeliverPart,
     FrameRequest,
     NoteLateAnswer,
+    NoteRefusal,
     PartArrived,
     SendCommand,
     SendParts,
@@ -31,9 +31,13 @@ from runtime.wire.commands import (
 )
 from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
+from runtime.wire.inbox import FrameInbox
 
 MAX_GRAPHS_SENT = 3
 """How often graphs are sent for one request, to a device that says it lacks them still."""
+MAX_UNUSABLE = 2
+"""How often an answer is asked for again that never was one."""
+IN_VAIN = "sent an answer that cannot be used, however often it was asked for"
 SLOW_BYTES_PER_S = 50_000
 """Of a link that is slow: as long as large parameters take on it, they are waited for."""
 
@@ -58,8 +62,6 @@ class Contact(Enum):
 
 
 Ranges = tuple[tuple[int, int], ...]
-Lacks = Callable[[FrameKind, StepId], Ranges]
-"""What has not come of a frame."""
 
 
 @dataclass
@@ -78,6 +80,8 @@ class Pending:
     settled: dict[int, int] = field(default_factory=dict)
     """By micro-batch: questions up to this one are answered by what was sent again since."""
     num_graphs: int = 0
+    num_mended: int = 0
+    """How often the answer was asked for again."""
 
     def __post_init__(self) -> None:
         if isinstance(self.what, FrameRequest):
@@ -135,9 +139,9 @@ class Pending:
         self.timer.restart(now_s=now_s)
         return self.again()
 
-    def sign(self, now_s: float) -> list[CoordinatorCommand]:
-        """Take note that the device is at it; there is nothing to do."""
-        self.timer.note_sign(now_s=now_s)
+    def sign(self, now_s: float, *, is_word: bool = False) -> list[CoordinatorCommand]:
+        """Take note that the device is at it, or says so; there is nothing to do."""
+        self.timer.note_sign(now_s=now_s, is_word=is_word)
         return []
 
     def back(self, now_s: float) -> list[CoordinatorCommand]:
@@ -156,11 +160,13 @@ class Pending:
         question = {"request": kind.name.lower(), "number": self.num_questions}
         return [SendCommand(Inquire.model_validate(address(step) | question))]
 
-    def mend(self, holding: Holding, lacks: Lacks) -> list[CoordinatorCommand]:
+    def mend(self, holding: Holding, frames: FrameInbox, now_s: float) -> list[CoordinatorCommand]:
         """Send what a device lacks of the frame, or ask for what we lack of its answer.
 
-        Only a question from after the last such repair shows what it has not mended.
+        Only a question from after the last such repair shows what it has not mended. Of a device
+        whose answer can be used as little each time that it comes, nothing more is asked.
         """
+        self.sign(now_s, is_word=holding.state != "receiving")
         place = holding.micro_batch or 0
         settled = self.settled.get(place, 0)
         if not settled < holding.number <= self.num_questions or self.frame is None:
@@ -172,10 +178,13 @@ class Pending:
                 self.settled[place] = self.num_questions
                 self.unsent.add(place)
                 return [SendParts(kind, step.part(place), holding.missing)]
+            case "sent", _ if min(self.num_mended, frames.num_unusable) >= MAX_UNUSABLE:
+                return [NoteRefusal(IN_VAIN)]
             case "sent", FrameRequest(answer_kind=answer, answer_step=at):
+                self.num_mended += 1
                 self.settled[place] = self.num_questions
                 parts = [at.part(each) for each in sorted(self.missing)]
-                return [_send_again(answer, part, lacks(answer, part)) for part in parts]
+                return [_send_again(answer, part, frames.missing(answer, part)) for part in parts]
         return []
 
     def heard(

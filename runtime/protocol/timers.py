@@ -30,6 +30,8 @@ class Allowance:
     is_learned: bool
     """Whether the device has given such an answer before; if not, every part of it that arrives
     gives it the margin anew, up to `latest_s`."""
+    word_s: float = inf
+    """Seconds after the request up to which the device's word that it is at it does so too."""
 
     @property
     def deadline_s(self) -> float:
@@ -53,7 +55,8 @@ class AnswerTimer:
         self.is_paused = False
         self._num_returns = 0
         self._allowance = allowance
-        self._asked_s = self._deadline_s = self._latest_s = self._repeat_s = self._pause_s = 0.0
+        self._asked_s = self._deadline_s = self._repeat_s = self._pause_s = 0.0
+        self._latest_s = self._word_s = 0.0
         self._begin(now_s)
 
     @property
@@ -80,11 +83,15 @@ class AnswerTimer:
         self._begin(now_s)
         return True
 
-    def note_sign(self, *, now_s: float) -> None:
-        """Take note that the device is at it, so that it is not asked again meanwhile."""
+    def note_sign(self, *, now_s: float, is_word: bool = False) -> None:
+        """Take note that the device is at it, so that it is not asked again meanwhile.
+
+        `is_word` where it only says so, and nothing shows it.
+        """
         if not self._allowance.is_learned:
             self._pause_s = min(self._pause_s, SIGN_FRACTION * self._allowance.margin_s)
-            renewed_s = min(now_s + self._allowance.margin_s, self._latest_s)
+            latest_s = min(self._latest_s, self._word_s) if is_word else self._latest_s
+            renewed_s = min(now_s + self._allowance.margin_s, latest_s)
             self._deadline_s = max(self._deadline_s, renewed_s)
         self._repeat_s = max(self._repeat_s, now_s + self._pause_s)
 
@@ -117,4 +124,5 @@ class AnswerTimer:
         self._asked_s, self._pause_s = now_s, FIRST_REPEAT_S
         self._deadline_s = now_s + self._allowance.deadline_s
         self._latest_s = now_s + self._allowance.latest_s
+        self._word_s = now_s + self._allowance.word_s
         self._repeat_s = now_s + self._allowance.expected_s + FIRST_REPEAT_S

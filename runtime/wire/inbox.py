@@ -129,6 +129,8 @@ class FrameInbox:
         self._asked_for = asked_for
         self._reassemblies: defaultdict[tuple[FrameKind, int], Reassembly] = defaultdict(Reassembly)
         self.num_stale = 0
+        self.num_unusable = 0
+        """Chunks and frames that can never be right, of what is asked for now."""
 
     def feed(self, payload: memoryview, *, kind: FrameKind) -> Frame | None:
         """Take one payload from the topic of `kind`; the frame that it completes.
@@ -160,6 +162,7 @@ class FrameInbox:
     def forget(self) -> None:
         """Let go of what has come of frames that are not whole."""
         self._reassemblies.clear()
+        self.num_unusable = 0
 
     @property
     def is_empty(self) -> bool:

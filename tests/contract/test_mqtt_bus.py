@@ -1,9 +1,11 @@
 """What only a bus through a real broker, or one that misbehaves, can show."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
+from device_agent.engines.measurement import SharedFindings
 from edge_coordinator.local.broker import find_mosquitto, local_broker
 from runtime.bus.bus import Connected, Delivery, Disconnected
 from runtime.bus.mqtt_bus import MqttBus
@@ -108,6 +110,26 @@ async def test_a_refusal_after_a_reconnect_ends_the_events_with_its_reason() -> 
         with pytest.raises(BusError, match="refused us: not authorized"):
             await bus.publish("a", b"", retain=False)
         await bus.close()
+
+
+async def test_what_many_buses_want_to_know_of_a_broker_takes_one_connection_more() -> None:
+    num_connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        await read_packet(reader)
+        writer.write(_CONNACK5)
+        await reader.read()
+
+    once = partial(SharedFindings().once, "version")
+    async with fake_broker(handle) as url:
+        buses = await asyncio.gather(
+            *(MqttBus.connect(url, client_id=f"{n}", wait=False, once=once) for n in range(5))
+        )
+        for bus in buses:
+            await bus.close()
+    assert num_connections == 1 + len(buses)
 
 
 async def test_no_more_is_unacknowledged_than_the_broker_asked_for() -> None:

@@ -143,6 +143,19 @@ def test_parts_that_trickle_in_renew_the_patience_but_not_for_ever() -> None:
     assert now_s == 100.0 + 2.0 + MOST_MARGINS * 15.0
 
 
+def test_a_word_is_good_for_as_long_as_the_answers_of_others_make_likely() -> None:
+    times = AnswerTimes(patience_s=15, least_margin_s=5)
+    assert times.allow(FIRST, ["b"])["b"].word_s == inf
+    _answered(times, FIRST, 4.0, 2.0)
+    allowance = times.allow(FIRST, ["b"])["b"]
+    for is_word, until_s in ((True, 10 * 4.0), (False, MOST_MARGINS * 15.0)):
+        timer, now_s = AnswerTimer(allowance, now_s=100.0), 100.0
+        while not timer.is_late(now_s=now_s):
+            timer.note_sign(now_s=now_s, is_word=is_word)
+            now_s += 1.0
+        assert now_s == 100.0 + until_s
+
+
 def test_signs_of_a_device_that_is_known_do_not_move_its_deadline() -> None:
     timer = _timer()
     timer.note_sign(now_s=116.0)
