@@ -8,7 +8,8 @@ from runtime.bus.bus import Connected, Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.protocol.coordinator_events import FrameRequest
 from runtime.wire.frames import Frame, FrameKind, decode_chunk
-from runtime.wire.published import DeviceMetrics, PhaseSeconds
+from runtime.wire.measures import PhaseSeconds
+from runtime.wire.published import DeviceMetrics
 from runtime.wire.transfer import FIRST_CHUNK_BYTES, LEAST_CHUNK_BYTES
 from tests.turn import JOIN, TOPICS, step_at
 
