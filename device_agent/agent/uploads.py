@@ -18,7 +18,7 @@ from runtime.wire.inbox import leaf_of, numbers_of
 from runtime.wire.measures import PhaseSeconds
 from runtime.wire.published import DeviceMetrics
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import ChunkSize, Line, chunk_room, send_frame
+from runtime.wire.transfer import ChunkSize, SharedLine, chunk_room, send_frame
 
 Ranges = tuple[tuple[int, int], ...]
 """Runs of chunks, by the first and the last of each."""
@@ -119,7 +119,7 @@ class Uploads:
         bus: Bus,
         topics: Topics,
         profile: PublishedProfile,
-        line: Line,
+        line: SharedLine,
         *,
         chunk_bytes: int,
     ) -> None:

@@ -14,7 +14,7 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from device_agent.engines.compute_timings import ComputeTimings
-from runtime.wire.transfer import Line
+from runtime.wire.transfer import SharedLine
 
 MAX_KEPT = 64
 """Findings of so many measurements stay."""
@@ -85,11 +85,11 @@ class SharedFindings:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kept: OrderedDict[Hashable, _Finding] = OrderedDict()
-        self._line = Line()
+        self._line = SharedLine()
 
-    def line_of(self, link_class: Hashable) -> Line:
+    def line_of(self, link_class: Hashable) -> SharedLine:
         """Give the line of all devices of the process; of one that emulates its link, its own."""
-        return self._line if link_class is None else Line()
+        return self._line if link_class is None else SharedLine()
 
     def has(self, key: Hashable) -> bool:
         """Whether this has been found."""

@@ -25,7 +25,7 @@ MOST_CHUNKS = 400
 
 
 @dataclass
-class Line:
+class SharedLine:
     """What whoever shares a line has sent over it: frames of many come and go at the same time."""
 
     num_bytes: int = 0

@@ -2,12 +2,11 @@
 
 import itertools
 import pickle
-from dataclasses import replace
 from math import inf
 
 import pytest
 
-from runtime.errors import ProtocolError, UnexpectedEventError
+from runtime.errors import UnexpectedEventError
 from runtime.protocol.coordinator import LOST, CoordinatorSession
 from runtime.protocol.coordinator_events import (
     Abandoned,
@@ -15,7 +14,6 @@ from runtime.protocol.coordinator_events import (
     AskedFor,
     BusBack,
     BusLost,
-    CoordinatorCommand,
     CoordinatorEvent,
     CountDropped,
     Deliver,
@@ -36,11 +34,11 @@ from runtime.protocol.coordinator_events import (
     Went,
 )
 from runtime.protocol.events import FrameArrived, FrameSent
-from runtime.protocol.pending import IN_VAIN, MAX_UNUSABLE, PeerState
+from runtime.protocol.pending import PeerState
 from runtime.protocol.timers import GRACE_S, RETURN_S, Allowance
 from runtime.wire.commands import GraphsOffer, NeedGraphs, Preparing, Refused
 from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
-from runtime.wire.frames import Frame, FrameKind, decode_chunk, encode_chunks
+from runtime.wire.frames import Frame, FrameKind
 from tests.pair import SPEC, tensor_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
 
@@ -174,33 +172,6 @@ def test_what_we_lack_of_an_answer_is_asked_for_only_if_all_of_it_had_gone() -> 
     lost = SendAgain.model_validate(PLACE | {"answer": "smashed", "chunks": ()})
     assert again == SendCommand(lost)
     assert session.handle(ReplyArrived(_holding("sent")), 112.0) == []
-
-
-def test_an_answer_that_can_be_used_as_little_each_time_is_soon_waited_for_no_longer() -> None:
-    patient = Allowance(0.0, 60.0, is_learned=False)
-    session = _after((*TO_JOINED, AskedFor(REQUEST, patient), SENT))
-    [payload] = encode_chunks(ANSWER.frame, chunk_bytes=10_000)
-    chunk = decode_chunk(memoryview(payload))
-    half = replace(chunk, body_bytes=7)
-    for _ in range(MAX_UNUSABLE + 1):
-        with pytest.raises(ProtocolError):
-            session.frames.add(half)
-        session.frames.num_unusable += 1  # By whoever takes the bytes.
-    said: list[CoordinatorCommand] = []
-    for number in range(1, MAX_UNUSABLE + 2):
-        now_s = session.next_timeout()
-        session.handle_timeout(now_s)
-        said = session.handle(ReplyArrived(_holding("sent", number)), now_s)
-    assert said == [NoteRefusal(IN_VAIN), GiveUp(REQUEST, IN_VAIN)]
-    assert now_s < 100.0 + 60.0 / 2
-
-
-def test_whose_answer_is_lost_by_the_broker_is_not_taken_for_one_who_sends_what_is_none() -> None:
-    session = _after((*TO_JOINED, AskedFor(REQUEST, Allowance(0.0, 60.0, is_learned=False)), SENT))
-    for number in range(1, MAX_UNUSABLE + 3):
-        session.handle_timeout(session.next_timeout())
-        [again] = session.handle(ReplyArrived(_holding("sent", number)), 101.0)
-        assert isinstance(again, SendCommand)
 
 
 def test_graphs_are_sent_once_and_asked_about_afterwards() -> None:
