@@ -1,6 +1,7 @@
 """The rules that turn operators without an ONNX translation into operators that have one."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from torch._decomp import core_aten_decompositions
@@ -22,7 +23,8 @@ def decomposes(*operators: OpOverload) -> Callable[[Rule], Rule]:
     return register
 
 
+@cache
 def decomposition_table() -> dict[OpOverload, Rule]:
-    """Torch's core decompositions, and our own, which take precedence."""
+    """Torch's core decompositions, and our own, which take precedence; collected once."""
     core: Any = core_aten_decompositions()
     return {**dict(core.items()), **RULES}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from edge_coordinator.onnx_export.trace.recurrent import unroll_recurrent
 from runtime.models.dropout import dropout_layers, seed_dropout
 from runtime.models.seeded import SeededDropout
 from runtime.wire.device_graphs import MaskSpec
@@ -117,6 +118,7 @@ def prepare(module: nn.Module, samples: Tensor, *, training: bool) -> Traceable:
     """Copy a module, lift its dropout masks, and run it once to see what it gives."""
     subject = copy.deepcopy(module).train(training)
     dropout = DropoutInputs(subject)
+    unroll_recurrent(subject)
     state = subject.state_dict(keep_vars=True)
     trained = {name: value for name, value in state.items() if value.requires_grad}
     buffers = {name: value.detach() for name, value in state.items() if name not in trained}

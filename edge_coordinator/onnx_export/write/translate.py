@@ -6,6 +6,7 @@ for common networks, it is written down directly.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import onnx
@@ -17,12 +18,14 @@ from edge_coordinator.onnx_export.write.graph_writer import (
     Translation,
     UntranslatableError,
 )
+from edge_coordinator.onnx_export.write.scan import SCAN, expand_scans, write_scan
 
 TRANSLATIONS: dict[Callable[..., Any], Translation] = {
     **aten_elementwise.TRANSLATIONS,
     **aten_shapes.TRANSLATIONS,
     **aten_layers.TRANSLATIONS,
 }
+TRANSLATIONS[SCAN] = partial(write_scan, translations=TRANSLATIONS)
 
 
 def translate(
@@ -35,6 +38,8 @@ def translate(
         # Its imports take a fifth of a second, and most networks never need it.
         from edge_coordinator.onnx_export.write import by_torch  # noqa: PLC0415
 
+        if any(node.target is SCAN for node in part.graph.nodes):
+            part = expand_scans(part)
         return by_torch.translate(part, inputs=inputs, outputs=list(outputs))
 
 

@@ -14,7 +14,12 @@ from runtime.models.load import input_shape_of, load_network, split
 from runtime.models.sequence import Network
 from runtime.wire.device_graphs import DeviceGraphs
 from tests.unit.device_agent.engines.engine_comparison import assert_same_step, draw_samples
-from tests.unit.runtime.models.example_networks import EXAMPLES, InvertMatrices, ScaleByNoise
+from tests.unit.runtime.models.example_networks import (
+    EXAMPLES,
+    FirstOutput,
+    InvertMatrices,
+    ScaleByNoise,
+)
 
 BUILT_IN: dict[str, dict[str, object]] = {
     "lenet": {"dropout": 0.25},
@@ -67,6 +72,16 @@ def test_a_step_of_a_network_people_bring_is_that_of_torch(name: str) -> None:
     module = build()
     graphs = export_device_side(module, shape, batch_size=BATCH_SIZE)
     assert_same_step(module, graphs, draw_samples(shape, num_samples=BATCH_SIZE))
+
+
+@pytest.mark.every_cut
+def test_a_recurrent_layer_beside_an_operator_that_only_torch_can_write_is_that_of_torch() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        FirstOutput(nn.GRU(5, 6, batch_first=True)), nn.AvgPool1d(2, ceil_mode=True)
+    )
+    graphs = export_device_side(module, (5, 5), batch_size=BATCH_SIZE)
+    assert_same_step(module, graphs, draw_samples((5, 5), num_samples=3))
 
 
 def test_an_embedding_takes_integers() -> None:

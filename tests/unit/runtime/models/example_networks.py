@@ -91,6 +91,19 @@ EXAMPLES: dict[str, tuple[Callable[[], nn.Sequential], Shape]] = {
         lambda: nn.Sequential(FirstOutput(nn.GRU(5, 12, batch_first=True)), nn.Flatten()),
         (4, 5),
     ),
+    "both directions": (
+        lambda: nn.Sequential(
+            FirstOutput(
+                nn.LSTM(5, 6, 2, batch_first=True, bidirectional=True, dropout=0.3, bias=False)
+            ),
+            FirstOutput(nn.RNN(12, 6, nonlinearity="relu", batch_first=True)),
+        ),
+        (4, 5),
+    ),
+    "attention": (
+        lambda: nn.Sequential(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)),
+        (5, 6),
+    ),
     "transformer": (transformer, (7, 6)),
     "nothing": (lambda: nn.Sequential(nn.Identity()), (4,)),
     "flatten": (lambda: nn.Sequential(nn.Flatten()), (4, 5)),
