@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from google.protobuf.message import Message
 
-from device_agent.engines.graph_operators import ALLOWED
 from device_agent.engines.graph_reader import read_model
 from runtime.errors import MalformedMessageError
 from runtime.wire.commands import MAX_GRAPHS_BYTES
 from runtime.wire.device_graphs import (
     GRADIENT,
+    OPERATORS,
     SAMPLES,
     SMASHED,
     DeviceGraphs,
@@ -138,7 +138,7 @@ def _check_node(node: Message) -> None:
     if node.domain not in _STANDARD_DOMAINS:
         raise MalformedMessageError(f"operator {node.domain}.{node.op_type} is not standard")
     subgraphs = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-    if node.op_type not in ALLOWED or subgraphs:
+    if node.op_type not in OPERATORS or subgraphs:
         raise MalformedMessageError(
             f"operator {node.op_type} is none of the plain arithmetic that a device runs"
         )

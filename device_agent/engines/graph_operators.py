@@ -1,35 +1,13 @@
-"""The operators that a device runs for a coordinator: plain arithmetic, whose cost shapes tell.
-
-No control flow, no loops over a sequence, no random numbers, no text, nothing that reads a file.
-"""
+"""What the operators that a device runs for a coordinator cost, by their shapes."""
 
 import math
 from collections.abc import Mapping
 
 from google.protobuf.message import Message
 
-Shapes = Mapping[str, tuple[int, ...]]
+from runtime.wire.device_graphs import POOLS, PRODUCTS
 
-_PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
-_POOLS = ("AveragePool", "LpPool", "MaxPool")
-_OF_EACH_VALUE = (
-    *("Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization"),
-    *("Cast", "CastLike", "Ceil", "Celu", "Clip", "Concat", "Constant", "ConstantOfShape", "Cos"),
-    *("Cosh", "DepthToSpace", "Div", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten"),
-    *("Floor", "Gather", "GatherElements", "GatherND", "Gelu", "GlobalAveragePool"),
-    *("GlobalMaxPool", "Greater", "GreaterOrEqual", "GroupNormalization", "HardSigmoid"),
-    *("HardSwish", "Hardmax", "Identity", "InstanceNormalization", "IsInf", "IsNaN"),
-    *("LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax"),
-    *("LpNormalization", "Max", "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul"),
-    *("Neg", "Not", "OneHot", "Or", "PRelu", "Pad", "Pow", "Range", "Reciprocal", "ReduceL1"),
-    *("ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
-    *("ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round"),
-    *("ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
-    *("Size", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt"),
-    *("Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "Transpose", "Trilu"),
-    *("Unsqueeze", "Where", "Xor"),
-)
-ALLOWED = frozenset((*_PRODUCTS, *_POOLS, *_OF_EACH_VALUE))
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def flop_of(node: Message, shapes: Shapes) -> float:
@@ -43,7 +21,7 @@ def flop_of(node: Message, shapes: Shapes) -> float:
 
 
 def _multiplications(node: Message, shapes: Shapes) -> int:
-    if node.op_type not in (*_PRODUCTS, *_POOLS):
+    if node.op_type not in (*PRODUCTS, *POOLS):
         return 0
     first, result = shapes[node.input[0]], shapes[node.output[0]]
     num_results = math.prod(result)

@@ -10,6 +10,7 @@ from edge_coordinator.onnx_export.assembly import StepModels
 from edge_coordinator.onnx_export.refusal import (
     UnsupportedOperatorError,
     check_operators,
+    check_written,
     refuse,
     reject_shared_state,
 )
@@ -77,6 +78,8 @@ def _export(module: nn.Module, samples: Tensor, *, dynamic_batch: bool) -> Devic
     backward = training.backward()
     if backward is not None:
         models["backward"] = backward
+    for model in models.values():
+        check_written(model)
     payloads = {name: model.SerializeToString(deterministic=True) for name, model in models.items()}
     values = {**evaluation.values(), **training.values()}
     specs = {name: graph_spec(models[name], payloads[name], values) for name in models}

@@ -2,18 +2,24 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor, fx, nn
 
 from runtime.errors import SettingsError
+from runtime.models.graph.network import GraphNetwork
+from runtime.models.sequence import layers_of
+from runtime.wire.device_graphs import OPERATORS
 
 _RANDOM = ("bernoulli", "rand", "native_dropout", "randn", "uniform", "normal_", "multinomial")
-_ADVICE = "use --engine torch on the devices, or cut earlier"
+_ADVICE = "use --engine torch on the devices"
+_NUM_CUTS = 3
+"""How many cuts that work a refusal names."""
 
 
 class UnsupportedOperatorError(NotImplementedError):
@@ -31,6 +37,13 @@ def check_operators(module: fx.GraphModule) -> None:
             )
         if "backward" in name:
             raise UnsupportedOperatorError(f"{name} has no rule")
+
+
+def check_written(model: onnx.ModelProto) -> None:
+    """Raise UnsupportedOperatorError for what torch's exporter may write, and no device runs."""
+    foreign = sorted({node.op_type for node in model.graph.node} - OPERATORS)
+    if foreign:
+        raise UnsupportedOperatorError(f"{foreign[0]} of ONNX is none that a device runs")
 
 
 def reject_shared_state(module: nn.Module) -> None:
@@ -51,21 +64,33 @@ def refuse(
     attempt: Callable[[nn.Module, Tensor], Any],
 ) -> SettingsError:
     """Find the innermost layer that `attempt` fails on alone, and say what is wrong with it."""
-    layer, cause = _innermost(module, samples, attempt)
-    where = f"layer {layer}" if layer else "the device side"
-    return SettingsError(f"cannot export {where}: {_reason(cause or error)}; {_ADVICE}")
+    names, cause = _innermost(module, samples, attempt)
+    where = f"layer {'.'.join(names)}" if names else "the device side"
+    advice = f"{_cuts_before(module, names)}{_ADVICE}"
+    return SettingsError(f"cannot export {where}: {_reason(cause or error)}; {advice}")
+
+
+def _cuts_before(module: nn.Module, names: list[str]) -> str:
+    """Advise to cut before the layer that fails, at the nearest of the cuts."""
+    layers = list(layers_of(module))
+    before = layers[: layers.index(names[0])] if names and names[0] in layers else []
+    if not before:
+        return ""
+    nearest = " or ".join(reversed(before[-_NUM_CUTS:]))
+    return f"cut after {nearest}{'' if len(before) <= _NUM_CUTS else ', or earlier'}, or "
 
 
 def _innermost(
     module: nn.Module, samples: Tensor, attempt: Callable[[nn.Module, Tensor], Any]
-) -> tuple[str, Exception | None]:
+) -> tuple[list[str], Exception | None]:
+    """Names from the outermost to the innermost layer that fails alone, and why that does."""
     for name, child, child_input in _children_with_inputs(module, samples):
         try:
             attempt(child, child_input)
         except Exception as error:  # whatever torch raises for a layer without an export
             inner, cause = _innermost(child, child_input, attempt)
-            return f"{name}.{inner}" if inner else name, cause or error
-    return "", None
+            return [name, *inner], cause or error
+    return [], None
 
 
 def _children_with_inputs(
@@ -76,6 +101,9 @@ def _children_with_inputs(
     A copy runs, in evaluation: so no statistics move, and no dropout asks for its keys.
     """
     found: list[tuple[str, nn.Module, Tensor]] = []
+    layers = layers_of(module) if isinstance(module, GraphNetwork) else {}
+    if len(layers) > 1:
+        return _steps_with_inputs(layers, samples)
 
     def note(name: str, _: nn.Module, arguments: tuple[Any, ...]) -> None:
         if len(arguments) == 1 and isinstance(arguments[0], Tensor):
@@ -86,6 +114,18 @@ def _children_with_inputs(
         for name, child in subject.named_children():
             child.register_forward_pre_hook(partial(note, name))
         subject(samples)
+    return found
+
+
+def _steps_with_inputs(
+    layers: Mapping[str, nn.Module], samples: Tensor
+) -> list[tuple[str, nn.Module, Tensor]]:
+    """The steps of a captured graph, which are no modules of its own."""
+    found = []
+    with torch.no_grad():
+        for name, layer in layers.items():
+            found.append((name, layer, samples))
+            samples = copy.deepcopy(layer).eval()(samples)
     return found
 
 

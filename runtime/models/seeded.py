@@ -69,6 +69,14 @@ class SeededDropout(nn.Module):
         return masks[0] if len(masks) == 1 else np.concatenate(masks, axis=axis)
 
 
+class SeededBernoulli(SeededDropout):
+    """Ones with a probability, else zeros, as stochastic depth draws them for whole samples."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Fill the shape of `x`, whose numbers do not matter."""
+        return super().forward(torch.ones_like(x)) * (1 - self.p)
+
+
 class SeededGenerator(nn.Module):
     """Sets torch's generator from the step's key, for the operator that comes next.
 

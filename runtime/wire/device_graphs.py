@@ -49,6 +49,32 @@ ITEM_BYTES: dict[str, int] = {
 }
 
 
+PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+POOLS = ("AveragePool", "LpPool", "MaxPool")
+_OF_EACH_VALUE = (
+    *("Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization"),
+    *("Cast", "CastLike", "Ceil", "Celu", "Clip", "Concat", "Constant", "ConstantOfShape", "Cos"),
+    *("Cosh", "DepthToSpace", "Div", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten"),
+    *("Floor", "Gather", "GatherElements", "GatherND", "Gelu", "GlobalAveragePool"),
+    *("GlobalMaxPool", "Greater", "GreaterOrEqual", "GroupNormalization", "HardSigmoid"),
+    *("HardSwish", "Hardmax", "Identity", "InstanceNormalization", "IsInf", "IsNaN"),
+    *("LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax"),
+    *("LpNormalization", "Max", "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul"),
+    *("Neg", "Not", "OneHot", "Or", "PRelu", "Pad", "Pow", "Range", "Reciprocal", "ReduceL1"),
+    *("ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
+    *("ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round"),
+    *("ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
+    *("Size", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt"),
+    *("Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "Transpose", "Trilu"),
+    *("Unsqueeze", "Where", "Xor"),
+)
+OPERATORS = frozenset((*PRODUCTS, *POOLS, *_OF_EACH_VALUE))
+"""The operators that a device runs for a coordinator: plain arithmetic, whose cost shapes tell.
+
+No control flow, no loops over a sequence, no random numbers, no text, nothing that reads a file.
+"""
+
+
 def shipped_folder(cut: int) -> str:
     """Name the folder that a cut's graphs ship in."""
     return f"{SHIPPED_NETWORK}-{cut}"

@@ -1,4 +1,4 @@
-"""Batch normalisation with its running statistics as outputs, and its backward.
+"""Weight and batch normalisation, with its running statistics as outputs, and their backward.
 
 Torch's own translation to ONNX ignores that a batch norm is training.
 """
@@ -132,3 +132,24 @@ def batch_norm_backward(
     wanted = zip((of_input, of_weight, of_bias), output_mask, strict=True)
     asked = [value if is_asked else None for value, is_asked in wanted]
     return asked[0], asked[1], asked[2]
+
+
+@decomposes(aten._weight_norm_interface.default)
+def weight_norm(direction: Tensor, length: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
+    """Give weights of a direction and a length along `dim`, and the norms of the direction."""
+    norms = (direction * direction).sum(_other_dims(direction, dim), keepdim=True).sqrt()
+    return direction * (length / norms), norms
+
+
+@decomposes(aten._weight_norm_interface_backward.default)
+def weight_norm_backward(
+    gradient: Tensor, direction: Tensor, length: Tensor, norms: Tensor, dim: int
+) -> tuple[Tensor, Tensor]:
+    """Give the gradients of direction and length."""
+    unit = direction / norms
+    of_length = (gradient * unit).sum(_other_dims(direction, dim), keepdim=True)
+    return (gradient - unit * of_length) * (length / norms), of_length
+
+
+def _other_dims(x: Tensor, dim: int) -> list[int]:
+    return [other for other in range(x.dim()) if other != dim % x.dim()]

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from runtime.models.attention import SeededAttention
 from runtime.models.graph.tracer import ENDS, INNER, LABEL
-from runtime.models.graph.values import DRAWS, values_of
-from runtime.models.seeded import SeededDropout, SeededGenerator
+from runtime.models.graph.values import BATCHES, DRAWS, MUTATED, values_of
+from runtime.models.seeded import SeededBernoulli, SeededDropout, SeededGenerator
 
 DRAWN = "drawn"
 _FUNCTIONS = {
@@ -44,23 +44,31 @@ def seed_draws(root: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]:
     holder = nn.Module()
     root.add_module(DRAWN, holder)
     for node in graph.nodes:
-        dropout = _dropout_of(root, node)
-        if dropout is not None:
-            path = drawn_path(node)
-            made[path] = dropout
-            holder.add_module(path.removeprefix(f"{DRAWN}."), dropout)
-            source = node.args[0] if node.args else node.kwargs["input"]
-            node.op, node.target, node.args, node.kwargs = "call_module", path, (source,), {}
-            node.meta[DRAWS] = False
-        elif node.target is functional.scaled_dot_product_attention and node.meta.get(DRAWS):
-            path = drawn_path(node)
-            made[path] = _attention(node, training=root.training)
-            holder.add_module(path.removeprefix(f"{DRAWN}."), made[path])
+        path = drawn_path(node) if node.op.startswith("call") else ""
+        layer = _stand_in(root, node)
+        if layer is not None:
+            made[path] = layer
+            holder.add_module(path.removeprefix(f"{DRAWN}."), layer)
             node.op, node.target = "call_module", path
-            node.meta[DRAWS] = False
+            node.meta.update({DRAWS: False, MUTATED: set()})
         elif node.meta.get(DRAWS):
-            made[drawn_path(node)] = SeededGenerator(_label(node))
+            made[path] = SeededGenerator(_label(node))
     return made
+
+
+def _stand_in(root: nn.Module, node: fx.Node) -> nn.Module | None:
+    """The layer that draws in a node's stead, whose arguments become those of the layer."""
+    dropout = _dropout_of(root, node)
+    if dropout is not None:
+        node.args, node.kwargs = (node.args[0] if node.args else node.kwargs["input"],), {}
+        return dropout
+    if node.target is functional.scaled_dot_product_attention and node.meta.get(DRAWS):
+        return _attention(node, training=root.training)
+    if node.target == "bernoulli_" and _is_drawn_by_sample(node):
+        p, node.args = 1 - float(node.args[1]), node.args[:1]  # type: ignore[arg-type]
+        layer = SeededBernoulli(p, layer=_label(node), channel_wise=False)
+        return layer.train(root.training)
+    return None
 
 
 def _dropout_of(root: nn.Module, node: fx.Node) -> SeededDropout | None:
@@ -80,6 +88,14 @@ def _dropout_of(root: nn.Module, node: fx.Node) -> SeededDropout | None:
     dropout = SeededDropout(p, layer=_label(node), channel_wise=channel_wise)
     dropout.batch_axis = batch_axis(node)
     return dropout.train(root.training)
+
+
+def _is_drawn_by_sample(node: fx.Node) -> bool:
+    """Whether a tensor that nobody else uses is filled with ones and zeros, samples first."""
+    if len(node.args) != 2 or not isinstance(node.args[1], float) or not 0 < node.args[1] <= 1:
+        return False
+    (source,) = node.all_input_nodes
+    return len(source.users) == 1 and values_of(node)[0].shape[:1] == (BATCHES[0],)
 
 
 def _attention(node: fx.Node, *, training: bool) -> SeededAttention:
