@@ -68,10 +68,12 @@ class EvaluatedFigure:
 
 
 def figure_of(evaluated: Evaluated) -> tuple[str, float] | None:
-    """Name and value of what says how good a round is; of reports without one it is accuracy."""
+    """Name and value of what says how good a round is; of reports that name none it is accuracy."""
     if evaluated.test_metric is not None:
         return evaluated.metric, evaluated.test_metric
-    return None if evaluated.test_accuracy is None else ("accuracy", evaluated.test_accuracy)
+    if evaluated.metric or evaluated.test_accuracy is None:
+        return None
+    return "accuracy", evaluated.test_accuracy
 
 
 def figure_in_words(name: str, value: float) -> str:

@@ -12,6 +12,7 @@ from edge_coordinator.run.events import (
     RoundPlanned,
     Waiting,
 )
+from edge_coordinator.run.trackers.tracker import Tracker
 from edge_coordinator.training.aggregation import Aggregate, Models
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "RoundPlanned",
     "Standing",
     "StopRule",
+    "Tracker",
     "Waiting",
 ]

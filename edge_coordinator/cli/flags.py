@@ -184,7 +184,8 @@ def _add_job_flags(
             action="append",
             default=[],
             metavar="NAME",
-            help="keep each round's figures there too: tensorboard, mlflow, wandb (offline)",
+            help="keep each round's figures there too: tensorboard, mlflow, wandb (offline), or "
+            "your own package.module:factory",
         )
     parser.add_argument(
         "--allow-code",
@@ -274,8 +275,10 @@ def _methods(text: str) -> list[str]:
 
 
 def _tracker(name: str) -> str:
-    if name not in TRACKERS:
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(TRACKERS)}")
+    if name not in TRACKERS and ":" not in name:
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is none of {', '.join(TRACKERS)}, and your own is package.module:factory"
+        )
     return name
 
 

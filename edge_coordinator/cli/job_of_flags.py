@@ -83,7 +83,7 @@ def _check_code(flags: argparse.Namespace, settings: "JobSettings", path: Path |
 
 def _check_trackers(names: Sequence[str]) -> None:
     for name in names:
-        if find_spec(TRACKERS[name]) is None:
+        if name in TRACKERS and find_spec(TRACKERS[name]) is None:
             raise SettingsError(
                 f"--track {name} needs {TRACKERS[name]}, not installed here: "
                 f"pip install 'cpsl-edge[{name}]'"

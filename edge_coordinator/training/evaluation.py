@@ -1,6 +1,7 @@
 """Loss and metrics of layers on samples, by all processors."""
 
 import copy
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from runtime.datasets.samples import Samples
 from runtime.models.kernels import usual_kernels
 from runtime.models.losses import Loss
 from runtime.wire.frames import Tensor
+
+log = logging.getLogger(__name__)
 
 _EVALUATION_BATCH = 250
 TASKS_OWN = Metric()
@@ -137,7 +140,16 @@ def evaluation_of(batches: Sequence[Batch], metric: Metric = TASKS_OWN) -> Evalu
     kept = [batch.outputs for batch in batches if batch.outputs is not None]
     if kept:
         labels = torch.cat([batch.labels for batch in batches])
-        figures = metric.of_own(torch.cat(kept), labels) | figures
+        own = metric.of_own(torch.cat(kept), labels)
+        for value in own.values():
+            if not math.isfinite(value):
+                log.warning(
+                    "evaluation.metric = %s gave %s: this evaluation has no metric, and is worse "
+                    "than any that has one",
+                    metric.name,
+                    value,
+                )
+        figures = own | figures
     figures = {name: value for name, value in figures.items() if math.isfinite(value)}
     return Evaluation(
         loss=sum(batch.loss for batch in batches) / num_samples,

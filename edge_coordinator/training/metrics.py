@@ -125,11 +125,14 @@ class Metric:
         return {self.name.rpartition(":")[2]: value}
 
     def chosen(self, figures: Figures) -> str:
-        """Name of the figure that counts; empty if there is none."""
+        """Name of the figure that counts; empty if there is none.
+
+        One of the user's own counts also where it gave no number: no other stands in for it.
+        """
         wanted = self.name.rpartition(":")[2]
         if wanted == "auto":
             return next(iter(figures), "")
-        return wanted if wanted in figures else ""
+        return wanted if wanted in figures or self.own else ""
 
 
 def load_metric(reference: str, *, base_dir: Path) -> Metric:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from edge_coordinator.run.events import Progress, RoundDone
 from runtime.errors import SettingsError
+from runtime.plugins import Factory, import_factory
 from runtime.wire.published import RoundReport
 
 FIGURES = (
@@ -24,7 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """A run in such a tool."""
+    """A run in such a tool; one of the user's own is given by `--track package.module:factory`.
+
+    The factory is called with the run's directory and the job's settings by their dotted keys.
+    """
 
     def log(self, round_: int, figures: Mapping[str, float]) -> None:
         """Keep the figures of a round."""
@@ -87,14 +91,31 @@ def tracked(
     with contextlib.ExitStack() as stack:
         trackers: list[TrackedRounds] = []
         for name in dict.fromkeys(names):
-            module = import_module(f"edge_coordinator.run.trackers.to_{name}")
+            open_tracker = _factory_of(name)
             try:
-                tracker: Tracker = module.open_tracker(path, settings)
+                tracker: Tracker = open_tracker(path, settings)
             except Exception as error:  # Theirs are many, and say what is wrong.
                 raise SettingsError(f"--track {name} cannot begin: {_first_line(error)}") from error
+            lacks = [
+                each for each in ("log", "close") if not callable(getattr(tracker, each, None))
+            ]
+            if lacks:
+                raise SettingsError(
+                    f"--track {name} gave a {type(tracker).__name__} without {lacks[0]}(); it has "
+                    "to give what has log(round, figures) and close(is_whole=…)"
+                )
             stack.push(_Closing(name, tracker))
             trackers.append(TrackedRounds(tracker))
         yield trackers
+
+
+def _factory_of(name: str) -> Factory:
+    """Find what opens a tracker: a tool's by its name, or the user's own by its path."""
+    if ":" in name:
+        return import_factory(name, base_dir=Path())
+    module = import_module(f"edge_coordinator.run.trackers.to_{name}")
+    factory: Factory = module.open_tracker
+    return factory
 
 
 class _Closing:

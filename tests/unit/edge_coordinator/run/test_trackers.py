@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -99,6 +100,39 @@ def test_a_tracker_that_cannot_begin_is_one_sentence_and_one_that_cannot_end_cos
     with tracked(["tensorboard"], tmp_path, SETTINGS) as (observer,):
         observer._tracker._writer.close = lambda: int("no")  # type: ignore[attr-defined]
     assert "tensorboard may lack the last figures: invalid literal" in caplog.text
+
+
+class Kept:
+    """A tracker of one's own."""
+
+    def __init__(self, path: Path, settings: Mapping[str, object]) -> None:
+        self.rounds: list[int] = []
+        self.said = (path.name, settings)
+        self.is_whole: bool | None = None
+
+    def log(self, round_: int, figures: Mapping[str, float]) -> None:
+        assert figures["train_loss"] > 0
+        self.rounds.append(round_)
+
+    def close(self, *, is_whole: bool) -> None:
+        self.is_whole = is_whole
+
+
+def nothing_to_log_to(*_: object) -> object:
+    return object()
+
+
+def test_a_tracker_of_ones_own_is_told_of_the_run_and_of_each_round(tmp_path: Path) -> None:
+    with tracked([f"{__name__}:Kept"], tmp_path, SETTINGS) as (observer,):
+        observer.tell(RoundDone(make_round(3)))
+    kept = observer._tracker
+    assert isinstance(kept, Kept)
+    assert (kept.said, kept.rounds, kept.is_whole) == ((tmp_path.name, SETTINGS), [3], True)
+    with (
+        pytest.raises(SettingsError, match=r"gave a object without log\(\)"),
+        tracked([f"{__name__}:nothing_to_log_to"], tmp_path, SETTINGS),
+    ):
+        pass
 
 
 def test_figures_of_any_task_are_kept_by_their_names() -> None:

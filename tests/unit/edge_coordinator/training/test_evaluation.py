@@ -5,9 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from edge_coordinator.training.evaluation import evaluate_layers
+from edge_coordinator.job.standing import BEGINNING
+from edge_coordinator.training.evaluation import evaluate_layers, evaluation_of, judged
+from edge_coordinator.training.metrics import Metric
 from runtime.datasets.samples import Samples
 from runtime.models.losses import load_loss
+from tests.sites import make_round
 
 
 class Noting(nn.Module):
@@ -50,3 +53,23 @@ def test_labels_that_are_no_classes_have_a_loss_and_no_accuracy() -> None:
     evaluation = evaluate_layers(nn.Sequential(nn.ReLU()), samples, load_loss("mse"))
     assert evaluation.loss == pytest.approx(1.0)
     assert evaluation.accuracy is None
+
+
+def sometimes(outputs: torch.Tensor, _: torch.Tensor) -> float:
+    """Give a number of some outputs alone."""
+    return float("nan") if outputs.mean() > 0 else 0.25
+
+
+def test_a_round_whose_own_metric_is_no_number_is_worse_than_any_that_has_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metric, labels = Metric(f"{__name__}:sometimes", sometimes), torch.tensor([0, 0])
+    loss, standing = load_loss("cross_entropy"), BEGINNING
+    for round_, outputs in enumerate(([-4.0, -5.0], [4.0, 3.0]), start=1):
+        batch = judged(torch.tensor([outputs, outputs]), labels, loss, metric)
+        evaluation = evaluation_of([batch], metric)
+        standing = standing.after(make_round(round_, **evaluation.reported()), least_gain=0.0)
+    assert evaluation.accuracy == 1.0
+    assert standing.best is not None
+    assert (standing.best.round, standing.best.test_metric) == (1, 0.25)
+    assert "sometimes gave nan: this evaluation has no metric, and is worse" in caplog.text
