@@ -23,8 +23,8 @@
         * SpoiltStepError
 
 Packages without I/O raise a ValueError of their own, which whoever calls them translates:
-InfeasiblePlanError, EmulationError, RecordingError and ScenarioError. What never leaves its package
-is not here.
+InfeasiblePlanError, StrategyError, EmulationError, RecordingError and ScenarioError. What never
+leaves its package is not here.
 """
 
 

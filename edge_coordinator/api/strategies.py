@@ -2,6 +2,7 @@
 
 from edge_coordinator.job.job import FinishedRound, StopRule
 from edge_coordinator.job.standing import Standing
+from edge_coordinator.planning.form import ChooseCut, CutTask, GroupDevices, GroupingTask
 from edge_coordinator.run.events import (
     ClassesAgreed,
     ClusterStarted,
@@ -17,10 +18,14 @@ from edge_coordinator.training.aggregation import Aggregate, Models
 
 __all__ = [
     "Aggregate",
+    "ChooseCut",
     "ClassesAgreed",
     "ClusterStarted",
+    "CutTask",
     "Evaluating",
     "FinishedRound",
+    "GroupDevices",
+    "GroupingTask",
     "Models",
     "Observer",
     "Progress",

@@ -11,23 +11,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from edge_coordinator.formatting import some
 from edge_coordinator.job.job import Job
 from edge_coordinator.monitor.record import RunRecord
-from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.form import StrategyError
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
-from edge_coordinator.planning.planner import plan_round, price_plan
-from edge_coordinator.replanning.cut_schedule import CutChooser
+from edge_coordinator.planning.planner import price_plan
+from edge_coordinator.replanning.cut_schedule import TwoTimescales
 from edge_coordinator.replanning.device_states import KnownDevice, cuts_before, cuts_beyond
 from edge_coordinator.replanning.planner import PlanningTask
 from edge_coordinator.replanning.task import job_cut_table, planning_task
 from edge_coordinator.run.plan_bases import RecordedBasis, read_bases
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
-from runtime.seeding import Purpose
 from runtime.wire.published import RoundReport
 
 
@@ -74,14 +71,16 @@ class _Pricing:
     def __init__(self, job: Job, task: PlanningTask) -> None:
         self._job = job
         self._task = task
-        self._chooser = CutChooser(every=task.settings.cut_every)
+        self._timescales = TwoTimescales(
+            task.grouping, cut=task.cut, every=task.settings.cut_every, seed=task.seed
+        )
 
     def priced(self, basis: RecordedBasis, report: RoundReport) -> PricedRound:
         """Price a round; a plan that cannot be is told of."""
         done = PricedRound(report.round, report.round_s, report.predicted_round_s, None)
         try:
             plan = self._plan(basis)
-        except InfeasiblePlanError as error:
+        except (InfeasiblePlanError, StrategyError) as error:
             return replace(done, why_none=str(error))
         if not plan.clusters:
             left_out = [f"{device} {why}" for device, why in plan.left_out.items()]
@@ -94,29 +93,9 @@ class _Pricing:
         if given is not None:
             plan = given.plan(basis.round, [state.device for state in basis.states])
             return price_plan(basis.states, workload, plan) if plan.clusters else plan
-        generator = np.random.default_rng((self._task.seed, Purpose.PLAN, basis.round))
-        return plan_round(
-            basis.states,
-            workload,
-            grouping=self._task.grouping,
-            cut=self._cut(basis, workload, generator),
-            generator=generator,
-        )
-
-    def _cut(
-        self, basis: RecordedBasis, workload: Workload, generator: np.random.Generator
-    ) -> CutChoice:
-        if self._task.cut is not None:
-            return CutChoice(self._task.cut, ())
-        schedule = self._chooser.choose(
-            [KnownDevice(state, "", {}) for state in basis.states],
-            workload,
-            round_=basis.round,
-            lessons=basis.lessons,
-            grouping=self._task.grouping,
-            generator=generator,
-        )
-        return schedule.choice
+        known = [KnownDevice(state, "", {}) for state in basis.states]
+        plan, _ = self._timescales.plan(known, workload, round_=basis.round, lessons=basis.lessons)
+        return plan
 
     def _workload(self, basis: RecordedBasis) -> Workload:
         workload = basis.over(self._task.workload)

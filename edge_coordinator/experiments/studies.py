@@ -11,7 +11,7 @@ from edge_coordinator.experiments.latencies import Setting
 from edge_coordinator.job.settings import JobSettings, device_names
 from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.plan import InfeasiblePlanError
-from edge_coordinator.simulation.planning import grouping_of
+from edge_coordinator.replanning.task import grouping_of
 from edge_coordinator.simulation.prepare import PreparedSimulation
 from runtime.errors import CannotTrainError
 
@@ -51,7 +51,7 @@ def setting_of(prepared: PreparedSimulation) -> Setting:
     chosen = numbers_taking_part(settings)
     clusters = grouping_of_settings(with_method(settings, "cpsl"), len(chosen))
     costs = simulation.costs
-    planned = settings.plan.cut == "auto"
+    planned = settings.plan.chooses_cut
     cut = costs.table_cut(prepared.job.cut) if prepared.job.cut is not None else 1
     setting = Setting(
         scenario=simulation.scenario,

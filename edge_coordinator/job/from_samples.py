@@ -30,6 +30,13 @@ def whole_test_set(
     return source.test
 
 
+def some_of(whole: Samples | None, most: int | None) -> Samples | None:
+    """Take at most so many of the test samples, evenly spaced."""
+    if whole is None or most is None or most >= len(whole):
+        return whole
+    return whole.take(np.linspace(0, len(whole), most, endpoint=False).astype(np.int64))
+
+
 def agree_on_normalisation(
     settings: JobSettings, *, test: Samples | None, train: Samples | None
 ) -> tuple[JobSettings, Samples | None]:

@@ -1,12 +1,32 @@
-"""Plans that are given and rest on no measurement: by hand, or those of a run before."""
+"""What of the plans is the user's own: by hand, of a run before, or by code that groups or cuts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from edge_coordinator.job.plan_settings import DEFAULT_CLUSTERS
-from edge_coordinator.job.settings import JobSettings
+from edge_coordinator.job.settings import JobSettings, device_names
+from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.form import (
+    NOTHING_OWN,
+    OwnCut,
+    OwnGrouping,
+    OwnPlanning,
+    StrategyError,
+)
 from edge_coordinator.planning.plan import Plan, clusters_of_size, plan_by_hand
+from edge_coordinator.planning.planner import Grouping, plan_round
+from profiles.cuts import CutTable
+from profiles.device import ComputeState, DeviceState
+from profiles.link import IndependentLinks, LinkState
+from runtime.errors import SettingsError
+from runtime.plugins import import_factory
+
+TRIED_DEVICES = 8
+"""That are made up, to try code of the user's own on."""
 
 
 class GivenPlans(Protocol):
@@ -59,3 +79,60 @@ def num_clusters(settings: JobSettings, num_devices: int) -> int:
     if settings.plan.cluster_size is not None:
         return clusters_of_size(num_devices, settings.plan.cluster_size)
     return settings.plan.clusters or min(DEFAULT_CLUSTERS, num_devices)
+
+
+def own_planning(
+    settings: JobSettings, count_costs: Callable[[], CutTable], *, base_dir: Path
+) -> OwnPlanning:
+    """Import what groups and what chooses the cut, and try it on devices that are made up.
+
+    SettingsError says what is wrong with it before the first round. `count_costs` counts the
+    network's layers, which takes a moment.
+    """
+    form, cut = settings.plan.grouping, settings.plan.own_cut
+    if settings.plan.is_by_hand or settings.plan.replayed or not (":" in form or cut):
+        return NOTHING_OWN
+    own = OwnPlanning(
+        OwnGrouping(form, import_factory(form, base_dir=base_dir)) if ":" in form else None,
+        OwnCut(cut, import_factory(cut, base_dir=base_dir)) if cut else None,
+    )
+    try:
+        _try_on_sample(own, settings, count_costs())
+    except StrategyError as error:
+        raise SettingsError(str(error)) from error
+    return own
+
+
+def _try_on_sample(own: OwnPlanning, settings: JobSettings, cuts: CutTable) -> None:
+    """Plan a round of a few devices, each of another speed."""
+    count = min(max(settings.devices.count, 2), TRIED_DEVICES)
+    speed = {"forward_flop_per_s": 1e9, "backward_flop_per_s": 1e9}
+    devices = [
+        DeviceState(
+            device,
+            num_samples=100,
+            free_memory_bytes=np.inf,
+            compute=ComputeState.of_device(cuts, **{k: v / (i + 1) for k, v in speed.items()}),
+            link=LinkState(up_bps=1e7, down_bps=1e7, round_trip_s=0.0, message_s=0.0),
+        )
+        for i, device in enumerate(device_names(count))
+    ]
+    workload = Workload(
+        cuts,
+        batch_size=settings.training.batch_size,
+        local_epochs=1,
+        label_bits=8.0,
+        message_bytes=np.inf,
+        server=ComputeState.of_server(cuts, **speed),
+        medium=IndependentLinks(),
+        loss_on_device=False,
+    )
+    grouping = Grouping(
+        "cpsl",
+        num_clusters=min(num_clusters(settings, count), count),
+        form=own.grouping or "by_id",
+        choose_cut=own.cut,
+    )
+    generator = np.random.default_rng(0)
+    cut = None if own.cut else 1
+    plan_round(devices, workload, grouping=grouping, cut=cut, generator=generator)

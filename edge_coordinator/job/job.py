@@ -9,6 +9,7 @@ from edge_coordinator.job.given_plans import GivenPlans
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.standing import Standing
 from edge_coordinator.job.training_settings import ScheduleSettings
+from edge_coordinator.planning.form import NOTHING_OWN, OwnPlanning
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
@@ -113,6 +114,8 @@ class Job:
     equal_batches: str = ""
     """Why mini-batches stay equal, where that is asked for and they have to."""
     stop: StopRule | None = None
+    """Of the user's own."""
+    own_planning: OwnPlanning = NOTHING_OWN
     """Of the user's own."""
 
     @property

@@ -8,7 +8,8 @@ def own_code(settings: JobSettings) -> list[str]:
     """Networks, losses, data sources and all else that is named as `package.module:name`."""
     training, evaluation = settings.training, settings.evaluation
     of_training = [settings.model.name, training.loss, training.aggregation]
-    named = [*of_training, evaluation.metric, evaluation.stop or ""]
+    of_plans = [settings.plan.grouping, settings.plan.own_cut]
+    named = [*of_training, evaluation.metric, evaluation.stop or "", *of_plans]
     data = (settings.data.source, settings.data.test)
     return [name for name in named if ":" in name] + [name for name in data if is_factory(name)]
 

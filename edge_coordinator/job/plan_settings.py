@@ -47,12 +47,13 @@ class PlanSettings(Section):
     )
     cut: str | int = Field(
         "auto",
-        description="last layer on the device, or number of layers, or auto; by hand: pool1",
+        description="last layer on the device, or number of layers, or auto, or your own "
+        "package.module:function; by hand: pool1",
     )
-    grouping: Form = Field(
+    grouping: str = Field(
         "planned",
-        description="who trains with whom: planned, by_id, random or sorted (by speed); by hand: "
-        "by_id",
+        description="who trains with whom: planned, by_id, random or sorted (by speed), or your "
+        "own package.module:function; by hand: by_id",
     )
     clusters: int | None = Field(None, ge=1, description="how many clusters; 2 if neither is given")
     cluster_size: int | None = Field(None, ge=1, description="or how many devices in each")
@@ -101,6 +102,15 @@ class PlanSettings(Section):
             raise ValueError("shared_bps is of a shared medium; set medium to 'shared'")
         return self
 
+    @field_validator("grouping")
+    @classmethod
+    def _is_a_form_or_own(cls, grouping: str) -> str:
+        if grouping in get_args(Form) or ":" in grouping:
+            return grouping
+        raise ValueError(
+            f"there are {', '.join(get_args(Form))}, and your own is package.module:function"
+        )
+
     @field_validator("mode")
     @classmethod
     def _is_a_mode(cls, mode: str) -> str:
@@ -118,7 +128,7 @@ class PlanSettings(Section):
 
     @model_validator(mode="after")
     def _by_hand_is_by_hand(self) -> Self:
-        wants = {"cut": self.cut == "auto", "grouping": self.grouping != "by_id"}
+        wants = {"cut": self.chooses_cut, "grouping": self.grouping != "by_id"}
         wants["medium"] = self.medium != "independent"
         wants["batch_sizes"] = self.batch_sizes != "equal"
         key = next((key for key, is_planned in wants.items() if is_planned), None)
@@ -126,6 +136,16 @@ class PlanSettings(Section):
             value = getattr(self, key)
             raise ValueError(f"by hand, {key} cannot be {value!r}: that is planned; take mode auto")
         return self
+
+    @property
+    def own_cut(self) -> str:
+        """The code of the user's own that chooses the cut; empty if it is none."""
+        return self.cut if isinstance(self.cut, str) and ":" in self.cut else ""
+
+    @property
+    def chooses_cut(self) -> bool:
+        """Whether the cut is not given, but chosen."""
+        return self.cut == "auto" or bool(self.own_cut)
 
     @property
     def is_by_hand(self) -> bool:

@@ -3,17 +3,17 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from edge_coordinator.job.classes import agree_on_classes, check_outputs, check_test_set
 from edge_coordinator.job.from_samples import (
     agree_on_class_weights,
     agree_on_normalisation,
+    some_of,
     whole_test_set,
 )
-from edge_coordinator.job.given_plans import GivenPlans, PlansByHand, num_clusters
+from edge_coordinator.job.given_plans import GivenPlans, PlansByHand, num_clusters, own_planning
 from edge_coordinator.job.job import Job, own_stop
 from edge_coordinator.job.loss_check import check_loss
 from edge_coordinator.job.replay import read_replay
@@ -29,6 +29,7 @@ from edge_coordinator.training.start import choose_what_learns, start_from
 from edge_coordinator.training.turn import Training
 from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import SettingsError
+from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import (
     check_sample_shape,
     cut_index,
@@ -122,12 +123,17 @@ def _made(
         given_plans=_given_plans(
             settings, cut=cut, layer_names=names, base_dir=base_dir, is_whole=bool(why_whole)
         ),
-        test=_some(test, settings.evaluation.max_samples),
+        test=some_of(test, settings.evaluation.max_samples),
         refused_cuts=refused_cuts(network, shape),
         codecs=codecs,
         whole_batches=why_whole,
         equal_batches=why_equal,
         stop=own_stop(settings.evaluation.stop, base_dir=base_dir),
+        own_planning=own_planning(
+            settings,
+            partial(measure_cut_table, network, name=settings.model.name, input_shape=shape),
+            base_dir=base_dir,
+        ),
     )
 
 
@@ -252,7 +258,7 @@ def _cut(settings: JobSettings, network: Network) -> int | None:
             return len(layers_of(network))
         case "cl":
             return 0
-    is_given = settings.plan.cut != "auto" and settings.plan.replayed is None
+    is_given = not settings.plan.chooses_cut and settings.plan.replayed is None
     if not is_given and settings.plan.replayed is None and len(layers_of(network)) < 2:
         raise SettingsError(
             f"model {settings.model.name} has a single layer, and so no place to cut at; give "
@@ -278,13 +284,6 @@ def _given_plans(
         wanted = settings.training.micro_batches
         return PlansByHand(settings, cut, 1 if is_whole or wanted == "auto" else wanted)
     return None
-
-
-def _some(whole: Samples | None, most: int | None) -> Samples | None:
-    """Take at most so many of the test samples, evenly spaced."""
-    if whole is None or most is None or most >= len(whole):
-        return whole
-    return whole.take(np.linspace(0, len(whole), most, endpoint=False).astype(np.int64))
 
 
 def _check_clusters(settings: JobSettings) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from edge_coordinator.planning.clustering import random_clusters
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
-from edge_coordinator.planning.form import Method
+from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
 from edge_coordinator.planning.latency import PhasesByShare, round_s
 from edge_coordinator.planning.plan import Alternatives
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
@@ -56,3 +56,15 @@ def reason_of(
     if workload.chosen is not None:
         reason += f"; tensors travel as {workload.chosen.smashed}"
     return reason
+
+
+def own_reason(
+    choice: CutChoice, form: Form | OwnGrouping, own_cut: OwnCut | None, method: Method
+) -> str:
+    """Name what of a plan is code of the user's own."""
+    said = ""
+    if isinstance(form, OwnGrouping) and method == "cpsl":
+        said += f"; grouped by {form.name}"
+    if own_cut is not None and choice.prices:
+        said += f"; the cut is that of {own_cut.name}"
+    return said

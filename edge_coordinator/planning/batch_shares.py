@@ -7,7 +7,7 @@ compared, sizes are real numbers: as good to compare by, and found for many clus
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 from edge_coordinator.planning.clustering import mixed_clusters, sorted_clusters
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds
-from edge_coordinator.planning.plan import ClusterPlan
+from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import Waits, allocate_shares
 from profiles.link import IndependentLinks
@@ -239,3 +239,12 @@ def sharing_reason(
     if cut in workload.fixed_cuts:
         return "; mini-batches stay equal: the graphs at this cut take those of one size alone"
     return "; mini-batches stay equal: by speed they save little" * (workload.batch_sizes == "auto")
+
+
+def planned_sizes(plan: Plan, rows: Mapping[str, int], *, batch_size: int) -> Floats:
+    """Samples of each device as a plan has them, [device]."""
+    sizes = np.full(len(rows), float(batch_size))
+    for cluster in plan.clusters:
+        for device, size in zip(cluster.devices, cluster.batch_sizes, strict=False):
+            sizes[rows[device]] = size
+    return sizes

@@ -6,12 +6,15 @@ random and proposes a swap in each pair: the pairs have no cluster in common and
 sum over clusters, so that their acceptances are independent and are decided together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edge_coordinator.planning.form import Form
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer, Prices
+from edge_coordinator.planning.form import Form, GroupingTask, OwnGrouping, StrategyError
+from edge_coordinator.planning.plan import InfeasiblePlanError
+from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer, Prices
+from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium
 from profiles.units import Counts, Floats
 
@@ -120,6 +123,35 @@ def gibbs_clusters(
             better = total_s < best_s
             best[better], best_s[better] = members[better], total_s[better]
     return in_order(_cheapest(pricer, np.concatenate([start[np.newaxis], best])))
+
+
+def own_clusters(
+    pricer: Pricer,
+    own: OwnGrouping,
+    devices: Sequence[DeviceState],
+    *,
+    sizes: Counts,
+    layer: str,
+    generator: np.random.Generator,
+) -> Counts:
+    """Cluster the devices of `pricer` as code of the user's own says, [cluster, position]."""
+    ordered = sorted(devices, key=lambda state: state.device)
+    rows = {state.device: row for row, state in enumerate(ordered)}
+
+    def seconds_of(cluster: Sequence[str]) -> float:
+        members = np.array([sorted(rows[device] for device in cluster)])
+        return float(pricer.latency_s(members, max_exchanges=THOROUGH_EXCHANGES)[0])
+
+    task = GroupingTask(ordered, [int(size) for size in sizes], layer, seconds_of, generator)
+    clusters = own(task)
+    members = np.full((len(clusters), max(map(len, clusters))), -1, dtype=np.int64)
+    for row, cluster in enumerate(clusters):
+        members[row, : len(cluster)] = [rows[device] for device in cluster]
+    try:
+        pricer.shares(members, max_exchanges=QUICK_EXCHANGES)
+    except InfeasiblePlanError as error:
+        raise StrategyError(f"plan.grouping = {own.name} cannot be: {error}") from error
+    return in_order(members)
 
 
 def clusters_as(

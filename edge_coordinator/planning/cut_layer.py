@@ -13,10 +13,12 @@ import numpy as np
 from edge_coordinator.planning.batch_shares import best_start, pricer_of, shared_sizes, sharings
 from edge_coordinator.planning.clustering import GibbsSchedule, gibbs_clusters
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
+from edge_coordinator.planning.form import CutTask, OwnCut
 from edge_coordinator.planning.latency import phase_seconds, round_s
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES
 from edge_coordinator.planning.wire_choice import choose_wire
+from profiles.device import DeviceState
 from profiles.units import Counts, Floats
 
 
@@ -46,8 +48,13 @@ def choose_cut(
     candidates: Sequence[int],
     schedule: GibbsSchedule,
     generator: np.random.Generator,
+    own: OwnCut | None = None,
+    devices: Sequence[DeviceState] = (),
 ) -> CutChoice:
-    """Choose the cut of least expected seconds; the shallowest of equals."""
+    """Choose the cut of least expected seconds, the shallowest of equals; or as `own` says.
+
+    `devices` are those of the states as they are now, of whom `own` is told.
+    """
     prices = price_cuts(
         states,
         workload,
@@ -59,6 +66,8 @@ def choose_cut(
     feasible = [price for price in prices if price.expected_s is not None]
     if not feasible:
         raise InfeasiblePlanError("no cut fits: " + "; ".join(each.infeasible for each in prices))
+    if own is not None:
+        return CutChoice(own(CutTask(devices, prices, workload.cuts)), prices)
     best = min(feasible, key=lambda price: price.expected_s or 0.0)
     return CutChoice(best.cut, prices)
 

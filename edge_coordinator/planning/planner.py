@@ -6,11 +6,12 @@ from functools import partial
 
 import numpy as np
 
-from edge_coordinator.planning.alternatives import price_alternatives, reason_of
+from edge_coordinator.planning.alternatives import own_reason, price_alternatives, reason_of
 from edge_coordinator.planning.batch_shares import (
     LEAST_GAIN,
     Sharing,
     best_start,
+    planned_sizes,
     pricer_of,
     shared_sizes,
     sharing_reason,
@@ -22,10 +23,11 @@ from edge_coordinator.planning.clustering import (
     GibbsSchedule,
     clusters_as,
     default_schedule,
+    own_clusters,
 )
 from edge_coordinator.planning.cut_layer import CutChoice, choose_cut
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes, leave_out
-from edge_coordinator.planning.form import Form, Method
+from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
 from edge_coordinator.planning.latency import (
     device_phase_s,
     phase_seconds,
@@ -57,7 +59,10 @@ class Grouping:
     """The most devices in a cluster; wins over `num_clusters`."""
     balance_weight: float = 0.0
     """How much slower a cluster counts whose labels have nothing in common with the whole."""
-    form: Form = "planned"
+    form: Form | OwnGrouping = "planned"
+    """Code of one's own groups where there are clusters to choose: in `cpsl`."""
+    choose_cut: OwnCut | None = None
+    """Instead of the least expected seconds."""
     equal_shares: bool = False
     """Divide a shared link evenly, to compare with."""
 
@@ -102,7 +107,8 @@ def plan_round(
         cut = cut if isinstance(cut, CutChoice) else CutChoice(cut, prices=())
         candidates = range(cut.cut, cut.cut + 1)
     left_out = leave_out(devices, workload, candidates=candidates)
-    fleet = Fleet.of([state for state in devices if state.device not in left_out])
+    present = [state for state in devices if state.device not in left_out]
+    fleet = Fleet.of(present)
     if fleet.num_devices == 0:
         return Plan(candidates[0], (), left_out, "no device can take part")
     if cut is None:
@@ -113,10 +119,13 @@ def plan_round(
             candidates=candidates,
             schedule=CUT_SCHEDULE,
             generator=generator,
+            own=grouping.choose_cut,
+            devices=present,
         )
     return _plan(
-        fleet, workload, cut, left_out, grouping=grouping, schedule=schedule, generator=generator
-    )
+        fleet, workload, cut, left_out,
+        devices=present, grouping=grouping, schedule=schedule, generator=generator,
+    )  # fmt: skip
 
 
 def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -> Plan:
@@ -128,7 +137,7 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     planned = {device for cluster in plan.clusters for device in cluster.devices}
     fleet = Fleet.of([state for state in devices if state.device in planned])
     rows = {device: row for row, device in enumerate(fleet.devices)}
-    batch_sizes = _planned_sizes(plan, rows, batch_size=workload.batch_size)
+    batch_sizes = planned_sizes(plan, rows, batch_size=workload.batch_size)
     seconds = phase_seconds(fleet, workload, cut=plan.cut, batch_sizes=batch_sizes)
     pricer = Pricer(seconds, workload.medium, fleet.label_mix, balance_weight=0.0)
     clusters = tuple(
@@ -145,15 +154,6 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     )
     predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
     return replace(plan, clusters=clusters, predicted_s=predicted_s)
-
-
-def _planned_sizes(plan: Plan, rows: Mapping[str, int], *, batch_size: int) -> Floats:
-    """Samples of each device as a plan has them, [device]."""
-    sizes = np.full(len(rows), float(batch_size))
-    for cluster in plan.clusters:
-        for device, size in zip(cluster.devices, cluster.batch_sizes, strict=False):
-            sizes[rows[device]] = size
-    return sizes
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,7 @@ def _plan(
     choice: CutChoice,
     left_out: Mapping[str, str],
     *,
+    devices: Sequence[DeviceState],
     grouping: Grouping,
     schedule: GibbsSchedule | None,
     generator: np.random.Generator,
@@ -181,8 +182,9 @@ def _plan(
     cut, sizes = choice.cut, grouping.sizes(fleet.num_devices)
     workload = choose_wire(fleet, workload, cut=cut, sizes=sizes)
     form = partial(
-        _form, fleet, workload, cut, grouping=grouping, schedule=schedule, generator=generator
-    )
+        _form, fleet, workload, cut,
+        devices=devices, grouping=grouping, schedule=schedule, generator=generator,
+    )  # fmt: skip
     equal = formed = form(sharing="equal")
     if asked := [each for each in sharings(workload, cut=cut) if each != "equal"]:
         formed = _worth_more(form(sharing=asked[0]), equal, workload)
@@ -193,7 +195,9 @@ def _plan(
     )
     bound_s = _bound_s(fleet, workload, cut, formed, can_share=bool(asked))
     reason = reason_of(cut, workload, formed.predicted_s, alternatives, grouping.method)
-    reason += parting_reason(formed.clusters, workload)
+    reason += own_reason(
+        choice, grouping.form, grouping.choose_cut, grouping.method
+    ) + parting_reason(formed.clusters, workload)
     saved_s = equal.predicted_s - formed.predicted_s
     reason += sharing_reason(formed.clusters, workload, cut=cut, saved_s=saved_s)
     return Plan(
@@ -230,6 +234,7 @@ def _form(
     cut: int,
     *,
     sharing: Sharing,
+    devices: Sequence[DeviceState],
     grouping: Grouping,
     schedule: GibbsSchedule | None,
     generator: np.random.Generator,
@@ -239,13 +244,17 @@ def _form(
         fleet, workload, cut=cut, sharing=sharing,
         label_mix=fleet.label_mix, balance_weight=grouping.balance_weight,
     )  # fmt: skip
-    start = best_start(pricer, sizes=grouping.sizes(fleet.num_devices))
+    sizes, form = grouping.sizes(fleet.num_devices), grouping.form
+    start = best_start(pricer, sizes=sizes)
     schedule = schedule or default_schedule(
         fleet.num_devices, num_clusters=len(start), medium=workload.medium
     )
-    members = clusters_as(
-        pricer, grouping.form, start=start, schedule=schedule, generator=generator
-    )
+    if isinstance(form, OwnGrouping) and grouping.method == "cpsl":
+        layer = workload.cuts.cut_names[cut]
+        members = own_clusters(pricer, form, devices, sizes=sizes, layer=layer, generator=generator)
+    else:
+        named = "planned" if isinstance(form, OwnGrouping) else form
+        members = clusters_as(pricer, named, start=start, schedule=schedule, generator=generator)
     batch_sizes, exact = shared_sizes(pricer, workload, members), pricer
     if batch_sizes is not None:
         seconds = phase_seconds(fleet, workload, cut=cut, batch_sizes=batch_sizes)

@@ -1,4 +1,4 @@
-"""When to choose the cut again, and over which states: the slower timescale of planning."""
+"""Both timescales of planning: clusters in every round, the cut every few, over recent states."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,13 @@ import numpy as np
 from edge_coordinator.formatting import some
 from edge_coordinator.planning.cut_layer import CutChoice, choose_cut
 from edge_coordinator.planning.fleet import Fleet, Workload, leave_out
-from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping
+from edge_coordinator.planning.plan import Plan
+from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping, plan_round
 from edge_coordinator.replanning.device_states import KnownDevice
 from edge_coordinator.replanning.figure import Figure
 from edge_coordinator.replanning.memory import CutMemory, PastState, copy_figures
 from profiles.device import DeviceState
+from runtime.seeding import Purpose
 
 NUM_STATES = 8
 """States of the devices, the present one included, over which a cut is averaged."""
@@ -134,6 +136,8 @@ class CutChooser:
             candidates=candidates,
             schedule=CUT_SCHEDULE,
             generator=generator,
+            own=grouping.choose_cut,
+            devices=sorted(present, key=lambda state: state.device),
         )
 
     def _states(self, present: Sequence[DeviceState]) -> list[Fleet]:
@@ -152,6 +156,44 @@ class CutChooser:
                 ]
                 fleets.append(Fleet.of(states))
         return fleets
+
+
+class TwoTimescales:
+    """Plans one round after another, whoever knows the states of the devices.
+
+    Equal states give equal plans: a round's generator is seeded by the job's seed and its number.
+    """
+
+    def __init__(self, grouping: Grouping, *, cut: int | None, every: int, seed: int) -> None:
+        """`cut` is the one that was given; else it is chosen again after `every` rounds."""
+        self.chooser = CutChooser(every=every)
+        self._grouping = grouping
+        self._cut = cut
+        self._seed = seed
+
+    def plan(
+        self, known: Sequence[KnownDevice], workload: Workload, *, round_: int, lessons: int
+    ) -> tuple[Plan, CutSchedule]:
+        """Plan a round, and say which cut holds; InfeasiblePlanError if none fits the devices."""
+        generator = np.random.default_rng((self._seed, Purpose.PLAN, round_))
+        schedule = CutSchedule(CutChoice(self._cut or 0, ()), "")
+        if self._cut is None:
+            schedule = self.chooser.choose(
+                known,
+                workload,
+                round_=round_,
+                lessons=lessons,
+                grouping=self._grouping,
+                generator=generator,
+            )
+        plan = plan_round(
+            [each.state for each in known],
+            workload,
+            grouping=self._grouping,
+            cut=schedule.choice,
+            generator=generator,
+        )
+        return plan, schedule
 
 
 def drifted(before: Figures, now: Figures) -> list[str]:

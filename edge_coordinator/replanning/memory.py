@@ -148,6 +148,8 @@ class SimulatedMemory(_MemoryPart):
     cut: CutMemory
     before: int | None
     """The cut of the last plan, in the cost table."""
+    last: Annotated[Plan | None, AfterValidator(_sound_plan)] = None
+    """To go on by, where there is no new one; its cut is in the cost table."""
 
 
 class TrustMemory(_MemoryPart):

@@ -3,18 +3,15 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.formatting import some
 from edge_coordinator.job.plan_settings import PlanSettings
-from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import PlanBasis, Workload
 from edge_coordinator.planning.plan import ClusterPlan, Plan
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.replanning.conditions import Conditions
 from edge_coordinator.replanning.corrections import LearnedCorrections, TurnMeasured
-from edge_coordinator.replanning.cut_schedule import CutChooser, CutSchedule, Figures, drifted
+from edge_coordinator.replanning.cut_schedule import CutSchedule, Figures, TwoTimescales, drifted
 from edge_coordinator.replanning.device_states import (
     KnownDevice,
     cuts_before,
@@ -24,7 +21,6 @@ from edge_coordinator.replanning.device_states import (
 from edge_coordinator.replanning.memory import PlannerMemory, copy_figures
 from profiles.device import DeviceState
 from profiles.link import SharedLink
-from runtime.seeding import Purpose
 from runtime.wire.names import ClassNames
 
 
@@ -77,14 +73,15 @@ class PlanningTask:
 class Planner:
     """Plans the rounds of one run, one after another, and learns from each.
 
-    Equal profiles, and equal lessons, give equal plans: the generator of a round is seeded by
-    the job's seed and the round's number.
+    Equal profiles, and equal lessons, give equal plans.
     """
 
     def __init__(self, task: PlanningTask) -> None:
         self._task = task
         self._corrections = LearnedCorrections()
-        self._chooser = CutChooser(every=task.settings.cut_every)
+        self._timescales = TwoTimescales(
+            task.grouping, cut=task.cut, every=task.settings.cut_every, seed=task.seed
+        )
         self._conditions = Conditions(task.settings)
         self._figures: Figures = {}
         self._before: Plan | None = None
@@ -103,14 +100,8 @@ class Planner:
         known = [each for each in known if each.state.device not in resting]
         states = tuple(each.state for each in known)
         workload = self._workload(states)
-        generator = np.random.default_rng((self._task.seed, Purpose.PLAN, round_))
-        schedule = self._schedule(known, workload, round_, generator)
-        plan = plan_round(
-            states,
-            workload,
-            grouping=self._task.grouping,
-            cut=schedule.choice,
-            generator=generator,
+        plan, schedule = self._timescales.plan(
+            known, workload, round_=round_, lessons=self._corrections.num_rounds
         )
         plan = replace(plan, left_out={**plan.left_out, **resting})
         slower = self._conditions.slower(records)
@@ -129,7 +120,7 @@ class Planner:
 
     def choose_anew(self, why: str) -> None:
         """Choose the cut again for the next round."""
-        self._chooser.asked = why
+        self._timescales.chooser.asked = why
 
     def limit(
         self,
@@ -173,7 +164,7 @@ class Planner:
         """Give what a checkpoint keeps."""
         return PlannerMemory(
             experience=self._corrections.remember(),
-            cut=self._chooser.remember(),
+            cut=self._timescales.chooser.remember(),
             figures=copy_figures(self._figures),
             before=self._before,
             traffic=dict(self._conditions.traffic),
@@ -182,7 +173,7 @@ class Planner:
     def recall(self, memory: PlannerMemory) -> None:
         """Take over what a checkpoint kept."""
         self._corrections.recall(memory.experience)
-        self._chooser.recall(memory.cut)
+        self._timescales.chooser.recall(memory.cut)
         self._figures, self._before = memory.figures, memory.before
         self._conditions.traffic = dict(memory.traffic)
 
@@ -215,24 +206,6 @@ class Planner:
             refused_cuts=refused,
             cluster_overhead_s=self._corrections.cluster_s,
             round_overhead_s=self._corrections.round_s if self._corrections.num_rounds else join_s,
-        )
-
-    def _schedule(
-        self,
-        known: Sequence[KnownDevice],
-        workload: Workload,
-        round_: int,
-        generator: np.random.Generator,
-    ) -> CutSchedule:
-        if self._task.cut is not None:
-            return CutSchedule(CutChoice(self._task.cut, ()), "")
-        return self._chooser.choose(
-            known,
-            workload,
-            round_=round_,
-            lessons=self._corrections.num_rounds,
-            grouping=self._task.grouping,
-            generator=generator,
         )
 
     def _compare(self, plan: Plan, known: Sequence[KnownDevice], schedule: CutSchedule) -> str:

@@ -11,7 +11,9 @@ from torch import nn
 
 from edge_coordinator.job.given_plans import num_clusters
 from edge_coordinator.job.job import Job
+from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.form import NOTHING_OWN, OwnPlanning, named_form
 from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.planning.wire import WireTable
 from edge_coordinator.replanning.planner import PlanningTask
@@ -154,16 +156,24 @@ def planning_task(
         batch_sizes=settings.plan.batch_sizes,
         equal_batches=job.equal_batches,
     )
-    count = num_clusters(settings, num_devices)
-    grouping = Grouping(
+    grouping = grouping_of(settings, num_devices, job.own_planning)
+    return PlanningTask(settings.plan, grouping, job.cut, workload, settings.seed, job.classes)
+
+
+def grouping_of(
+    settings: JobSettings, num_devices: int, own: OwnPlanning = NOTHING_OWN
+) -> Grouping:
+    """Take clusters as the job asks for them; by hand, the number that a run by hand would have."""
+    by_size = settings.plan.cluster_size is not None and not settings.plan.is_by_hand
+    return Grouping(
         method=settings.training.method,
-        num_clusters=count if settings.plan.cluster_size is None else None,
-        cluster_size=settings.plan.cluster_size,
+        num_clusters=None if by_size else num_clusters(settings, num_devices),
+        cluster_size=settings.plan.cluster_size if by_size else None,
         balance_weight=settings.plan.balance_weight,
-        form=settings.plan.grouping,
+        form=own.grouping or named_form(settings.plan.grouping),
+        choose_cut=own.cut,
         equal_shares=settings.plan.shares == "equal",
     )
-    return PlanningTask(settings.plan, grouping, job.cut, workload, settings.seed, job.classes)
 
 
 def wire_tables(job: Job, cuts: CutTable) -> tuple[WireTable, ...]:

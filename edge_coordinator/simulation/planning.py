@@ -13,22 +13,21 @@ import numpy as np
 from edge_coordinator.formatting import some
 from edge_coordinator.job.given_plans import GivenPlans, num_clusters
 from edge_coordinator.job.job import Job
-from edge_coordinator.job.settings import JobSettings
-from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
-from edge_coordinator.planning.planner import Grouping, plan_round, price_plan
-from edge_coordinator.replanning.cut_schedule import CutChooser, CutSchedule
+from edge_coordinator.planning.planner import Grouping, price_plan
+from edge_coordinator.planning.unplanned import as_before, dealt
+from edge_coordinator.replanning.cut_schedule import TwoTimescales
 from edge_coordinator.replanning.device_states import KnownDevice
 from edge_coordinator.replanning.memory import SimulatedMemory
-from edge_coordinator.replanning.task import wire_tables
+from edge_coordinator.replanning.task import grouping_of, wire_tables
+from edge_coordinator.run.faults import Faults
 from edge_coordinator.simulation.costs import Costs
 from edge_coordinator.simulation.world import World
 from profiles.device import DeviceState
 from profiles.link import SharedLink, Subcarriers
 from profiles.scenario import Scenario
 from runtime.errors import CannotTrainError, SettingsError
-from runtime.seeding import Purpose
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,11 @@ class SimulatedPlan:
 
 class PlanSource(Protocol):
     """Plans the rounds of one simulation."""
+
+    @property
+    def faults(self) -> Faults:
+        """What went wrong and was gone on from."""
+        ...
 
     def plan(self, round_: int, *, elapsed_s: float) -> SimulatedPlan:
         """Plan the round that begins at this moment; CannotTrainError if there is no plan."""
@@ -87,19 +91,6 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits:
     )
 
 
-def grouping_of(settings: JobSettings, num_devices: int) -> Grouping:
-    """Take clusters as the job asks for them; by hand, the number that a real run would have."""
-    by_size = settings.plan.cluster_size is not None and not settings.plan.is_by_hand
-    return Grouping(
-        method=settings.training.method,
-        num_clusters=None if by_size else num_clusters(settings, num_devices),
-        cluster_size=settings.plan.cluster_size if by_size else None,
-        balance_weight=settings.plan.balance_weight,
-        form=settings.plan.grouping,
-        equal_shares=settings.plan.shares == "equal",
-    )
-
-
 def _check_shares(grouping: Grouping, workload: Workload, *, num_devices: int) -> None:
     """SettingsError if a cluster has more devices than the link has subcarriers."""
     most = int(grouping.sizes(num_devices).max())
@@ -121,59 +112,71 @@ class SimulatedPlanning:
         self._world = world
         self._costs = costs
         self._workload = workload
-        self._seed = job.settings.seed
-        self._grouping = grouping_of(job.settings, num_devices)
+        self._grouping = grouping_of(job.settings, num_devices, job.own_planning)
         _check_shares(self._grouping, workload, num_devices=num_devices)
-        self._given = None if job.cut is None else costs.table_cut(job.cut)
-        self._chooser = CutChooser(every=job.settings.plan.cut_every)
+        given = None if job.cut is None else costs.table_cut(job.cut)
+        candidates = self._grouping.candidate_cuts(workload.cuts.num_layers)
+        self._candidates = [each for each in candidates if each not in workload.refused_cuts]
+        if given is not None:
+            self._candidates = [given]
+        self._timescales = TwoTimescales(
+            self._grouping,
+            cut=given,
+            every=job.settings.plan.cut_every,
+            seed=job.settings.seed,
+        )
         self._before: int | None = None
+        self._settings = job.settings
+        self._last: Plan | None = None
+        self.faults = Faults()
 
     def plan(self, round_: int, *, elapsed_s: float) -> SimulatedPlan:
         """Plan the round that begins at this moment; CannotTrainError if there is no plan."""
         states = self._world.states(
             round_, elapsed_s=elapsed_s, with_labels=self._grouping.balance_weight > 0
         )
-        generator = np.random.default_rng((self._seed, Purpose.PLAN, round_))
+        known = [KnownDevice(state, "", {}) for state in states]
+        plan, why = None, ""
         try:
-            schedule = self._schedule(states, round_, generator)
-            plan = plan_round(
-                states,
-                self._workload,
-                grouping=self._grouping,
-                cut=schedule.choice,
-                generator=generator,
-            )
+            with self.faults.gone_on_from("planning", instead="rounds go on without a new plan"):
+                plan, schedule = self._timescales.plan(
+                    known, self._workload, round_=round_, lessons=0
+                )
+                why = schedule.why
+            plan = plan or self._unplanned(states)
         except InfeasiblePlanError as error:
             raise CannotTrainError(f"no plan for round {round_}: {error}") from error
         if not plan.clusters:
             reasons = some([f"{device}: {why}" for device, why in plan.left_out.items()], most=2)
             raise CannotTrainError(f"no plan for round {round_}: {plan.reason}: {reasons}")
-        before, self._before = self._before, plan.cut
-        changed = schedule.why if before is not None and before != plan.cut else ""
+        before, self._before, self._last = self._before, plan.cut, plan
+        changed = why if before is not None and before != plan.cut else ""
         return SimulatedPlan(self._of_network(plan), plan.cut, changed)
 
     def remember(self) -> SimulatedMemory:
         """Give what a checkpoint keeps."""
-        return SimulatedMemory(cut=self._chooser.remember(), before=self._before)
+        return SimulatedMemory(
+            cut=self._timescales.chooser.remember(), before=self._before, last=self._last
+        )
 
     def recall(self, memory: SimulatedMemory) -> None:
         """Take over what a checkpoint kept."""
-        self._chooser.recall(memory.cut)
-        self._before = memory.before
+        self._timescales.chooser.recall(memory.cut)
+        self._before, self._last = memory.before, memory.last
 
-    def _schedule(
-        self, states: Sequence[DeviceState], round_: int, generator: np.random.Generator
-    ) -> CutSchedule:
-        if self._given is not None:
-            return CutSchedule(CutChoice(self._given, ()), "")
-        return self._chooser.choose(
-            [KnownDevice(state, "", {}) for state in states],
-            self._workload,
-            round_=round_,
-            lessons=0,
-            grouping=self._grouping,
-            generator=generator,
-        )
+    def _unplanned(self, states: Sequence[DeviceState]) -> Plan:
+        """Go on as in the round before, or by hand at the first cut, and say what that takes."""
+        devices = [state.device for state in states]
+        reason = "as in the round before: planning went wrong"
+        plan = as_before(self._last, devices, reason=reason) if self._last else None
+        if plan is None:
+            plan = dealt(
+                devices,
+                cut=next(iter(self._candidates)),
+                num_clusters=num_clusters(self._settings, len(devices)),
+                reason="neighbours by id: planning went wrong",
+            )
+        return price_plan(states, self._workload, plan)
 
     def _of_network(self, plan: Plan) -> Plan:
         return replace(plan, cut=self._costs.network_cuts[plan.cut])
@@ -190,6 +193,7 @@ class ReplayedSimulation:
         self._costs = costs
         self._workload = workload
         self._devices = devices
+        self.faults = Faults()
 
     def plan(self, round_: int, *, elapsed_s: float) -> SimulatedPlan:
         """Price the plan of the round that begins at this moment."""

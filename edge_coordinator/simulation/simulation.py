@@ -139,6 +139,7 @@ class Simulation:
             elapsed_s=before.elapsed_s + planned.round_s,
             up_bytes=traffic.up_bytes,
             down_bytes=traffic.down_bytes,
+            faults=self._planning.faults.new_ones(),
         )
         if evaluation is not None:
             report = report.model_copy(update=evaluation.reported())

@@ -10,7 +10,7 @@ from runtime import errors
 from tests.root import ROOT
 
 PACKAGES = ("profiles", "runtime", "device_agent", "edge_coordinator", "benchmarks")
-PURE = {"InfeasiblePlanError", "EmulationError", "RecordingError", "ScenarioError"}
+PURE = {"InfeasiblePlanError", "StrategyError", "EmulationError", "RecordingError", "ScenarioError"}
 """What packages without I/O raise; whoever calls them translates."""
 INNER = {
     "UnwantedError": "device_agent",

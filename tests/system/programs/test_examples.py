@@ -20,10 +20,10 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.mark.examples
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["own_network.py", "own_data.py", "fleet.sh"])
+@pytest.mark.parametrize("name", ["own_network.py", "own_data.py", "own_strategies.py", "fleet.sh"])
 def test_an_example_runs_by_the_command_in_its_header(name: str, tmp_path: Path) -> None:
-    header = (EXAMPLES / name).read_text(encoding="utf-8").splitlines()[:3]
-    (command,) = re.findall(r"^(?:# )?((?:cpsl|bash) .*?)(?:   .*)?$", "\n".join(header), re.M)
+    header = (EXAMPLES / name).read_text(encoding="utf-8").splitlines()[:4]
+    command, *_ = re.findall(r"^(?:# )?((?:cpsl|bash) .*?)(?:   .*)?$", "\n".join(header), re.M)
     words = [*shlex.split(command), "--rounds", "1", "--output", str(tmp_path)]
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": programs}

@@ -11,6 +11,7 @@ from device_agent.agent.publisher import link_profile_of
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.job.file import load_job
 from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.form import named_form
 from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.replanning.corrections import TurnMeasured, predicted_phases
 from edge_coordinator.replanning.memory import RunMemory
@@ -41,7 +42,7 @@ def _planner(link: Medium | None = None, **plan: object) -> Planner:
         *(CUTS, 16, 3, 64.0, 2**18, server, link or IndependentLinks()), loss_on_device=False
     )
     cut = None if settings.cut == "auto" else 3
-    grouping = Grouping("cpsl", num_clusters=2, form=settings.grouping)
+    grouping = Grouping("cpsl", num_clusters=2, form=named_form(settings.grouping))
     return Planner(PlanningTask(settings, grouping, cut, workload, seed=0))
 
 
