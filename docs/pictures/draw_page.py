@@ -2,7 +2,7 @@
 
     python -m docs.pictures.draw_page [FOLDER]
 
-Writes page-light.png, page-dark.png and page-phone.png; docs/pictures has the one of the README.
+Writes page-light.png, which is in README, page-phone.png, in docs/watching.md, and page-dark.png.
 """
 
 import argparse

@@ -17,6 +17,7 @@ from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.fields import Message
 from runtime.wire.history import History
 from runtime.wire.published import CoordinatorStatus, DeviceStatus
+from runtime.wire.run_control import SettingsReport
 from tests.browser import Page, browser_page, find_browser
 from tests.sites import NOW_S, TOPICS, make_profile, measured_round, planned_round
 
@@ -64,7 +65,9 @@ async def _publish_site(bus: Bus, clusters: Sequence[Sequence[str]], *, rounds: 
     for device in devices:
         status = DeviceStatus(state="online", session="s", since_unix_s=NOW_S, engine="torch")
         await _publish(bus, TOPICS.status(device), status)
-        await _publish(bus, TOPICS.profile(device), make_profile(device, 1.0))
+        settings = SettingsReport(applied={"threads": "1"}, refused={"min_cut": f"no {HOSTILE}"})
+        profile = make_profile(device, 1.0).model_copy(update={"settings": settings})
+        await _publish(bus, TOPICS.profile(device), profile)
     works = CoordinatorStatus(
         state="online", session="c", since_unix_s=NOW_S, run=7, phase=f"round {rounds} of 50"
     )
@@ -99,6 +102,7 @@ async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change() -> No
             rows = (await page.text("#devices-table")).replace("\u00a0", " ")
             assert "43.2 Mbit/s" in rows
             assert "7.65 GFLOP/s" in rows
+            assert f"threads = 1; no {HOSTILE}" in rows
             await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
             await page.until("document.querySelectorAll('#rounds-table tbody tr').length == 5")
             assert await page.evaluate("document.querySelectorAll('canvas').length") >= 7

@@ -12,6 +12,7 @@ from edge_coordinator.formatting import duration
 from edge_coordinator.monitor.asking import forget_device, set_device, site_of, tag_device
 from edge_coordinator.monitor.state import DeviceView
 from runtime.errors import SettingsError
+from runtime.wire.fields import as_words
 from runtime.wire.run_control import SettingsReport
 
 
@@ -21,7 +22,7 @@ def look_after_devices(flags: argparse.Namespace, console: Output) -> None:
         case "list":
             state = on_site(flags, site_of)
             listed = [_device_fields(view) for view in state.devices]
-            console.answer(listed, _devices_table(state.devices))
+            console.answer(listed, devices_table(state.devices))
         case "tag":
             _tag(flags, console)
         case "set":
@@ -111,13 +112,16 @@ def _settings_in_words(view: DeviceView) -> str:
     parts = [_settings_of(report.applied)]
     parts += [f"refused: {', '.join(report.refused)}"] if report.refused else []
     parts += [f"waiting: {_settings_of(waiting)}"] if waiting else []
-    return "; ".join(filter(None, parts))
+    return as_words("; ".join(filter(None, parts)))  # Strangers may have written them.
 
 
-def _devices_table(devices: tuple[DeviceView, ...]) -> Table:
+def devices_table(devices: tuple[DeviceView, ...]) -> Table:
+    """Show devices as people read them; settings where any device has some."""
     said = {view.device: _settings_in_words(view) for view in devices}
     more = ("settings",) if any(said.values()) else ()
-    table = Table("device", "state", "seen", "engine", "tags", *more, box=None)
+    table = Table(box=None, pad_edge=False)
+    for name in ("device", "state", "seen", "engine", "tags", *more):
+        table.add_column(name, overflow="fold")
     for view in devices:
         age_s = view.ages.facts_s
         seen = f"{duration(age_s)} ago" if age_s is not None else "never"

@@ -98,8 +98,10 @@ export class Gantt {
       pen.moveTo(x, AXIS - 4);
       pen.lineTo(x, height);
       pen.stroke();
-      pen.textAlign = tick === 0 ? "left" : "center";
-      pen.fillText(seconds(tick), x, 12);
+      const text = seconds(tick);
+      const isCut = x + pen.measureText(text).width / 2 > width; // At the right edge.
+      pen.textAlign = tick === 0 ? "left" : isCut ? "right" : "center";
+      pen.fillText(text, isCut ? width : x, 12);
     }
     if (!this.took) return;
     pen.fillStyle = colors.ink; // Where the round was over; what is beyond the bars is no phase's.

@@ -38,7 +38,7 @@ function summary(history, round) {
     [`Best test ${name || "metric"}`, best(history), ""],
     ["Last training loss", number(history.train_loss.at(-1)), round.test_loss === null ? "" : `test ${number(round.test_loss)}`],
     ["The last round took", seconds(round.round_s), predictionOf(round)],
-    ["Bytes in all", `↑ ${amount(total(history.up_bytes), "B")}  ↓ ${amount(total(history.down_bytes), "B")}`, ""],
+    ["Bytes in all", `↑\u00a0${amount(total(history.up_bytes), "B")} ↓\u00a0${amount(total(history.down_bytes), "B")}`, ""],
     ["Devices lost", String(history.events.filter(({ kind }) => kind === "lost").length), ""],
     [`Test ${name || "metric"} at the end`, metricText(name, values.findLast((value) => value !== null)), ""],
   ];

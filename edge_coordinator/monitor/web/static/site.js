@@ -126,7 +126,7 @@ class Site {
       [metricTitle(evaluated ? metric : history && metricOf(history).name), metricText(metric, value), history?.round ? `best ${best(history)}` : ""],
       ["Training loss", number(round?.train_loss), evaluated ? `test ${number(evaluated.test_loss)}` : ""],
       ["A round took", seconds(round?.round_s), round ? predictionOf(round) : ""],
-      ["Bytes of a round", round ? `↑ ${amount(round.up_bytes, "B")}  ↓ ${amount(round.down_bytes, "B")}` : DASH,
+      ["Bytes of a round", round ? `↑\u00a0${amount(round.up_bytes, "B")} ↓\u00a0${amount(round.down_bytes, "B")}` : DASH,
         history?.up_bytes ? `${amount(total(history.up_bytes) + total(history.down_bytes), "B")} in the rounds shown` : ""],
       ["Cut after", plan?.cut_layer ?? DASH, plan ? `${plan.clusters.length} clusters` : ""],
       ["Devices online", `${states.online} of ${this.devices.size}`,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,9 +11,12 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from device_agent.profile_command import profile_text
+from edge_coordinator.cli.control.devices import devices_table
+from edge_coordinator.cli.control.serving import queue_table
 from edge_coordinator.cli.tables import data_table, model_tables
 from edge_coordinator.experiments.results import RoundRow, TrainedRun
 from edge_coordinator.experiments.show import shown_methods, shown_table
+from edge_coordinator.monitor.asking_queue import QueueView
 from edge_coordinator.monitor.screen import site_screen
 from profiles.cuts import CutTable, LayerCost
 from profiles.link_estimate import LinkFigures
@@ -21,6 +25,7 @@ from runtime.models.load import load_network
 from runtime.models.zoo import BUILT_IN
 from runtime.wire.measures import LayerTiming
 from runtime.wire.published import ClusterReport
+from runtime.wire.run_control import QueuedJob, SettingsReport, WantedSettings
 from tests.sites import EPOCH, TOPICS, Site, make_plan, make_profile, make_round
 
 WIDTH, MUCH_WIDER = 80, 1000
@@ -108,6 +113,38 @@ def _profile(device: str, layer: str, width: int) -> RenderableType:
     )
 
 
+def _devices(name: str, _: int) -> RenderableType:
+    site = Site().device(name).profile(name)
+    tags = {LONG.format("tag"): LONG.format("value"), "room": "lab"}
+    report = SettingsReport(applied={"min_cut": LONG.format("layer")}, refused={"threads": "no"})
+    wanted = WantedSettings(settings={"threads": 8, "log_level": "debug"})
+    views = tuple(
+        replace(
+            view,
+            tags=tags,
+            wanted=wanted,
+            profile=make_profile(name, 1.0).model_copy(update={"settings": report}),
+        )
+        for view in site.now.devices
+    )
+    return devices_table(views)
+
+
+def _queue(_: int) -> RenderableType:
+    job = QueuedJob(
+        number=1234,
+        name="night",
+        state="cancelled",
+        by="anna@a.laptop.of.a.long.name",
+        submitted_at_unix_s=0.0,
+        directory=f"runs/{LONG}",
+        words="because " * 20,
+        metric="accuracy",
+        test_metric=0.9765,
+    )
+    return queue_table(QueueView("online", (job, job)))
+
+
 RENDERERS: Mapping[str, Callable[[int], RenderableType]] = {
     **{f"model {name}": partial(_built_in, name) for name in BUILT_IN},
     "model with long names": _long_layers,
@@ -118,6 +155,9 @@ RENDERERS: Mapping[str, Callable[[int], RenderableType]] = {
     "site of 3": partial(_site, 3, "pi-{}"),
     "site of 30": partial(_site, 30, "dev-{:02}"),
     "site of long names": partial(_site, 30, LONG),
+    "devices": partial(_devices, "pi-1"),
+    "devices of long names": partial(_devices, LONG.format("device")),
+    "queue": _queue,
     "methods compared": _methods,
     "published figures": _published,
     "profile": partial(_profile, "pi-1", "conv1"),
