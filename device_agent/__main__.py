@@ -1,9 +1,9 @@
-"""`cpsl-agent`: run one device, or host several, until stopped."""
+"""`cpsl-agent`: run one device, or host several, until stopped; measure one; or predict."""
 
 import sys
 from collections.abc import Sequence
 
-from device_agent.command_line import build_parser, build_profile_parser
+from device_agent.command_line import ACTIONS, PARSERS, Action, build_parser
 from device_agent.settings_file import with_file
 from runtime.errors import SettingsError
 from runtime.service.process import printable_streams
@@ -13,17 +13,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; its exit code."""
     printable_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    is_profile = words[:1] == ["profile"]
-    parser = build_profile_parser() if is_profile else build_parser()
-    other = build_parser() if is_profile else None  # One file for both.
+    action: Action = next((each for each in ACTIONS if words[:1] == [each]), "serve")
+    is_other = action != "serve"
+    parser = PARSERS[action]()
+    other = build_parser() if is_other else None  # One file for all.
     try:
-        flags = parser.parse_args(with_file(words[is_profile:], parser, other=other))
+        flags = parser.parse_args(with_file(words[is_other:], parser, other=other))
     except SettingsError as error:
         parser.error(str(error))
     # Help and a mistake in a flag need nothing of it.
     from device_agent.program import run_program  # noqa: PLC0415
 
-    return run_program(flags, is_profile=is_profile)
+    return run_program(flags, action)
 
 
 if __name__ == "__main__":

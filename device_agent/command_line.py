@@ -3,18 +3,25 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from device_agent.limits import DEFAULT_STEP_FLOP, is_layer
 from runtime.distribution import VersionAction
 from runtime.offered import (
     DEFAULT_CHUNK_BYTES,
     ENGINES,
+    KNOWN_INPUTS,
     KNOWN_SOURCES,
     LEAST_CHUNK_BYTES,
     MOST_CHUNK_BYTES,
 )
 from runtime.service.arguments import Parser
 from runtime.service.logs import LOG_FORMATS, LOG_LEVELS
+
+Action = Literal["serve", "profile", "infer"]
+ACTIONS: tuple[Action, ...] = ("profile", "infer")
+"""Words that may come first; without one it serves."""
+MOST_SECONDS = 86_400.0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="cpsl-agent",
         description="Train the device side of a split network on this device's own data, as the "
         "coordinator asks over MQTT. Runs until stopped; the coordinator may come later.",
-        epilog="`cpsl-agent profile` measures this device once and prints what it found.",
+        epilog="`cpsl-agent profile` measures this device once and prints what it found; "
+        "`cpsl-agent infer` predicts by the device half of a trained model.",
     )
     add = parser.add_argument
     add("--version", action=VersionAction, nargs=0, help="print the version")
@@ -71,6 +79,43 @@ def build_profile_parser() -> argparse.ArgumentParser:
     _add_log(parser, level="warning", json_help="print the profile as it would be published")
     _add_tls_flags(parser)
     return parser
+
+
+def build_inference_parser() -> argparse.ArgumentParser:
+    """Parse what a device predicts by."""
+    parser: argparse.ArgumentParser = Parser(
+        prog="cpsl-agent infer",
+        description="Predict this device's own samples: the device half here, by ONNX Runtime, and "
+        "the server half where `cpsl infer RUNDIR --serve` runs. Only smashed data leave it.",
+    )
+    add = parser.add_argument
+    _add_config(parser)
+    half_help = "device half, as cpsl infer RUNDIR --export FOLDER writes it"
+    add("half", type=Path, metavar="DEVICE.onnx", help=half_help)
+    broker_help = "mqtt://[user:password@]host[:port], mqtts, ws or wss://…"
+    add("--broker", required=True, metavar="URL", help=broker_help)
+    add("--id", required=True, help="this device's id")
+    add("--site", default="default", help="part of every topic; that of the server half")
+    add("--data", required=True, metavar="SOURCE", help=f"{KNOWN_SOURCES}, or {KNOWN_INPUTS}")
+    add("--part", choices=("train", "test"), help="of the data; test where there is one")
+    add("--batch-size", type=_batch_size, default=64, metavar="B", help="samples at a time (64)")
+    codec_help = "of the smashed data: fp32, fp16, bf16, int8, int4, … (fp32)"
+    add("--codec", default="fp32", metavar="NAME", help=codec_help)
+    timeout_help = "how long a batch may take, and the server half may be away (30)"
+    add("--timeout", type=_seconds, default=30.0, metavar="SECONDS", help=timeout_help)
+    add("--threads", type=_threads, default=1, help="threads of the arithmetic (1)")
+    add("--output", type=Path, metavar="FILE", help="write predictions: .csv, .jsonl or .npy")
+    add("--wait", action="store_true", help="if the broker is not there, wait for it")
+    _add_tls_flags(parser)
+    _add_log(parser, level="info", json_help="print a document instead of CSV")
+    return parser
+
+
+PARSERS: dict[Action, Callable[[], argparse.ArgumentParser]] = {
+    "serve": build_parser,
+    "profile": build_profile_parser,
+    "infer": build_inference_parser,
+}
 
 
 def _add_log(parser: argparse.ArgumentParser, *, level: str, json_help: str) -> None:
@@ -136,6 +181,13 @@ def _layer(text: str) -> str:
     if not is_layer(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a layer's name or number, as pool1 or 3")
     return text
+
+
+def _seconds(text: str) -> float:
+    seconds = _amount(text)
+    if seconds > MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_SECONDS:,.0f} seconds")
+    return seconds
 
 
 def _amount(text: str) -> float:

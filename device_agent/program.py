@@ -5,7 +5,7 @@ import asyncio
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from device_agent.limits import Limits
 from device_agent.profiling.machine import memory_sentence
@@ -31,21 +31,20 @@ _PATIENCE_S = 2.0
 log = logging.getLogger("cpsl-agent")
 
 
-def run_program(flags: argparse.Namespace, *, is_profile: bool) -> int:
-    """Serve or measure; the program's exit code."""
-    code = _run(flags, is_profile=is_profile)
+def run_program(flags: argparse.Namespace, action: str) -> int:
+    """Serve, measure or predict; the program's exit code."""
+    code = _run(flags, action)
     end_despite_threads(COMPUTE_THREAD, code, patience_s=_PATIENCE_S)
     return code
 
 
-def _run(flags: argparse.Namespace, *, is_profile: bool) -> int:
-    as_json = flags.log_format == "json" or (flags.json and not is_profile)
+def _run(flags: argparse.Namespace, action: str) -> int:
+    as_json = flags.log_format == "json" or (flags.json and action == "serve")
     handler = log_handler("json" if as_json else "text")
     logging.basicConfig(level=_log_level(flags).upper(), handlers=[handler])
     keep_freed_memory(of_clusters=False)
-    work: Callable[[argparse.Namespace], None] = _profile if is_profile else _serve
     try:
-        work(flags)
+        _WORK[action](flags)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except (EdgeError, BaseExceptionGroup) as error:
@@ -90,6 +89,22 @@ def _profile(flags: argparse.Namespace) -> None:
     text, as_json = asyncio.run(measure_device(settings))
     with until_reader_leaves():
         print(as_json if flags.json else text)
+
+
+def _infer(flags: argparse.Namespace) -> None:
+    from device_agent.inference.command import infer
+
+    said = infer(flags, _tls(flags))
+    if said:
+        with until_reader_leaves():
+            print(said)
+
+
+_WORK: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "serve": _serve,
+    "profile": _profile,
+    "infer": _infer,
+}
 
 
 def agent_settings(flags: argparse.Namespace) -> AgentSettings:

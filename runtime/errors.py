@@ -14,6 +14,8 @@
         * UnexpectedEventError
         * MalformedMessageError
             * UnknownKindError   a newer peer may have sent it; it is counted, and told of once
+    * NotServedError         nobody computes the server half, or not in time; trying later may help
+    * RefusedError           the server half does not compute that; the message says what it would
     * LinkProbeError         a link was measured in vain; later it may go better
     * SendError              an answer could not be sent; the device is out of its turn
     * DeviceGoneError        a device answers no more; the others go on

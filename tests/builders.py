@@ -24,7 +24,7 @@ from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.run.checkpoint import START, Reached
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer, Progress, RoundDone
-from edge_coordinator.serve import new_status, serve_on
+from edge_coordinator.serve.training import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.bus import Will
 from runtime.bus.memory_bus import MemoryBroker

@@ -22,7 +22,7 @@ from edge_coordinator.job.settings import device_names
 from edge_coordinator.run.checkpoint import START, Reached
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
-from edge_coordinator.serve import new_status, serve_on
+from edge_coordinator.serve.training import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.partition import partition

@@ -122,7 +122,7 @@ def _coordinator(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.run_to_end import run_to_end
     from edge_coordinator.job.prepare import prepare_job
     from edge_coordinator.monitor.record import history_so_far
-    from edge_coordinator.serve import serve_job
+    from edge_coordinator.serve.training import serve_job
 
     companions = companions_of(flags, url, settings, say=console.say)
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=None)

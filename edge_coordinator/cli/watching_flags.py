@@ -36,7 +36,7 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     add("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
 
 
-def add_broker(parser: argparse.ArgumentParser) -> None:
+def add_broker(parser: argparse._ActionsContainer) -> None:
     """Add which site, and how to get there."""
     add = parser.add_argument
     add(

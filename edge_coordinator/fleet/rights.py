@@ -30,6 +30,8 @@ def device_rights(topics: Topics, device: str) -> Rights:
             topics.reply(device),
             *(topics.up(device, leaf_of(kind)) for kind in _SENT_KINDS),
             topics.command(device),  # The question whether the id is taken.
+            topics.inference_request(device),
+            topics.inference_smashed(device),
         ),
         hear=(
             topics.status(device),
@@ -38,6 +40,9 @@ def device_rights(topics: Topics, device: str) -> Rights:
             topics.down(device, "+"),
             probe,  # A device alone measures its link by its own echo.
             topics.every_cluster_model,
+            topics.inference_status,
+            topics.inference_answer(device),
+            topics.inference_outputs(device),
         ),
     )
 
@@ -55,7 +60,10 @@ def monitor_rights(topics: Topics) -> Rights:
     """Let watchers hear what is published for everybody: no commands and no tensors."""
     leaves = ("tags", "settings", "status", "profile", "metrics")
     devices = [topics.every_device(leaf) for leaf in leaves]
-    site = (topics.coordinator_status, topics.plan, topics.round, topics.history)
+    site = (
+        *(topics.coordinator_status, topics.plan, topics.round, topics.history),
+        topics.inference_status,
+    )
     return Rights(hear=(*site, *devices))
 
 

@@ -10,7 +10,7 @@ from edge_coordinator.local.site import LocalSite
 from edge_coordinator.monitor.record import history_so_far
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
-from edge_coordinator.serve import serve_job
+from edge_coordinator.serve.training import serve_job
 from edge_coordinator.training.edge_model import EdgeModel
 
 Say = Callable[[str, str, Mapping[str, Any]], None]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -84,6 +84,14 @@ class HalfInfo:
                 f"{where} does not say which half it is of which model; write it anew by "
                 "cpsl infer RUNDIR --export FOLDER"
             ) from error
+
+
+class Half(Protocol):
+    """What computes one half, on whichever engine."""
+
+    def run(self, x: Floats) -> Floats:
+        """Compute a batch, [sample, ...]."""
+        ...
 
 
 class OnnxHalf:

@@ -1,14 +1,26 @@
-"""What is asked, and answered, about frames on their way: how far they are, and what was lost."""
+"""What is asked, and answered, about frames: how far they are, what was lost, who may send one."""
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from runtime.wire.fields import Count, Message, Positive, Round, RunId, Small
+from runtime.wire.fields import (
+    Count,
+    Message,
+    Positive,
+    Round,
+    RunId,
+    Sha256,
+    Small,
+    Token,
+    Words,
+)
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES
 
 MAX_RANGES = 1000
 """Of chunks that one message names; what else is missing is asked for by the next."""
+MOST_SAMPLES = 65_536
+"""Of a batch of inference."""
 
 Chunks = Annotated[
     tuple[tuple[Small, Small], ...],
@@ -81,3 +93,25 @@ class NotInTurn(Message):
     run: RunId
     round: Round
     cluster: Small
+
+
+class InferenceRequest(Message):
+    """Device to server half: a batch is ready; the same again is the same request."""
+
+    request: RunId = Field(description="of this start of the device's program")
+    batch: Round = Field(description="counted by the device, from 1")
+    num_samples: int = Field(ge=1, le=MOST_SAMPLES)
+    codec: Token = Field("fp32", description="of the smashed data")
+    pair: Sha256 = Field(description="which the device half says of itself")
+
+
+class InferenceAnswer(Message):
+    """Server half to device: what becomes of a request, but for its outputs."""
+
+    request: RunId
+    batch: Round
+    state: Literal["waiting", "send", "refused"] = Field(
+        description="send: it is this device's turn to send its smashed data"
+    )
+    num_before: Count = Field(0, description="devices whose turn comes first")
+    reason: Words = Field("", description="why it is refused, for people")

@@ -42,6 +42,7 @@ class FrameKind(IntEnum):
     GRADIENT = 3
     WEIGHTS = 4
     GRAPHS = 5
+    OUTPUTS = 6
     PROBE = 16
 
 

@@ -16,6 +16,7 @@ from runtime.wire.fields import (
     Round,
     RunId,
     Seconds,
+    Sha256,
     Small,
     Token,
     Words,
@@ -233,3 +234,21 @@ class RoundReport(Message):
     measured: dict[DeviceId, PhaseSeconds] = Field(
         {}, description="seconds of each device in one local epoch"
     )
+
+
+SampleShape = Annotated[tuple[Positive, ...], Field(max_length=8)]
+
+
+class InferenceStatus(Message):
+    """Which server half is served on a site, retained; with `offline` its last will."""
+
+    max_bytes: ClassVar[int] = MAX_PROFILE_BYTES
+
+    state: Literal["online", "offline"]
+    session: Token
+    since_unix_s: float
+    network: Words
+    cut: Words = Field(description="the last layer of the device half")
+    pair: Sha256 = Field(description="which device half it belongs to")
+    smashed_shape: SampleShape = Field(description="of one sample")
+    output_shape: SampleShape = Field(description="of one sample")

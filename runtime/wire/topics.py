@@ -148,6 +148,40 @@ class Topics:
         return f"{ROOT}/{self.site}/queue/answer"
 
     @property
+    def inference_status(self) -> str:
+        """Retained, also the last will of who serves the server half: JSON `InferenceStatus`."""
+        return f"{ROOT}/{self.site}/inference/status"
+
+    @property
+    def inference_challenge(self) -> str:
+        """To whoever serves the site's server half: JSON `Challenge`."""
+        return f"{ROOT}/{self.site}/inference/challenge"
+
+    def inference_request(self, device: str) -> str:
+        """From a device to the server half: JSON `InferenceRequest`."""
+        return f"{ROOT}/{self.site}/inference/{device}/request"
+
+    def inference_answer(self, device: str) -> str:
+        """From the server half to a device: JSON `InferenceAnswer`."""
+        return f"{ROOT}/{self.site}/inference/{device}/answer"
+
+    def inference_smashed(self, device: str) -> str:
+        """From a device to the server half: frames."""
+        return f"{TENSORS_ROOT}/{self.site}/inference/{device}/smashed"
+
+    def inference_outputs(self, device: str) -> str:
+        """From the server half to a device: frames."""
+        return f"{TENSORS_ROOT}/{self.site}/inference/{device}/outputs"
+
+    def parse_inference(self, topic: str) -> DeviceTopic | None:
+        """Take the topic of a request or of smashed data apart; None for any other."""
+        match topic.split("/"):
+            case [_, self.site, "inference", device, leaf] if _NAME.fullmatch(device):
+                asked = {self.inference_request(device), self.inference_smashed(device)}
+                return DeviceTopic(device, leaf) if topic in asked else None
+        return None
+
+    @property
     def plan(self) -> str:
         """Retained: JSON `PlanReport`."""
         return f"{ROOT}/{self.site}/plan"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from device_agent.command_line import build_inference_parser, build_profile_parser
 from device_agent.command_line import build_parser as agent_parser
-from device_agent.command_line import build_profile_parser
 from docs.pictures.draw_architecture import PICTURE as ARCHITECTURE
 from docs.pictures.draw_architecture import picture
 from docs.pictures.draw_run import PICTURE as RUN
@@ -90,14 +90,14 @@ def test_a_training_step_is_followed_through_at_most_26_files() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_in_a_page_are_understood(page: Path) -> None:
     for program, words in _commands(page):
+        in_file = ["--broker=mqtt://a", "--id=a", "--data=digits"] if "--config" in words else []
         if program == "cpsl":
             build_parser().parse_args(words)
         elif words[:1] == ["profile"]:
             build_profile_parser().parse_args(words[1:])
+        elif words[:1] == ["infer"]:
+            build_inference_parser().parse_args([*in_file, *words[1:]])
         elif words != ["--version"]:
-            in_file = (
-                ["--broker=mqtt://a", "--id=a", "--data=digits"] if "--config" in words else []
-            )
             agent_parser().parse_args([*in_file, *words])
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from device_agent.command_line import build_inference_parser, build_profile_parser
 from device_agent.command_line import build_parser as agent_parser
-from device_agent.command_line import build_profile_parser
 from edge_coordinator.__main__ import main
 from edge_coordinator.cli.completion import completion_script
 from edge_coordinator.cli.flags import build_parser, leaf_parsers
@@ -28,7 +28,11 @@ from edge_coordinator.run.events import (
 from tests.sites import make_plan, make_round
 
 PAGE = Path(__file__).parents[2] / "docs" / "scripting.md"
-PARSERS = [*leaf_parsers(build_parser()), agent_parser(), build_profile_parser()]
+PARSERS = [
+    *leaf_parsers(build_parser()),
+    agent_parser(),
+    *(build_profile_parser(), build_inference_parser()),
+]
 
 
 @pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.prog)

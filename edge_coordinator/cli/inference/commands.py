@@ -1,7 +1,6 @@
-"""What `cpsl infer` does: a model is cut, and predicts; nothing of it needs a broker."""
+"""What `cpsl infer` does: a model is cut, and predicts, is written down, or is served."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,33 +18,57 @@ if TYPE_CHECKING:
 
 
 def infer(flags: argparse.Namespace, console: Output) -> None:
-    """Predict the samples of a source, or export both halves, or both."""
-    if flags.data is None and flags.export is None:
-        raise SettingsError(
-            "what of? give --data SOURCE to predict, or --export FOLDER to write both halves"
-        )
-    is_run = _is_run(flags.model)
-    settings = _settings(flags, needs_judge=flags.data is not None) if is_run else None
-    asked = _asked(flags, console)
-    if settings is None:
-        _refuse_flags_of_runs(flags)
-        _predict_by_files(flags, console, asked)
+    """Predict the samples of a source, export both halves, or serve the server half."""
+    _check_asked(flags)
+    if not _is_run(flags.model, needs_device=not flags.serve):
+        _by_files(flags, console)
         return
+    settings = _settings(flags, needs_judge=flags.data is not None)
+    asked = _asked(flags, console)
     shape = asked.samples.sample_shape if asked else None
     model = _saved(flags, settings, shape, console)
     cut = model.cut(flags.cut if flags.cut is not None else _last_cut(flags.model))
     written = _export(flags.export, model, cut, console) if flags.export else []
-    if asked is None:
+    if flags.serve:
+        _serve_run(flags, console, model, cut)
+    elif asked is None:
         info = model.info(cut)
         document = {"network": info.network, "cut": info.cut, "files": [str(p) for p in written]}
-        console.answer(document, f"both halves, cut after {info.cut}: {_listed(written)}")
-        return
+        listed = ", ".join(str(path) for path in written)
+        console.answer(document, f"both halves, cut after {info.cut}: {listed}")
+    else:
+        _predict_by_run(flags, console, model, cut, asked)
+
+
+def _check_asked(flags: argparse.Namespace) -> None:
+    if flags.serve and flags.data is not None:
+        raise SettingsError("--serve has devices bring the samples; leave --data out")
+    if not flags.serve and flags.data is None and flags.export is None:
+        raise SettingsError(
+            "what of? give --data SOURCE to predict, --export FOLDER to write both halves, or "
+            "--serve to compute the server half for devices"
+        )
+
+
+def _predict_by_run(
+    flags: argparse.Namespace, console: Output, model: "SavedModel", cut: int, asked: "Asked"
+) -> None:
     from edge_coordinator.cli.inference.predicting import judge_of_job
     from edge_coordinator.run.model.halves import split_saved
 
     with console.status("writing the device half"):
         split = split_saved(model, cut)
-    _predict(flags, console, split, asked, judge_of_job(settings))
+    _predict(flags, console, split, asked, judge_of_job(model.settings))
+
+
+def _serve_run(flags: argparse.Namespace, console: Output, model: "SavedModel", cut: int) -> None:
+    from edge_coordinator.cli.inference.serving import ServedHalf, serve_half
+    from edge_coordinator.run.model.halves import TorchHalf
+    from runtime.models.load import split
+
+    half = TorchHalf(split(model.network, cut)[1])
+    served = ServedHalf(model.info(cut), half, model.shapes[cut], model.shapes[-1])
+    serve_half(flags, console, served)
 
 
 def _predict(
@@ -62,38 +85,45 @@ def _predict(
     show(console, split, result, output=flags.output)
 
 
-def _predict_by_files(flags: argparse.Namespace, console: Output, asked: "Asked | None") -> None:
+def _by_files(flags: argparse.Namespace, console: Output) -> None:
+    """Predict by exported halves, or serve that of the server."""
+    for flag, value in {"--cut": flags.cut, "--export": flags.export}.items():
+        if value is not None:
+            raise SettingsError(
+                f"{flag} is for the directory of a run; {flags.model} holds halves that are cut "
+                "already"
+            )
+    if flags.serve:
+        from edge_coordinator.cli.inference.serving import ServedHalf, serve_half
+        from runtime.inference.half import OnnxHalf, file_of
+
+        half = OnnxHalf.load(flags.model / file_of("server"), "server")
+        serve_half(
+            flags, console, ServedHalf(half.info, half, half.sample_shape, half.output_shape)
+        )
+        return
     from edge_coordinator.cli.inference.predicting import judge_of_info
     from edge_coordinator.run.model.halves import load_halves
 
-    split = load_halves(flags.model)
+    split, asked = load_halves(flags.model), _asked(flags, console)
     assert asked is not None
     _predict(flags, console, split, asked, judge_of_info(split.info))
 
 
-def _is_run(path: Path) -> bool:
+def _is_run(path: Path, *, needs_device: bool) -> bool:
     """Whether it is the directory of a run; SettingsError if it is no folder of halves either."""
-    from runtime.inference.half import SIDES, file_of
+    from runtime.inference.half import file_of
 
     if (path / "job.toml").is_file():
         return True
-    missing = [file_of(side) for side in SIDES if not (path / file_of(side)).is_file()]
+    needed = [file_of("device"), file_of("server")] if needs_device else [file_of("server")]
+    missing = [name for name in needed if not (path / name).is_file()]
     if missing:
         raise SettingsError(
             f"{path} is neither the directory of a run, with a job.toml, nor a folder of both "
             f"halves: it has no {' and no '.join(missing)}"
         )
     return False
-
-
-def _refuse_flags_of_runs(flags: argparse.Namespace) -> None:
-    given = {"--cut": flags.cut, "--export": flags.export}
-    for flag, value in given.items():
-        if value is not None:
-            raise SettingsError(
-                f"{flag} is for the directory of a run; {flags.model} holds halves that are cut "
-                "already"
-            )
 
 
 def _settings(flags: argparse.Namespace, *, needs_judge: bool) -> "JobSettings":
@@ -151,7 +181,3 @@ def _export(folder: Path, model: "SavedModel", cut: int, console: Output) -> lis
 
     with console.status("writing both halves"):
         return export_halves(model, cut, folder)
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    return ", ".join(str(path) for path in paths)

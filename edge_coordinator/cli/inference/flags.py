@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from edge_coordinator.cli.watching_flags import add_broker
 from runtime.offered import KNOWN_INPUTS
 
 
@@ -12,7 +13,8 @@ def add_inference(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "infer",
         help="predict by a trained model in two halves, cut where you like",
         description="Predict by the model of a run: the layers up to a cut as on a device, by ONNX "
-        "Runtime, the others as on the server. Or write both halves as ONNX files.",
+        "Runtime, the others as on the server. Or write both halves as ONNX files, or serve the "
+        "server half to devices that run `cpsl-agent infer`.",
     )
     add = parser.add_argument
     add("model", type=Path, metavar="RUNDIR", help="of a run, or a folder of exported halves")
@@ -30,6 +32,12 @@ def add_inference(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="PACKAGE",
         help="run code of this package, or this PACKAGE.MODULE:NAME, where the run's job names it",
     )
+    serving = parser.add_argument_group("over a broker")
+    serving.add_argument("--serve", action="store_true", help="serve the server half to devices")
+    serving.add_argument(
+        "--wait", action="store_true", help="if the broker is not there, wait for it"
+    )
+    add_broker(serving)
 
 
 def _batch_size(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -10,17 +9,9 @@ from torch import nn
 from edge_coordinator.run.model.files import Normalising, as_onnx, write_file
 from edge_coordinator.run.model.saved import SavedModel
 from runtime.errors import SettingsError, StorageError
-from runtime.inference.half import SIDES, VALUES, Floats, HalfInfo, OnnxHalf, Side, file_of
+from runtime.inference.half import SIDES, VALUES, Floats, Half, HalfInfo, OnnxHalf, Side, file_of
 from runtime.models.kernels import usual_kernels
 from runtime.models.load import split
-
-
-class ServerHalf(Protocol):
-    """What takes smashed data, [sample, ...], and gives outputs."""
-
-    def run(self, x: Floats) -> Floats:
-        """Compute a batch."""
-        ...
 
 
 class TorchHalf:
@@ -43,7 +34,7 @@ class SplitModel:
 
     info: HalfInfo
     device: OnnxHalf
-    server: ServerHalf
+    server: Half
     smashed_shape: tuple[int, ...]
     """Of one sample."""
 

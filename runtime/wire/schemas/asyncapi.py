@@ -1,6 +1,7 @@
 """Every topic with the schema of what travels on it, as one AsyncAPI 3 document.
 
-It is written for the coordinator: `send` is what that publishes, `receive` what it hears.
+It is written for the coordinator, and for whoever serves a server half: `send` is what that
+publishes, `receive` what it hears.
 """
 
 import json
@@ -13,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from runtime.distribution import own_version
 from runtime.wire.commands import AnyCommand, AnyReply, Challenge
 from runtime.wire.fields import Message
+from runtime.wire.frame_questions import InferenceAnswer, InferenceRequest
 from runtime.wire.frames import FrameKind
 from runtime.wire.history import HistoryReport
 from runtime.wire.inbox import leaf_of
@@ -21,6 +23,7 @@ from runtime.wire.published import (
     DeviceMetrics,
     DeviceProfile,
     DeviceStatus,
+    InferenceStatus,
     PlanReport,
     RoundReport,
 )
@@ -133,6 +136,7 @@ def _channels() -> Iterator[_Channel]:
     yield _Channel("plan", site.plan, (PlanReport,), "send", retain=True)
     yield _Channel("round", site.round, (RoundReport,), "send", retain=True)
     yield _Channel("history", site.history, (HistoryReport,), "send", retain=True)
+    yield from _inference_channels(site)
     for kind in _UP:
         leaf = leaf_of(kind)
         yield _Channel(f"up{leaf.title()}", site.up(_DEVICE, leaf), None, "receive")
@@ -140,6 +144,18 @@ def _channels() -> Iterator[_Channel]:
         leaf = leaf_of(kind)
         yield _Channel(f"down{leaf.title()}", site.down(_DEVICE, leaf), None, "send")
     yield _Channel("clusterModel", site.of_cluster(_CLUSTER), None, "send")
+
+
+def _inference_channels(site: Topics) -> Iterator[_Channel]:
+    """Say what the server half of a trained model publishes and hears."""
+    status, challenge = site.inference_status, site.inference_challenge
+    yield _Channel("inferenceStatus", status, (InferenceStatus,), "send", retain=True)
+    yield _Channel("inferenceChallenge", challenge, (Challenge,), "receive")
+    request, answer = site.inference_request(_DEVICE), site.inference_answer(_DEVICE)
+    yield _Channel("inferenceRequest", request, (InferenceRequest,), "receive")
+    yield _Channel("inferenceAnswer", answer, (InferenceAnswer,), "send")
+    yield _Channel("inferenceSmashed", site.inference_smashed(_DEVICE), None, "receive")
+    yield _Channel("inferenceOutputs", site.inference_outputs(_DEVICE), None, "send")
 
 
 class _UncheckedTopics(Topics):

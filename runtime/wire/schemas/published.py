@@ -14,6 +14,7 @@ from runtime.wire.published import (
     DeviceMetrics,
     DeviceProfile,
     DeviceStatus,
+    InferenceStatus,
     PlanReport,
     RoundReport,
 )
@@ -26,6 +27,7 @@ PUBLISHED: dict[str, type[Message]] = {
     "round": RoundReport,
     "history": HistoryReport,
     "coordinator": CoordinatorStatus,
+    "inference": InferenceStatus,
 }
 """Schema name to message; the files `schemas/NAME.json` ship with the package."""
 

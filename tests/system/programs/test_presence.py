@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edge_coordinator.run.events import Progress, RoundDone
-from edge_coordinator.serve import new_status, serve_on
+from edge_coordinator.serve.training import new_status, serve_on
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import StorageError, TakenError, root_cause
 from runtime.wire.commands import Stop

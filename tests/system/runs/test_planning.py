@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from edge_coordinator.run.events import Progress, RoundDone, RoundPlanned
-from edge_coordinator.serve import new_status, serve_on
+from edge_coordinator.serve.training import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.published import PlanReport, RoundReport

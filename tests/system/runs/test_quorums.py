@@ -10,7 +10,7 @@ import torch
 
 from edge_coordinator.run.checkpoint import Reached
 from edge_coordinator.run.events import ClusterStarted, Progress, RoundPlanned
-from edge_coordinator.serve import new_status, serve_on
+from edge_coordinator.serve.training import new_status, serve_on
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.wire.commands import Ready

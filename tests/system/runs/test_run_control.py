@@ -10,7 +10,7 @@ import torch
 from edge_coordinator.monitor.asking import ask_coordinator, forget_device, tag_device
 from edge_coordinator.run.control import PAUSED, RunControl
 from edge_coordinator.run.events import Progress, RoundPlanned, Stopped, Waiting
-from edge_coordinator.serve import new_status, serve_on
+from edge_coordinator.serve.training import new_status, serve_on
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
 from runtime.wire.published import DeviceStatus

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+import numpy as np
+
 from device_agent.profiling.link_loopback import LoopBack
 from edge_coordinator.fleet.rights import (
     Rights,
@@ -17,6 +19,7 @@ from runtime.wire.run_control import WantedSettings
 from runtime.wire.topics import Topics
 from tests.builders import run_job
 from tests.noise import shards
+from tests.system.programs.inference_peers import client_of, served
 
 TOPICS = Topics("default")
 
@@ -76,6 +79,8 @@ async def test_the_rights_of_each_program_are_what_it_uses_and_no_more() -> None
     await run_job(shards((20, 20), (1, 28, 28)), SETTINGS, broker=broker)
     async with broker.connect("d0-probe") as bus:
         await LoopBack("d0", bus, TOPICS, chunk_bytes=10_000).measure()
+    async with served(broker, "coordinator-2"), client_of(broker, "d0") as client:
+        await client.predict(np.zeros((1, 3), np.float32))
     rights = device_rights(TOPICS, "d0")
     assert broker.published["d0"] == set(rights.publish)
     assert all(_may(rights.hear, topic) for topic in _topics_heard(broker, "d0"))

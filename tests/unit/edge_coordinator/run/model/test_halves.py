@@ -21,7 +21,7 @@ from runtime.inference.half import Floats, OnnxHalf
 from runtime.models.load import input_shape_of, layer_shapes, load_network, network_of
 from runtime.models.sequence import Network, layers_of
 from runtime.wire.commands import Normalisation
-from tests.rounding import ALLOWED
+from tests.unit.edge_coordinator.run.model.trained import allowed_by_rounding
 from tests.unit.runtime.models.brought_networks import BROUGHT
 
 pytestmark = pytest.mark.numerics
@@ -50,17 +50,9 @@ def _samples(name: str, network: Network) -> Floats:
     return x
 
 
-def _allowed(network: Network, x: Floats) -> float:
-    """How far apart rounding alone may put two outputs: by half an ulp in the smallest step."""
-    with torch.no_grad():
-        exact = network.double()(torch.from_numpy(x).double()).numpy()
-    own = TorchHalf(network.float()).run(x)
-    return float(np.abs(own - exact).max() + np.spacing(np.abs(own).max())) * ALLOWED
-
-
 def _assert_same(model: SavedModel, x: Floats, cuts: Iterable[int]) -> None:
     """Whichever engine the server half is on; ONNX Runtime at every fourth cut, to save time."""
-    whole, allowed = TorchHalf(model.network).run(x), _allowed(model.network, x)
+    whole, allowed = TorchHalf(model.network).run(x), allowed_by_rounding(model.network, x)
     for cut in cuts:
         halves = split_saved(model, cut)
         smashed = halves.device.run(x)
@@ -100,7 +92,7 @@ def test_the_files_say_which_halves_they_are_and_fit_no_others(tmp_path: Path) -
     model, x = _saved(network), _samples("mlp", network)
     export_halves(model, 1, tmp_path / "a")
     halves = load_halves(tmp_path / "a")
-    whole, allowed = TorchHalf(network).run(x), _allowed(network, x)
+    whole, allowed = TorchHalf(network).run(x), allowed_by_rounding(network, x)
     np.testing.assert_allclose(halves.run(x[:3]), whole[:3], atol=allowed, rtol=0)
     assert (halves.info.cut, halves.info.round, halves.info.classes) == ("flatten", 7, ("a", "b"))
     (tmp_path / "a" / "server.onnx").write_bytes(server_half(model, 2))
