@@ -11,6 +11,7 @@ from functools import partial
 
 from device_agent.agent.agent import Agent
 from device_agent.agent.desired import Applied, DesiredSettings, ProcessSettings, Started
+from device_agent.agent.hosting import Hosting
 from device_agent.agent.trainer import Trainer
 from device_agent.emulation.bus import EmulatedBus
 from device_agent.emulation.engine import EmulatedEngine
@@ -169,14 +170,16 @@ class HostedDevice:
             trainer=trainer,
             compute=self._compute,
             chunk_bytes=settings.chunk_bytes,
-            shared=self._shared.findings,
-            link_class=self._class,
-            generic=generic_measurement(
-                settings.engine,
-                num_threads=settings.num_threads,
-                slowdown=self._class.slowdown if self._class else 1.0,
+            hosting=Hosting(
+                self._shared.findings,
+                link_class=self._class,
+                generic=generic_measurement(
+                    settings.engine,
+                    num_threads=settings.num_threads,
+                    slowdown=self._class.slowdown if self._class else 1.0,
+                ),
+                desired=desired,
             ),
-            desired=desired,
         )
 
     def _desired(self, topics: Topics, trainer: Trainer) -> DesiredSettings:

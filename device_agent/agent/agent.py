@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor as ThreadPool
 from functools import partial
 from itertools import groupby
 
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
 from device_agent.agent.desired import DesiredSettings, Started
+from device_agent.agent.hosting import Hosting
 from device_agent.agent.link_answers import LinkProbing
 from device_agent.agent.listening import CommandReader, FrameTopics, OlderCoordinator
 from device_agent.agent.measuring import Measuring
@@ -16,8 +17,6 @@ from device_agent.agent.own_id import OwnId
 from device_agent.agent.publisher import Publisher
 from device_agent.agent.trainer import Trainer
 from device_agent.agent.uploads import Ranges, SendError, TurnMeter, Uploads, is_of
-from device_agent.engines.compute_timings import ComputeTimings
-from device_agent.engines.measurement import Measurement, SharedFindings
 from device_agent.profiling.link import LinkProbe
 from device_agent.profiling.machine import memory_sentence
 from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
@@ -67,17 +66,10 @@ class Agent:
         trainer: Trainer,
         compute: ThreadPool,
         chunk_bytes: int,
-        shared: SharedFindings | None = None,
-        link_class: Hashable = None,
-        generic: Measurement[ComputeTimings] | None = None,
-        desired: DesiredSettings | None = None,
+        hosting: Hosting | None = None,
     ) -> None:
-        """Make an agent that is alone in its process, unless it is told otherwise.
-
-        `shared` is what the devices of its process have measured, `link_class` what tells their
-        links apart, `generic` what to measure before there is a job, if anything, and `desired`
-        what is made of settings by topic.
-        """
+        """Make an agent that is alone in its process, unless `hosting` says otherwise."""
+        hosting = hosting or Hosting()
         self._device = device
         self._bus = bus
         self._topics = topics
@@ -85,20 +77,15 @@ class Agent:
         self._publisher = Publisher(device, bus, topics, status, profile)
         self._own_id = OwnId(device, topics, status, self._publisher)
         self._profile = self._publisher.profile
-        shared = shared or SharedFindings()
-        line = shared.line_of(link_class)
+        line = hosting.findings.line_of(hosting.link_class)
         self._uploads = Uploads(device, bus, topics, self._profile, line, chunk_bytes=chunk_bytes)
         probe = LinkProbe(device, bus, topics, chunk_bytes=chunk_bytes)
-        self._probing = LinkProbing(probe, self._publisher, shared, link_class)
-        self._trainer = trainer
-        self._compute = compute
-        self._measuring = Measuring(
-            device, trainer, self._profile, compute, shared=shared, generic=generic
-        )
+        self._probing = LinkProbing(probe, self._publisher, hosting)
+        self._trainer, self._compute = trainer, compute
+        self._measuring = Measuring(device, trainer, self._profile, compute, hosting)
         self.session = DeviceSession()
         self._frames = self.session.frames
-        self._told_s = 0.0
-        """When a frame was whole last, or we said how far it is."""
+        self._told_s = 0.0  # When a frame was whole last, or we said how far it is.
         self._queue: asyncio.Queue[BusEvent | DeviceEvent] = asyncio.Queue()
         self._pacer: Pacer | None = None
         self._opening = asyncio.Lock()
@@ -107,7 +94,7 @@ class Agent:
         self._commands = CommandReader(device, self.dropped, self._reply)
         self._frame_topics = FrameTopics(device, bus, topics)
         self._older = OlderCoordinator(device, bus, topics)
-        self._desired = desired or DesiredSettings(device, topics, Started())
+        self._desired = hosting.desired or DesiredSettings(device, topics, Started())
 
     async def serve(self) -> None:
         """Claim the id, then answer the coordinator; the first failure stops all."""

@@ -1,9 +1,7 @@
 """Answering the coordinator's wish to have the link measured: once, whatever is repeated."""
 
-from collections.abc import Hashable
-
+from device_agent.agent.hosting import Hosting
 from device_agent.agent.publisher import Publisher, link_profile_of
-from device_agent.engines.measurement import SharedFindings
 from device_agent.profiling.link import LinkProbe
 from runtime.protocol.link_probe import LinkProbeError
 from runtime.wire.commands import LinkMeasured, MeasureLink
@@ -15,14 +13,11 @@ SHARED_FOR_S = 30.0
 class LinkProbing:
     """Measures, publishes what came of it, and keeps the answer for repeats."""
 
-    def __init__(
-        self, probe: LinkProbe, publisher: Publisher, shared: SharedFindings, link_class: Hashable
-    ) -> None:
-        """`link_class` is equal for devices of this process whose links are alike."""
+    def __init__(self, probe: LinkProbe, publisher: Publisher, hosting: Hosting) -> None:
         self.probe = probe
         self._publisher = publisher
-        self._shared = shared
-        self._key = ("link", link_class)
+        self._shared = hosting.findings
+        self._key = ("link", hosting.link_class)
         self._answer: LinkMeasured | None = None
 
     async def measure(self, request: MeasureLink) -> None:

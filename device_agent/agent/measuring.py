@@ -7,12 +7,12 @@ from concurrent.futures import Executor as ThreadPool
 from functools import partial
 from typing import Any
 
+from device_agent.agent.hosting import Hosting
 from device_agent.agent.publisher import PublishedProfile
 from device_agent.agent.trainer import Trainer
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.measurement import (
     Measurement,
-    SharedFindings,
     UnwantedError,
     take_between,
 )
@@ -36,17 +36,14 @@ class Measuring:
         trainer: Trainer,
         profile: PublishedProfile,
         compute: ThreadPool,
-        *,
-        shared: SharedFindings,
-        generic: Measurement[ComputeTimings] | None,
+        hosting: Hosting,
     ) -> None:
-        """`generic` is what to measure before there is a job; None leaves that out."""
         self._device = device
         self._trainer = trainer
         self._profile = profile
         self._compute = compute
-        self._shared = shared
-        self._generic = generic
+        self._shared = hosting.findings
+        self._generic = hosting.generic
         self._current: Measurement[Any] | None = None
         """Of the whole network of the job that was prepared last."""
 

@@ -173,10 +173,7 @@ def _add_job_flags(
         parser.add_argument("--config", type=Path, metavar="JOB.toml", help="the job file")
     if can_resume and not is_of_run:
         parser.add_argument(
-            "--resume",
-            type=Path,
-            metavar="RUNDIR",
-            help="go on with a run from its last checkpoint",
+            "--resume", type=Path, metavar="RUNDIR", help="go on from the last checkpoint of a run"
         )
         parser.add_argument(
             "--track",

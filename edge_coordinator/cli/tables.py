@@ -40,6 +40,26 @@ def model_tables(
     with the whole network and the loss on the device, which is what the last row shows (as `fl`
     trains; the others would also exchange the network's outputs).
     """
+    cuts = _empty("cut after", *CUT_COLUMNS)
+    round_bytes = device_round_bytes(table, batch_size=batch_size, local_epochs=local_epochs)
+    step_flop = batch_size * (table.device_forward_flop + table.device_backward_flop)
+    for cut, name in enumerate(table.cut_names):
+        cuts.add_row(name, *_saved(round_bytes, cut), *_saved(step_flop, cut))
+    return Group(
+        Text(f"{table.network}: each layer, one sample", style="italic"),
+        _layer_table(table),
+        Text(
+            f"\n{table.network}: each cut, one device; "
+            f"batch of {batch_size}, {local_epochs} local epoch(s)",
+            style="italic",
+        ),
+        cuts,
+        Text("saved: against the last row, the whole network and the loss on the device", "dim"),
+        *(Text(note, "dim") for note in _notes(table, num_cuts)),
+    )
+
+
+def _layer_table(table: CutTable) -> Table:
     layers = _empty("layer", "kind", *LAYER_COLUMNS)
     layers.add_row("input", "", "", "", "", _shape(table.input_shape), amount(table.input_bytes))
     for layer in table.layers:
@@ -52,23 +72,7 @@ def model_tables(
             _shape(layer.activation_shape),
             amount(layer.activation_bytes),
         )
-    cuts = _empty("cut after", *CUT_COLUMNS)
-    round_bytes = device_round_bytes(table, batch_size=batch_size, local_epochs=local_epochs)
-    step_flop = batch_size * (table.device_forward_flop + table.device_backward_flop)
-    for cut, name in enumerate(table.cut_names):
-        cuts.add_row(name, *_saved(round_bytes, cut), *_saved(step_flop, cut))
-    return Group(
-        Text(f"{table.network}: each layer, one sample", style="italic"),
-        layers,
-        Text(
-            f"\n{table.network}: each cut, one device; "
-            f"batch of {batch_size}, {local_epochs} local epoch(s)",
-            style="italic",
-        ),
-        cuts,
-        Text("saved: against the last row, the whole network and the loss on the device", "dim"),
-        *(Text(note, "dim") for note in _notes(table, num_cuts)),
-    )
+    return layers
 
 
 def _notes(table: CutTable, num_cuts: int | None) -> list[str]:

@@ -27,14 +27,8 @@ async def run_local(
     observers: Sequence[Observer],
 ) -> None:
     """Train with a broker and agents that have been started, and end them."""
-    settings, broker = job.settings, site.broker
-    where = {"kind": broker.kind, "url": broker.url}
-    say(f"broker: {broker.kind} at {broker.url}", "broker", where)
-    num_devices, num_processes = settings.devices.count, len(site.agents)
-    agents = {"num_devices": num_devices, "num_processes": num_processes}
-    say(f"agents: {num_devices} devices in {num_processes} processes", "agents", agents)
-    if site.emulated:
-        say(site.emulated, "", {})
+    broker = site.broker
+    _tell_of(site, job.settings.devices.count, say)
     try:
         if site.page is not None:
             page = await site.page.where()
@@ -58,3 +52,15 @@ async def run_local(
                 task.cancel()
     finally:
         await site.end()
+
+
+def _tell_of(site: LocalSite, num_devices: int, say: Say) -> None:
+    """Say what was started."""
+    broker = site.broker
+    where = {"kind": broker.kind, "url": broker.url}
+    say(f"broker: {broker.kind} at {broker.url}", "broker", where)
+    num_processes = len(site.agents)
+    agents = {"num_devices": num_devices, "num_processes": num_processes}
+    say(f"agents: {num_devices} devices in {num_processes} processes", "agents", agents)
+    if site.emulated:
+        say(site.emulated, "", {})

@@ -197,9 +197,8 @@ def _known(
         why_no_deeper=compute.why_no_deeper if compute else "",
         shallowest_cut=_least_layers(profile, cuts) if profile else 0,
     )
-    return KnownDevice(
-        state, "; ".join(assumed), _compute_figures(compute) | _link_figures(measured)
-    )
+    figures = _compute_figures(compute) | _link_figures(measured)
+    return KnownDevice(state, "; ".join(assumed), figures)
 
 
 def _least_layers(profile: DeviceProfile, cuts: CutTable) -> int:

@@ -75,9 +75,8 @@ class RemoteCluster:
     ) -> None:
         """`joins` is what each member is asked to take part in; all of one turn.
 
-        `quorum` is the fraction of the members without which the turn is lost. `rate_by_size`
-        says that the rate in `joins` is |K_m| times another, and that steps are in proportion to
-        gradients: then these make up for members that are lost.
+        `quorum` is the fraction of the members without which the turn is lost. With `rate_by_size`
+        the rate in `joins` is |K_m| times another: gradients make up for members that are lost.
         """
         self._channel = channel
         self._members = {member.device: member for member in members}
@@ -89,7 +88,6 @@ class RemoteCluster:
         self._exchange: Exchange | None = None
         self._question: Question | None = None
         self._device_side: Sequence[Tensor] = ()
-        self._epoch = 0
         self._rate_by_size = rate_by_size
         self._size, self._least = len(members), least_of(len(members), quorum)
         self.late: dict[str, Late] = {}
@@ -100,7 +98,7 @@ class RemoteCluster:
         """Device id to seconds from each request to its answer: the model, then every gradient."""
         self.finished: tuple[str, ...] = ()
         """Those that came to the turn's end."""
-        self._asked_at_s = 0.0
+        self._epoch, self._asked_at_s = 0, 0.0
         self.arrived_at_s: list[float] = []
         """When the smashed data of each local epoch were all there, by the monotonic clock."""
 

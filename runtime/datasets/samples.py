@@ -142,6 +142,23 @@ def make_samples(
     bytes; every other input becomes float32. Text labels are numbered by their names;
     `class_names` are those of labels that are numbered already.
     """
+    _check_shapes(x, y, where=where)
+    if is_text(y):
+        y, class_names = number_text(y, where=where)
+    if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
+        raise SettingsError(
+            f"{where} holds {x.dtype} and {y.dtype}; it needs numbers, and text "
+            "or numbers for labels"
+        )
+    stored = _as_stored(x, where=where)
+    samples = Samples(stored, _as_targets(y, where=where), scale, offset, class_names)
+    if class_names is not None:
+        check_labels(samples, num_classes=len(class_names), where=where)
+    return samples
+
+
+def _check_shapes(x: Stored, y: NDArray[Any], *, where: str) -> None:
+    """SettingsError unless there is a label for each input, and one of them at least."""
     if len(x.shape) < 2 or y.ndim < 1:
         raise SettingsError(
             f"{where} has inputs of shape {x.shape} and labels of shape {y.shape}; "
@@ -156,18 +173,6 @@ def make_samples(
             f"{where} has inputs of shape {tuple(x.shape)} and labels of shape {y.shape}; "
             "no axis can be empty"
         )
-    if is_text(y):
-        y, class_names = number_text(y, where=where)
-    if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
-        raise SettingsError(
-            f"{where} holds {x.dtype} and {y.dtype}; it needs numbers, and text "
-            "or numbers for labels"
-        )
-    stored = _as_stored(x, where=where)
-    samples = Samples(stored, _as_targets(y, where=where), scale, offset, class_names)
-    if class_names is not None:
-        check_labels(samples, num_classes=len(class_names), where=where)
-    return samples
 
 
 def _as_stored(x: Stored, *, where: str) -> Stored:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from device_agent.agent.agent import Agent
 from device_agent.agent.desired import DesiredSettings, Started
+from device_agent.agent.hosting import Hosting
 from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
 from edge_coordinator.monitor.asking import device_of, set_device, site_of
@@ -39,7 +40,7 @@ async def _agent(bus: Bus, topics: Topics) -> AsyncIterator[DesiredSettings]:
             ),
             compute=compute,
             chunk_bytes=1000,
-            desired=desired,
+            hosting=Hosting(desired=desired),
         )
         serving = asyncio.create_task(agent.serve())
         try:

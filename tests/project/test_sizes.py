@@ -1,12 +1,14 @@
 """The sizes of the house: rooms that are overlooked at once, files that are read at once."""
 
+import ast
 from pathlib import Path
 
 from tests.root import ROOT
 
-MOST_ENTRIES, MOST_LINES = 20, 300
+MOST_ENTRIES, MOST_LINES, MOST_OF_A_FUNCTION = 20, 300, 40
+PROGRAMS = ("profiles", "runtime", "device_agent", "edge_coordinator")
 PACKAGES = (
-    *("profiles", "runtime", "device_agent", "edge_coordinator"),
+    *PROGRAMS,
     *("tests", "benchmarks", "docs", "examples"),
 )
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
@@ -26,3 +28,14 @@ def test_no_room_has_more_than_twenty_entries() -> None:
 def test_no_file_has_more_than_three_hundred_lines() -> None:
     num_lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert {path: number for path, number in num_lines.items() if number > MOST_LINES} == {}
+
+
+def test_no_function_of_the_programs_has_more_than_forty_lines() -> None:
+    num_lines = {
+        f"{path.relative_to(ROOT)}:{part.lineno} {part.name}": part.end_lineno - part.lineno + 1
+        for path in MODULES
+        if path.relative_to(ROOT).parts[0] in PROGRAMS
+        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and part.end_lineno
+    }
+    assert {name: n for name, n in num_lines.items() if n > MOST_OF_A_FUNCTION} == {}
