@@ -182,8 +182,8 @@ def _plan(
     cut, sizes = choice.cut, grouping.sizes(fleet.num_devices)
     workload = choose_wire(fleet, workload, cut=cut, sizes=sizes)
     form = partial(
-        _form, fleet, workload, cut,
-        devices=devices, grouping=grouping, schedule=schedule, generator=generator,
+        _form, fleet, workload, cut, grouping,
+        devices=devices, schedule=schedule, generator=generator,
     )  # fmt: skip
     equal = formed = form(sharing="equal")
     if asked := [each for each in sharings(workload, cut=cut) if each != "equal"]:
@@ -195,9 +195,8 @@ def _plan(
     )
     bound_s = _bound_s(fleet, workload, cut, formed, can_share=bool(asked))
     reason = reason_of(cut, workload, formed.predicted_s, alternatives, grouping.method)
-    reason += own_reason(
-        choice, grouping.form, grouping.choose_cut, grouping.method
-    ) + parting_reason(formed.clusters, workload)
+    own = own_reason(choice, grouping.form, grouping.choose_cut, grouping.method)
+    reason += own + parting_reason(formed.clusters, workload)
     saved_s = equal.predicted_s - formed.predicted_s
     reason += sharing_reason(formed.clusters, workload, cut=cut, saved_s=saved_s)
     return Plan(
@@ -205,11 +204,9 @@ def _plan(
         clusters=formed.clusters,
         left_out=left_out,
         reason=reason + bound_reason(formed.predicted_s, bound_s=bound_s),
-        predicted_s=formed.predicted_s,
-        lower_bound_s=min(bound_s, formed.predicted_s),
-        alternatives=alternatives,
-        codecs=workload.chosen,
-    )
+        predicted_s=formed.predicted_s, lower_bound_s=min(bound_s, formed.predicted_s),
+        alternatives=alternatives, codecs=workload.chosen,
+    )  # fmt: skip
 
 
 def _worth_more(shared: _Formed, equal: _Formed, workload: Workload) -> _Formed:
@@ -232,10 +229,10 @@ def _form(
     fleet: Fleet,
     workload: Workload,
     cut: int,
+    grouping: Grouping,
     *,
     sharing: Sharing,
     devices: Sequence[DeviceState],
-    grouping: Grouping,
     schedule: GibbsSchedule | None,
     generator: np.random.Generator,
 ) -> _Formed:
