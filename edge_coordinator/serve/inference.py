@@ -19,7 +19,7 @@ from runtime.offered import DEFAULT_CHUNK_BYTES
 from runtime.protocol.inference import Command, Forget, InferenceTurns, Repeat, Send, Wait
 from runtime.service.process import COMPUTE_THREAD
 from runtime.wire.frame_questions import InferenceAnswer, InferenceRequest
-from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
+from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec, body_bytes
 from runtime.wire.inbox import FrameInbox
 from runtime.wire.transfer import ChunkSize, send_frame
 
@@ -29,8 +29,8 @@ MOST_DEVICES = 1000
 """That may wait."""
 MOST_KEPT, KEPT_BYTES = 64, 1_000_000
 """Outputs that are kept in case they are lost, and the most that each may have."""
-PATIENCE_S = 30.0
-"""With a device that was told to send."""
+PATIENCE_S, LEAST_BYTES_PER_S = 30.0, 100_000
+"""With a device that was told to send, and how fast the links have to carry it beyond that."""
 TICK_S = 1.0
 MOST_TOLD = 20
 """So many senders of unusable messages are named: whoever forges can make up many."""
@@ -46,9 +46,7 @@ class InferenceServer:
     ) -> None:
         self._bus, self._site, self._half, self._say = bus, site, half, say
         self._topics, self._status = site.topics, site.status
-        self._turns = InferenceTurns(
-            most_at_once=MOST_AT_ONCE, most_waiting=MOST_DEVICES, patience_s=PATIENCE_S
-        )
+        self._turns = InferenceTurns(most_at_once=MOST_AT_ONCE, most_waiting=MOST_DEVICES)
         self._asked: dict[str, InferenceRequest] = {}
         self._inboxes: dict[str, FrameInbox] = {}
         self._kept: OrderedDict[str, Frame] = OrderedDict()
@@ -98,7 +96,10 @@ class InferenceServer:
             self._forget_idle()
             self._say(f"{device} asks")
         self._asked[device] = request
-        self._do(self._turns.ask(device, step_of(request), now_s=time.monotonic()))
+        num_bytes = body_bytes(smashed_specs(request, self._status.smashed_shape))
+        patience_s = PATIENCE_S + num_bytes / LEAST_BYTES_PER_S
+        now_s = time.monotonic()
+        self._do(self._turns.ask(device, step_of(request), patience_s=patience_s, now_s=now_s))
 
     def _forget_idle(self) -> None:
         """Keep no more of devices than may be there: names cost nothing."""
@@ -128,6 +129,7 @@ class InferenceServer:
             return  # Late, or a repeat.
         inbox = self._inboxes.setdefault(device, FrameInbox(self._specs_of(device)))
         frame = inbox.feed(payload, kind=FrameKind.SMASHED)
+        self._turns.moved(device, now_s=time.monotonic())
         if frame is None:
             return
         del self._inboxes[device]

@@ -6,6 +6,7 @@ devices do; who was told and sends nothing loses the turn. What was lost is aske
 that is known gets the same answer.
 """
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -47,24 +48,35 @@ class Forget:
 Command = Wait | Send | Repeat | Forget
 
 
+MOVING_S = 5.0
+"""Smashed data of which a chunk came in this time are on their way, and not to be sent again."""
+
+
+@dataclass
+class _Turn:
+    """What a device was told to send, until when that is waited for, and when a chunk came last."""
+
+    step: StepId
+    until_s: float
+    moved_s: float = -math.inf
+
+
 class InferenceTurns:
     """Gives turns to devices; times are of any clock."""
 
-    def __init__(self, *, most_at_once: int, most_waiting: int, patience_s: float) -> None:
-        """A turn lasts `patience_s` at most until the smashed data are there."""
+    def __init__(self, *, most_at_once: int, most_waiting: int) -> None:
         self._most_at_once = most_at_once
         self._most_waiting = most_waiting
-        self._patience_s = patience_s
-        self._waiting: OrderedDict[str, StepId] = OrderedDict()
-        self._sending: dict[str, tuple[StepId, float]] = {}
-        """Device to what it was told to send, and until when that is waited for."""
+        self._waiting: OrderedDict[str, tuple[StepId, float]] = OrderedDict()
+        """Device to its batch, and how many seconds its turn will last at most."""
+        self._sending: dict[str, _Turn] = {}
         self._computing: dict[str, StepId] = {}
         self._done: dict[str, StepId] = {}
 
     def expected(self, device: str) -> StepId | None:
         """What a device may send now."""
-        step, _ = self._sending.get(device, (None, 0.0))
-        return step
+        turn = self._sending.get(device)
+        return turn.step if turn is not None else None
 
     def knows(self, device: str) -> bool:
         """Whether a device waits, sends, or is computed for."""
@@ -75,22 +87,31 @@ class InferenceTurns:
         """Whether no other device can be taken on."""
         return len(self._waiting) >= self._most_waiting
 
-    def ask(self, device: str, step: StepId, *, now_s: float) -> list[Command]:
-        """A device has a batch ready; what it asked for before is given up."""
+    def ask(self, device: str, step: StepId, *, patience_s: float, now_s: float) -> list[Command]:
+        """A device has a batch ready; what it asked for before is given up.
+
+        Its turn lasts `patience_s` at most until the smashed data are there.
+        """
         if self._computing.get(device) == step:
             return []
         if self._done.get(device) == step:
             return [Repeat(device, step)]
-        if self.expected(device) == step:
-            return [Send(device, step)]
+        turn = self._sending.get(device)
+        if turn is not None and turn.step == step:
+            is_moving = now_s - turn.moved_s < MOVING_S
+            return [Wait(device, step, 0) if is_moving else Send(device, step)]
         commands: list[Command] = []
         if self._sending.pop(device, None) is not None:
             commands.append(Forget(device))
-        self._waiting[device] = step
+        self._waiting[device] = step, patience_s
         commands += self._next(now_s)
         if device in self._waiting:
             commands.append(Wait(device, step, list(self._waiting).index(device)))
         return commands
+
+    def moved(self, device: str, *, now_s: float) -> None:
+        """A chunk of the smashed data of a device has come."""
+        self._sending[device].moved_s = now_s
 
     def arrived(self, device: str, step: StepId) -> None:
         """The smashed data of a device are there, and are computed on."""
@@ -110,7 +131,7 @@ class InferenceTurns:
 
     def tick(self, *, now_s: float) -> list[Command]:
         """Take the turn of whoever was told to send, and has not."""
-        late = [device for device, (_, until_s) in self._sending.items() if now_s >= until_s]
+        late = [device for device, turn in self._sending.items() if now_s >= turn.until_s]
         for device in late:
             del self._sending[device]
         return [*(Forget(device) for device in late), *self._next(now_s)]
@@ -123,7 +144,7 @@ class InferenceTurns:
                 break
             if device in self._computing:  # Of a batch that it has given up.
                 continue
-            step = self._waiting.pop(device)
-            self._sending[device] = (step, now_s + self._patience_s)
+            step, patience_s = self._waiting.pop(device)
+            self._sending[device] = _Turn(step, now_s + patience_s)
             commands.append(Send(device, step))
         return commands
