@@ -197,12 +197,14 @@ class Coordinator:
         self, round_: int, planned: PlannedRound, trained: Trained, *, round_s: float
     ) -> RoundReport:
         """Learn from a round, and say what came of its training."""
-        plan, turns = planned.plan, list[TurnMeasured]()
+        plan, turns, drawn_j = planned.plan, list[TurnMeasured](), dict[str, float]()
         with self._faults.gone_on_from("learning from a round", instead="nothing is learned"):
             turns = await self._planning.measured(round_, planned, trained.times)
             self._planning.learn(turns, trained.times, round_s=round_s)
+            drawn_j = self._planning.drawn(turns, round_s=round_s)
         with self._faults.gone_on_from("reporting a round", instead="its seconds are left out"):
-            return round_report(self._job, round_, plan, trained, turns, round_s=round_s)
+            report = round_report(self._job, round_, plan, trained, turns, round_s=round_s)
+            return report.model_copy(update={"drawn_j": drawn_j})
         return round_report(self._job, round_, unpredicted(plan), trained, [], round_s=round_s)
 
     def _note_late(self, plan: Plan, trained: Trained) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from profiles.corrections import Corrections
 from profiles.cuts import CutTable
 from profiles.link import LinkState
+from profiles.power import Power
 from profiles.units import Floats
 
 
@@ -72,6 +73,8 @@ class DeviceState:
     deepest_cut: int | None = None
     """Layers that it can run at most, where it cannot run all."""
     why_no_deeper: str = ""
+    power: Power | None = None
+    """What it draws, where that is known."""
     shallowest_cut: int = 0
     """Layers that its owner has it run at least."""
 

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from device_agent.agent.publisher import PublishedProfile
 from device_agent.agent.recorded_work import record_transfer
+from device_agent.profiling.energy_meter import start_meter
 from profiles.link_estimate import LinkEstimate
 from runtime.bus.bus import Bus
 from runtime.bus.pacing import Pacer
@@ -34,6 +35,7 @@ class TurnMeter:
 
     def __init__(self, clock: Callable[[], float] = perf_counter, *, device: str = "") -> None:
         self._clock = clock
+        self._joules = start_meter()
         self._device = device
         self._upload_s: defaultdict[FrameKind, float] = defaultdict(float)
         self._download_s: defaultdict[FrameKind, float] = defaultdict(float)
@@ -94,6 +96,7 @@ class TurnMeter:
             waiting_s=self._waiting_s,
             up_bytes=self._up_bytes,
             down_bytes=self._down_bytes,
+            metered_j=self._joules(),
             phases=PhaseSeconds(
                 distribute_s=self._download_s[FrameKind.MODEL],
                 forward_s=forward_s / epochs,

@@ -133,6 +133,7 @@ def _cells(report: RoundReport) -> dict[str, str]:
         **({"predicted": f"{predicted:.2f}"} if predicted is not None else {}),
         "up": f"{amount(report.up_bytes)}B",
         "down": f"{amount(report.down_bytes)}B",
+        **({"energy": f"{sum(report.drawn_j.values()):.3g}J"} if report.drawn_j else {}),
     }
 
 

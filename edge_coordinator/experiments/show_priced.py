@@ -55,6 +55,8 @@ def _sums(rounds: Sequence[PricedRound]) -> list[str]:
     priced = [price for each in rounds if (price := _price(each)) is not None]
     lines = [f"{len(rounds)} rounds took {short_seconds(took_s)}; their plans said "
              f"{short_seconds(sum(own))}, these say {short_seconds(sum(priced))}"]  # fmt: skip
+    if drawn_j := sum(sum(each.plan.joules.values()) for each in rounds if each.plan):
+        lines.append(f"as these plan them the devices draw {drawn_j:.3g} J")
     if none := len(rounds) - len(priced):
         lines.append(f"{none} of them would have had no plan: {_why(rounds)}")
     would_s = would_have_taken_s(rounds)
@@ -90,6 +92,7 @@ def _round(priced: PricedRound, job: Job) -> dict[str, Any]:
         "predicted_s": priced.predicted_s,
         "priced_s": _price(priced),
         "why_none": priced.why_none or None,
+        "priced_j": sum(plan.joules.values()) if plan and plan.joules else None,
         "cut": plan.cut if plan else None,
         "cut_layer": job.cut_name(plan.cut) if plan else None,
         "codec": plan.codecs.smashed if plan and plan.codecs else None,

@@ -13,7 +13,10 @@ from pydantic import (
 )
 
 from edge_coordinator.planning.form import BatchSizes, Form
+from profiles.power import POWER, Power, PowerClass, class_of_machine
 
+EVERY_OTHER = "*"
+"""The device id under which something holds for all that have none of their own."""
 REPLAY = "replay:"
 DEFAULT_CLUSTERS = 2
 OWN_OF_MODE = {
@@ -37,6 +40,14 @@ class Section(BaseModel):
         if isinstance(given, bool) and kinds & {int, float} and bool not in kinds:
             raise ValueError("input should be a number, not true or false")
         return given
+
+
+class PowerSettings(Section):
+    """What a device draws."""
+
+    idle_w: float = Field(ge=0)
+    compute_w: float = Field(ge=0, description="more, while one core computes")
+    radio_w: float = Field(ge=0, description="more, while it sends or receives")
 
 
 class PlanSettings(Section):
@@ -89,6 +100,17 @@ class PlanSettings(Section):
     )
     byte_budgets: dict[str, Annotated[int, Field(gt=0)]] = Field(
         {}, description="device id, or * for all others, to the bytes that it may send and receive"
+    )
+    power: dict[str, PowerClass | PowerSettings] = Field(
+        {},
+        description="device id, or * for all others, to a class (raspberry-pi-4, laptop) or to "
+        "idle_w, compute_w and radio_w; by its processor if left out",
+    )
+    energy_weight: float = Field(
+        0.0, ge=0, description="seconds that a joule counts as, where cuts and codecs are chosen"
+    )
+    energy_budgets: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="device id, or * for all others, to the joules that it may draw in a run"
     )
     profile_patience_s: float = Field(
         5.0, ge=0, description="how long a plan waits for a profile that is not complete"
@@ -151,6 +173,11 @@ class PlanSettings(Section):
     def is_by_hand(self) -> bool:
         """Whether nothing about a round depends on what was measured."""
         return self.mode == "by_hand"
+
+    def power_of(self, device: str, machine: str) -> Power:
+        """What a device draws; where nothing is said of it, what such a processor does."""
+        stated = self.power.get(device, self.power.get(EVERY_OTHER, class_of_machine(machine)))
+        return POWER[stated] if isinstance(stated, str) else Power(**stated.model_dump())
 
     @property
     def replayed(self) -> Path | None:

@@ -66,6 +66,8 @@ def row_of(report: RoundReport) -> dict[str, Any]:
     for name, value in report.model_dump(mode="json", exclude={"run"}).items():
         if name == "lost":
             row["num_lost"] = len(value)
+        elif name == "drawn_j":
+            row[name] = sum(value.values()) if value else None
         elif name in _COUNTED:
             row[f"num_{name}"] = sum(value.values())
         elif value is None or isinstance(value, _SCALARS):

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_coordinator.planning.batch_shares import best_start, pricer_of, shared_sizes, sharings
 from edge_coordinator.planning.clustering import GibbsSchedule, gibbs_clusters
+from edge_coordinator.planning.energy import weighed_s
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.form import CutTask, OwnCut
 from edge_coordinator.planning.latency import phase_seconds, round_s
@@ -35,7 +36,7 @@ class CutChoice:
         others = [price for price in self.prices if price.cut != self.cut]
         return min(
             (price for price in others if price.expected_s is not None),
-            key=lambda price: price.expected_s or 0.0,
+            key=lambda price: price.cost_s,
             default=None,
         )
 
@@ -51,9 +52,9 @@ def choose_cut(
     own: OwnCut | None = None,
     devices: Sequence[DeviceState] = (),
 ) -> CutChoice:
-    """Choose the cut of least expected seconds, the shallowest of equals; or as `own` says.
+    """Choose the cut that counts as least in seconds and joules, the shallowest of equals.
 
-    `devices` are those of the states as they are now, of whom `own` is told.
+    Or as `own` says. `devices` are those of the states as they are now, of whom it is told.
     """
     prices = price_cuts(
         states,
@@ -68,7 +69,7 @@ def choose_cut(
         raise InfeasiblePlanError("no cut fits: " + "; ".join(each.infeasible for each in prices))
     if own is not None:
         return CutChoice(own(CutTask(devices, prices, workload.cuts)), prices)
-    best = min(feasible, key=lambda price: price.expected_s or 0.0)
+    best = min(feasible, key=lambda price: price.cost_s)
     return CutChoice(best.cut, prices)
 
 
@@ -97,11 +98,12 @@ def price_cuts(
         if infeasible:
             prices.append(CutPrice(cut, name, None, infeasible))
             continue
-        rounds_s = [
-            _round_s(state, workload, cut=cut, sizes=sizes, schedule=schedule, seed=seed)
+        rounds = [
+            _round(state, workload, cut=cut, sizes=sizes, schedule=schedule, seed=seed)
             for state, seed in zip(states, seeds, strict=True)
         ]
-        prices.append(CutPrice(cut, name, float(np.mean(rounds_s))))
+        expected_s, energy_s = np.mean(rounds, axis=0).tolist()
+        prices.append(CutPrice(cut, name, expected_s, energy_s=energy_s))
     return tuple(prices)
 
 
@@ -117,7 +119,7 @@ def _too_large(workload: Workload, *, cut: int, devices: Sequence[str], free_byt
     )
 
 
-def _round_s(
+def _round(
     fleet: Fleet,
     workload: Workload,
     *,
@@ -125,10 +127,10 @@ def _round_s(
     sizes: Counts,
     schedule: GibbsSchedule,
     seed: int,
-) -> float:
-    """Seconds of the round that would be planned at this cut in this state."""
+) -> tuple[float, float]:
+    """Seconds of the round that would be planned at this cut in this state; those of its joules."""
     workload = choose_wire(fleet, workload, cut=cut, sizes=sizes)
-    rounds_s = []
+    rounds = []
     for sharing in sharings(workload, cut=cut):
         pricer = pricer_of(fleet, workload, cut=cut, sharing=sharing)
         start = best_start(pricer, sizes=sizes)
@@ -141,5 +143,9 @@ def _round_s(
             seconds = phase_seconds(
                 fleet, workload, cut=cut, micro_batches=count, batch_sizes=batch_sizes
             )
-            rounds_s.append(float(round_s(seconds, workload, members=members, shares=shares)))
-    return min(rounds_s)
+            took_s = float(round_s(seconds, workload, members=members, shares=shares))
+            energy_s = weighed_s(
+                fleet, workload, seconds, members=members, shares=shares, round_s=took_s
+            )
+            rounds.append((took_s, energy_s))
+    return min(rounds, key=sum)

@@ -67,6 +67,8 @@ class Workload:
     whole_batches: str = ""
     """Why mini-batches cannot go in parts, where that is asked for and they cannot."""
 
+    energy_weight: float = 0.0
+    """Seconds that a joule counts as."""
     batch_sizes: BatchSizes = "equal"
     """How a cluster's samples are shared out among its devices."""
     equal_batches: str = ""
@@ -130,6 +132,9 @@ class Fleet:
     """Learned factor, [phase, device]."""
     added_s: Floats
     """Learned seconds, [phase, device]."""
+    power_w: Floats
+    """Watts when idle, and more when computing and sending, [idle or what more, device]; 0 where
+    nobody knows."""
     label_mix: Floats | None
     """Fraction of each class in a device's data, [device, class]; None unless all publish it."""
 
@@ -156,6 +161,7 @@ class Fleet:
             free_memory_bytes=np.array([state.free_memory_bytes for state in states]),
             scale=np.array([state.corrections.scale for state in states]).T,
             added_s=np.array([state.corrections.added_s for state in states]).T,
+            power_w=np.array([_watts(state) for state in states]).T,
             label_mix=_label_mix(states),
         )
 
@@ -216,6 +222,11 @@ def device_memory_bytes(workload: Workload) -> Floats:
     for cut, known_bytes in workload.known_bytes.items():
         needed_bytes[cut] = max(needed_bytes[cut], known_bytes)
     return needed_bytes
+
+
+def _watts(state: DeviceState) -> tuple[float, float, float]:
+    power = state.power
+    return (0.0,) * 3 if power is None else (power.idle_w, power.compute_w, power.radio_w)
 
 
 def _measured(state: DeviceState) -> tuple[ComputeState, LinkState]:

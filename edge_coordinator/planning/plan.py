@@ -46,6 +46,13 @@ class CutPrice:
     """Seconds of a round, averaged over the sampled states; None if the cut is infeasible."""
     infeasible: str = ""
     """Why the cut cannot be used."""
+    energy_s: float = 0.0
+    """Seconds that its joules count as, where they are weighed."""
+
+    @property
+    def cost_s(self) -> float:
+        """What it counts as beside other cuts that can be used."""
+        return (self.expected_s or 0.0) + self.energy_s
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ class Plan:
     lower_bound_s: float | None = None
     """Seconds that no clusters of these sizes, and no shares, beat at this cut."""
     alternatives: Alternatives | None = None
+    joules: Mapping[str, float] = field(default_factory=dict)
+    """Device id to what it draws in the round, where its watts are known."""
     codecs: TurnCodecs | None = None
     """How tensors travel, if the plan chose it; else as the job says."""
 

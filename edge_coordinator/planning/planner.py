@@ -26,6 +26,7 @@ from edge_coordinator.planning.clustering import (
     own_clusters,
 )
 from edge_coordinator.planning.cut_layer import CutChoice, choose_cut
+from edge_coordinator.planning.energy import with_energy, with_joules
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes, leave_out
 from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
 from edge_coordinator.planning.latency import (
@@ -122,10 +123,11 @@ def plan_round(
             own=grouping.choose_cut,
             devices=present,
         )
-    return _plan(
+    plan = _plan(
         fleet, workload, cut, left_out,
         devices=present, grouping=grouping, schedule=schedule, generator=generator,
     )  # fmt: skip
+    return with_energy(plan, devices, workload)
 
 
 def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -> Plan:
@@ -153,7 +155,7 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
         for each in plan.clusters
     )
     predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
-    return replace(plan, clusters=clusters, predicted_s=predicted_s)
+    return with_joules(replace(plan, clusters=clusters, predicted_s=predicted_s), devices, workload)
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,23 @@ Three rules, each with its setting in the job's `[plan]`:
 - A device that runs on a battery and has less than `rest_below_battery` of it left rests.
 - A device at `throttled_from_c` or hotter, whose processor runs slower than when its speed was
   measured, is planned as slower by as much.
-- A device rests whose budget in `byte_budgets` would not last for another round like its last.
+- A device rests whose budget in `byte_budgets` or `energy_budgets` would not last for another round
+  like its last.
 
 Where all devices would rest nobody does: a run that waits for ever helps no battery.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from edge_coordinator.devices.registry import DeviceRecord
-from edge_coordinator.job.plan_settings import PlanSettings
+from edge_coordinator.job.plan_settings import EVERY_OTHER, PlanSettings
 from runtime.wire.measures import ComputeProfile
 from runtime.wire.published import DeviceProfile
 
 MOST_TIMES_SLOWER = 4.0
 """A processor that idles shows a lower frequency than that at which it would compute."""
-EVERY_OTHER = "*"
-"""The device id under which a budget holds for all that have none of their own."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,15 @@ class DeviceTraffic:
     last_round: int
 
 
+@dataclass(frozen=True)
+class DeviceEnergy:
+    """What a device has drawn in the rounds of a run."""
+
+    joules: float
+    last_j: float
+    """In the last round."""
+
+
 class Conditions:
     """Follows the devices of one run."""
 
@@ -42,6 +51,7 @@ class Conditions:
         self._measured_hz: dict[str, tuple[float, float]] = {}
         """When a device's speed was measured, and at which frequency."""
         self.traffic: dict[str, DeviceTraffic] = {}
+        self.energy: dict[str, DeviceEnergy] = {}
 
     def note(self, records: Mapping[str, DeviceRecord]) -> None:
         """Take in what devices have published since the last round."""
@@ -54,12 +64,18 @@ class Conditions:
             if self._measured_hz.get(device, (None,))[0] != measured_at_s:
                 self._measured_hz[device] = (measured_at_s, profile.cpu_hz)
 
+    def note_energy(self, joules: Mapping[str, float]) -> None:
+        """Take in what devices have drawn in a round."""
+        for device, drawn_j in joules.items():
+            before = self.energy[device].joules if device in self.energy else 0.0
+            self.energy[device] = DeviceEnergy(before + drawn_j, drawn_j)
+
     def resting(self, records: Mapping[str, DeviceRecord]) -> dict[str, str]:
         """Say which of these devices rest, and why; nobody, if all would."""
         reasons = {
             device: why
             for device, record in sorted(records.items())
-            if (why := self._battery_low(record.profile) or self._budget_used(device))
+            if (why := self._battery_low(record.profile) or self._budgets_used(device))
         }
         return reasons if len(reasons) < len(records) else {}
 
@@ -102,18 +118,13 @@ class Conditions:
             return ""
         return f"rests: its battery is at {profile.battery_fraction:.0%}, below {least:.0%}"
 
-    def _budget_used(self, device: str) -> str:
-        budgets = self._settings.byte_budgets
-        budget, traffic = budgets.get(device, budgets.get(EVERY_OTHER)), self.traffic.get(device)
-        if budget is None or traffic is None:
-            return ""
-        if traffic.num_bytes + traffic.last_bytes <= budget:
-            return ""
-        used, next_ = traffic.num_bytes / 1e6, traffic.last_bytes / 1e6
-        return (
-            f"rests: {used:.3g} MB of its budget of {budget / 1e6:.3g} MB are used, and a round "
-            f"takes {next_:.3g} MB"
-        )
+    def _budgets_used(self, device: str) -> str:
+        traffic, energy = self.traffic.get(device), self.energy.get(device)
+        budget = _own(self._settings.byte_budgets, device)
+        if traffic and (why := _used_up(traffic.num_bytes, traffic.last_bytes, budget, "MB")):
+            return why
+        budget = _own(self._settings.energy_budgets, device)
+        return _used_up(energy.joules, energy.last_j, budget, "J") if energy else ""
 
     def _note_traffic(self, device: str, record: DeviceRecord) -> None:
         metrics, before = record.metrics, self.traffic.get(device, DeviceTraffic(0, 0, -1))
@@ -121,6 +132,21 @@ class Conditions:
             return
         num_bytes = metrics.up_bytes + metrics.down_bytes
         self.traffic[device] = DeviceTraffic(before.num_bytes + num_bytes, num_bytes, metrics.round)
+
+
+def _own(budgets: Mapping[str, float], device: str) -> float | None:
+    return budgets.get(device, budgets.get(EVERY_OTHER))
+
+
+def _used_up(used: float, last: float, budget: float | None, unit: Literal["MB", "J"]) -> str:
+    """Say why a device rests whose budget would not last for another round like its last."""
+    if budget is None or used + last <= budget:
+        return ""
+    one = 1e6 if unit == "MB" else 1.0
+    return (
+        f"rests: {used / one:.3g} {unit} of its budget of {budget / one:.3g} {unit} are used, and "
+        f"a round takes {last / one:.3g} {unit}"
+    )
 
 
 def _slowed(compute: ComputeProfile, times: float) -> ComputeProfile:

@@ -150,6 +150,7 @@ class CutChooser:
                     replace(
                         past[state.device],
                         corrections=state.corrections,
+                        power=state.power,
                         free_memory_bytes=state.free_memory_bytes,
                     )
                     for state in present

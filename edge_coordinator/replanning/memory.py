@@ -17,7 +17,7 @@ from edge_coordinator.devices.stragglers import Record
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.unplanned import unpredicted
-from edge_coordinator.replanning.conditions import DeviceTraffic
+from edge_coordinator.replanning.conditions import DeviceEnergy, DeviceTraffic
 from edge_coordinator.replanning.figure import Figure
 from edge_coordinator.replanning.suspensions import Suspension
 from profiles.corrections import Corrections
@@ -140,6 +140,7 @@ class PlannerMemory(_MemoryPart):
     figures: dict[str, dict[str, Figure]]
     before: Annotated[Plan | None, AfterValidator(_sound_plan)]
     traffic: dict[str, DeviceTraffic] = {}
+    energy: dict[str, DeviceEnergy] = {}
 
 
 class SimulatedMemory(_MemoryPart):

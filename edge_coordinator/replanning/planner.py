@@ -18,6 +18,7 @@ from edge_coordinator.replanning.device_states import (
     cuts_beyond,
     known_devices,
 )
+from edge_coordinator.replanning.energy import power_of
 from edge_coordinator.replanning.memory import PlannerMemory, copy_figures
 from profiles.device import DeviceState
 from profiles.link import SharedLink
@@ -98,6 +99,7 @@ class Planner:
             classes=self._task.classes,
         )
         known = [each for each in known if each.state.device not in resting]
+        known = [replace(each, state=self._powered(each.state, records)) for each in known]
         states = tuple(each.state for each in known)
         workload = self._workload(states)
         plan, schedule = self._timescales.plan(
@@ -117,6 +119,10 @@ class Planner:
             resting=tuple(resting),
             basis=PlanBasis(states, workload, self._corrections.num_rounds),
         )
+
+    def note_energy(self, joules: Mapping[str, float]) -> None:
+        """Take note of what devices have drawn in a round."""
+        self._conditions.note_energy(joules)
 
     def choose_anew(self, why: str) -> None:
         """Choose the cut again for the next round."""
@@ -168,6 +174,7 @@ class Planner:
             figures=copy_figures(self._figures),
             before=self._before,
             traffic=dict(self._conditions.traffic),
+            energy=dict(self._conditions.energy),
         )
 
     def recall(self, memory: PlannerMemory) -> None:
@@ -176,6 +183,12 @@ class Planner:
         self._timescales.chooser.recall(memory.cut)
         self._figures, self._before = memory.figures, memory.before
         self._conditions.traffic = dict(memory.traffic)
+        self._conditions.energy = dict(memory.energy)
+
+    def _powered(self, state: DeviceState, records: Mapping[str, DeviceRecord]) -> DeviceState:
+        """Say what a device draws."""
+        power = power_of(self._task.settings, records[state.device])
+        return replace(state, power=power)
 
     def _up_shares(self, plan: Plan, known: Sequence[KnownDevice]) -> dict[str, float]:
         """Turn shares of a shared medium into rates."""

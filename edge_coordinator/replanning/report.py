@@ -40,6 +40,7 @@ def plan_report(
             if cluster.phases
             for device, phases in predicted_phases(cluster).items()
         },
+        predicted_j={device: _digits(joules) for device, joules in plan.joules.items()},
         alternatives=_alternatives(plan.alternatives) if plan.alternatives else None,
         codecs=job.codecs_of(plan),
     )

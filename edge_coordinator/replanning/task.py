@@ -154,6 +154,7 @@ def planning_task(
         micro_batches=job.micro_batches,
         whole_batches=job.whole_batches,
         batch_sizes=settings.plan.batch_sizes,
+        energy_weight=settings.plan.energy_weight,
         equal_batches=job.equal_batches,
     )
     grouping = grouping_of(settings, num_devices, job.own_planning)

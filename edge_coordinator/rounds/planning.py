@@ -17,6 +17,7 @@ from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning.unplanned import as_before, dealt
 from edge_coordinator.replanning.corrections import TurnMeasured
 from edge_coordinator.replanning.device_states import is_complete
+from edge_coordinator.replanning.energy import drawn_joules
 from edge_coordinator.replanning.memory import PlannerMemory
 from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.replanning.task import make_task
@@ -164,6 +165,13 @@ class RoundPlanning:
         devices = [device for turn in times for device in turn.devices]
         metrics = await self._metrics(round_, devices)
         return measured_turns(planned.plan, times, metrics, job=self._job)
+
+    def drawn(self, turns: Sequence[TurnMeasured], *, round_s: float) -> dict[str, float]:
+        """Joules of each device in a round; budgets hear of them."""
+        joules = drawn_joules(self._job, self._registry, turns, round_s=round_s)
+        if self._planner is not None:
+            self._planner.note_energy(joules)
+        return joules
 
     def learn(
         self, turns: Sequence[TurnMeasured], times: Sequence[TurnTimes], *, round_s: float

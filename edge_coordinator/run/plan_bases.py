@@ -17,6 +17,7 @@ from edge_coordinator.planning.fleet import PlanBasis, Workload
 from profiles.corrections import Corrections
 from profiles.device import ComputeState, DeviceState
 from profiles.link import LinkState
+from profiles.power import Power
 from profiles.units import Floats
 from runtime.errors import SettingsError
 
@@ -47,6 +48,7 @@ class _DeviceLine(_BasisPart):
     deepest_cut: int | None = None
     why_no_deeper: str = ""
     shallowest_cut: int = 0
+    power: Power | None = None
 
     def state(self, device: str) -> DeviceState:
         """Give it as the planner takes it."""
@@ -63,6 +65,7 @@ class _DeviceLine(_BasisPart):
             deepest_cut=self.deepest_cut,
             why_no_deeper=self.why_no_deeper,
             shallowest_cut=self.shallowest_cut,
+            power=self.power,
         )
 
 
@@ -195,6 +198,7 @@ def _fields(state: DeviceState) -> dict[str, Any]:
         "deepest_cut": state.deepest_cut,
         "why_no_deeper": state.why_no_deeper,
         "shallowest_cut": state.shallowest_cut,
+        "power": asdict(state.power) if state.power else None,
     }
 
 

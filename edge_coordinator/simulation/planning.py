@@ -87,6 +87,7 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits:
         micro_batches=job.micro_batches,
         whole_batches=job.whole_batches,
         batch_sizes=settings.plan.batch_sizes,
+        energy_weight=settings.plan.energy_weight,
         equal_batches=job.equal_batches,
     )
 

@@ -73,7 +73,12 @@ class Simulation:
         """Of the data, also where the scenario states others."""
         self.workload = make_workload(job, scenario, self.costs, own_label_bits=self.label_bits)
         self.world = World(
-            scenario, sorted(own), self._shards, self.costs.table, seed=job.settings.seed
+            scenario,
+            sorted(own),
+            self._shards,
+            self.costs.table,
+            seed=job.settings.seed,
+            power=job.settings.plan.power_of,
         )
         self._planning = plan_source(
             job, self.world, self.costs, self.workload, devices=sorted(self._shards)
@@ -140,6 +145,7 @@ class Simulation:
             up_bytes=traffic.up_bytes,
             down_bytes=traffic.down_bytes,
             faults=self._planning.faults.new_ones(),
+            drawn_j=planned.plan.joules,
         )
         if evaluation is not None:
             report = report.model_copy(update=evaluation.reported())

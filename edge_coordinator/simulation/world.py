@@ -1,6 +1,6 @@
 """The devices of a simulation: their data, and what each computes and carries in each round."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -10,6 +10,7 @@ from edge_coordinator.job.job import Job
 from edge_coordinator.job.settings import device_names
 from profiles.cuts import CutTable
 from profiles.device import DeviceState
+from profiles.power import Power
 from profiles.scenario import Scenario
 from profiles.variation import between_devices, between_rounds
 from runtime.datasets.partition import partition
@@ -78,12 +79,15 @@ class World:
         cuts: CutTable,
         *,
         seed: int,
+        power: Callable[[str, str], Power],
     ) -> None:
+        """`power` says what a device of some processor draws; a scenario's are of none."""
         self._scenario = scenario
         self._devices = devices
         self._shards = shards
         self._cuts = cuts
         self._seed = seed
+        self._power = power
 
     def states(
         self, round_: int, *, elapsed_s: float, with_labels: bool = False
@@ -109,7 +113,8 @@ class World:
         are_classes = np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1
         if with_labels and are_classes and self._num_classes <= MOST_CLASSES:
             counts = tuple(np.bincount(shard.y, minlength=self._num_classes).tolist())
-        return replace(state, num_samples=len(shard.kept), label_counts=counts)
+        power = self._power(state.device, "")
+        return replace(state, num_samples=len(shard.kept), label_counts=counts, power=power)
 
     @cached_property
     def _num_classes(self) -> int:

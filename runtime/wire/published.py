@@ -104,6 +104,8 @@ def _believable(phases: PhaseSeconds) -> PhaseSeconds:
 class DeviceMetrics(Message):
     """What a cluster's turn cost this device."""
 
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("metered_j",)
+
     run: RunId
     round: Round
     cluster: Small
@@ -113,6 +115,9 @@ class DeviceMetrics(Message):
     waiting_s: Seconds = Field(description="between an upload and what came back")
     up_bytes: Count
     down_bytes: Count
+    metered_j: float | None = Field(
+        None, ge=0, le=1e9, description="that its machine drew meanwhile, where that is metered"
+    )
     phases: Annotated[PhaseSeconds, AfterValidator(_believable)] = Field(
         description="means of this turn's local epochs, of the device's own phases; the server's "
         "are 0, and a download counts from its first message"
@@ -176,6 +181,9 @@ class PlanReport(Message):
     predicted: dict[DeviceId, PhaseSeconds] = Field(
         {}, description="seconds of each device in one local epoch"
     )
+    predicted_j: dict[DeviceId, float] = Field(
+        {}, description="joules of each device in the round, where its watts are known"
+    )
     alternatives: PlanAlternatives | None = None
     codecs: TurnCodecs | None = Field(
         None, description="how tensors travel; none: all as they are, as float32"
@@ -210,6 +218,9 @@ class RoundReport(Message):
     up_bytes: int = Field(description="received from the devices in this round")
     down_bytes: int = Field(description="published for the devices in this round")
     lost: dict[str, str] = Field(default={}, description="device id to why it fell out")
+    drawn_j: dict[DeviceId, float] = Field(
+        default={}, description="joules of each device that was measured, waiting included"
+    )
     dropped: dict[str, int] = Field(
         default={},
         description="device id to how many of its messages were late, repeated or unusable",

@@ -92,3 +92,25 @@ def test_a_device_rests_before_its_budget_of_bytes_is_exceeded_even_after_a_resu
         "a": "rests: 2 MB of its budget of 2.5 MB are used, and a round takes 1 MB"
     }
     assert planner.plan(3, known).plan.left_out == resumed_why
+
+
+def test_a_device_rests_before_its_budget_of_joules_is_exceeded_even_after_a_resume() -> None:
+    budgets = {"a": 25.0, "*": 1e6}
+    planner = _planner(energy_budgets=budgets)
+    for joules in (9.0, 9.0):
+        assert planner.plan(1, records()).resting == ()
+        planner.note_energy({"a": joules, "b": 500.0})
+    resumed = _planner(energy_budgets=budgets)
+    resumed.recall(planner.remember())
+    said = "rests: 18 J of its budget of 25 J are used, and a round takes 9 J"
+    for each in (planner, resumed):
+        assert dict(each.plan(3, records()).plan.left_out) == {"a": said}
+
+
+def test_watts_are_those_of_the_job_or_of_a_devices_processor() -> None:
+    stated = {"idle_w": 1.0, "compute_w": 0.0, "radio_w": 0.0}
+    planned = _planner(power={"a": stated, "b": "laptop"}).plan(1, records()).plan
+    assert planned.predicted_s is not None
+    assert planned.joules["a"] == pytest.approx(planned.predicted_s)
+    assert planned.joules["b"] > 10 * planned.predicted_s
+    assert planned.joules["c"] > 2 * planned.predicted_s
