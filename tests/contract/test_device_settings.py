@@ -13,7 +13,7 @@ from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
 from edge_coordinator.monitor.asking import device_of, set_device, site_of
 from edge_coordinator.monitor.state import DeviceView
-from runtime.bus.bus import Bus
+from runtime.bus.bus import Bus, Delivery
 from runtime.wire.ownership import new_session
 from runtime.wire.topics import Topics
 from tests.contract.conftest import ClosableBus, Wire
@@ -85,6 +85,16 @@ async def test_settings_hold_at_once_after_a_restart_and_until_they_are_taken_ba
     async with asyncio.timeout(30), _agent(again, topics) as desired:
         view = await _seen(wire, topics, settings=report.applied)
         assert view.wanted is not None
+        people = await _people(wire)
+        await people.subscribe(topics.profile("d0"))
+        wire.cut("again")
+        wire.restore("again")
+        async for event in people.events():
+            if isinstance(event, Delivery) and not event.retained:
+                break  # It has told again what it is, and heard what is retained.
+        await site_of(await _people(wire), topics)
+        assert desired.report is not None
+        assert desired.report.applied == report.applied
         wire.cut("again")
         await (await _people(wire)).publish(topics.settings("d0"), b"", retain=True)
         wire.restore("again")
