@@ -98,14 +98,13 @@ async def predict(
             timeout_s=settings.timeout_s,
             say=_say,
         )
-        listening = asyncio.create_task(client.listen(bus.events()), name="listen")
-        try:
+        async with asyncio.TaskGroup() as tasks:  # What ends the listening ends the waiting.
+            listening = tasks.create_task(client.listen(bus.events()), name="listen")
             await client.open()
             outputs = await _all_outputs(
                 client, lambda part: half.run(samples.x_of(part)),
                 batches(len(samples), settings.batch_size), len(samples),
             )  # fmt: skip
-        finally:
             listening.cancel()
     labels = samples.y if asked.has_labels else None
     sent = {"sent_bytes": client.sent_bytes, "received_bytes": client.received_bytes}
