@@ -139,6 +139,8 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     add("--shard", action="append", default=[], metavar="I/N", help=shard_help)
     add("--partition", default="iid", help="how parts are made: iid, classes:K, dirichlet:ALPHA")
     add("--seed", type=_seed, default=0, help="seed of the partition; that of the job")
+    watch_help = "read the data again so often, for those that become more during a run"
+    add("--watch-data", type=_seconds, metavar="SECONDS", help=watch_help)
     add("--publish-labels", action="store_true", help="tell how many samples of each class it has")
 
 

@@ -11,7 +11,9 @@ from functools import partial
 
 from device_agent.agent.agent import Agent
 from device_agent.agent.desired import Applied, DesiredSettings, ProcessSettings, Started
+from device_agent.agent.growth import watch_data
 from device_agent.agent.hosting import Hosting
+from device_agent.agent.own_data import OwnData
 from device_agent.agent.trainer import Trainer
 from device_agent.emulation.bus import EmulatedBus
 from device_agent.emulation.engine import EmulatedEngine
@@ -35,7 +37,7 @@ from runtime.service.logs import set_log_level
 from runtime.service.process import COMPUTE_THREAD
 from runtime.wire.commands import Assignment
 from runtime.wire.ownership import new_session
-from runtime.wire.published import DeviceStatus
+from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
 from runtime.wire.versions import Versions
 
@@ -98,7 +100,7 @@ class HostedDevice:
         """`device_class` is what it emulates; None for what this machine is."""
         self.device = device
         self._settings = settings
-        self._samples = samples
+        self._data = OwnData(device, samples, grows=settings.watch_data_s is not None)
         self._compute = compute
         self._class = device_class
         self._shared = shared
@@ -136,37 +138,32 @@ class HostedDevice:
         async with EmulatedBus(connection, self._class) if self._class else connection as bus:
             agent = self._agent(bus, topics)
             try:
-                await agent.serve()
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(agent.serve(), name=f"serve {self.device}")
+                    if self._settings.watch_data_s is not None:
+                        watch = watch_data(self._settings, self._data, agent, self._compute)
+                        tasks.create_task(watch, name=f"watch {self.device}")
             finally:  # Whatever ended it: closing the connection silences the will.
                 with contextlib.suppress(BusError, TimeoutError):
                     async with asyncio.timeout(_GOODBYE_S):
                         await agent.leave()
 
     def _agent(self, bus: Bus, topics: Topics) -> Agent:
-        settings, samples = self._settings, self._samples
+        settings, data = self._settings, self._data
         trainer = Trainer(
             self.device,
-            samples,
+            data,
             self._build_engine,
             min_cut=settings.limits.min_cut,
             threads=lambda: self._shared.settings.threads,
         )
         desired = self._desired(topics, trainer)
-        facts = partial(
-            measure_profile,
-            self.device,
-            engine=settings.engine,
-            num_samples=len(samples),
-            sample_shape=samples.sample_shape,
-            min_cut=settings.limits.min_cut,
-            **(published_labels(samples, self.device) if settings.publish_labels else {}),
-        )
         return Agent(
             device=self.device,
             bus=bus,
             topics=topics,
             status=self._status,
-            profile=lambda: facts().model_copy(update={"settings": desired.report}),
+            profile=lambda: self._profile(desired),
             trainer=trainer,
             compute=self._compute,
             chunk_bytes=settings.chunk_bytes,
@@ -181,6 +178,19 @@ class HostedDevice:
                 desired=desired,
             ),
         )
+
+    def _profile(self, desired: DesiredSettings) -> DeviceProfile:
+        settings, samples = self._settings, self._data.samples
+        facts = measure_profile(
+            self.device,
+            engine=settings.engine,
+            num_samples=len(samples),
+            sample_shape=samples.sample_shape,
+            min_cut=settings.limits.min_cut,
+            **(published_labels(samples, self.device) if settings.publish_labels else {}),
+        )
+        of_run = {"settings": desired.report, "training_samples": self._data.num_training}
+        return facts.model_copy(update=of_run)
 
     def _desired(self, topics: Topics, trainer: Trainer) -> DesiredSettings:
         """Take settings by topic, within what this agent was started with."""

@@ -121,6 +121,7 @@ def agent_settings(flags: argparse.Namespace) -> AgentSettings:
         num_threads=flags.threads,
         chunk_bytes=flags.chunk_bytes,
         scenario=flags.scenario,
+        watch_data_s=flags.watch_data,
         publish_labels=flags.publish_labels,
         tls=_tls(flags),
         wait=flags.wait,

@@ -46,6 +46,8 @@ class AgentSettings:
     chunk_bytes: int
     scenario: str | None = None
     """Emulated devices: a shipped scenario or a file; None for what this machine is."""
+    watch_data_s: float | None = None
+    """How often the data are read again, since they grow; never if None."""
     publish_labels: bool = False
     """Whether the profile says how many samples of each class there are."""
     tls: TlsFiles = field(default_factory=lambda: TlsFiles(None, None, None))
@@ -65,6 +67,8 @@ class AgentSettings:
             check_name("device id", device)
         if len(set(self.devices)) < len(self.devices):
             raise SettingsError(f"--id is given twice: {', '.join(self.devices)}")
+        if self.watch_data_s is not None and (self.shards or len(self.devices) > 1):
+            raise SettingsError("--watch-data is of a device that has all of its data: no --shard")
         if self.shards and len(self.shards) != len(self.devices):
             raise SettingsError(
                 f"{len(self.devices)} --id and {len(self.shards)} --shard; give one for each"

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from device_agent.agent.agent import Agent
+from device_agent.agent.own_data import OwnData
 from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
 from device_agent.limits import Limits
@@ -70,7 +70,7 @@ def make_job(own: Mapping[str, Samples], overrides: Mapping[str, object]) -> tup
 
 
 async def run_job(
-    own: Mapping[str, Samples],
+    own: Mapping[str, Samples | OwnData],
     overrides: Mapping[str, object],
     *,
     broker: MemoryBroker,
@@ -88,7 +88,8 @@ async def run_job(
     `engines` in turn, and compute in one thread, as in one process, unless they have `own_threads`.
     `reached` is where a run without a directory goes on from.
     """
-    job, model = prepared or make_job(own, overrides)
+    plain = {d: each.samples if isinstance(each, OwnData) else each for d, each in own.items()}
+    job, model = prepared or make_job(plain, overrides)
     reports = Reports(reached=reached)
     observers: list[Observer] = [each for each in (reports, progress, observer) if each]
     with ExitStack() as threads:
@@ -126,13 +127,14 @@ def _thread(threads: ExitStack) -> ThreadPoolExecutor:
 async def serve_agent(
     broker: MemoryBroker,
     device: str,
-    samples: Samples,
+    samples: Samples | OwnData,
     compute: ThreadPoolExecutor,
     *,
     engine: str = "torch",
     make_trainer: MakeTrainer = Trainer,
 ) -> None:
     """Serve one device on a memory bus until cancelled."""
+    data = samples if isinstance(samples, OwnData) else OwnData(device, samples)
     status = DeviceStatus(
         state="online", session=new_session(), since_unix_s=time.time(), engine=engine
     )
@@ -145,16 +147,15 @@ async def serve_agent(
             bus=bus,
             topics=topics,
             status=status,
-            profile=partial(
-                measure_profile,
+            profile=lambda: measure_profile(
                 device,
                 engine=engine,
-                num_samples=len(samples),
-                sample_shape=samples.sample_shape,
-            ),
+                num_samples=len(data.samples),
+                sample_shape=data.samples.sample_shape,
+            ).model_copy(update={"training_samples": data.num_training}),
             trainer=make_trainer(
                 device,
-                samples,
+                data,
                 lambda assignment, shape: open_engine(
                     engine,
                     assignment,

@@ -119,6 +119,10 @@ class Agent:
         await self._measuring.without_job()
         await self._profile.keep_fresh()
 
+    async def tell_growth(self) -> None:
+        """Publish the profile, for its data have become more."""
+        await self._profile.publish()
+
     async def leave(self) -> None:
         """Say goodbye, unless the id is another's."""
         await self._own_id.leave()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.agent.frozen import missing_of_frozen
+from device_agent.agent.own_data import OwnData
 from device_agent.agent.recorded_work import record_work
 from device_agent.engines.compute_timings import ComputeTimings
 from device_agent.engines.engine import Engine, Executor
@@ -21,7 +22,7 @@ from device_agent.engines.numpy_training import load_loss
 from device_agent.engines.timing import COMPUTE_PROBE_S
 from device_agent.limits import check_cut
 from runtime.datasets.samples import Samples
-from runtime.datasets.shard import Shard, make_shard
+from runtime.datasets.shard import Shard
 from runtime.errors import SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.protocol.events import (
@@ -41,12 +42,11 @@ from runtime.protocol.events import (
 )
 from runtime.wire.codecs.offered import choice_of
 from runtime.wire.codecs.turn import TurnCoder
-from runtime.wire.commands import Assignment, FrozenOffer, GraphsOffer, Join, Ready
+from runtime.wire.commands import Assignment, FrozenOffer, GraphsOffer, Join
 from runtime.wire.device_graphs import read_graphs, unpack_frozen
-from runtime.wire.frames import FrameKind, StepId, Tensor, spec_of
+from runtime.wire.frames import FrameKind, StepId, Tensor
 from runtime.wire.measures import ComputeProfile
 from runtime.wire.micro_batches import parted
-from runtime.wire.names import FeatureNames
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Trainer:
     def __init__(
         self,
         device: str,
-        samples: Samples,
+        samples: Samples | OwnData,
         build_engine: BuildEngine,
         *,
         probe_s: float = COMPUTE_PROBE_S,
@@ -75,7 +75,8 @@ class Trainer:
 
         `threads` says at each turn how many the arithmetic takes; without, they stay as they are.
         """
-        self._device, self._samples = device, samples
+        self._device = device
+        self._data = samples if isinstance(samples, OwnData) else OwnData(device, samples)
         self._build_engine = build_engine
         self._probe_s = probe_s
         self._min_cut = min_cut
@@ -88,31 +89,19 @@ class Trainer:
 
     def prepare(self, assignment: Assignment) -> Prepared:
         """Split the data and build the network of a job."""
-        shape = self._samples.sample_shape
+        shape = self._data.samples.sample_shape
         self.assignment = assignment
         for name in assignment.codecs or ():
             choice_of(name)  # Better refused now than in the midst of a round.
-        self._shard: Shard = make_shard(self._device, assignment, self._samples)
+        ready = self._data.prepare(assignment)
+        self._shard: Shard = self._data.told
         # All but how this device's run ends is said to all: what one measures, others need not.
         of_all = assignment.model_copy(update={"stop_digest": None})
         self._engine = self._build_engine(of_all, shape)
         self._engine.check(shape)
         deepest = assignment.deepest_cut
         self._check_cut("the job cuts at the latest", np.inf if deepest is None else deepest)
-        label, names = spec_of(self._shard.packed), self._samples.feature_names
-        return Prepared(
-            Ready.model_validate(
-                {
-                    "run": assignment.run,
-                    "num_samples": len(self._shard.kept),
-                    "num_held_out": len(self._shard.held_out),
-                    "label_dtype": label.dtype,
-                    "label_shape": label.shape[1:],
-                    "class_names": None if assignment.classes else self._samples.class_names,
-                    "feature_names": FeatureNames.of(names) if names else None,
-                }
-            )
-        )
+        return Prepared(ready)
 
     def measurement(self, join: Join | None = None) -> Measurement[Any] | None:
         """What to measure of the job's network: all of it, or what a turn asks to be measured.
@@ -161,10 +150,10 @@ class Trainer:
         self._received: tuple[Tensor, ...] = ()
         self._model = model = self._executor.model_specs()
         has_gradient = self._executor.learns and join.purpose == "train"
-        self._turn_shard = self._shard.of_batches(join.batch_size)
-        if self._turn_shard.num_drawn > self.assignment.batch_size:
-            self._engine.check_batch(join.cut, self._turn_shard.num_drawn)
-        self._rows = parted(self._turn_shard.num_drawn, join.micro_batches or 1)
+        self._shard = self._data.of_turn(join)
+        if self._shard.num_drawn > self.assignment.batch_size:
+            self._engine.check_batch(join.cut, self._shard.num_drawn)
+        self._rows = parted(self._shard.num_drawn, join.micro_batches or 1)
         self._smashed = [self._executor.smashed_spec(len(rows)) for rows in self._rows]
         gradient, *more_gradients = (
             self._coder.specs(FrameKind.GRADIENT, (smashed,) if has_gradient else ())
@@ -247,7 +236,7 @@ class Trainer:
     def _forward(self, step: StepId) -> tuple[Tensor, ...]:
         rows = self._rows[step.micro_batch]
         if rows.start == 0:
-            self._batch = self._turn_shard.draw(step)
+            self._batch = self._shard.draw(step)
         x, y = self._batch
         x, y = x[rows.start : rows.stop], y[rows.start : rows.stop]
         start_s = perf_counter()

@@ -164,6 +164,21 @@ class Registry:
         if device in self.records:
             self.records[device] = replace(self.records[device], profile=profile)
 
+    def take_growth(self) -> dict[str, int]:
+        """Take over how many samples devices train on by now, of those whose data grow.
+
+        Between rounds: what a round began with holds to its end.
+        """
+        grown = {}
+        for device, ready in self.ready.items():
+            if ready.grows:
+                record = self.records[device]
+                told = record.profile.training_samples if record.profile else None
+                grown[device] = count = max(told or 0, ready.num_samples)
+                now = ready.model_copy(update={"num_samples": count})
+                self.records[device] = replace(record, ready=now)
+        return grown
+
     def note_link(self, device: str, measured: LinkMeasured) -> None:
         """Take what came of a measurement of the link of a device whose status is known."""
         if device in self.records:

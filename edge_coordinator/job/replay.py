@@ -34,6 +34,7 @@ class _Cluster(_Part):
     devices: tuple[str, ...]
     micro_batches: int = 1
     batch_sizes: tuple[int, ...] | None = None
+    num_samples: tuple[int, ...] | None = None
 
 
 class _Plan(_Part):
@@ -85,6 +86,7 @@ class ReplayedPlans:
                     (1.0,) * len(each.devices),
                     micro_batches=each.micro_batches,
                     batch_sizes=each.batch_sizes or (),
+                    num_samples=each.num_samples or (),
                 )
                 for each in recorded.plan.clusters
             ),

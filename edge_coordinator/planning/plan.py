@@ -33,6 +33,15 @@ class ClusterPlan:
     batch_sizes: tuple[int, ...] = ()
     """Samples of each device's mini-batch, in the order of `devices`, where they were shared out;
     else all have the job's."""
+    num_samples: tuple[int, ...] = ()
+    """That each device trains on, in the order of `devices`, where some device's grow; 0 for those
+    whose do not."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Device id to how many samples it trains on, of those whose data grow."""
+        counts = zip(self.devices, self.num_samples, strict=False)
+        return {device: count for device, count in counts if count}
 
 
 @dataclass(frozen=True)

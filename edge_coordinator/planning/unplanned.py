@@ -32,6 +32,7 @@ def unpredicted(plan: Plan) -> Plan:
             cluster.shares,
             micro_batches=cluster.micro_batches,
             batch_sizes=cluster.batch_sizes,
+            num_samples=cluster.num_samples,
         )
         for cluster in plan.clusters
     )

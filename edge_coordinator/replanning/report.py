@@ -58,6 +58,7 @@ def _cluster_report(cluster: ClusterPlan) -> ClusterReport:
         predicted_s=_short(cluster.predicted_s),
         micro_batches=cluster.micro_batches,
         batch_sizes=cluster.batch_sizes or None,
+        num_samples=cluster.num_samples or None,
     )
 
 

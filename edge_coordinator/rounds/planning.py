@@ -69,7 +69,23 @@ class RoundPlanning:
     async def plan(
         self, round_: int, worker: EdgeWorker, *, resting: Collection[str]
     ) -> PlannedRound | None:
-        """Plan a round for the devices that are ready and do not rest; None if there are none."""
+        """Plan a round for the devices that are ready and do not rest; None if there are none.
+
+        The plan says how many samples those train on whose data grow; a replayed one said it.
+        """
+        grown = self._registry.take_growth()
+        planned = await self._any_plan(round_, worker, resting=resting)
+        if planned is None or planned.is_exact or not grown:
+            return planned
+        clusters = tuple(
+            replace(each, num_samples=tuple(grown.get(device, 0) for device in each.devices))
+            for each in planned.plan.clusters
+        )
+        return replace(planned, plan=replace(planned.plan, clusters=clusters))
+
+    async def _any_plan(
+        self, round_: int, worker: EdgeWorker, *, resting: Collection[str]
+    ) -> PlannedRound | None:
         given = self._job.given_plans
         if given is not None:
             self._survey_for_watchers(round_)

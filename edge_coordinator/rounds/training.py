@@ -17,6 +17,7 @@ from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.overlapped_cluster import OverlappedCluster
 from edge_coordinator.rounds.recorded_turn import record_round, record_turn
 from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster, least_of
+from edge_coordinator.rounds.sample_counts import SampleCounts
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.turn_within_bounds import train_turn
 from edge_coordinator.run.events import ClusterStarted, Progress
@@ -25,7 +26,6 @@ from edge_coordinator.training.algorithm import (
     SpoiltStepError,
     StepFailedError,
 )
-from edge_coordinator.training.averaging import MOST_CLAIMED, believed_counts
 from edge_coordinator.training.bounds import Bounds
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.turn import Turn
@@ -47,15 +47,10 @@ class Turns:
         self._channel = channel
         self._registry = channel.registry
         self._exports = exports
-        self._doubted: set[str] = set()
-        """Whose number of samples is not believed."""
+        self.counts = SampleCounts(channel.registry)
 
     def training(
-        self,
-        round_: int,
-        cluster: ClusterPlan,
-        planned: PlannedRound,
-        believed: Mapping[str, int],
+        self, round_: int, cluster: ClusterPlan, planned: PlannedRound, believed: Mapping[str, int]
     ) -> RemoteCluster:
         """Have the devices of a cluster train together; `believed` are their sample counts."""
         join = Join(
@@ -74,14 +69,16 @@ class Turns:
             device: predicted_answers(own, local_epochs=self._job.local_epochs)
             for device, own in phases.items()
         }
-        sizes = dict(zip(cluster.devices, cluster.batch_sizes, strict=False))
+        sizes, grown = dict(zip(cluster.devices, cluster.batch_sizes, strict=False)), cluster.counts
         counts = dict.fromkeys(sizes, 1) or believed  # What is shared out, gradients have in them.
         members = [
-            self._member(device, predicted_s.get(device, {}), counts.get(device), sizes.get(device))
-            for device in cluster.devices
+            self._member(d, predicted_s.get(d, {}), counts.get(d), sizes.get(d), grown.get(d))
+            for d in cluster.devices
         ]
-        clips = self._job.device_clips(cluster)
-        asked = {d: {"clip": clips[d], "batch_size": sizes.get(d)} for d in cluster.devices}
+        asked = {
+            d: {"clip": clip, "batch_size": sizes.get(d), "num_samples": grown.get(d)}
+            for d, clip in self._job.device_clips(cluster).items()
+        }
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
         remote = self._remote(
             join, members, own=asked, up_share_bps=planned.up_share_bps, quorum=quorum
@@ -113,30 +110,17 @@ class Turns:
             members.append(Member(device, ready, ready.num_held_out))
         return self._remote(join, members, own={}, up_share_bps={}, quorum=0.0)
 
-    def believed(self) -> dict[str, int]:
-        """What the number of samples of each device counts as; those who claim too much are told.
-
-        Every device that is ready has a say, also one that is not in the round.
-        """
-        claimed = {device: ready.num_samples for device, ready in self._registry.ready.items()}
-        believed = believed_counts(claimed)
-        for device, count in believed.items():
-            if count != claimed[device] and device not in self._doubted:
-                self._doubted.add(device)
-                log.warning(
-                    "%s says that it has %d samples, more than %d times as many as others; it "
-                    "counts as %d", device, claimed[device], MOST_CLAIMED, count,
-                )  # fmt: skip
-        return believed
-
     def _member(
         self,
         device: str,
         predicted_s: Mapping[Answer, float],
         believed: int | None,
         batch_size: int | None,
+        num_samples: int | None,
     ) -> Member:
         ready = self._ready(device)
+        if num_samples is not None:
+            ready = ready.model_copy(update={"num_samples": num_samples})
         size = min(batch_size or self._job.settings.training.batch_size, ready.num_samples)
         return Member(device, ready, size, predicted_s, believed)
 
@@ -231,7 +215,7 @@ class RoundTraining:
         """Train every cluster of the plan in its turn."""
         trained = Trained()
         plans = planned.plan.clusters
-        believed = self._turns.believed()
+        believed = self._turns.counts.believed(planned.plan)
         clusters = [self._turns.training(round_, plan, planned, believed) for plan in plans]
         start_s, before = time.monotonic(), await worker.do(self._model.snapshot)
         await asyncio.gather(*(cluster.join() for cluster in clusters))

@@ -36,10 +36,11 @@ def load_image_folder(directory: Path, query: str, *, name: str) -> DataSet:
     """Read a folder of images as channels x rows x columns, scaled to -1 .. 1.
 
     Classes are the folders with an image in them, by their names. `query` is `size=32` (bring
-    images to 32 x 32), `channels=1` (grey; colour is the default), or both joined by `&`. Files
-    that cannot be read as images are left out, and said.
+    images to 32 x 32), `channels=1` (grey; colour is the default), `order=time` (the last written
+    come last, for a folder that grows), joined by `&`. Files that cannot be read as images are left
+    out, and said.
     """
-    size, channels = image_options(query, name=name)
+    size, channels, by_time = image_options(query, name=name)
     import_pillow()
     train_dir = directory / "train" if (directory / "train").is_dir() else directory
     train, test = find_classes(train_dir, SUFFIXES, what="image"), None
@@ -48,7 +49,9 @@ def load_image_folder(directory: Path, query: str, *, name: str) -> DataSet:
         files = find_classes(test_dir, SUFFIXES, what="image")
         _check_classes(test_dir, files, tuple(train))
         test = _load_part(test_dir, files, tuple(train), size=size, channels=channels)
-    loaded = _load_part(train_dir, train, tuple(train), size=size, channels=channels)
+    loaded = _load_part(
+        train_dir, train, tuple(train), size=size, channels=channels, by_time=by_time
+    )
     return make_data_set(loaded, test, name=name)
 
 
@@ -97,7 +100,13 @@ def _why_none(files: Sequence[Path], suffixes: Set[str], what: str) -> str:
 
 
 def _load_part(
-    directory: Path, files: ClassFiles, classes: tuple[str, ...], *, size: int | None, channels: int
+    directory: Path,
+    files: ClassFiles,
+    classes: tuple[str, ...],
+    *,
+    size: int | None,
+    channels: int,
+    by_time: bool = False,
 ) -> Samples:
     images, paths, labels = [], [], list[int]()
     for class_name, of_class in files.items():
@@ -113,14 +122,21 @@ def _load_part(
                 f"{path} is {_sides(image)} pixels, but {paths[0]} is {_sides(images[0])}; add "
                 "?size=32 (or another size) to the folder's name to bring all to one size"
             )
+    order = _by_time(paths) if by_time else range(len(paths))
     return make_samples(
-        x=np.stack(images),
-        y=np.array(labels),
+        x=np.stack([images[place] for place in order]),
+        y=np.array([labels[place] for place in order]),
         where=str(directory),
         scale=PIXEL_SCALE,
         offset=PIXEL_OFFSET,
         class_names=classes,
     )
+
+
+def _by_time(paths: Sequence[Path]) -> list[int]:
+    """List places of files in the order in which they were written last."""
+    written = [(path.stat().st_mtime_ns, str(path)) for path in paths]
+    return sorted(range(len(paths)), key=written.__getitem__)
 
 
 def read_images(
@@ -153,16 +169,20 @@ def say_broken(broken: Sequence[str], directory: Path, *, total: int, what: str)
         )
 
 
-def image_options(query: str, *, name: str) -> tuple[int | None, int]:
-    """Read the side that images are brought to, None for their own, and their channels."""
-    options = options_in(query, source=name, takes="a folder", known=("size", "channels"))
+def image_options(query: str, *, name: str) -> tuple[int | None, int, bool]:
+    """Read the side that images are brought to, None for their own, their channels, and order."""
+    known = ("size", "channels", "order")
+    options = dict(options_in(query, source=name, takes="a folder", known=known))
+    order = options.pop("order", "name")
+    if order not in {"name", "time"}:
+        raise SettingsError(f"{name}: order is {order!r}; it has to be name or time")
     sizes = {option: whole_number(value, option, source=name) for option, value in options.items()}
     channels = sizes.get("channels", 3)
     if channels not in MODES:
         raise SettingsError(f"{name}: channels is {channels}; it has to be 1 (grey) or 3 (colour)")
     if (size := sizes.get("size", 1)) > MOST_PIXELS:
         raise SettingsError(f"{name}: size is {size}; it can be {MOST_PIXELS} at the most")
-    return sizes.get("size"), channels
+    return sizes.get("size"), channels, order == "time"
 
 
 def _check_classes(test_dir: Path, files: ClassFiles, classes: tuple[str, ...]) -> None:

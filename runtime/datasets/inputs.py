@@ -106,7 +106,7 @@ def _table(path: Path, rest: str, *, where: str) -> Asked:
 
 
 def _images(path: Path, query: str, *, name: str) -> Asked:
-    size, channels = image_options(query, name=name)
+    size, channels, _ = image_options(query, name=name)
     import_pillow()
     files = [path] if path.is_file() else sorted(path.iterdir())
     files = [each for each in files if each.suffix.lower() in SUFFIXES and each.is_file()]

@@ -42,6 +42,15 @@ class Shard:
         """Draw mini-batches of another size, if one is given."""
         return self if batch_size is None else replace(self, batch_size=batch_size)
 
+    def first(self, num_samples: int) -> "Shard":
+        """Train on the first so many alone; SettingsError if there are fewer."""
+        if num_samples > len(self.kept):
+            raise SettingsError(
+                f"device {self.device} has {len(self.kept)} samples to train on, and the turn was "
+                f"planned with {num_samples}"
+            )
+        return replace(self, kept=self.kept[:num_samples])
+
     def batch(self, num_samples: int) -> NDArray[np.float32]:
         """Inputs of the first so many samples of the training part."""
         return self.samples.x_of(self.kept[:num_samples])
@@ -76,18 +85,30 @@ class Shard:
         )
 
 
-def make_shard(device: str, assignment: Assignment, samples: Samples) -> Shard:
-    """Split a device's samples as the job wants it; SettingsError when they do not fit the job."""
+def make_shard(
+    device: str, assignment: Assignment, samples: Samples, *, grows: bool = False
+) -> Shard:
+    """Split a device's samples as the job wants it; SettingsError when they do not fit the job.
+
+    Where they grow, each is held out or not by an address of its own: those that follow change
+    nothing of those before.
+    """
     num_samples = len(samples)
     if num_samples == 0:
         raise SettingsError(f"device {device} has no samples; give it data or leave it out")
     fitting = _in_the_jobs_classes(samples, assignment, device=device)
     fitting = normalised(fitting, assignment.normalisation, where=f"device {device}")
-    order = np.random.default_rng(
+    generator = np.random.default_rng(
         step_key(Purpose.HELD_OUT, seed=assignment.seed, device=device, round_=0, epoch=0)
-    ).permutation(num_samples)
-    num_held_out = min(int(num_samples * assignment.held_out), num_samples - 1)
-    held_out, kept = order[:num_held_out], np.sort(order[num_held_out:])
+    )
+    if grows:
+        is_held_out = generator.random(num_samples) < assignment.held_out
+        is_held_out[0] = False  # Something is to be trained on.
+        held_out, kept = np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out)
+    else:
+        order = generator.permutation(num_samples)
+        num_held_out = min(int(num_samples * assignment.held_out), num_samples - 1)
+        held_out, kept = order[:num_held_out], np.sort(order[num_held_out:])
     return Shard(
         device=device,
         seed=assignment.seed,

@@ -162,7 +162,7 @@ class Join(Message):
     """Take part in a cluster's turn: coordinator to device, once a round."""
 
     unsent_if_none: ClassVar[tuple[str, ...]] = (
-        *("codecs", "micro_batches", "batch_size", "clip", "frozen"),
+        *("codecs", "micro_batches", "batch_size", "clip", "frozen", "num_samples"),
     )
 
     kind: Literal["join"] = "join"
@@ -196,6 +196,9 @@ class Join(Message):
     )
     batch_size: int | None = Field(
         None, ge=1, le=MOST_SAMPLES, description="of this device in this turn; none: the job's"
+    )
+    num_samples: Positive | None = Field(
+        None, description="of its training part, the first so many; none: those it was ready with"
     )
     clip: Clip | None = Field(None, description="of the gradients; none: as they are")
 
@@ -232,7 +235,7 @@ class MeasureLink(Message):
 class Ready(Message):
     """Device to coordinator: the answer to an assignment."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("class_names", "feature_names")
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("class_names", "feature_names", "grows")
 
     kind: Literal["ready"] = "ready"
     run: RunId
@@ -244,6 +247,7 @@ class Ready(Message):
         None, description="of its own labels, where they have names and the assignment gave none"
     )
     feature_names: FeatureNames | None = Field(None, description="of its inputs, if they have any")
+    grows: bool | None = Field(None, description="its samples become more during a run")
 
 
 class Preparing(Message):

@@ -58,7 +58,12 @@ class DeviceProfile(Message):
     """What a device is; retained, for planning and for watching."""
 
     max_bytes: ClassVar[int] = MAX_PROFILE_BYTES
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("label_names", "plugged_in", "settings")
+    unsent_if_none: ClassVar[tuple[str, ...]] = (
+        "label_names",
+        "plugged_in",
+        "settings",
+        "training_samples",
+    )
 
     device: DeviceId
     engine: Token
@@ -73,6 +78,9 @@ class DeviceProfile(Message):
     battery_fraction: float | None = Field(None, ge=0, le=1)
     plugged_in: bool | None = Field(None, description="whether its battery is being charged")
     num_samples: Count = Field(description="samples of its own data")
+    training_samples: Positive | None = Field(
+        None, description="those that it trains on by now, where its data grow during a run"
+    )
     sample_shape: tuple[Count, ...] = Field(max_length=8)
     label_counts: tuple[Count, ...] | None = Field(
         None,
@@ -127,7 +135,7 @@ class DeviceMetrics(Message):
 class ClusterReport(Message):
     """One cluster of a plan."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("batch_sizes",)
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("batch_sizes", "num_samples")
 
     devices: tuple[DeviceId, ...]
     shares: tuple[float, ...]
@@ -135,6 +143,9 @@ class ClusterReport(Message):
     micro_batches: Positive = Field(1, description="that each mini-batch goes in")
     batch_sizes: tuple[Positive, ...] | None = Field(
         None, description="samples of each device's mini-batch, where they were shared out"
+    )
+    num_samples: tuple[Count, ...] | None = Field(
+        None, description="that each device trains on, where some device's grow; 0: as it began"
     )
 
 

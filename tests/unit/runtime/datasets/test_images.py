@@ -1,5 +1,6 @@
 """Folders of images: what counts as a class and as an image, and one rule for each mode."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from runtime.datasets.folder import load_image_folder
 from runtime.datasets.images import image_as_bytes
 from runtime.datasets.samples import DataSet
 from runtime.datasets.sources import load_source
@@ -127,3 +129,16 @@ def test_floats_of_an_unstated_range_are_refused(
     with pytest.raises(SettingsError, match=r"none of the images in .* can be read"):
         _grey_of(tmp_path)
     assert "its values run from -3 to 812; those of a float image are 0 to 1" in caplog.text
+
+
+def test_by_time_files_come_as_they_were_written_whatever_their_class(tmp_path: Path) -> None:
+    for place, (name, shade) in enumerate([("b/1.png", 30), ("a/9.png", 10), ("b/0.png", 20)]):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (2, 2), shade).save(path)
+        os.utime(path, ns=(place * 10**9, place * 10**9))
+    train = load_image_folder(tmp_path, "channels=1&order=time", name="folder").train
+    assert train.stored[:, 0, 0, 0].tolist() == [30, 10, 20]
+    assert train.y.tolist() == [1, 0, 1]
+    with pytest.raises(SettingsError, match="order is 'size'; it has to be name or time"):
+        load_image_folder(tmp_path, "order=size", name="folder")

@@ -1,0 +1,63 @@
+"""Reads a device's data again and again, for they grow: a folder, a table, code of one's own."""
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+
+from device_agent.agent.agent import Agent
+from device_agent.agent.own_data import OwnData
+from device_agent.settings import AgentSettings, load_samples
+from runtime.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+Marks = tuple[tuple[str, int, int], ...]
+"""Path, time of change and size of each file."""
+
+
+async def watch_data(
+    settings: AgentSettings, data: OwnData, agent: Agent, compute: Executor
+) -> None:
+    """Take over what the source holds, every so many seconds, until cancelled.
+
+    What cannot be taken over is said once, and costs nothing but the new samples.
+    """
+    assert settings.watch_data_s is not None
+    seen, said = await asyncio.to_thread(marks_of, settings), ""
+    while True:
+        await asyncio.sleep(settings.watch_data_s)
+        now = await asyncio.to_thread(marks_of, settings)
+        if now and now == seen:
+            continue
+        seen = now
+        try:
+            samples = (await asyncio.to_thread(load_samples, settings))[0]
+            loop = asyncio.get_running_loop()
+            num_new = await loop.run_in_executor(compute, partial(data.grow, samples))
+        except SettingsError as error:
+            if str(error) != said:
+                said = str(error)
+                log.warning("the data are not taken over as they are now: %s", error)
+            continue
+        if num_new:
+            log.info("%d new samples, %d by now", num_new, len(samples))
+            await agent.tell_growth()
+
+
+def marks_of(settings: AgentSettings) -> Marks:
+    """Tell the source's files as they are now; nothing if it has none, as code of one's own."""
+    _, _, place = settings.data.partition(":")
+    path = settings.base_dir / Path(place.partition("?")[0]).expanduser()
+    if not place or not path.exists():
+        return ()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    marks = []
+    for each in files:
+        try:
+            found = each.stat()
+        except OSError:  # It has just gone.
+            continue
+        marks.append((str(each), found.st_mtime_ns, found.st_size))
+    return tuple(marks)

@@ -1,0 +1,89 @@
+"""A device's own data during a run: what it trains on in each turn, also where there is ever more.
+
+What was there stays where it was, and new samples follow. A turn names how many samples of the
+training part it draws from, the first so many; so a replay of the turn draws the same.
+"""
+
+import numpy as np
+
+from runtime.datasets.samples import Samples
+from runtime.datasets.shard import Shard, make_shard
+from runtime.errors import SettingsError
+from runtime.wire.commands import Assignment, Join, Ready
+from runtime.wire.frames import spec_of
+from runtime.wire.names import FeatureNames
+
+_COMPARED = 64
+"""Samples of those that were there, by which it is told that they are where they were."""
+
+
+class OwnData:
+    """Samples of one device, and how a job parts them."""
+
+    def __init__(self, device: str, samples: Samples, *, grows: bool = False) -> None:
+        """`grows` parts them so that a sample is held out or not whatever comes after it."""
+        self._device = device
+        self.samples = samples
+        self._grows = grows
+        self._assignment: Assignment | None = None
+        self._whole: Shard | None = None
+
+    def prepare(self, assignment: Assignment) -> Ready:
+        """Part them as a job wants it; SettingsError if they do not fit."""
+        shard = self._parted(self.samples, assignment)
+        self._assignment, self._whole, self.told = assignment, shard, shard
+        label, names = spec_of(shard.packed), self.samples.feature_names
+        return Ready.model_validate(
+            {
+                "run": assignment.run,
+                "num_samples": len(shard.kept),
+                "num_held_out": len(shard.held_out),
+                "label_dtype": label.dtype,
+                "label_shape": label.shape[1:],
+                "class_names": None if assignment.classes else self.samples.class_names,
+                "feature_names": FeatureNames.of(names) if names else None,
+                "grows": self._grows or None,
+            }
+        )
+
+    def of_turn(self, join: Join) -> Shard:
+        """Give what a turn draws from; what was told of at the start, if it does not say."""
+        assert self._whole is not None
+        shard = self.told if join.num_samples is None else self._whole.first(join.num_samples)
+        return shard.of_batches(join.batch_size)
+
+    @property
+    def num_training(self) -> int | None:
+        """Samples to train on by now, where they become more; None before there is a job."""
+        return len(self._whole.kept) if self._grows and self._whole is not None else None
+
+    def grow(self, samples: Samples) -> int:
+        """Take over what the source holds now; how many samples are new.
+
+        SettingsError, and nothing changes, if what was there has moved or does not fit the job.
+        """
+        before, num_new = self.samples, len(samples) - len(self.samples)
+        if num_new < 0 or not _begins_with(samples, before):
+            raise SettingsError(
+                f"{self._device}: what was in the data is no longer where it was, so it goes on "
+                f"with the {len(before)} samples that it has; new ones have to follow the others "
+                "(a folder: ?order=time)"
+            )
+        if not num_new:
+            return 0
+        if self._assignment is not None:
+            self._whole = self._parted(samples, self._assignment)
+        self.samples = samples
+        return num_new
+
+    def _parted(self, samples: Samples, assignment: Assignment) -> Shard:
+        return make_shard(self._device, assignment, samples, grows=self._grows)
+
+
+def _begins_with(samples: Samples, before: Samples) -> bool:
+    """Whether these are at the beginning of those, by all labels and some of the inputs."""
+    alike = (samples.sample_shape, samples.class_names) == (before.sample_shape, before.class_names)
+    if not alike or not np.array_equal(samples.y[: len(before)], before.y):
+        return False
+    some = np.unique(np.linspace(0, len(before) - 1, _COMPARED).astype(np.int64))
+    return np.array_equal(samples.x_of(some), before.x_of(some))
