@@ -6,21 +6,29 @@ Each is loaded, cut at several places, and trained for a step in two: on PyTorch
 gradients and buffers have to be those of the whole to the bit (the user's own module; the recorded
 graph where the module draws random numbers in its own way), and on ONNX Runtime, where the updated
 weights have to be PyTorch's within rounding. Weights are drawn, nothing is fetched; a network whose
-library is not installed is skipped.
+library is not installed is skipped. Each of several runs in a process of its own, which may take
+`--limit-s` seconds and 12 GB.
 """
 
 import argparse
+import json
 import logging
+import resource
+import subprocess
+import sys
 import warnings
+from dataclasses import asdict
 
 import torch
 
+from benchmarks.networks.brought import Brought
 from benchmarks.networks.own import OWN
 from benchmarks.networks.text import TEXT
 from benchmarks.networks.trial import TriedNetwork, try_network
 from benchmarks.networks.vision import VISION
 
 BROUGHT = (*OWN, *TEXT, *VISION)
+MOST_BYTES = 12_000_000_000
 
 
 def main() -> None:
@@ -31,6 +39,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="which networks (all)")
     parser.add_argument("--cuts", type=int, default=3, help="how many of each to train at (3)")
     parser.add_argument("--no-onnx", action="store_true", help="on PyTorch alone")
+    parser.add_argument("--limit-s", type=float, default=600, help="for each network (600)")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     unknown = set(flags.names) - {brought.name for brought in BROUGHT}
     if unknown:
@@ -40,13 +50,40 @@ def main() -> None:
     logging.disable(logging.WARNING)  # Libraries remark on configurations that are small.
     torch.set_num_threads(1)
     chosen = [each for each in BROUGHT if not flags.names or each.name in flags.names]
+    if flags.child:
+        result = try_network(chosen[0], num_cuts=flags.cuts, with_onnx=not flags.no_onnx)
+        print(json.dumps(asdict(result)))
+        return
     print(f"{'network':34}{'load s':>7}{'cuts':>6}{'torch':>7}{'as its':>8}{'onnx':>6}{'s':>7}")
     results = []
-    for brought in chosen:
-        result = try_network(brought, num_cuts=flags.cuts, with_onnx=not flags.no_onnx)
-        results.append(result)
-        print_row(result)
+    for number, brought in enumerate(chosen, start=1):
+        if sys.stderr.isatty():
+            print(f"{number}/{len(chosen)} {brought.name} …", end="\r", file=sys.stderr)
+        results.append(try_in_process(brought, flags))
+        print_row(results[-1])
     print_summary(results, num_cuts=flags.cuts)
+
+
+def try_in_process(brought: Brought, flags: argparse.Namespace) -> TriedNetwork:
+    """Try one network where neither its memory nor its end is that of the others."""
+    command = [sys.executable, "-m", "benchmarks.networks", brought.name, "--child"]
+    command += ["--cuts", str(flags.cuts), *(["--no-onnx"] if flags.no_onnx else [])]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=flags.limit_s,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES)),
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"not done within {flags.limit_s} s"
+    except subprocess.CalledProcessError as error:
+        reason = f"failed: {(error.stderr.strip().splitlines() or ['without a word'])[-1]}"
+    else:
+        return TriedNetwork(**json.loads(done.stdout.splitlines()[-1]))
+    return TriedNetwork(brought.name, brought.library, refusal=reason)
 
 
 def print_row(result: TriedNetwork) -> None:
