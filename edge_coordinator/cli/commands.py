@@ -192,6 +192,8 @@ def _resumed(path: Path, job: "Job", model: "EdgeModel", *, clock: "Clock") -> "
 
 
 def _model(flags: argparse.Namespace, console: Output) -> None:
+    import torch
+
     from edge_coordinator.cli.tables import model_document, model_tables
     from edge_coordinator.job.file import parse_assignment
     from edge_coordinator.replanning.cut_choice import MOST_ROWS, choose_cuts, plot_cuts
@@ -202,6 +204,8 @@ def _model(flags: argparse.Namespace, console: Output) -> None:
 
     if flags.plot:
         check_picture(flags.plot)
+    # Counting is many small batches: more threads wait for each other, on a busy machine for long.
+    torch.set_num_threads(1)
     options = dict(parse_assignment(text) for text in flags.option)
     network = load_network(flags.name, options, seed=0)
     table = measure_cut_table(network, name=flags.name, input_shape=input_shape_of(network))
