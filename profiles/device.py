@@ -1,5 +1,6 @@
 """What is known of a device, or of the server, at one moment."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,15 @@ class ComputeState:
 
     forward_s: Floats
     backward_s: Floats
+
+    @classmethod
+    def of_lists(
+        cls, *, forward_s: Sequence[float] | None, backward_s: Sequence[float] | None
+    ) -> "ComputeState | None":
+        """Take seconds as they were written down, [cut]; None where they were not known."""
+        if forward_s is None or backward_s is None:
+            return None
+        return cls(np.array(forward_s), np.array(backward_s))
 
     @classmethod
     def of_device(

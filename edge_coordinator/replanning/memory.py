@@ -110,13 +110,11 @@ class PastState(_MemoryPart):
 
     def state(self, device: str) -> DeviceState:
         """Give it back."""
-        known = self.forward_s is not None and self.backward_s is not None
-        compute = ComputeState(np.array(self.forward_s), np.array(self.backward_s))
         return DeviceState(
             device=device,
             num_samples=self.num_samples,
             free_memory_bytes=np.inf,
-            compute=compute if known else None,
+            compute=ComputeState.of_lists(forward_s=self.forward_s, backward_s=self.backward_s),
             link=self.link,
             label_counts=self.label_counts,
         )

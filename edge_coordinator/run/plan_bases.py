@@ -52,13 +52,11 @@ class _DeviceLine(_BasisPart):
 
     def state(self, device: str) -> DeviceState:
         """Give it as the planner takes it."""
-        known = self.forward_s is not None and self.backward_s is not None
-        compute = ComputeState(np.array(self.forward_s), np.array(self.backward_s))
         return DeviceState(
             device=device,
             num_samples=self.num_samples,
             free_memory_bytes=self.free_memory_bytes,
-            compute=compute if known else None,
+            compute=ComputeState.of_lists(forward_s=self.forward_s, backward_s=self.backward_s),
             link=self.link,
             corrections=Corrections(np.array(self.scale), np.array(self.added_s)),
             label_counts=self.label_counts,
