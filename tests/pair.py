@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from benchmarks.simulated_faults.device import Item, event_of
 from runtime.protocol.coordinator import CoordinatorSession
 from runtime.protocol.coordinator_events import (
     Arrived,
@@ -26,7 +27,6 @@ from runtime.protocol.device import DeviceSession
 from runtime.protocol.events import (
     BackwardDone,
     CollectWeights,
-    CommandArrived,
     DeviceCommand,
     DeviceEvent,
     ForwardDone,
@@ -34,7 +34,6 @@ from runtime.protocol.events import (
     FrameSent,
     LoadModel,
     OpenPass,
-    PartCame,
     PassOpened,
     Prepare,
     Prepared,
@@ -55,9 +54,6 @@ from tests.turn import ASSIGNMENT, CLUSTER, JOIN, READY, RUN
 NUM_VALUES = 40
 CHUNK_BYTES = 64
 EPOCHS = JOIN.local_epochs
-
-Item = Message | bytes
-"""A control message, or a chunk."""
 
 
 def tensor_of(step: StepId, what: float) -> tuple[Tensor, ...]:
@@ -88,16 +84,12 @@ class DeviceEnd:
 
     def receive(self, item: Item) -> None:
         """Take what came down the wire."""
-        if isinstance(item, Message):
-            self._do(CommandArrived(item))  # type: ignore[arg-type]
-            return
-        chunk, num_stale = decode_chunk(memoryview(item)), self.session.frames.num_stale
-        frame = self.session.frames.add(chunk)
-        if frame is not None:
+        event = event_of(self.session, item)
+        if isinstance(event, FrameArrived):
+            frame = event.frame
             assert not is_foreign(frame, 1 if frame.kind is FrameKind.MODEL else 2)
-            self._do(FrameArrived("", frame))
-        elif self.session.frames.num_stale == num_stale:
-            self._do(PartCame(chunk.kind, chunk.step))
+        if event is not None:
+            self._do(event)
 
     def is_over(self, command: DeviceCommand) -> bool:
         """Whether it is to begin what something else has taken the place of: an agent skips it."""

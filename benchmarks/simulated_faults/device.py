@@ -53,6 +53,17 @@ def draw(device: str, step: StepId) -> Weights:
     return np.random.default_rng(key).standard_normal(4).astype(np.float32)
 
 
+def event_of(session: DeviceSession, item: Item) -> DeviceEvent | None:
+    """Say what a device's half is to be told of a message; nothing of a chunk not asked for."""
+    if isinstance(item, Message):
+        return CommandArrived(item)  # type: ignore[arg-type]
+    chunk, num_stale = decode_chunk(memoryview(item)), session.frames.num_stale
+    frame = session.frames.add(chunk)
+    if frame is not None:
+        return FrameArrived("", frame)
+    return PartCame(chunk.kind, chunk.step) if session.frames.num_stale == num_stale else None
+
+
 class SimulatedDevice:
     """Takes what arrives, computes when it is let, and says what it sends."""
 
@@ -68,15 +79,9 @@ class SimulatedDevice:
 
     def receive(self, item: Item) -> None:
         """Take a message."""
-        if isinstance(item, Message):
-            self._do(CommandArrived(item))  # type: ignore[arg-type]
-            return
-        chunk, num_stale = decode_chunk(memoryview(item)), self._session.frames.num_stale
-        frame = self._session.frames.add(chunk)
-        if frame is not None:
-            self._do(FrameArrived("", frame))
-        elif self._session.frames.num_stale == num_stale:
-            self._do(PartCame(chunk.kind, chunk.step))
+        event = event_of(self._session, item)
+        if event is not None:
+            self._do(event)
 
     def take(self) -> tuple[list[Message], list[tuple[Frame, list[bytes]]], bool]:
         """Give what is to be sent, and whether there is work that nobody is at."""

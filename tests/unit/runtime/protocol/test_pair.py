@@ -5,11 +5,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from benchmarks.simulated_faults.device import Item
 from runtime.protocol.coordinator_events import BusBack, BusLost, Returned, Seen, Went
 from runtime.wire.commands import Join, Stop
 from runtime.wire.fields import Message
 from runtime.wire.frame_questions import Inquire
-from tests.pair import CoordinatorEnd, DeviceEnd, Item
+from tests.pair import CoordinatorEnd, DeviceEnd
 from tests.turn import ASSIGNMENT, CUT, JOIN, RUN
 
 PLACES = st.integers(0, 3)
