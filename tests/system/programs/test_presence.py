@@ -9,6 +9,7 @@ import torch
 
 from edge_coordinator.run.events import Progress, RoundDone
 from edge_coordinator.serve.training import new_status, serve_on
+from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import StorageError, TakenError, root_cause
 from runtime.wire.commands import Stop
@@ -88,16 +89,27 @@ async def test_a_coordinator_that_fails_is_offline() -> None:
 
 async def test_a_coordinator_says_no_goodbye_for_another() -> None:
     broker = MemoryBroker()
-    older = CoordinatorStatus(state="online", session="older", since_unix_s=1.0)
+    other = CoordinatorStatus(state="online", session="other", since_unix_s=1.0)
+    holding: list[asyncio.Task[None]] = []
+
+    async def hold() -> None:
+        async with broker.connect("other") as bus:
+            await bus.subscribe(STATUS)
+            async for event in bus.events():
+                if isinstance(event, Delivery) and event.payload != other.encode():
+                    await bus.publish(STATUS, other.encode(), retain=True)
 
     def take_over() -> None:
         bus = broker.clients["coordinator"]
         bus.cut("the cable was pulled")
         bus.restore()
-        broker.route(STATUS, older.encode(), retain=True)
+        holding.append(asyncio.create_task(hold()))
 
     with pytest.raises(TakenError, match="in use by another program"):
         raise await _fail(broker, take_over)
+    for task in holding:
+        task.cancel()
+    await asyncio.gather(*holding, return_exceptions=True)
     assert _retained(broker).state == "online"  # Its own last word, or the other's.
 
 
@@ -125,9 +137,9 @@ async def test_a_report_that_the_broker_does_not_take_is_told_of_once_and_the_ru
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     broker, reports = MemoryBroker(), Reports()
-    await _train(broker, reports, num_devices=8, max_payload_bytes=900)
+    await _train(broker, reports, num_devices=8, max_payload_bytes=1200)
     assert len(reports.rounds) == 3
     assert _retained(broker).state == "offline"
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1
-    assert "on cpsl/default/round: the broker accepts at most 900" in said[0]
+    assert "on cpsl/default/round: the broker accepts at most 1200" in said[0]
