@@ -10,7 +10,7 @@ from torch import nn
 from edge_coordinator.onnx_export import export_device_side
 from runtime.errors import SettingsError
 from runtime.models.dropout import seed_dropout
-from runtime.models.load import input_shape_of, load_network, split
+from runtime.models.load import input_shape_of, load_network, network_of, split
 from runtime.models.sequence import Network
 from runtime.wire.device_graphs import DeviceGraphs
 from tests.unit.device_agent.engines.engine_comparison import assert_same_step, draw_samples
@@ -156,3 +156,27 @@ def test_one_tensor_under_two_names_is_refused() -> None:
     module[1].weight = module[0].weight
     with pytest.raises(SettingsError, match=r"0\.weight and 1\.weight are one tensor"):
         export_device_side(module, (4,), batch_size=4)
+
+
+class LeavesOutPaths(nn.Module):
+    """Stochastic depth around a weight-normed layer, then a running sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.path = nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        path = self.path(x).tanh()
+        if self.training:
+            path = path * x.new_empty((x.shape[0], 1)).bernoulli_(0.5).div_(0.5)
+        return torch.cumsum(x + path, 1)
+
+
+def test_paths_left_out_at_random_weight_norms_and_running_sums_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    network = network_of(LeavesOutPaths(), name="paths", input_shape=(4,))
+    graphs = export_device_side(network, (4,), batch_size=BATCH_SIZE)
+    assert [mask.shape for mask in graphs.manifest.masks] == [(1,)]
+    assert_same_step(network, graphs, draw_samples((4,), num_samples=3))
