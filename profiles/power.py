@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from profiles.phases import Phase, SecondsByPhase
-from profiles.units import Floats
 
-Seconds = TypeVar("Seconds", float, Floats)
+if TYPE_CHECKING:
+    from profiles.units import Floats  # A job's settings are read without NumPy.
+
+Seconds = TypeVar("Seconds", float, "Floats")
 """Of one device, or [device]."""
 
 

@@ -69,9 +69,9 @@ class Registry:
     silent: set[str] = field(default_factory=set)
     """Ids of devices that gave no answer to the assignment, until they show up anew."""
     refusals: dict[str, str] = field(default_factory=dict)
+    """Device id to why it cannot take part in this run, in its own words."""
     times_refused: dict[str, int] = field(default_factory=dict)
     """How often devices have refused the job, or their work has failed, since they came."""
-    """Device id to why it cannot take part in this run, in its own words."""
     excluded: dict[str, str] = field(default_factory=dict)
     """Device id to why it may not, until it is started again."""
     tags: dict[str, Mapping[str, str]] = field(default_factory=dict)
