@@ -121,6 +121,8 @@ def test_data_that_moved_are_not_taken_over_and_those_that_are_there_stay() -> N
     data = made(FIRST)["a"]
     shuffled = all_of("a").take(np.random.default_rng(0).permutation(ALL))
     for other in (shuffled, all_of("a").take(range(FIRST - 1))):
-        with pytest.raises(SettingsError, match="no longer where it was, so it goes on with the 24"):
+        with pytest.raises(
+            SettingsError, match="no longer where it was, so it goes on with the 24"
+        ):
             data.grow(other)
     assert len(data.samples) == FIRST

@@ -14,7 +14,7 @@ from edge_coordinator.serve.training import new_status, serve_on
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import SettingsError
 from runtime.wire.published import DeviceStatus
-from runtime.wire.run_control import Action, ControlRequest, WantedSettings, DeviceTags
+from runtime.wire.run_control import Action, ControlRequest, DeviceTags, WantedSettings
 from tests.builders import Reports, make_job, serve_agent
 from tests.noise import shards
 from tests.sites import NOW_S, TOPICS, make_profile

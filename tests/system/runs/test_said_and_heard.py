@@ -2,15 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+
 import numpy as np
 
 from device_agent.profiling.link_loopback import LoopBack
 from edge_coordinator.fleet.rights import (
-    Rights,
-    access_list,
     coordinator_rights,
     device_rights,
-    monitor_rights,
 )
 from runtime.bus.bus import Will
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus

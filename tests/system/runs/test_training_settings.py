@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
-from runtime.scenarios.files import load_scenario
 from torch.nn import functional
 
 from device_agent.engines.numpy_training import load_loss as load_numpy_loss
 from edge_coordinator.simulation.simulation import Simulation
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.models.losses import load_loss
+from runtime.scenarios.files import load_scenario
 from runtime.wire.commands import LossOptions
 from runtime.wire.frames import Tensor
 from tests.builders import Reports, largest_difference, make_job, run_job, same_bits, weights_of
