@@ -82,14 +82,16 @@ class DeviceChannel:
         self._on_connected = on_connected
         self._turns: dict[int, itertools.count[int]] = {}
         self._stops = StopSecrets()
-        self._replies = Replies()
+        self.replies = Replies()
+        """Who waits for what devices answer."""
         self._questions: dict[str, Question] = {}
         """By device, what kind of frame it was asked for last."""
-        self._peers = Peers(run=run, patience_s=tolerance.patience_s, carry_out=self._carry_out)
+        self.peers = Peers(run=run, patience_s=tolerance.patience_s, carry_out=self._carry_out)
+        """Of each device, how far it is."""
         self._outbound = Outbound(bus, topics, chunk_bytes=chunk_bytes, on_sent=self._note_sent)
-        self.registry = Registry(busy=self._peers.busy)
+        self.registry = Registry(busy=self.peers.busy)
         self.inbound = Inbound(
-            topics, self.registry, self._peers, self._outbound, self.dropped, on_other=on_other
+            topics, self.registry, self.peers, self._outbound, self.dropped, on_other=on_other
         )
         self.changed, self.learnt = self.inbound.changed, self.inbound.learnt
         """Set whenever a device has come or gone, or is ready; and when anything is learnt."""
@@ -107,7 +109,7 @@ class DeviceChannel:
     @property
     def busy(self) -> dict[str, str]:
         """Device id to why it is asked for nothing now, in order."""
-        return dict(sorted(self._peers.busy.items()))
+        return dict(sorted(self.peers.busy.items()))
 
     async def open(self) -> None:
         """Listen to the devices of the site."""
@@ -124,7 +126,7 @@ class DeviceChannel:
                 failing.cancel()
         finally:
             self._outbound.close()
-            self._peers.close()
+            self.peers.close()
 
     async def assign(self, device: str, assignment: Assignment) -> None:
         """Give a device the job and note its answer; DeviceGoneError if it takes no part."""
@@ -196,22 +198,22 @@ class DeviceChannel:
     def listen_for(self, awaited: Awaited) -> None:
         """Give frames of devices to somebody else from now on."""
         self.abandon()
-        self._replies.exchange = awaited
+        self.replies.exchange = awaited
 
     def ask(self, device: str, request: FrameRequest, question: Question) -> None:
         """Expect an answer to frames that one device is sent."""
         self._questions[device] = question
-        self._peers.tell(device, AskedFor(request, self._allowance(question, device)))
+        self.peers.tell(device, AskedFor(request, self._allowance(question, device)))
 
     def _allowance(self, question: Question, device: str) -> Allowance:
         return self.answer_times.allow(question, [device])[device]
 
     def abandon(self) -> None:
         """Wait for no answer of the last exchange any more."""
-        exchange, self._replies.exchange = self._replies.exchange, None
+        exchange, self.replies.exchange = self.replies.exchange, None
         if exchange is not None:
             for device, request in list(exchange.outstanding.items()):
-                self._peers.tell(device, Abandoned(request))
+                self.peers.tell(device, Abandoned(request))
 
     async def publish_model(self, devices: Mapping[str, object], frame: Frame) -> None:
         """Distribute a device-side model to all of a cluster's devices, which listen."""
@@ -231,25 +233,25 @@ class DeviceChannel:
                 self.inbound.receive(event)
             case Disconnected(reason):
                 log.warning("lost the broker (%s); trying again", reason)
-                self._peers.tell_all(BusLost())
+                self.peers.tell_all(BusLost())
             case Connected():
                 log.warning("connected to the broker again")
                 self._on_connected()
-                self._peers.tell_all(BusBack())
+                self.peers.tell_all(BusBack())
 
     async def _ask(self, device: str, request: Request, allowance: Allowance) -> Answered:
         if isinstance(request, Join):
             if self.registry.records[device].ready is None:
                 raise DeviceGoneError("was restarted")  # It is given the job first.
             self._outbound.joins[device] = request
-        answered = self._replies.expect(device, request)
-        self._peers.tell(device, AskedFor(request, allowance))
+        answered = self.replies.expect(device, request)
+        self.peers.tell(device, AskedFor(request, allowance))
         try:
             return await answered
         finally:
             if answered.cancelled():
-                self._peers.tell(device, Abandoned(request))
-            self._replies.forget(device, request, answered)
+                self.peers.tell(device, Abandoned(request))
+            self.replies.forget(device, request, answered)
 
     def _carry_out(self, device: str, command: CoordinatorCommand) -> None:
         match command:
@@ -259,12 +261,12 @@ class DeviceChannel:
                 self._outbound.start_parts(device, command)
             case Deliver():
                 self._outbound.settle(device, command.what, took_s=command.took_s)
-                self._replies.deliver(device, command, now_s=asyncio.get_running_loop().time())
-            case DeliverPart(_, frame) if self._replies.exchange is not None:
-                self._replies.exchange.part(device, frame)
+                self.replies.deliver(device, command, now_s=asyncio.get_running_loop().time())
+            case DeliverPart(_, frame) if self.replies.exchange is not None:
+                self.replies.exchange.part(device, frame)
             case GiveUp():
                 self._outbound.settle(device, command.what, took_s=None)
-                self._replies.give_up(device, command)
+                self.replies.give_up(device, command)
             case _:
                 self._note(device, command)
 
@@ -288,10 +290,10 @@ class DeviceChannel:
                 self.dropped.note(device)
 
     def _may_refuse(self, device: str) -> bool:
-        return self.registry.is_assigned(device) or self._replies.is_awaited(device)
+        return self.registry.is_assigned(device) or self.replies.is_awaited(device)
 
     def _note_sent(self, device: str, kind: FrameKind, step: StepId) -> None:
-        self._peers.tell(device, FrameSent(kind, step))
+        self.peers.tell(device, FrameSent(kind, step))
 
     def _session(self, device: str) -> str:
         return self.registry.records[device].status.session

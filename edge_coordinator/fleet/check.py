@@ -100,17 +100,17 @@ class FleetCheck:
             async with self._connected(first) as bus:
                 await self._try_publishing("a device", bus, second.name)
                 mine = topics.command(own)
-                heard = await _heard(bus, topics.whole_site, speaker, [*foreign, mine])
+                heard = await arrivals(bus, topics.whole_site, speaker, [*foreign, mine])
             self._tell("a device hears its own commands", holds=mine in heard)
             self._tell("a device does not hear another's tensors", holds=not set(foreign) & heard)
             async with self._connected(monitor) as bus:
                 metrics = topics.metrics(second.name)
-                heard = await _heard(bus, topics.whole_site, speaker, [*foreign, metrics])
+                heard = await arrivals(bus, topics.whole_site, speaker, [*foreign, metrics])
             self._tell("the monitor hears what is published", holds=metrics in heard)
             self._tell("the monitor does not hear tensors", holds=not set(foreign) & heard)
             async with self._connected(first) as bus:
                 reply = topics.reply(own)
-                heard = await _heard(speaker, (reply,), bus, [reply])
+                heard = await arrivals(speaker, (reply,), bus, [reply])
             self._tell("the coordinator hears a device", holds=reply in heard)
 
     def _tell(self, claim: str, *, holds: bool = True, reason: str = "") -> None:
@@ -137,7 +137,7 @@ async def _is_taken(bus: MqttBus, topic: str) -> bool:
     return True
 
 
-async def _heard(
+async def arrivals(
     listener: MqttBus, wanted: Sequence[str], speaker: MqttBus, said: list[str]
 ) -> set[str]:
     """Publish on each topic; those that came, until the last of them has or time is up."""

@@ -50,7 +50,7 @@ def export_device_side(
     try:
         return _export_dynamic_or_fixed(device_side, samples)
     except Exception as error:  # whatever torch raises, where neither it nor we have a rule
-        raise refuse(device_side, samples, error, _export_fixed) from error
+        raise refuse(device_side, samples, error, export_fixed) from error
 
 
 def _export_dynamic_or_fixed(module: nn.Module, samples: Tensor) -> DeviceGraphs:
@@ -61,10 +61,11 @@ def _export_dynamic_or_fixed(module: nn.Module, samples: Tensor) -> DeviceGraphs
     except UnsupportedOperatorError:
         raise
     except Exception:
-        return _export_fixed(module, samples)
+        return export_fixed(module, samples)
 
 
-def _export_fixed(module: nn.Module, samples: Tensor) -> DeviceGraphs:
+def export_fixed(module: nn.Module, samples: Tensor) -> DeviceGraphs:
+    """Write the graphs for this number of samples only."""
     return _export(module, samples, dynamic_batch=False)
 
 

@@ -69,7 +69,8 @@ class Turn:
         self._accelerator = training.accelerator
         self._scale = LossScale(training.accelerator)
         self._device_side = device_side
-        self._server_side = server_side
+        self.server_side = server_side
+        """The layers that learn here, with their optimiser state."""
         self._training = training
         self._round = round_
         self._learning_rate = learning_rate
@@ -113,7 +114,7 @@ class Turn:
         except RuntimeError as error:
             raise self._failed(smashed, error) from error
         fetched = None if inputs.grad is None else self._accelerator.begin_fetch(inputs.grad)
-        self._server_side.step(self._learning_rate, self._training.clip)
+        self.server_side.step(self._learning_rate, self._training.clip)
         self._epoch += 1
         if fetched is None:
             return ServerStep(loss.item(), {})
@@ -124,12 +125,12 @@ class Turn:
     def _backward(self, inputs: torch.Tensor, loss: torch.Tensor) -> None:
         """Go back to the inputs, where these want it, and to what learns."""
         leaves = [inputs] if inputs.requires_grad else []
-        self._scale.backward(loss, [*leaves, *self._server_side.trainable])
+        self._scale.backward(loss, [*leaves, *self.server_side.trainable])
 
     def begin(self, batch_sizes: Mapping[str, int]) -> None:
         """Begin a step that comes in micro-batches, of so many samples of each device."""
         self._step = AccumulatedStep(
-            self._server_side,
+            self.server_side,
             batch_sizes,
             self._loss,
             self._backward,
@@ -193,7 +194,7 @@ class Turn:
         keys = [(self._key(device), size) for device, size in sizes.items()]
         # Random layers that we do not know draw from torch's own generator.
         seed_generators(torch_seed(keys[0][0]))
-        layers = self._server_side.layers.train()
+        layers = self.server_side.layers.train()
         set_dropout_keys(layers, keys)
         with self._accelerator.casting():
             outputs: torch.Tensor = (self._run or layers)(inputs)

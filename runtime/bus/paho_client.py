@@ -58,7 +58,7 @@ class FastClient(paho.Client):
     def _create_socket(self) -> "paho.SocketLike":
         sock = super()._create_socket()
         if hasattr(sock, "_create_frame"):  # WebSockets, whose own masks each byte by itself
-            vars(sock)["_create_frame"] = _websocket_frame
+            vars(sock)["_create_frame"] = websocket_frame
         return sock
 
     def _handle_publish(self) -> MQTTErrorCode:
@@ -92,7 +92,7 @@ class FastClient(paho.Client):
         return message
 
 
-def _websocket_frame(opcode: int, data: bytearray, do_masking: int = 1) -> bytearray:
+def websocket_frame(opcode: int, data: bytearray, do_masking: int = 1) -> bytearray:
     """Make a frame of RFC 6455, as paho's own method does, in one operation for all bytes."""
     num_bytes = len(data)
     mask_flag = do_masking << 7

@@ -10,7 +10,7 @@ import pytest
 from edge_coordinator.local.broker import find_mosquitto
 from runtime.bus.bus import Delivery
 from runtime.bus.mqtt_bus import MqttBus
-from runtime.bus.paho_client import _websocket_frame
+from runtime.bus.paho_client import websocket_frame
 from runtime.errors import BusError
 from tests.contract.fake_broker import until
 from tests.ports import free_port
@@ -66,7 +66,7 @@ async def test_a_url_of_the_wrong_kind_is_told_what_may_be_right(tmp_path: Path)
 @pytest.mark.parametrize("num_bytes", [0, 1, 125, 126, 65_535, 65_536])
 def test_a_frame_is_that_of_the_standard(num_bytes: int) -> None:
     data = bytes(range(256)) * (num_bytes // 256 + 1)
-    frame = _websocket_frame(2, bytearray(data[:num_bytes]))
+    frame = websocket_frame(2, bytearray(data[:num_bytes]))
     length_bytes = {True: 0, num_bytes > 125: 2, num_bytes > 65_535: 8}[True]
     head, mask, masked = (
         frame[: 2 + length_bytes],

@@ -26,7 +26,7 @@ if MOSQUITTO is None:
     pytest.skip("mosquitto is not installed here", allow_module_level=True)
 
 from edge_coordinator.__main__ import main  # noqa: E402
-from edge_coordinator.fleet.check import Finding, FleetCheck, _heard  # noqa: E402
+from edge_coordinator.fleet.check import Finding, FleetCheck, arrivals  # noqa: E402
 from edge_coordinator.fleet.fleet import FleetFolder  # noqa: E402
 from edge_coordinator.fleet.record import FleetRecord  # noqa: E402
 
@@ -109,11 +109,11 @@ async def test_an_operator_hears_what_is_published_asks_and_can_do_nothing_else(
         await connected(fleet, "operators/anna") as anna,
         await connected(fleet, "coordinator") as coordinator,
     ):
-        assert await _heard(coordinator, topics.whole_site, anna, [*asks]) == set(asks)
+        assert await arrivals(coordinator, topics.whole_site, anna, [*asks]) == set(asks)
         for topic in others:
             with pytest.raises(BusError, match="not authorized"):
                 await anna.publish(topic, b"check", retain=False)
-        heard = await _heard(anna, topics.whole_site, coordinator, [*secret, *told])
+        heard = await arrivals(anna, topics.whole_site, coordinator, [*secret, *told])
         assert heard == {*told}
         assert [finding.claim for finding in await findings(fleet) if not finding.holds] == []
     with pytest.raises(SettingsError, match="'anna' has a certificate already"):

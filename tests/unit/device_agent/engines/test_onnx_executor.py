@@ -170,7 +170,7 @@ def test_graphs_of_a_fixed_batch_size_evaluate_any_number_and_train_only_theirs(
     from edge_coordinator.onnx_export import device_side  # noqa: PLC0415
 
     module = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4))
-    fixed = device_side._export_fixed(module, torch.zeros(4, 5))
+    fixed = device_side.export_fixed(module, torch.zeros(4, 5))
     assert fixed.manifest.batch_size == 4
     executor = open_executor(fixed, OptimizerSpec())
     executor.load([value.numpy() for value in module.state_dict().values()])

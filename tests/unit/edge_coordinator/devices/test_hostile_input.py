@@ -89,11 +89,11 @@ def _tells_the_coordinator(mutant: Mutant) -> bool:
 
 
 def _state_of_conversation(channel: DeviceChannel) -> tuple[object, ...]:
-    exchange = channel._replies.exchange
+    exchange = channel.replies.exchange
     return (
         dict(channel.registry.records),
         dict(channel.registry.refusals),
-        [(device, *_state_of_session(channel, device)) for device in channel._peers],
+        [(device, *_state_of_session(channel, device)) for device in channel.peers],
         channel.changed.is_set(),
         exchange and list(exchange.outstanding),
         asyncio.all_tasks(),
@@ -101,7 +101,7 @@ def _state_of_conversation(channel: DeviceChannel) -> tuple[object, ...]:
 
 
 def _state_of_session(channel: DeviceChannel, device: str) -> tuple[object, ...]:
-    session = channel._peers[device]
+    session = channel.peers[device]
     return session.state, session.presence, id(session._pending), id(session._owed)
 
 

@@ -58,7 +58,7 @@ async def test_half_a_frame_is_not_kept_for_a_device_that_has_gone() -> None:
         exchange = channel.exchange({"d0": request(kind, step)}, Question(Answer.FIRST, {}))
         frame = Frame(kind, step, smashed_data(1))
         _tell(channel, TOPICS.up("d0", "smashed"), frame, half=True)
-        frames = channel._peers["d0"].frames
+        frames = channel.peers["d0"].frames
         assert not frames.is_empty
         restarted = STATUS.model_copy(update={"session": "two"})
         _tell(channel, TOPICS.status("d0"), restarted, half=False)

@@ -72,7 +72,7 @@ async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
             await _asked(buses[other], other, order)
         assert order == ["d0", "d3", "d1", "d2"]
         for other in ("d1", "d2"):
-            channel._peers.tell(other, Excluded("went offline"))
+            channel.peers.tell(other, Excluded("went offline"))
         assert await waiting == list(PROCESSES)
         for task in serving:
             task.cancel()

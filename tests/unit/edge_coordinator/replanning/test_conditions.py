@@ -12,7 +12,7 @@ from profiles.phases import Phase
 from runtime.wire.measures import PhaseSeconds
 from runtime.wire.published import DeviceMetrics
 from tests.stated_profiles import Stated
-from tests.unit.edge_coordinator.replanning.test_run_planner import _planner, _records
+from tests.unit.edge_coordinator.replanning.test_run_planner import planner_of, records_of
 
 THREE = {name: Stated(layer_s=1e-4) for name in "abc"}
 
@@ -21,7 +21,7 @@ def records(**facts: Mapping[str, object]) -> dict[str, DeviceRecord]:
     """Give devices whose profiles say besides what is stated of them."""
     return {
         device: replace(record, profile=record.profile.model_copy(update=facts.get(device, {})))
-        for device, record in _records(THREE).items()
+        for device, record in records_of(THREE).items()
         if record.profile
     }
 
@@ -38,7 +38,7 @@ def with_metrics(known: dict[str, DeviceRecord], round_: int, **num_bytes: int) 
 
 
 def test_a_device_whose_battery_is_almost_empty_rests_until_it_is_charged() -> None:
-    planner = _planner()
+    planner = planner_of()
     low = planner.plan(1, records(b={"battery_fraction": 0.08}))
     assert dict(low.plan.left_out) == {"b": "rests: its battery is at 8%, below 15%"}
     assert low.resting == ("b",)
@@ -49,13 +49,13 @@ def test_a_device_whose_battery_is_almost_empty_rests_until_it_is_charged() -> N
 
 def test_nobody_rests_where_all_would() -> None:
     empty = {name: {"battery_fraction": 0.01} for name in "abc"}
-    planned = _planner().plan(1, records(**empty))
+    planned = planner_of().plan(1, records(**empty))
     assert planned.plan.left_out == {}
     assert planned.resting == ()
 
 
 def test_a_hot_device_whose_clock_has_fallen_is_planned_as_slower_by_as_much() -> None:
-    planner = _planner(cut="pool1")
+    planner = planner_of(cut="pool1")
     cool = planner.plan(1, records(b={"cpu_hz": 1.8e9, "temperature_c": 60.0}))
     hot = planner.plan(2, records(b={"cpu_hz": 1.2e9, "temperature_c": 83.0}))
 
@@ -77,14 +77,14 @@ def test_a_hot_device_whose_clock_has_fallen_is_planned_as_slower_by_as_much() -
 
 def test_a_device_rests_before_its_budget_of_bytes_is_exceeded_even_after_a_resume() -> None:
     budgets = {"a": 2_500_000, "*": 100_000_000}
-    planner = _planner(byte_budgets=budgets)
+    planner = planner_of(byte_budgets=budgets)
     known = records()
     assert planner.plan(1, known).plan.left_out == {}
     with_metrics(known, 1, a=1_000_000, b=1_000_000)
     assert planner.plan(2, known).plan.left_out == {}
     assert planner.plan(2, known).plan.left_out == {}  # The same metrics count once.
     with_metrics(known, 2, a=1_000_000, b=1_000_000)
-    resumed = _planner(byte_budgets=budgets)
+    resumed = planner_of(byte_budgets=budgets)
     resumed.plan(3, known)
     resumed.recall(planner.remember())
     resumed_why = resumed.plan(3, known).plan.left_out
@@ -96,11 +96,11 @@ def test_a_device_rests_before_its_budget_of_bytes_is_exceeded_even_after_a_resu
 
 def test_a_device_rests_before_its_budget_of_joules_is_exceeded_even_after_a_resume() -> None:
     budgets = {"a": 25.0, "*": 1e6}
-    planner = _planner(energy_budgets=budgets)
+    planner = planner_of(energy_budgets=budgets)
     for joules in (9.0, 9.0):
         assert planner.plan(1, records()).resting == ()
         planner.note_energy({"a": joules, "b": 500.0})
-    resumed = _planner(energy_budgets=budgets)
+    resumed = planner_of(energy_budgets=budgets)
     resumed.recall(planner.remember())
     said = "rests: 18 J of its budget of 25 J are used, and a round takes 9 J"
     for each in (planner, resumed):
@@ -109,7 +109,7 @@ def test_a_device_rests_before_its_budget_of_joules_is_exceeded_even_after_a_res
 
 def test_watts_are_those_of_the_job_or_of_a_devices_processor() -> None:
     stated = {"idle_w": 1.0, "compute_w": 0.0, "radio_w": 0.0}
-    planned = _planner(power={"a": stated, "b": "laptop"}).plan(1, records()).plan
+    planned = planner_of(power={"a": stated, "b": "laptop"}).plan(1, records()).plan
     assert planned.predicted_s is not None
     assert planned.joules["a"] == pytest.approx(planned.predicted_s)
     assert planned.joules["b"] > 10 * planned.predicted_s

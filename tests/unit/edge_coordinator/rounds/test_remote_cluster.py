@@ -87,7 +87,7 @@ class Devices:
         joining = asyncio.create_task(self.cluster.join())
         for _ in range(5):  # Until both have been asked.
             await asyncio.sleep(0)
-        assert len(self.channel._replies) == 2
+        assert len(self.channel.replies) == 2
         for device in ("d0", "d1"):
             self._say(TOPICS.reply(device), JOINED)
         await joining
@@ -113,7 +113,7 @@ class Devices:
     def lack_gradient(self, device: str) -> None:
         """Say that nothing of the gradient has come, when asked after a broken connection."""
         for event in (BusLost(), BusBack()):
-            self.channel._peers.tell_all(event)
+            self.channel.peers.tell_all(event)
         held = Holding(
             run=RUN, round=ROUND, cluster=CLUSTER, epoch=0,
             request="gradient", number=1, state="receiving",

@@ -57,7 +57,7 @@ def stepped_once(model: EdgeModel) -> list[Tensor]:
 
 
 def server_weights(turn: Turn) -> list[Tensor]:
-    tensors = turn._server_side.layers.state_dict().values()
+    tensors = turn.server_side.layers.state_dict().values()
     return [tensor.detach().cpu().numpy().copy() for tensor in tensors]
 
 

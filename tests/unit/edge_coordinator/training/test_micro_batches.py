@@ -67,7 +67,7 @@ def stepped(turn: Turn, own: Mapping[str, Smashed], order: list[tuple[str, Rows]
         parts[device, rows.start] = gradient
     turn.update(own)
     gradients = [np.concatenate([parts[k] for k in sorted(parts) if k[0] == d]) for d in own]
-    return [*gradients, *turn._server_side.tensors()]
+    return [*gradients, *turn.server_side.tensors()]
 
 
 def test_parts_give_the_gradients_and_weights_of_the_whole_whatever_comes_first() -> None:
@@ -75,7 +75,7 @@ def test_parts_give_the_gradients_and_weights_of_the_whole_whatever_comes_first(
     devices = shards([16, 10], SHAPE)
     whole_turn = made_turn(devices)
     whole = whole_turn.step(own)
-    expected = [*(whole.gradients[d] for d in own), *whole_turn._server_side.tensors()]
+    expected = [*(whole.gradients[d] for d in own), *whole_turn.server_side.tensors()]
     order = [(d, rows) for d in own for rows in parted(len(own[d].labels), 4)]
     one = stepped(made_turn(devices), own, order)
     for actual, value in zip(one, expected, strict=True):
@@ -98,7 +98,7 @@ def test_a_device_that_is_lost_amid_a_step_counts_for_nothing_on_the_server() ->
     with_lost.add("a", Rows.all(16), left)
     with_lost.update(["a"])
     for actual, value in zip(
-        with_lost._server_side.tensors(), alone._server_side.tensors(), strict=True
+        with_lost.server_side.tensors(), alone.server_side.tensors(), strict=True
     ):
         # The longest sum is of a convolution's gradient: 16 samples of 8 x 8 places.
         bound = 16 * 64 * UNIT * float(np.abs(value).max())
