@@ -1,7 +1,7 @@
 """Who trains with whom, and where the network is cut, by code of one's own.
 
-    cpsl simulate --scenario mixed --set plan.grouping=examples.own_strategies:fast_with_slow
-    cpsl simulate --scenario mixed --set plan.cut=examples.own_strategies:fewest_bytes
+cpsl simulate --scenario mixed --set plan.grouping=examples.own_strategies:fast_with_slow
+cpsl simulate --scenario mixed --set plan.cut=examples.own_strategies:fewest_bytes
 
 Each plan's reason says what the planner would have taken instead. docs/python.md has the rules.
 """

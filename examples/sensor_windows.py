@@ -76,7 +76,9 @@ def main() -> None:
                 "training.server_optimizer.learning_rate": "0.003",
                 "training.device_optimizer.name": "adam",
                 "training.device_optimizer.learning_rate": "0.003",
-                "training.rounds": "40",
+                # Enough to be past the plateaus on which an LSTM rests, in as many turns each time.
+                "training.rounds": "90",
+                "plan.clusters": "2",
             },
             flags=sys.argv[1:],
         )
