@@ -30,9 +30,9 @@ LEARNING_RATE = 0.01
 ONNX_TOLERANCE = 1e-3
 """Of outputs and weights, relative."""
 EPSILON = 2.0**-24
-ROUNDINGS = 10
-"""Or so many times what torch's own step moves if inputs and weights are rounded otherwise: batch
-norms of two samples amplify that."""
+MARGIN, DRAWS = 2, 12
+"""Or so many times the most that torch's own step moves, in so many draws, where inputs and weights
+are rounded otherwise: one ReLU that passes or not moves a gradient of two samples by a tenth."""
 
 
 @dataclass
@@ -176,19 +176,21 @@ def _onnx_trouble(network: Network, cut: int, x: Tensor) -> str:
     smashed = executor.forward(x.numpy(), dropout_key=KEY)
     gradient = np.random.default_rng(0).standard_normal(smashed.shape).astype(np.float32)
     executor.backward(gradient, learning_rate=LEARNING_RATE)
-    moved = _by_torch(copy.deepcopy(device_side), x, gradient, is_moved=True)
-    expected = _by_torch(device_side, x, gradient, is_moved=False)
+    expected = _by_torch(copy.deepcopy(device_side), x, gradient, seed=None)
     worst = _worst([smashed, *executor.tensors()], expected)
-    allowed = max(ONNX_TOLERANCE, ROUNDINGS * _worst(moved, expected))
+    allowed = ONNX_TOLERANCE
+    for seed in range(DRAWS) if worst >= allowed else ():
+        moved = _by_torch(copy.deepcopy(device_side), x, gradient, seed=seed)
+        allowed = max(allowed, MARGIN * _worst(moved, expected))
     return "" if worst < allowed else f"differs from torch by {worst:.1e}, not {allowed:.1e}"
 
 
 def _by_torch(
-    device_side: Network, x: Tensor, gradient: NDArray[np.float32], *, is_moved: bool
+    device_side: Network, x: Tensor, gradient: NDArray[np.float32], *, seed: int | None
 ) -> list[NDArray[Any]]:
-    """Smashed data and state after torch's step; if wanted of inputs that are a rounding off."""
-    if is_moved:
-        generator = torch.Generator().manual_seed(1)
+    """Smashed data and state after torch's step; with a seed, of inputs a rounding off."""
+    if seed is not None:
+        generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             x = x * (1 + EPSILON * torch.randn(x.shape, generator=generator))
             for weight in device_side.parameters():
