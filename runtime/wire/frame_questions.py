@@ -15,12 +15,10 @@ from runtime.wire.fields import (
     Token,
     Words,
 )
-from runtime.wire.micro_batches import MOST_MICRO_BATCHES
+from runtime.wire.micro_batches import MOST_MICRO_BATCHES, MOST_SAMPLES
 
 MAX_RANGES = 1000
 """Of chunks that one message names; what else is missing is asked for by the next."""
-MOST_SAMPLES = 65_536
-"""Of a batch of inference."""
 
 Chunks = Annotated[
     tuple[tuple[Small, Small], ...],
