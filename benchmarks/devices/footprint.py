@@ -29,7 +29,7 @@ from runtime.bus.mqtt_bus import MqttBus
 from runtime.datasets.sources import load_source
 from runtime.distribution import DISTRIBUTION
 from runtime.wire.topics import Topics
-from tests.device_environment import (
+from tests.outside.device_environment import (
     LARGE,
     SOURCES,
     build_device_environment,

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.programs import CPSL, Program
-from tests.browser import Page, browser_page, find_browser
+from tests.outside.browser import Page, browser_page, find_browser
 
 ROUNDS_SEEN = 30
 RUN = (*CPSL, "local", "--scenario", "mixed", "--web", "--web-port", "0", "--no-open")

@@ -18,7 +18,7 @@ from runtime.wire.fields import Message
 from runtime.wire.history import History
 from runtime.wire.published import CoordinatorStatus, DeviceStatus
 from runtime.wire.run_control import SettingsReport
-from tests.browser import Page, browser_page, find_browser
+from tests.outside.browser import Page, browser_page, find_browser
 from tests.sites import NOW_S, TOPICS, make_profile, measured_round, planned_round
 
 pytestmark = pytest.mark.skipif(

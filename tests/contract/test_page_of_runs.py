@@ -10,7 +10,7 @@ import pytest
 from edge_coordinator.monitor.web.app import records_app
 from edge_coordinator.monitor.web.recorded import RunRecords
 from edge_coordinator.monitor.web.serving import Address, served
-from tests.browser import Page, browser_page, find_browser
+from tests.outside.browser import Page, browser_page, find_browser
 from tests.sites import measured_round, planned_round
 
 pytestmark = pytest.mark.skipif(

@@ -12,7 +12,7 @@ import pytest
 
 from edge_coordinator.local.broker import local_broker
 from runtime.datasets.sources import load_source
-from tests.device_environment import (
+from tests.outside.device_environment import (
     LARGE,
     build_device_environment,
     device_variables,

@@ -18,7 +18,7 @@ from runtime.bus.broker_url import TlsFiles
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import BusError, SettingsError
 from runtime.wire.topics import Topics
-from tests.ports import free_port
+from tests.outside.ports import free_port
 
 pytest.importorskip("cryptography")
 MOSQUITTO = find_mosquitto()

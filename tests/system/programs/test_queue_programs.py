@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from edge_coordinator.local.broker import find_mosquitto
-from tests.ports import free_port
+from tests.outside.ports import free_port
 
 pytest.importorskip("cryptography")
 if find_mosquitto() is None:

@@ -18,7 +18,7 @@ from runtime.service.otel import OtelRecorder
 from runtime.service.span_target import spans_to
 from runtime.service.spans import Span, part_of, recorded_by, step_id, trace_id, turn_id
 from runtime.wire.frames import StepId
-from tests.ports import free_port
+from tests.outside.ports import free_port
 
 STEP = StepId(run=7, round=3, cluster=1, epoch=0)
 
