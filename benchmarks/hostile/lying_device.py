@@ -25,6 +25,7 @@ class LyingBus(MqttBus):
     """Changes what the agent publishes."""
 
     lie = ""
+    one_at_a_time = asyncio.Lock()
 
     async def publish(
         self, topic: str, payload: bytes | bytearray | memoryview, *, retain: bool
@@ -33,7 +34,8 @@ class LyingBus(MqttBus):
         leaf = topic.rsplit("/", 1)[1]
         is_frame = leaf in {"smashed", "weights"}
         if self.lie == "trickle" and is_frame:
-            await asyncio.sleep(TRICKLE_S)
+            async with self.one_at_a_time:  # Several chunks may be under way.
+                await asyncio.sleep(TRICKLE_S)
         elif self.lie == "slow-then-silent" and is_frame:
             await asyncio.sleep(3600.0)
         elif self.lie == "broken-frames" and is_frame:

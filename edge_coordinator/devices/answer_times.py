@@ -7,15 +7,22 @@ deviation are smoothed as TCP smooths its round-trip times (Jacobson and Karels;
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import inf
 
 from edge_coordinator.devices.deadlines import Answer, Question, Usual
+from profiles.units import BITS_PER_BYTE
+from runtime.protocol.coordinator_events import Deliver, FrameRequest
+from runtime.protocol.pending import SLOW_BYTES_PER_S
 from runtime.protocol.timers import Allowance
+from runtime.wire.frames import body_bytes, may_be_shorter
 
 NUM_DEVIATIONS = 4.0
 LEAST_RELATIVE_DEVIATION = 0.25
 """Of what is expected: so nobody is late before twice the expected seconds."""
 SMOOTHING = 0.25
+MOST_TRANSFERS = 2.0
+"""A frame may take so many times what it takes on the measured link that all share."""
 MOST_PATIENCES = 5.0
 MOST_TIMES = 10.0
 """What a plan predicts rests on what devices say of themselves: it is waited for no longer than so
@@ -35,10 +42,36 @@ class AnswerTimes:
         """By device, of the answers that really came."""
         self._slowest_s: dict[Answer, float] = {}
         """Of all devices' answers that really came: ten times that long, a word is good for."""
+        self._shown_bps: dict[str, float] = {}
+        """By device, the most that an answer of it has come at, computing included."""
 
     def allow(self, question: Question, devices: Iterable[str]) -> dict[str, Allowance]:
         """Say how long each device may take."""
         return {device: self._allow_one(device, question) for device in devices}
+
+    def allow_frame(
+        self, question: Question, device: str, request: FrameRequest, *, up_bps: float | None
+    ) -> Allowance:
+        """Say how long a device may take, and what the parts of its answer are worth.
+
+        `up_bps` is what the device says that its link was measured at. It counts for no less than
+        its answers have shown, and for no longer than what a plan predicts of it.
+        """
+        margin_s = min(self._patience_s, self._least_margin_s)
+        if up_bps is None:
+            margin_s, up_bps = self._patience_s, SLOW_BYTES_PER_S * BITS_PER_BYTE
+        up_bps = max(up_bps, self._shown_bps.get(device, 0.0))
+        bits = max(map(body_bytes, request.answers)) * BITS_PER_BYTE
+        sending_s = MOST_TRANSFERS * question.num_devices * bits / up_bps
+        transfer_s = margin_s + self._believed_s(device, sending_s)
+        return replace(self._allow_one(device, question), transfer_s=transfer_s)
+
+    def note_rate(self, device: str, delivered: Deliver) -> None:
+        """Take in what a device's link carries at least, by how soon an answer was there."""
+        what, took_s = delivered.what, delivered.took_s
+        if isinstance(what, FrameRequest) and took_s and not any(map(may_be_shorter, what.answers)):
+            shown_bps = sum(map(body_bytes, what.answers)) * BITS_PER_BYTE / took_s
+            self._shown_bps[device] = max(self._shown_bps.get(device, 0.0), shown_bps)
 
     def learn(
         self, question: Question, *, seconds: Mapping[str, float], waited_s: Mapping[str, float]
@@ -63,12 +96,13 @@ class AnswerTimes:
         return Allowance(expected_s, margin_s, is_learned=True)
 
     def _predicted_s(self, device: str, question: Question) -> float | None:
-        """Believe a plan as far as measurements go: it rests on what the device says of itself."""
         predicted_s = question.predicted_s.get(device)
-        if predicted_s is None:
-            return None
+        return None if predicted_s is None else self._believed_s(device, predicted_s)
+
+    def _believed_s(self, device: str, claimed_s: float) -> float:
+        """Believe what rests on a device's own word as far as measurements go."""
         shown_s = MOST_TIMES * self._longest_s.get(device, 0.0)
-        return min(predicted_s, max(MOST_PATIENCES * self._patience_s, shown_s))
+        return min(claimed_s, max(MOST_PATIENCES * self._patience_s, shown_s))
 
     def _learn_one(
         self, device: str, answer: Answer, seconds: float, predicted_s: float | None

@@ -144,7 +144,8 @@ class DeviceChannel:
         """Have a device take part in a cluster's turn; DeviceGoneError if it does not."""
         question = Question(Answer.JOINED, {})
         try:
-            answered = await self._ask(device, join, self._allowance(question, device))
+            allowance = self.answer_times.allow(question, [device])[device]
+            answered = await self._ask(device, join, allowance)
         except LateError as error:
             self.answer_times.learn(question, seconds={}, waited_s={device: error.waited_s})
             raise
@@ -203,10 +204,9 @@ class DeviceChannel:
     def ask(self, device: str, request: FrameRequest, question: Question) -> None:
         """Expect an answer to frames that one device is sent."""
         self._questions[device] = question
-        self.peers.tell(device, AskedFor(request, self._allowance(question, device)))
-
-    def _allowance(self, question: Question, device: str) -> Allowance:
-        return self.answer_times.allow(question, [device])[device]
+        up_bps = self.registry.measured_up_bps(device)
+        allowance = self.answer_times.allow_frame(question, device, request, up_bps=up_bps)
+        self.peers.tell(device, AskedFor(request, allowance))
 
     def abandon(self) -> None:
         """Wait for no answer of the last exchange any more."""
@@ -261,6 +261,7 @@ class DeviceChannel:
                 self._outbound.start_parts(device, command)
             case Deliver():
                 self._outbound.settle(device, command.what, took_s=command.took_s)
+                self.answer_times.note_rate(device, command)
                 self.replies.deliver(device, command, now_s=asyncio.get_running_loop().time())
             case DeliverPart(_, frame) if self.replies.exchange is not None:
                 self.replies.exchange.part(device, frame)

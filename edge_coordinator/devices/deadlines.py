@@ -29,6 +29,8 @@ class Question:
     answer: Answer
     predicted_s: Mapping[str, float]
     """By device; of those that the plan predicts."""
+    num_devices: int = 1
+    """How many may be sending their answers at a time, on what may be one link."""
 
 
 @dataclass(frozen=True)

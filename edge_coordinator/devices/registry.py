@@ -116,6 +116,11 @@ class Registry:
         """What the devices that can train now have said of themselves, in id order."""
         return {d: ready for d, ready in self.assigned.items() if d not in self.busy}
 
+    def measured_up_bps(self, device: str) -> float | None:
+        """Bits per second that a device says its link was measured at; None if it was not."""
+        profile = self.records[device].profile if device in self.records else None
+        return profile.link.up_bps if profile and profile.link else None
+
     def is_unready(self, device: str) -> bool:
         """Whether this device is available and has not said it is ready."""
         return self._is_available(device) and self.records[device].ready is None

@@ -224,7 +224,7 @@ class RemoteCluster:
             for device, member in self._members.items()
             if answer in member.predicted_s
         }
-        return Question(answer, predicted_s)
+        return Question(answer, predicted_s, num_devices=len(self._members))
 
     def _specs(self, kind: FrameKind, member: Member) -> tuple[TensorSpec, ...]:
         if kind is FrameKind.SMASHED:

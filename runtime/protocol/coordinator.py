@@ -215,7 +215,7 @@ class CoordinatorSession:
                 raise UnexpectedEventError(self.state.name, event)
             case PartArrived(kind, step):
                 if self._pending and self.asked_for(kind, step) is not None:
-                    return self._pending.sign(now_s)
+                    return self._pending.part(step.micro_batch, now_s)
                 if self._owed and self._owed.ends_with(event, self._patience_s, now_s):
                     return [CountDropped(), *self._owed.shown(now_s), *self._settle()]
                 return [CountDropped()]
@@ -223,8 +223,8 @@ class CoordinatorSession:
 
     def _arrived(self, frame: Frame, now_s: float) -> list[CoordinatorCommand]:
         assert self._pending is not None
-        if part := self._pending.take(frame):
-            return [*self._pending.sign(now_s), part]
+        if part := self._pending.take(frame, now_s):
+            return [part]
         return self._answered(self._pending, frame, now_s)
 
     def _present(

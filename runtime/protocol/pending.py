@@ -109,10 +109,11 @@ class Pending:
             self.note_sent(kind, step)
         sent.clear()
 
-    def take(self, frame: Frame) -> DeliverPart | None:
+    def take(self, frame: Frame, now_s: float) -> DeliverPart | None:
         """Take a frame of the answer: part of it, or None if that makes it whole."""
         assert isinstance(self.what, FrameRequest)
         self.missing.discard(frame.step.micro_batch)
+        self.timer.note_whole(frame.step.micro_batch, now_s=now_s)
         return DeliverPart(self.what, frame) if self.missing else None
 
     def is_of(self, turn: tuple[int, int, int]) -> bool:
@@ -142,6 +143,11 @@ class Pending:
     def sign(self, now_s: float, *, is_word: bool = False) -> list[CoordinatorCommand]:
         """Take note that the device is at it, or says so; there is nothing to do."""
         self.timer.note_sign(now_s=now_s, is_word=is_word)
+        return []
+
+    def part(self, micro_batch: int, now_s: float) -> list[CoordinatorCommand]:
+        """Take note of a part of a frame of the answer; there is nothing to do."""
+        self.timer.note_part(micro_batch, now_s=now_s)
         return []
 
     def back(self, now_s: float) -> list[CoordinatorCommand]:

@@ -32,6 +32,9 @@ class Allowance:
     gives it the margin anew, up to `latest_s`."""
     word_s: float = inf
     """Seconds after the request up to which the device's word that it is at it does so too."""
+    transfer_s: float = inf
+    """Seconds from the first part of a frame within which all of it is there, if the device's link
+    is what it was measured at; only where `is_learned` is false."""
 
     @property
     def deadline_s(self) -> float:
@@ -57,6 +60,8 @@ class AnswerTimer:
         self._allowance = allowance
         self._asked_s = self._deadline_s = self._repeat_s = self._pause_s = 0.0
         self._latest_s = self._word_s = 0.0
+        self._due_s: dict[int, float] = {}
+        """By micro-batch, when the rest of a frame has to be there whose first part is."""
         self._begin(now_s)
 
     @property
@@ -92,8 +97,18 @@ class AnswerTimer:
             self._pause_s = min(self._pause_s, SIGN_FRACTION * self._allowance.margin_s)
             latest_s = min(self._latest_s, self._word_s) if is_word else self._latest_s
             renewed_s = min(now_s + self._allowance.margin_s, latest_s)
-            self._deadline_s = max(self._deadline_s, renewed_s)
+            self._deadline_s = min(max(self._deadline_s, renewed_s), *self._due_s.values(), inf)
         self._repeat_s = max(self._repeat_s, now_s + self._pause_s)
+
+    def note_part(self, micro_batch: int, *, now_s: float) -> None:
+        """Take note of a part of a frame: with its first the clock of its transfer begins."""
+        self._due_s.setdefault(micro_batch, now_s + self._allowance.transfer_s)
+        self.note_sign(now_s=now_s)
+
+    def note_whole(self, micro_batch: int, *, now_s: float) -> None:
+        """Take note that a frame of the answer is whole; others are to come."""
+        self._due_s.pop(micro_batch, None)
+        self.note_sign(now_s=now_s)
 
     def allow_anew(self, allowance: Allowance, *, now_s: float) -> None:
         """Begin anew: there is more to do than was known."""
@@ -126,3 +141,4 @@ class AnswerTimer:
         self._latest_s = now_s + self._allowance.latest_s
         self._word_s = now_s + self._allowance.word_s
         self._repeat_s = now_s + self._allowance.expected_s + FIRST_REPEAT_S
+        self._due_s.clear()
