@@ -77,6 +77,19 @@ class SeededBernoulli(SeededDropout):
         return super().forward(torch.ones_like(x)) * (1 - self.p)
 
 
+class SeededDepth(nn.Module):
+    """Stochastic depth as torchvision has it: a sample's numbers are dropped all or not at all."""
+
+    def __init__(self, p: float, *, layer: str) -> None:
+        super().__init__()
+        self.drop = SeededDropout(p, layer=layer, channel_wise=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Samples come first."""
+        kept: torch.Tensor = self.drop(x.new_ones(x.shape[0], *(1 for _ in x.shape[1:])))
+        return x * kept
+
+
 class SeededGenerator(nn.Module):
     """Sets torch's generator from the step's key, for the operator that comes next.
 

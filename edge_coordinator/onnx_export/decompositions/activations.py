@@ -1,4 +1,4 @@
-"""GELU and running sums spelled out, and the backward of the piecewise linear activations.
+"""GELU spelled out, and the backward of the piecewise linear activations.
 
 That multiplies by a mask: ONNX Runtime's `Where` is about ten times slower than a cast and a
 product; the two differ only where the gradient is infinite or NaN, which no training survives.
@@ -49,16 +49,3 @@ def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
         return 0.5 * x * (1 + torch.tanh(inner))
     return 0.5 * x * (1 + torch.erf(x * math.sqrt(0.5)))
-
-
-@decomposes(aten.cumsum.default)
-def cumulative_sum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Multiply by a triangle of ones: devices run no operator that goes along a sequence.
-
-    Whole numbers are summed as float32, exactly below 2^24.
-    """
-    result = dtype or (x.dtype if x.is_floating_point() else torch.int64)
-    size = x.shape[dim]
-    triangle = torch.ones(size, size, dtype=torch.float32).triu()
-    moved = x.to(torch.float32).movedim(dim, -1)
-    return torch.matmul(moved, triangle).movedim(-1, dim).to(result)

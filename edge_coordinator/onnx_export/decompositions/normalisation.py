@@ -134,6 +134,30 @@ def batch_norm_backward(
     return asked[0], asked[1], asked[2]
 
 
+@decomposes(aten.native_group_norm.default)
+def group_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    num_samples: int,
+    _num_channels: int,
+    _num_places: int,
+    num_groups: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise each sample by groups of its channels."""
+    grouped = x.reshape(num_samples, num_groups, -1)
+    mean = grouped.mean(2, keepdim=True)
+    centred = grouped - mean
+    reciprocal_std = torch.rsqrt((centred * centred).mean(2, keepdim=True) + eps)
+    y = (centred * reciprocal_std).reshape(x.shape)
+    if weight is not None:
+        y = y * _by_channel(weight, x)
+    if bias is not None:
+        y = y + _by_channel(bias, x)
+    return y, mean.squeeze(2), reciprocal_std.squeeze(2)
+
+
 @decomposes(aten._weight_norm_interface.default)
 def weight_norm(direction: Tensor, length: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
     """Give weights of a direction and a length along `dim`, and the norms of the direction."""

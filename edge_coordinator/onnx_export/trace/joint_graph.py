@@ -14,6 +14,8 @@ from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.fx.passes.dialect.common.cse_pass import CSEPass
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from edge_coordinator.onnx_export.decompositions import decomposition_table
 from edge_coordinator.onnx_export.trace.subject import Example, Tensors, Traceable
@@ -103,12 +105,37 @@ def trace(subject: Traceable, *, dynamic_batch: bool) -> JointGraph:
     }
     with warnings.catch_warnings(), plain_kernels():
         warnings.simplefilter("ignore")  # torch warns of hardware that this machine lacks
-        recorded = make_fx(_flattened(subject), **options)(*arguments)
+        with _PlainPooling():
+            recorded = make_fx(_flattened(subject), **options)(*arguments)
+        _free_of_strides(recorded)
         functional = functionalize(recorded, remove="mutations")
         table = decomposition_table()
         module = make_fx(functional, decomposition_table=table, **options)(*arguments)
     simplify(module)
     return _by_role(module, subject)
+
+
+class _PlainPooling(TorchFunctionMode):
+    """Give pooling to one place what lies in order: else torch restrides what comes of it."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        _types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        if func is functional.adaptive_avg_pool2d and args:
+            args = (args[0].contiguous(), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+def _free_of_strides(recorded: fx.GraphModule) -> None:
+    """Take views for reshaping: the second pass need not lay tensors out as the first one did."""
+    for node in recorded.graph.nodes:
+        if node.target in _VIEWS:
+            node.target = aten.reshape.default
+    recorded.recompile()
 
 
 def _flattened(subject: Traceable) -> Callable[..., Tensors]:

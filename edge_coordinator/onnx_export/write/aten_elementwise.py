@@ -10,6 +10,7 @@ from torch import fx
 from edge_coordinator.onnx_export.write.graph_writer import (
     GraphWriter,
     Translation,
+    UntranslatableError,
     Written,
     arguments,
     element_type,
@@ -60,6 +61,23 @@ def _logical(operator_name: str) -> Translation:
         return graph.add(operator_name, *operands)
 
     return write
+
+
+def _bitwise(operator_name: str) -> Translation:
+    """Of truth values, which is all that devices do bit by bit."""
+
+    def write(graph: GraphWriter, node: fx.Node) -> Written:
+        if _dtype(node) != torch.bool:
+            raise UntranslatableError(f"{node.target} of {_dtype(node)}")
+        return _logical(operator_name)(graph, node)
+
+    return write
+
+
+def _remainder(graph: GraphWriter, node: fx.Node) -> Written:
+    """With the sign of what is divided, as C has it."""
+    operands = [graph.operand(argument, _dtype(node)) for argument in arguments(node)]
+    return graph.add("Mod", *operands, fmod=1)
 
 
 def _rsqrt(graph: GraphWriter, node: fx.Node) -> Written:
@@ -154,6 +172,12 @@ TRANSLATIONS: dict[Callable[..., Any], Translation] = {
     aten.logical_and.default: _logical("And"),
     aten.logical_or.default: _logical("Or"),
     aten.logical_not.default: _logical("Not"),
+    aten.bitwise_and.Tensor: _bitwise("And"),
+    aten.bitwise_or.Tensor: _bitwise("Or"),
+    aten.bitwise_xor.Tensor: _bitwise("Xor"),
+    aten.bitwise_not.default: _bitwise("Not"),
+    aten.fmod.Scalar: _remainder,
+    aten.fmod.Tensor: _remainder,
     aten.rsqrt.default: _rsqrt,
     aten.clamp.default: _clip,
     aten.hardtanh.default: _clip,

@@ -133,9 +133,17 @@ def _scalar(graph: GraphWriter, node: fx.Node) -> Written:
 
 
 def _arange(graph: GraphWriter, node: fx.Node) -> Written:
-    if not all(isinstance(argument, int | float) for argument in arguments(node)):
-        raise UntranslatableError("aten.arange over the batch")
-    return graph.constant(np.arange(*arguments(node)), tensor_of(node).dtype)
+    dtype, bounds = tensor_of(node).dtype, arguments(node, None, None, 1)
+    if all(isinstance(argument, int | float) for argument in bounds):
+        return graph.constant(np.arange(*bounds), dtype)
+    return graph.add("Range", *(graph.operand(bound, dtype) for bound in bounds))
+
+
+def _copy(graph: GraphWriter, node: fx.Node) -> Written:
+    """What is copied, as what it is copied over: of its shape and dtype."""
+    target, source = arguments(node)[:2]
+    name = graph.operand(source, tensor_of(node).dtype)
+    return graph.add("Expand", name, graph.add("Shape", graph.names[target]))
 
 
 def _embedding(graph: GraphWriter, node: fx.Node) -> Written:
@@ -166,6 +174,7 @@ TRANSLATIONS: dict[Callable[..., Any], Translation] = {
     aten.full_like.default: _full_like,
     aten.scalar_tensor.default: _scalar,
     aten.arange.start_step: _arange,
+    aten.copy.default: _copy,
     aten.embedding.default: _embedding,
     aten.sym_size.int: _size,
 }

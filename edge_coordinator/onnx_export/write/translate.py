@@ -12,7 +12,12 @@ from typing import Any
 import onnx
 from torch import Tensor, fx
 
-from edge_coordinator.onnx_export.write import aten_elementwise, aten_layers, aten_shapes
+from edge_coordinator.onnx_export.write import (
+    aten_elementwise,
+    aten_indexing,
+    aten_layers,
+    aten_shapes,
+)
 from edge_coordinator.onnx_export.write.graph_writer import (
     GraphWriter,
     Translation,
@@ -23,6 +28,7 @@ from edge_coordinator.onnx_export.write.scan import SCAN, expand_scans, write_sc
 TRANSLATIONS: dict[Callable[..., Any], Translation] = {
     **aten_elementwise.TRANSLATIONS,
     **aten_shapes.TRANSLATIONS,
+    **aten_indexing.TRANSLATIONS,
     **aten_layers.TRANSLATIONS,
 }
 TRANSLATIONS[SCAN] = partial(write_scan, translations=TRANSLATIONS)

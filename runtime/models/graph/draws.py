@@ -1,9 +1,9 @@
 """What draws random numbers in a captured graph: each from its own address.
 
-Dropout, as a layer, as a function or inside of scaled dot product attention, takes its mask from
-the step's key and its own name, as everywhere. Whatever else draws (whole layers' paths, dropout
-inside of layers that stay whole) has torch's generator set for it just before, from the key of the
-first device whose samples it sees.
+Dropout, as a layer, as a function or inside of scaled dot product attention, and stochastic depth
+take their masks from the step's key and their own names, as everywhere. Whatever else draws (whole
+layers' paths, dropout inside of layers that stay whole) has torch's generator set for it just
+before, from the key of the first device whose samples it sees.
 """
 
 from typing import Any
@@ -15,7 +15,12 @@ from torch.nn import functional
 from runtime.models.attention import SeededAttention
 from runtime.models.graph.tracer import ENDS, INNER, LABEL
 from runtime.models.graph.values import BATCHES, DRAWS, MUTATED, values_of
-from runtime.models.seeded import SeededBernoulli, SeededDropout, SeededGenerator
+from runtime.models.seeded import (
+    SeededBernoulli,
+    SeededDepth,
+    SeededDropout,
+    SeededGenerator,
+)
 
 DRAWN = "drawn"
 _FUNCTIONS = {
@@ -27,6 +32,8 @@ _FUNCTIONS = {
 }
 """Dropout as a function, and whether it drops whole channels."""
 _ARGUMENTS = ("input", "p", "training")
+_DEPTH = "torchvision.ops.stochastic_depth.stochastic_depth"
+_OF_DEPTH = ("input", "p", "mode", "training")
 _OF_ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p")
 
 
@@ -64,6 +71,8 @@ def _stand_in(root: nn.Module, node: fx.Node) -> nn.Module | None:
         return dropout
     if node.target is functional.scaled_dot_product_attention and node.meta.get(DRAWS):
         return _attention(node, training=root.training)
+    if _name(node.target) == _DEPTH and node.meta.get(DRAWS):
+        return _depth(node, training=root.training)
     if node.target == "bernoulli_" and _is_drawn_by_sample(node):
         p, node.args = 1 - float(node.args[1]), node.args[:1]  # type: ignore[arg-type]
         layer = SeededBernoulli(p, layer=_label(node), channel_wise=False)
@@ -103,6 +112,20 @@ def _attention(node: fx.Node, *, training: bool) -> SeededAttention:
     given: Any = {**dict(zip(_OF_ATTENTION, node.args, strict=False)), **node.kwargs}
     attention = SeededAttention(float(given["dropout_p"]), layer=_label(node))
     return attention.train(training)
+
+
+def _depth(node: fx.Node, *, training: bool) -> SeededDepth | None:
+    """The layer that stands for a stochastic depth that drops samples, not whole batches."""
+    given: Any = {**dict(zip(_OF_DEPTH, node.args, strict=False)), **node.kwargs}
+    if given["mode"] != "row" or not float(given["p"]) < 1:
+        return None
+    node.args, node.kwargs = (given["input"],), {}
+    return SeededDepth(float(given["p"]), layer=_label(node)).train(training)
+
+
+def _name(target: object) -> str:
+    """The full name of a function, which is compared so that its library need not be here."""
+    return f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', '')}"
 
 
 def batch_axis(node: fx.Node) -> int:

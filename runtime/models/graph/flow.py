@@ -33,7 +33,11 @@ class Flow:
     @cached_property
     def known(self) -> set[fx.Node]:
         """Nodes whose values need not be computed."""
-        return {node for node in self._computed if is_rebuildable(values_of(node))}
+        return {
+            node
+            for node in self._computed
+            if is_rebuildable(values_of(node)) and not node.meta.get(MUTATED)
+        }
 
     @cached_property
     def nodes(self) -> list[fx.Node]:

@@ -33,6 +33,8 @@ INNER = "net"
 """Where the user's module hangs below the traced one."""
 ENDS = "ends"
 LABEL = "label"
+_KNOWN = ("dtype", "device", "layout", "ndim")
+"""What a tensor is, whatever the samples."""
 
 
 class TraceFailedError(Exception):
@@ -66,6 +68,14 @@ def main_output(outputs: object) -> object:
 
 class _Value(fx.Proxy):
     """A stand-in that knows what it would be."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        if name in _KNOWN and isinstance(value := values_of(self.node)[0], torch.Tensor):
+            return getattr(value, name)
+        return super().__getattr__(name)
+
+    def __setitem__(self, key: Any, value: Any) -> None:  # noqa: ANN401
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
 
     def __len__(self) -> int:
         return int(constant(self, len))

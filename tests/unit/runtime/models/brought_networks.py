@@ -194,6 +194,23 @@ class Masked(nn.Module):
         return {"hidden": x, "logits": self.head((x * weights).sum(1) / weights.sum(1))}
 
 
+class Written(nn.Module):
+    """Writes parts of its tensors by index."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sample, feature] to [sample, class]."""
+        x = self.first(x)
+        x[:, 0] = 0
+        spread = torch.zeros_like(x)
+        spread[:, ::2] = x[:, 3:]
+        outputs: Tensor = self.second(spread.tanh())
+        return outputs
+
+
 TOKENS: dict[str, Shape] = {"input_ids": (6,), "attention_mask": (6,)}
 BROUGHT: dict[str, tuple[Callable[[], nn.Module], Shape | dict[str, Shape]]] = {
     "tutorial": (Tutorial, (3, 14, 14)),
@@ -204,5 +221,6 @@ BROUGHT: dict[str, tuple[Callable[[], nn.Module], Shape | dict[str, Shape]]] = {
     "encoder": (Encoder, (6,)),
     "tied": (Tied, (4,)),
     "skips": (Skips, (3, 8, 8)),
+    "written": (Written, (4,)),
     "masked": (Masked, TOKENS),
 }
