@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from edge_coordinator.cli.output import Output
+from edge_coordinator.cli.watching_flags import THIS_MACHINE
 from runtime.bus.broker_url import TlsFiles, parse_broker_url
 from runtime.errors import SettingsError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
@@ -21,6 +22,9 @@ _NEEDED = ("starlette", "uvicorn")
 
 def watch_site(flags: argparse.Namespace, console: Output) -> None:
     """Show a site in the browser or in the terminal."""
+    if flags.direct is not None or flags.write_page is not None:
+        give_page_of_its_own(flags, console)
+        return
     if flags.fleet is not None:
         from edge_coordinator.cli.fleet.commands import watch_fleet
 
@@ -85,6 +89,51 @@ def monitor_in_browser(flags: argparse.Namespace, console: Output) -> None:
         say=_Said(console, opens=not flags.no_open),
     )
     _run(serving, end_with_stdin=flags.end_with_stdin)
+
+
+def give_page_of_its_own(flags: argparse.Namespace, console: Output) -> None:
+    """Serve or write the page that connects to the broker by itself."""
+    _check_direct(flags)
+    from edge_coordinator.monitor.web.direct import DirectSource, write_page
+
+    source = DirectSource.of(flags.direct, flags.site)
+    if flags.write_page is not None:
+        file = write_page(source, flags.write_page)
+        console.say(f"written: {file}", "written", {"files": [str(file)]})
+        return
+    require_page()
+    from edge_coordinator.monitor.web.serving import Address
+    from edge_coordinator.monitor.web.site import serve_direct
+
+    serving = serve_direct(
+        source,
+        address=Address(flags.bind, flags.port),
+        say=_Said(console, opens=not flags.no_open),
+    )
+    _run(serving, end_with_stdin=flags.end_with_stdin)
+
+
+def _check_direct(flags: argparse.Namespace) -> None:
+    """SettingsError for what makes no sense where the browser connects by itself."""
+    if flags.write_page is None and not flags.web:
+        raise SettingsError("--direct is for the page: take --web or --write-page with it")
+    if flags.write_page is not None and flags.web:
+        raise SettingsError("--write-page writes a file and --web serves one; take one of them")
+    others = {
+        "--broker": flags.broker != THIS_MACHINE,
+        "--fleet": flags.fleet,
+        "--cafile": flags.cafile,
+        "--certfile": flags.certfile,
+        "--keyfile": flags.keyfile,
+        "--once": flags.once,
+        "--prometheus": flags.prometheus,
+        "--home-assistant": flags.home_assistant,
+    }
+    if given := [name for name, value in others.items() if value]:
+        raise SettingsError(
+            f"--direct and --write-page go without {' and '.join(given)}: the browser connects by "
+            "itself, with certificates of its own"
+        )
 
 
 def show_runs(flags: argparse.Namespace, console: Output) -> None:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+THIS_MACHINE = "mqtt://127.0.0.1"
+
 
 def add_watching(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands that watch."""
@@ -33,6 +35,19 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     add("--web", action="store_true", help="serve a page for the browser instead")
     add_companions(parser)
     _add_page(parser)
+    add(
+        "--direct",
+        metavar="URL",
+        help="with --web: the page connects by itself to this listener of the broker, "
+        "ws://host:port or wss://…, and asks for user and password",
+    )
+    add(
+        "--write-page",
+        type=Path,
+        metavar="FILE",
+        help="write the page as one file that connects by itself (to --direct, or to the host that "
+        "serves it), and end",
+    )
     add("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -41,7 +56,7 @@ def add_broker(parser: argparse._ActionsContainer) -> None:
     add = parser.add_argument
     add(
         "--broker",
-        default="mqtt://127.0.0.1",
+        default=THIS_MACHINE,
         metavar="URL",
         help="mqtt://[user:password@]host[:port], mqtts, ws or wss://… (this machine's)",
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import shutil
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from runtime.bus.bus import Delivery
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import BusError
 from tests.contract.fake_broker import fake_broker, until
+from tests.outside.mosquitto import make_certificate
 
 
 async def test_large_messages_pass_tls(mosquitto_url: str, site: str, tmp_path: Path) -> None:
@@ -42,9 +42,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_an_error_at_once(
 @asynccontextmanager
 async def _tls_broker(broker_url: str, folder: Path) -> AsyncIterator[tuple[str, Path]]:
     """Put TLS before a broker; yields the URL and the certificate to trust."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl, to make a certificate")
-    certificate, key = await _make_certificate(folder)
+    certificate, key = await make_certificate(folder)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     port = int(broker_url.rpartition(":")[2])
@@ -66,16 +64,3 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     finally:
         writer.close()
-
-
-async def _make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Return a new certificate for localhost and its key."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    name = "-subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    process = await asyncio.create_subprocess_exec(
-        *(*command.split(), *name.split(), "-keyout", str(key), "-out", str(certificate)),
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert await process.wait() == 0
-    return certificate, key

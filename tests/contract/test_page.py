@@ -1,93 +1,43 @@
-"""The page as a person sees it, in a real browser: of a site that is watched, and of records."""
+"""The page as a person sees it, in a real browser, of a site that is watched.
 
-import asyncio
+It is the same page whether its server tells of the site, or the broker itself.
+"""
+
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from edge_coordinator.monitor.client import watch
 from edge_coordinator.monitor.web.app import site_app
 from edge_coordinator.monitor.web.hub import Hub
-from edge_coordinator.monitor.web.parts import SiteParts
 from edge_coordinator.monitor.web.serving import Address, served
-from runtime.bus.bus import Bus
-from runtime.bus.memory_bus import MemoryBroker
-from runtime.wire.fields import Message
-from runtime.wire.history import History
-from runtime.wire.published import CoordinatorStatus, DeviceStatus
-from runtime.wire.run_control import SettingsReport
-from tests.outside.browser import Page, browser_page, find_browser
-from tests.sites import NOW_S, TOPICS, make_profile, measured_round, planned_round
+from runtime.wire.published import DeviceStatus
+from tests.outside.browser import browser_page, find_browser
+from tests.outside.watched_site import (
+    HOSTILE,
+    Way,
+    by_broker,
+    by_file,
+    by_server,
+    opened,
+    publish,
+    publish_site,
+)
+from tests.sites import NOW_S, TOPICS, measured_round, planned_round
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason="no Chromium here (Debian's package `chromium`)"
 )
-HOSTILE = "<img src=x onerror=document.title='owned'><script>document.title='owned'</script>"
 HAS_DEVICES = "document.querySelectorAll('#devices-table tbody tr').length == {}"
 
 
-@asynccontextmanager
-async def _page_of(broker: MemoryBroker) -> AsyncIterator[Page]:
-    """Open the page of a site in a browser."""
-    hub = Hub()
-    parts = SiteParts(hub, broker="mqtt://edge:1883")
-    async with broker.connect("watcher") as bus:
-        watching = asyncio.create_task(watch(bus, TOPICS, show=parts.show, from_the_start=True))
-        app = site_app(hub, bound_to="127.0.0.1")
-        try:
-            async with (
-                served(app, Address(port=0).listen()) as url,
-                browser_page() as page,
-            ):
-                await page.window(1200, 900)
-                await page.open(url)
-                yield page
-                hub.close()
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-
-
-async def _publish(bus: Bus, topic: str, message: Message) -> None:
-    await bus.publish(topic, message.encode(), retain=True)
-
-
-async def _publish_site(bus: Bus, clusters: Sequence[Sequence[str]], *, rounds: int) -> History:
-    """Leave what a coordinator in the midst of a run leaves."""
-    history = History()
-    devices = [device for cluster in clusters for device in cluster]
-    for number in range(1, rounds + 1):
-        history.plan(planned_round(number, clusters), 50)
-        lost = {devices[0]: f"silent {HOSTILE}"} if number == 2 else {}
-        history.add(measured_round(number, devices, lost=lost))
-    for device in devices:
-        status = DeviceStatus(state="online", session="s", since_unix_s=NOW_S, engine="torch")
-        await _publish(bus, TOPICS.status(device), status)
-        settings = SettingsReport(applied={"threads": "1"}, refused={"min_cut": f"no {HOSTILE}"})
-        profile = make_profile(device, 1.0).model_copy(update={"settings": settings})
-        await _publish(bus, TOPICS.profile(device), profile)
-    works = CoordinatorStatus(
-        state="online", session="c", since_unix_s=NOW_S, run=7, phase=f"round {rounds} of 50"
-    )
-    await _publish(bus, TOPICS.coordinator_status, works)
-    left_out = {"zero": HOSTILE}
-    await _publish(
-        bus,
-        TOPICS.plan,
-        planned_round(rounds, clusters, reason=f"because {HOSTILE}", left_out=left_out),
-    )
-    await _publish(bus, TOPICS.round, measured_round(rounds, devices))
-    await _publish(bus, TOPICS.history, history.report(7))
-    return history
-
-
-async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change() -> None:
-    broker = MemoryBroker()
-    async with broker.connect("agents") as bus:
-        history = await _publish_site(bus, (("a", "b"), ("c",)), rounds=5)
-        async with _page_of(broker) as page:
+@pytest.mark.parametrize("way", [by_server, by_file])
+async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change(
+    way: Way, tmp_path: Path
+) -> None:
+    async with way(tmp_path) as (bus, url):
+        history = await publish_site(bus, (("a", "b"), ("c",)), rounds=5)
+        async with opened(url) as page:
             await page.until(HAS_DEVICES.format(3))
             await page.until("document.querySelector('#now').innerText.includes('5 of 50')")
             now = (await page.text("#now")).replace("\u00a0", " ")
@@ -111,10 +61,10 @@ async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change() -> No
 
             history.plan(planned_round(6, (("a", "b"), ("c",)), changed="a link got slower"), 50)
             history.add(measured_round(6, "abc"))
-            await _publish(bus, TOPICS.round, measured_round(6, "abc"))
-            await _publish(bus, TOPICS.history, history.report(7))
+            await publish(bus, TOPICS.round, measured_round(6, "abc"))
+            await publish(bus, TOPICS.history, history.report(7))
             offline = DeviceStatus(state="offline", session="s", since_unix_s=NOW_S)
-            await _publish(bus, TOPICS.status("b"), offline)
+            await publish(bus, TOPICS.status("b"), offline)
             await page.until("document.querySelector('#now').innerText.includes('6 of 50')")
             await page.until("document.querySelectorAll('#rounds-table tbody tr').length == 6")
             await page.until(
@@ -127,25 +77,23 @@ async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change() -> No
             assert page.complaints == []
 
 
-async def test_without_a_history_the_curves_begin_with_what_is_heard() -> None:
-    broker = MemoryBroker()
-    async with broker.connect("agents") as bus, _page_of(broker) as page:
-        await _publish_site(bus, (("a", "b"),), rounds=3)
+async def test_without_a_history_the_curves_begin_with_what_is_heard(tmp_path: Path) -> None:
+    async with by_server(tmp_path) as (bus, url), opened(url) as page:
+        await publish_site(bus, (("a", "b"),), rounds=3)
         await bus.publish(TOPICS.history, b"", retain=True)
         await page.evaluate("document.querySelector('#curves details').open = true")
         rows = "document.querySelectorAll('#rounds-table tbody tr').length == {}"
         await page.until(rows.format(1))
-        await _publish(bus, TOPICS.round, measured_round(4, "ab"))
+        await publish(bus, TOPICS.round, measured_round(4, "ab"))
         await page.until(rows.format(2))
         assert "best 87.50" in await page.text("#now")
         assert page.complaints == []
 
 
-async def test_the_map_is_what_the_phases_say_and_a_keyboard_reads_it() -> None:
-    broker = MemoryBroker()
-    async with broker.connect("agents") as bus:
-        await _publish_site(bus, (("a", "b"), ("c",)), rounds=1)
-        async with _page_of(broker) as page:
+async def test_the_map_is_what_the_phases_say_and_a_keyboard_reads_it(tmp_path: Path) -> None:
+    async with by_server(tmp_path) as (bus, url):
+        await publish_site(bus, (("a", "b"), ("c",)), rounds=1)
+        async with opened(url) as page:
             await page.until("document.querySelector('#map-what').innerText.includes('Round 1')")
             await page.evaluate("document.querySelector('#map details').open = true")
             await page.until("document.querySelectorAll('#map-table tbody tr').length == 6")
@@ -169,11 +117,10 @@ async def test_the_map_is_what_the_phases_say_and_a_keyboard_reads_it() -> None:
             assert alone == [["c", "2", "measured"], ["c", "2", "predicted"]]
 
 
-async def test_what_peers_wrote_is_text_whatever_it_looks_like() -> None:
-    broker = MemoryBroker()
-    async with broker.connect("agents") as bus:
-        await _publish_site(bus, (("a", "b"),), rounds=3)
-        async with _page_of(broker) as page:
+async def test_what_peers_wrote_is_text_whatever_it_looks_like(tmp_path: Path) -> None:
+    async with by_server(tmp_path) as (bus, url):
+        await publish_site(bus, (("a", "b"),), rounds=3)
+        async with opened(url) as page:
             await page.until(HAS_DEVICES.format(2))
             await page.until("document.querySelector('#plan-text').innerText.includes('because')")
             assert HOSTILE in await page.text("#plan-text")
@@ -190,12 +137,11 @@ async def test_what_peers_wrote_is_text_whatever_it_looks_like() -> None:
             assert any("Content Security Policy" in said for said in page.complaints)
 
 
-async def test_devices_are_found_and_sorted_by_keyboard() -> None:
-    broker = MemoryBroker()
-    async with broker.connect("agents") as bus:
-        await _publish_site(bus, (("pi-2", "pi-10"), ("fast",)), rounds=1)
+async def test_devices_are_found_and_sorted_by_keyboard(tmp_path: Path) -> None:
+    async with by_server(tmp_path) as (bus, url):
+        await publish_site(bus, (("pi-2", "pi-10"), ("fast",)), rounds=1)
         names = "[...document.querySelectorAll('#devices-table tbody th')].map(c => c.innerText)"
-        async with _page_of(broker) as page:
+        async with opened(url) as page:
             await page.until(HAS_DEVICES.format(3))
             assert await page.evaluate(names) == ["fast", "pi-2", "pi-10"]
             await page.evaluate("document.querySelector('#devices-table button').focus()")
@@ -211,13 +157,12 @@ async def test_devices_are_found_and_sorted_by_keyboard() -> None:
             assert await page.text("#devices-count") == "1 of 3 devices"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_three_hundred_devices_fit_a_phone(scheme: str) -> None:
-    broker = MemoryBroker()
+@pytest.mark.parametrize(("scheme", "way"), [("light", by_server), ("dark", by_broker)])
+async def test_three_hundred_devices_fit_a_phone(scheme: str, way: Way, tmp_path: Path) -> None:
     clusters = [[f"dev-{index + 5 * number:03}" for index in range(5)] for number in range(60)]
-    async with broker.connect("agents") as bus:
-        await _publish_site(bus, clusters, rounds=20)
-        async with _page_of(broker) as page:
+    async with way(tmp_path) as (bus, url):
+        await publish_site(bus, clusters, rounds=20)
+        async with opened(url) as page:
             await page.scheme(scheme)
             await page.window(390, 844, is_phone=True)
             await page.until(HAS_DEVICES.format(300))

@@ -6,7 +6,6 @@ to this machine's names only, so that no other site's page can reach it by a nam
 """
 
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -17,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_coordinator.monitor.web.hub import Hub
+from edge_coordinator.monitor.web.static_files import static_files
 from runtime.errors import SettingsError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -28,10 +28,12 @@ _TYPES = {
     "svg": "image/svg+xml",
     "txt": "text/plain; charset=utf-8",
 }
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -74,6 +76,11 @@ def records_app(records: Records, *, bound_to: str) -> ASGIApp:
     return _app({"mode": "runs"}, routes, bound_to)
 
 
+def broker_app(source: Mapping[str, Any], *, may_connect_to: str, bound_to: str) -> ASGIApp:
+    """Serve the page of a site that asks the broker itself, of which `source` tells."""
+    return _app(source, [], bound_to, may_connect_to=may_connect_to)
+
+
 def _answered(read: Callable[[], Any]) -> Response:
     try:
         found = read()
@@ -82,8 +89,10 @@ def _answered(read: Callable[[], Any]) -> Response:
     return JSONResponse(found) if found is not None else PlainTextResponse("no such round", 404)
 
 
-def _app(source: Mapping[str, str], routes: list[Route], bound_to: str) -> ASGIApp:
-    static = _static_files()
+def _app(
+    source: Mapping[str, Any], routes: list[Route], bound_to: str, *, may_connect_to: str = ""
+) -> ASGIApp:
+    static = static_files()
 
     def file(request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
@@ -97,30 +106,27 @@ def _app(source: Mapping[str, str], routes: list[Route], bound_to: str) -> ASGIA
     app = Starlette(
         routes=[
             Route("/", file),
-            Route("/static/{name}", file),
+            Route("/static/{name:path}", file),
             Route("/source", where_from),
             *routes,
         ]
     )
-    return _Guard(app, bound_to)
-
-
-def _static_files() -> dict[str, bytes]:
-    folder = files("edge_coordinator.monitor.web").joinpath("static")
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    return _Guard(app, bound_to, may_connect_to)
 
 
 class _Guard:
     """Adds the headers to every answer, and refuses hosts that are not this one."""
 
-    def __init__(self, app: ASGIApp, bound_to: str) -> None:
+    def __init__(self, app: ASGIApp, bound_to: str, may_connect_to: str) -> None:
         self._app = app
         self._is_local = bound_to in LOOPBACK
+        policy = _POLICY.replace("connect-src 'self'", f"connect-src 'self' {may_connect_to}")
+        self._headers = _HEADERS | ({"Content-Security-Policy": policy} if may_connect_to else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         app = self._app

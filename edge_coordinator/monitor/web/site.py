@@ -1,7 +1,10 @@
 """The page of a site, as it is now."""
 
+import asyncio
+
 from edge_coordinator.monitor.client import monitor
-from edge_coordinator.monitor.web.app import site_app
+from edge_coordinator.monitor.web.app import broker_app, site_app
+from edge_coordinator.monitor.web.direct import DirectSource
 from edge_coordinator.monitor.web.hub import Hub
 from edge_coordinator.monitor.web.parts import SiteParts
 from edge_coordinator.monitor.web.serving import Address, Say, say_where, served
@@ -21,3 +24,11 @@ async def serve_site(
             await monitor(broker_url, site, tls=tls, show=parts.show, from_the_start=True)
         finally:
             hub.close()
+
+
+async def serve_direct(source: DirectSource, *, address: Address, say: Say) -> None:
+    """Serve the page of a site that asks the broker itself, until cancelled."""
+    app = broker_app(source.as_json(), may_connect_to=source.may_connect_to, bound_to=address.host)
+    async with served(app, address.listen()) as url:
+        say_where(url, address, say)
+        await asyncio.get_running_loop().create_future()

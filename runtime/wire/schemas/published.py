@@ -18,6 +18,7 @@ from runtime.wire.published import (
     PlanReport,
     RoundReport,
 )
+from runtime.wire.run_control import DeviceTags, WantedSettings
 
 PUBLISHED: dict[str, type[Message]] = {
     "status": DeviceStatus,
@@ -28,6 +29,8 @@ PUBLISHED: dict[str, type[Message]] = {
     "history": HistoryReport,
     "coordinator": CoordinatorStatus,
     "inference": InferenceStatus,
+    "tags": DeviceTags,
+    "settings": WantedSettings,
 }
 """Schema name to message; the files `schemas/NAME.json` ship with the package."""
 

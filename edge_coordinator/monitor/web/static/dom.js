@@ -16,6 +16,12 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+// What is wrong with what is shown; empty: nothing.
+export function trouble(text) {
+  byId("trouble").hidden = !text;
+  say(byId("trouble"), text);
+}
+
 export function fill(node, children) {
   node.replaceChildren(...children);
 }

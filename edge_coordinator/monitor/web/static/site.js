@@ -1,7 +1,7 @@
-// A site as it is now: what the server passes on, put in its places.
+// A site as it is now: its parts, put in their places.
 
 import { Charts } from "./charts.js";
-import { byId, say } from "./dom.js";
+import { byId, say, trouble } from "./dom.js";
 import { age, amount, DASH, number, seconds } from "./format.js";
 import { Gantt } from "./gantt.js";
 import { best, metricOf, metricOfRound, metricText, metricTitle } from "./metric.js";
@@ -16,7 +16,7 @@ const FIGURES = [
   "up_bytes", "down_bytes", "num_devices", "num_clusters", "cut_layer",
 ];
 
-class Site {
+export class Site {
   constructor() {
     this.parts = {};
     this.devices = new Map();
@@ -83,7 +83,7 @@ class Site {
 
   render() {
     const has = (...names) => names.some((name) => this.changed.has(name));
-    if (has("site", "plan", "round", "history", "devices")) this.renderNow();
+    if (has("site", "plan", "round", "history", "devices", "refusal")) this.renderNow();
     if (has("history", "round", "site")) this.renderCurves();
     if (has("plan", "round", "devices")) this.renderMap();
     if (has("plan", "round")) showPlan(this.parts.plan, this.parts.round, this.parts.round?.measured);
@@ -101,7 +101,7 @@ class Site {
   }
 
   renderNow() {
-    const { site, round, plan } = this.parts;
+    const { site, round, plan, refusal } = this.parts;
     const history = this.history;
     const name = site?.site ?? "";
     document.title = `${name}: cpsl`;
@@ -111,7 +111,8 @@ class Site {
     say(byId("state"), !coordinator ? "no coordinator"
       : coordinator.state === "offline" ? "the coordinator is offline: the last run is over or was stopped"
         : `coordinator online: ${coordinator.phase || "starting"}`);
-    trouble(site?.connection_lost ? `The broker is out of reach (${site.connection_lost}); trying again.` : "");
+    const isLost = site?.connection_lost;
+    trouble(refusal || (isLost ? `The broker is out of reach (${isLost}); trying again.` : ""));
     const states = { online: 0, stale: 0, offline: 0 };
     for (const { state } of this.devices.values()) states[state] += 1;
     const evaluated = site?.evaluated;
@@ -170,17 +171,3 @@ class Site {
 }
 
 const key = ({ run, round }) => `${run}/${round}`;
-
-export function trouble(text) {
-  byId("trouble").hidden = !text;
-  say(byId("trouble"), text);
-}
-
-export function watchSite() {
-  const site = new Site();
-  const events = new EventSource("/events");
-  events.addEventListener("message", ({ data }) => site.take(JSON.parse(data)));
-  events.addEventListener("open", () => trouble(""));
-  events.addEventListener("error", () =>
-    trouble(`The page's server is out of reach since ${new Date().toLocaleTimeString()}; what is shown is old.`));
-}

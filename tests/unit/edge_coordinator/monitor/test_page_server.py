@@ -160,6 +160,11 @@ def test_a_mistake_is_said_in_one_sentence(
             "--web goes without --once, --prometheus and --home-assistant",
         ),
         (["monitor", "--web", "--bind", "203.0.113.7"], "cannot be served at 203.0.113.7"),
+        (["monitor", "--direct", "ws://a"], "take --web or --write-page with it"),
+        (["monitor", "--web", "--direct", "mqtt://a"], "or wss://HOST:PORT, not mqtt://a:1883"),
+        (["monitor", "--web", "--direct", "wss://u:secret@a"], "without user and password"),
+        (["monitor", "--web", "--direct", "ws://a", "--fleet", "f"], "go without --fleet"),
+        (["monitor", "--write-page", str(tmp_path / "no" / "x")], "cannot write the page to"),
     ):
         assert main(arguments) == 1
         said = capsys.readouterr().err
