@@ -104,7 +104,7 @@ class Coordinator:
             self._standing = standing
             self._tell(RoundDone(report))
             memory = self._memory()
-            await worker.do(partial(self._save, report, memory, standing))
+            await worker.do_whole(partial(self._save, report, memory, standing))
             is_over = bool(self._job.why_over(report, standing))
             self._control.round = round_
             round_ += 1

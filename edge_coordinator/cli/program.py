@@ -13,7 +13,7 @@ from edge_coordinator.cli.output import Output
 from runtime.errors import EdgeError, root_cause
 from runtime.service.exit_codes import ExitCode
 from runtime.service.logs import JsonLines, log_handler
-from runtime.service.process import keep_freed_memory, until_reader_leaves
+from runtime.service.process import cancelled_by_sigterm, keep_freed_memory, until_reader_leaves
 from runtime.service.span_target import spans_to
 
 
@@ -23,7 +23,7 @@ def run_command(flags: argparse.Namespace) -> int:
     keep_freed_memory(of_clusters=True)
     try:
         spans = spans_to(getattr(flags, "spans", None), program="cpsl")
-        with until_reader_leaves(), spans:
+        with cancelled_by_sigterm(), until_reader_leaves(), spans:
             COMMANDS[flags.command](flags, output)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED

@@ -1,11 +1,13 @@
 """The edge model off the event loop: one thread does all its arithmetic."""
 
 import asyncio
+import ctypes
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 
@@ -16,12 +18,27 @@ from runtime.wire.frames import Tensor
 
 Result = TypeVar("Result")
 
+AGAIN_S = 0.2
+"""After that, work that was told to end is told again: a destructor may have taken it."""
+
+
+class WorkEnded(BaseException):
+    """Raised in the thread amid work that nobody waits for any more; nobody catches it."""
+
 
 class EdgeWorker:
-    """A thread for the server's arithmetic, so that the bus is served meanwhile."""
+    """A thread for the server's arithmetic, so that the bus is served meanwhile.
+
+    If the block ends by an error, or because the program is told to end, so does what the thread
+    is at, however long it would take: an export of graphs, a plan, an evaluation.
+    """
 
     def __init__(self, *, num_threads: int) -> None:
         self._pool = ThreadPoolExecutor(1, "edge", torch.set_num_threads, (num_threads,))
+        self._work: Future[Any] | None = None
+        self._lock = threading.Lock()
+        self._thread: int | None = None
+        """While it works; changed under the lock alone, so that nothing else is ended."""
 
     def __enter__(self) -> Self:
         return self
@@ -32,11 +49,36 @@ class EdgeWorker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if error_type is not None and self._work is not None:
+            while wait([self._work], timeout=AGAIN_S).not_done:
+                self._end_work()
         self._pool.shutdown(cancel_futures=True)
 
     async def do(self, work: Callable[[], Result]) -> Result:
         """Run `work` in the thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return await self._submitted(lambda: self._run(work))
+
+    async def do_whole(self, work: Callable[[], Result]) -> Result:
+        """Run `work` in the thread to its end, whatever ends the block: it writes files."""
+        return await self._submitted(work)
+
+    async def _submitted(self, work: Callable[[], Result]) -> Result:
+        self._work = future = self._pool.submit(work)
+        return await asyncio.wrap_future(future)
+
+    def _run(self, work: Callable[[], Result]) -> Result:
+        with self._lock:
+            self._thread = threading.get_ident()
+        try:
+            return work()
+        finally:
+            with self._lock:
+                _raise_in(self._thread, None)
+                self._thread = None
+
+    def _end_work(self) -> None:
+        with self._lock:
+            _raise_in(self._thread, WorkEnded)
 
     def edge(self, turn: Turn) -> "OffLoopEdge":
         """Give a turn as the algorithm wants it."""
@@ -97,3 +139,10 @@ class OffLoopEdge:
     ) -> None:
         """Take over what becomes of the devices' models."""
         await self._worker.do(lambda: self._turn.aggregate(weights, sample_counts))
+
+
+def _raise_in(thread: int | None, error: type[BaseException] | None) -> None:
+    """Raise an error at the next line of Python that a thread runs; with None, take it back."""
+    if thread is not None:
+        number, what = ctypes.c_ulong(thread), error and ctypes.py_object(error)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(number, what)

@@ -78,6 +78,28 @@ def test_a_program_that_is_told_to_end_says_so(
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
 
 
+def test_a_coordinator_that_is_told_to_end_while_it_prepares_a_job_ends_at_once_and_in_order(
+    tmp_path: Path,
+) -> None:
+    """The system ends it by a signal otherwise, or, if it is a container's first process, never."""
+    (tmp_path / "slow.py").write_text(
+        "import time\ndef make():\n    print('preparing', flush=True)\n    time.sleep(60)\n"
+    )
+    words = ["coordinator", "--model", "slow:make", "--broker", "mqtt://127.0.0.1:9"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "edge_coordinator", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "preparing\n"
+        process.terminate()
+        assert process.stdout.read() == ""
+    assert process.returncode == ExitCode.TERMINATED
+
+
 def test_a_trace_is_in_the_object_of_its_line() -> None:
     try:
         int("no")
