@@ -3,7 +3,12 @@
 import argparse
 import asyncio
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import IO, cast
 
 from rich.logging import RichHandler
@@ -13,7 +18,7 @@ from edge_coordinator.cli.output import Output
 from runtime.errors import EdgeError, root_cause
 from runtime.service.exit_codes import ExitCode
 from runtime.service.logs import JsonLines, log_handler
-from runtime.service.process import cancelled_by_sigterm, keep_freed_memory, until_reader_leaves
+from runtime.service.process import keep_freed_memory, until_reader_leaves
 from runtime.service.span_target import spans_to
 
 
@@ -36,6 +41,27 @@ def run_command(flags: argparse.Namespace) -> int:
         print(f"cpsl {flags.command}: {cause}", file=sys.stderr)
         return ExitCode.FAILED
     return ExitCode.DONE
+
+
+@contextmanager
+def cancelled_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the block as Ctrl-C does, in order, by CancelledError.
+
+    For what a program does before it has an event loop, which takes the signal over. Of the first
+    process of a container the system would take no notice of it otherwise.
+    """
+
+    def cancel(_number: int, _frame: FrameType | None) -> None:
+        raise asyncio.CancelledError("told to end")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _output(flags: argparse.Namespace) -> Output:

@@ -126,11 +126,11 @@ def access_in(folder: Path, *, user: str) -> tuple[SiteAccess, Path]:
     With it, the folder of the certificate to show. SettingsError if it is neither.
     """
     bundle = folder / ACCESS_FILE
-    if not bundle.exists():
-        record = read_record(folder / "fleet.json")
-        return SiteAccess(broker=record.url, site=record.site), folder / user
     try:
         return SiteAccess.model_validate_json(bundle.read_bytes()), folder
+    except FileNotFoundError:
+        record = read_record(folder / "fleet.json")
+        return SiteAccess(broker=record.url, site=record.site), folder / user
     except (OSError, ValidationError) as error:
         raise SettingsError(f"{bundle} cannot be read as the way to a site: {error}") from error
 

@@ -22,7 +22,7 @@ AGAIN_S = 0.2
 """After that, work that was told to end is told again: a destructor may have taken it."""
 
 
-class WorkEnded(BaseException):
+class WorkEndedError(BaseException):
     """Raised in the thread amid work that nobody waits for any more; nobody catches it."""
 
 
@@ -78,7 +78,7 @@ class EdgeWorker:
 
     def _end_work(self) -> None:
         with self._lock:
-            _raise_in(self._thread, WorkEnded)
+            _raise_in(self._thread, WorkEndedError)
 
     def edge(self, turn: Turn) -> "OffLoopEdge":
         """Give a turn as the algorithm wants it."""

@@ -1,19 +1,16 @@
 """A program as a process: its memory over days, and whoever reads what it prints."""
 
-import asyncio
 import ctypes
 import errno
 import gc
 import os
 import platform
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from types import FrameType
 
 from runtime.errors import StorageError, root_cause
 
@@ -100,27 +97,6 @@ def until_reader_leaves() -> Iterator[None]:
             raise
         _drop_output()
         raise StorageError(f"cannot write: {error.strerror}; make room and go on") from error
-
-
-@contextmanager
-def cancelled_by_sigterm() -> Iterator[None]:
-    """Have SIGTERM end the block as Ctrl-C does, in order, by CancelledError.
-
-    For what a program does before it has an event loop, which takes the signal over. Of the first
-    process of a container the system would take no notice of it otherwise.
-    """
-
-    def cancel(_number: int, _frame: FrameType | None) -> None:
-        raise asyncio.CancelledError("told to end")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, cancel)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _drop_output() -> None:

@@ -1,4 +1,4 @@
-"""A queue on a fleet's broker, by real programs: an operator submits, a killed server goes on."""
+"""A queue on a fleet's broker, by real programs: an operator asks, a killed server goes on."""
 
 import asyncio
 import json
@@ -96,9 +96,31 @@ def _rounds_of(run: Path) -> list[int]:
     return [json.loads(line)["round"] for line in text.splitlines() if line.endswith("}")]
 
 
+async def _asks_a_run_that_goes_on(cwd: Path) -> None:
+    """Ask a run and its device all that an operator may, and what she may not."""
+    assert "pi-0: room=3" in await _ask("devices", "tag", "pi-0", "room=3", cwd=cwd)
+    assert "works with log_level = debug" in await _ask(
+        *("devices", "set", "pi-0", "log-level=debug"), cwd=cwd
+    )
+    assert re.search(r"pauses after round \d+", await _ask("pause", cwd=cwd))
+    assert "waiting: paused" in await _ask("monitor", "--once", cwd=cwd)
+    assert re.search(r"goes on with round \d+", await _ask("continue", cwd=cwd))
+    assert "room=3" in await _ask("devices", "list", cwd=cwd)
+    with_hers = ("--set", "broker.cafile=anna/authority.pem",
+                 "--set", "broker.certfile=anna/certificate.pem",
+                 "--set", "broker.keyfile=anna/key.pem")  # fmt: skip
+    url, site = json.loads((cwd / "anna" / "site.json").read_text()).values()
+    process = await _start(
+        *CPSL, "coordinator", "--broker", url, "--site", site, *with_hers, cwd=cwd
+    )
+    said, _ = await process.communicate()
+    assert "the broker refused it: not authorized" in said.decode()
+    assert process.returncode == 1
+
+
 @pytest.mark.examples
 @pytest.mark.timeout(240)
-async def test_an_operator_submits_and_stops_and_a_server_that_was_killed_goes_on(
+async def test_an_operator_asks_by_her_bundle_alone_and_a_server_that_was_killed_goes_on(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "fleet"
@@ -124,6 +146,7 @@ async def test_an_operator_submits_and_stops_and_a_server_that_was_killed_goes_o
         async with _running(*serve, cwd=tmp_path) as server:
             await _until("job 1 (job) begins", server)
             await _until_trained(tmp_path / "runs", num_done + 1)
+            await _asks_a_run_that_goes_on(tmp_path)
             assert re.search(r"stops after round \d+", await _ask("stop", cwd=tmp_path))
             await _until("job 1 (job) is done", server)
             assert [job["state"] for job in (await _queue(tmp_path))["jobs"]] == ["done"]
