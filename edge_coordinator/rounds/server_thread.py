@@ -22,10 +22,6 @@ AGAIN_S = 0.2
 """After that, work that was told to end is told again: a destructor may have taken it."""
 
 
-class WorkEndedError(BaseException):
-    """Raised in the thread amid work that nobody waits for any more; nobody catches it."""
-
-
 class EdgeWorker:
     """A thread for the server's arithmetic, so that the bus is served meanwhile.
 
@@ -78,7 +74,7 @@ class EdgeWorker:
 
     def _end_work(self) -> None:
         with self._lock:
-            _raise_in(self._thread, WorkEndedError)
+            _raise_in(self._thread, asyncio.CancelledError)
 
     def edge(self, turn: Turn) -> "OffLoopEdge":
         """Give a turn as the algorithm wants it."""

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from edge_coordinator.rounds.server_thread import EdgeWorker, WorkEndedError
+from edge_coordinator.rounds.server_thread import EdgeWorker
 
 
 class Work:
@@ -46,7 +46,7 @@ async def test_work_that_nobody_waits_for_any_more_ends_where_it_is(
     training.cancel()
     with pytest.raises(asyncio.CancelledError):
         await training
-    assert isinstance(work.ended_by, WorkEndedError)
+    assert isinstance(work.ended_by, asyncio.CancelledError)
     assert not caplog.records  # The thread itself ended as threads do.
     assert "edge_0" not in {thread.name for thread in threading.enumerate()}
 
@@ -57,7 +57,7 @@ async def test_work_that_swallows_its_end_is_told_again() -> None:
     def stubborn() -> None:
         try:
             work()
-        except WorkEndedError:
+        except asyncio.CancelledError:
             swallowed.set()
         while True:
             pass
