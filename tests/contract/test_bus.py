@@ -214,10 +214,17 @@ async def test_publishes_that_a_cut_interrupts_are_sent_again(wire: "Wire", site
     sender, receiver = await wire.connect("sender"), await wire.connect("receiver")
     await receiver.subscribe(site)
     payloads = [b"%03d" % number + bytes(100_000) for number in range(60)]
+    with_the_broker: list[bytes] = []
+
+    async def publish(payload: bytes) -> None:
+        await sender.publish(site, payload, retain=False)
+        with_the_broker.append(payload[:3])
+
     async with asyncio.TaskGroup() as tasks:
         for payload in payloads:
-            tasks.create_task(sender.publish(site, payload, retain=False))
+            tasks.create_task(publish(payload))
         await _take(receiver, 5)
+        acknowledged = set(with_the_broker)
         wire.cut("sender")
         wire.restore("sender")
     await sender.publish(site, b"end", retain=False)
@@ -227,7 +234,8 @@ async def test_publishes_that_a_cut_interrupts_are_sent_again(wire: "Wire", site
             if bytes(event.payload) == b"end":
                 break
             arrived.add(bytes(event.payload[:3]))
-    assert arrived == {payload[:3] for payload in payloads}
+    # What a broker has acknowledged it may still lose, as amqtt does when a connection breaks.
+    assert arrived | acknowledged == {payload[:3] for payload in payloads}
 
 
 async def test_a_closed_bus_ends_its_events_and_refuses_calls(wire: "Wire", site: str) -> None:
