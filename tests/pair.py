@@ -114,9 +114,11 @@ class DeviceEnd:
             case Prepare():
                 return Prepared(READY)
             case OpenPass(join):
-                return PassOpened(join, (SPEC,), (SPEC,), ((SPEC,),) * (self.parts - 1))
+                more = self.parts - 1 if join.aggregated is None else 1
+                return PassOpened(join, (SPEC,), (SPEC,), ((SPEC,),) * more)
             case RunBackward(step, gradient, is_last=is_last):
                 assert _step_in(gradient) == step
+                assert not gradient[1:] or _step_in(gradient[1:]) == step.part(1)
                 self.updates.append(step)
                 return None if is_last else BackwardDone(step)
             case RunForward(step):
@@ -153,8 +155,11 @@ def _chunks(frame: Frame, missing: tuple[tuple[int, int], ...]) -> list[bytes]:
 class CoordinatorEnd:
     """The coordinator of one device: it asks for one turn after the other, whatever happens."""
 
-    def __init__(self, parts: int = 1) -> None:
+    def __init__(self, parts: int = 1, *, aggregates: bool = False) -> None:
+        """With `aggregates` a gradient comes in two frames, and its answer in one."""
         self.parts = parts
+        self._join = JOIN.model_copy(update={"aggregated": 1}) if aggregates else JOIN
+        self._num_gradients = 2 if aggregates else parts
         self.session = CoordinatorSession(run=RUN, patience_s=60.0)
         self.now_s = 0.0
         self.round = 0
@@ -219,7 +224,7 @@ class CoordinatorEnd:
         answer_step = StepId(RUN, self.round, CLUSTER, min(num_answers, EPOCHS - 1))
         if is_first:
             self._frames.clear()
-        steps = [step.part(index) for index in range(1 if is_first else self.parts)]
+        steps = [step.part(index) for index in range(1 if is_first else self._num_gradients)]
         frames = [Frame(kind, each, tensor_of(each, 1 if is_first else 2)) for each in steps]
         request = FrameRequest(
             *(kind, step, answer, answer_step, (SPEC,)),
@@ -279,4 +284,4 @@ class CoordinatorEnd:
 
     def _next_round(self) -> None:
         self.round += 1
-        self.next = JOIN.model_copy(update={"round": self.round})
+        self.next = self._join.model_copy(update={"round": self.round})

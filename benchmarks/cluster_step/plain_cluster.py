@@ -51,7 +51,7 @@ class PlainCluster:
             smashed[device] = Smashed(*done.tensors)
         return smashed
 
-    async def backward(self, gradients: Mapping[str, Tensor]) -> None:
+    async def backward(self, gradients: Mapping[str, Tensor], aggregated: Tensor | None) -> None:  # noqa: ARG002
         """Keep each device's gradient for its next piece of work, as the agents have it."""
         for device, gradient in gradients.items():
             self._todo[device] = [RunBackward(self._step, (gradient,), is_last=True)]

@@ -7,7 +7,7 @@ through a local broker, every variant with every seed, one run after another. Ru
 folder holds already are read, not repeated. With `--simulated` the same jobs are simulated: the
 training is real, the seconds are those of the latency model on the same links, and so do not hang
 on what else this machine does. What is left in the folder: the table, and a picture of accuracy
-against MB and against seconds.
+against MB and against seconds; a second one for aggregated gradients, whose MB go down.
 """
 
 import argparse
@@ -15,10 +15,12 @@ import sys
 from pathlib import Path
 
 from benchmarks.economy.encoding import encoding_lines
-from benchmarks.economy.figures import VariantFigures, lines
+from benchmarks.economy.figures import VariantFigures, lines, phi_lines
 from benchmarks.economy.picture import draw
 from benchmarks.economy.runs import EconomyJob, RunCurve, run
-from benchmarks.economy.variants import BASELINE, VARIANTS, Variant, variants_named
+from benchmarks.economy.variants import BASELINE, PHI, VARIANTS, Variant, variants_named
+
+_PHI = tuple(variant.name for variant in PHI)
 
 
 def main() -> None:
@@ -35,8 +37,14 @@ def main() -> None:
     figures = {name: VariantFigures.of(each, target=flags.target) for name, each in curves.items()}
     table = lines(figures, baseline=BASELINE.name, target=flags.target)
     (flags.output / f"{how}.txt").write_text("\n".join(table) + "\n", encoding="utf-8")
-    draw(curves, flags.output / f"{how}.png", target=flags.target)
-    print(*table, f"drawn in {flags.output / how}.png", sep="\n")
+    path = flags.output / f"{how}.png"
+    draw(curves, path, target=flags.target)
+    print(*table, f"drawn in {path}", sep="\n")
+    of_phi = {name: curves[name] for name in (BASELINE.name, *_PHI) if name in curves}
+    if len(of_phi) > 1:
+        path = flags.output / f"{how}-phi.png"
+        draw(of_phi, path, target=flags.target, is_down=True)
+        print("", *phi_lines(of_phi, baseline=BASELINE.name), f"drawn in {path}", sep="\n")
 
 
 def _curves(

@@ -56,6 +56,23 @@ def lines(figures: Mapping[str, VariantFigures], *, baseline: str, target: float
     return out
 
 
+def phi_lines(curves: Mapping[str, Sequence[RunCurve]], *, baseline: str) -> list[str]:
+    """Give what a whole run sent down, its seconds and its final accuracy, in 80 columns.
+
+    MB are those that the coordinator sent: what is for all devices of a cluster counts once.
+    """
+    out = [f"whole run{'down MB':>15}{'':>7}{'seconds':>13}{'':>7}{'final %':>15}"]
+    base = curves[baseline]
+    for name, seeds in curves.items():
+        columns = []
+        for measure, unit in (("down_bytes", 1e6), ("elapsed_s", 1.0)):
+            own, its = ([getattr(c, measure)[-1] / unit for c in each] for each in (seeds, base))
+            columns.append(f"{_spread(own, 2):>14}{_ratio(own, its):>6}")
+        final = _spread([100 * float(c.accuracy[-LAST:].mean()) for c in seeds], 2)
+        out.append(f"{name:<10}{''.join(columns)}{final:>16}")
+    return out
+
+
 def _median(values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
     return float(np.median(known)) if known.size else float("nan")

@@ -1,4 +1,4 @@
-"""Accuracy against MB sent up and against seconds, for each variant."""
+"""Accuracy against MB, sent up or down, and against seconds, for each variant."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +11,15 @@ from edge_coordinator.run.plot_style import COLOURS, MARKERS, STYLES, figure
 LEAST_ACCURACY = 0.8
 
 
-def draw(curves: Mapping[str, Sequence[RunCurve]], path: Path, *, target: float) -> None:
-    """Write the picture; lines are means over seeds, marks where each seed reached the target."""
+def draw(
+    curves: Mapping[str, Sequence[RunCurve]], path: Path, *, target: float, is_down: bool = False
+) -> None:
+    """Write the picture; lines are means over seeds, marks where each seed reached the target.
+
+    With `is_down` of what the coordinator sent, and of all accuracies.
+    """
+    megabytes, way = (_down_mb, "down, once for all") if is_down else (_up_mb, "up, all devices")
+    least = 0.0 if is_down else LEAST_ACCURACY
     with figure(path, width=9.0, height=4.0) as drawn:
         left, right = drawn.subplots(1, 2, sharey=True)
         for number, (name, seeds) in enumerate(curves.items()):
@@ -21,7 +28,7 @@ def draw(curves: Mapping[str, Sequence[RunCurve]], path: Path, *, target: float)
                 "linestyle": STYLES[number % len(STYLES)],
             }
             accuracy = np.mean([curve.accuracy for curve in seeds], axis=0)
-            for axes, measure in ((left, _up_mb), (right, _seconds)):
+            for axes, measure in ((left, megabytes), (right, _seconds)):
                 x = np.mean([measure(curve) for curve in seeds], axis=0)
                 axes.plot(x, accuracy, label=name, linewidth=1.3, **style)
                 ends = [(measure(c)[p], c.accuracy[p]) for c in seeds
@@ -33,15 +40,19 @@ def draw(curves: Mapping[str, Sequence[RunCurve]], path: Path, *, target: float)
                     color=style["color"],
                     markersize=4,
                 )
-        for axes, what in ((left, "MB sent up, all devices"), (right, "seconds of training")):
+        for axes, what in ((left, f"MB sent {way}"), (right, "seconds of training")):
             axes.axhline(target, color="grey", linewidth=0.6)
-            axes.set(xscale="log", xlabel=what, ylim=(LEAST_ACCURACY, 1.0))
+            axes.set(xscale="log", xlabel=what, ylim=(least, 1.0))
         left.set_ylabel("test accuracy")
         right.legend(fontsize=8)
 
 
 def _up_mb(curve: RunCurve) -> np.ndarray:
     return curve.up_bytes / 1e6
+
+
+def _down_mb(curve: RunCurve) -> np.ndarray:
+    return curve.down_bytes / 1e6
 
 
 def _seconds(curve: RunCurve) -> np.ndarray:

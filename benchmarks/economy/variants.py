@@ -20,7 +20,9 @@ CODECS = tuple(
 )
 OVERLAP = Variant("overlap", ("--micro-batches", "4"))
 BOTH = Variant("overlap+int8", ("--micro-batches", "4", "--codec", "int8"))
-VARIANTS = (BASELINE, *CODECS, OVERLAP, BOTH)
+PHI = tuple(Variant(f"phi:{phi}", ("--phi", phi)) for phi in ("0.25", "0.5", "1"))
+"""Aggregated gradients; the baseline has none of them."""
+VARIANTS = (BASELINE, *CODECS, OVERLAP, BOTH, *PHI)
 
 
 def variants_named(names: list[str]) -> list[Variant]:

@@ -2,7 +2,8 @@
 
 Both halves of the protocol as they are, for several devices; the broker, the lines, the clock and a
 network of four weights are simulated, so that a seed is a run and a run is some milliseconds. A
-third of the seeds sends whole mini-batches, the others two or three micro-batches.
+quarter of the seeds sends whole mini-batches, two quarters two or three micro-batches, and one has
+aggregated gradients.
 Faults strike for a while: messages are lost, come twice or overtake each other, devices die and
 come back, connections break on either side. A turn that loses somebody is undone and tried again,
 so every run has to end in the bits of the undisturbed one. Ends with 1 and the seeds that failed.

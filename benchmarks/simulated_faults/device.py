@@ -43,7 +43,7 @@ def tensor(value: float) -> Weights:
     return np.linspace(value, 2 * value, 4, dtype=np.float32)
 
 
-SPEC = spec_of(tensor(1))
+SPEC, HALF = spec_of(tensor(1)), spec_of(tensor(1)[:2])
 
 
 def draw(device: str, step: StepId) -> Weights:
@@ -112,13 +112,15 @@ class SimulatedDevice:
                 )  # fmt: skip
                 return Prepared(ready)
             case OpenPass(join):
-                more = ((SPEC,),) * ((join.micro_batches or 1) - 1)
-                return PassOpened(join, (SPEC,), (SPEC,), more)
+                num_frames = join.micro_batches or (1 if join.aggregated is None else 2)
+                part = SPEC if join.aggregated is None else HALF
+                return PassOpened(join, (SPEC,), (part,), ((part,),) * (num_frames - 1))
             case LoadModel((weights,)):
                 self._weights = weights.astype(np.float32)
             case RunForward(step):
                 return ForwardDone(step, (draw(self._device, step) * self._weights,))
-            case RunBackward(step, (gradient,), is_last=is_last):
+            case RunBackward(step, parts, is_last=is_last):
+                gradient = np.concatenate(parts)
                 assert step not in self._updated, f"{step} is applied twice"
                 self._updated.add(step)
                 change = np.float32(0.1) * gradient.astype(np.float32) * draw(self._device, step)

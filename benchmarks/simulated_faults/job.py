@@ -34,6 +34,8 @@ class SimulatedJob(SimulatedSite):
     """One job; what goes to and fro in a turn that all have joined, somebody else says."""
 
     micro_batches = 1
+    aggregated: int | None = None
+    """Values of each device's gradient that are the same for all."""
 
     def __init__(self, seed: int, *, is_faulty: bool) -> None:
         super().__init__(seed, is_faulty=is_faulty)
@@ -123,6 +125,7 @@ class SimulatedJob(SimulatedSite):
             run=RUN, round=self._round, cluster=next(self._clusters), purpose="train", cut=1,
             local_epochs=EPOCHS, learning_rate=float(LEARNING_RATE),
             micro_batches=self.micro_batches if self.micro_batches > 1 else None,
+            aggregated=self.aggregated,
         )  # fmt: skip
         for device in self.peers:
             self.tell(device, AskedFor(self._join, PATIENCE))

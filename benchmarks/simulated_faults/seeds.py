@@ -2,20 +2,24 @@
 
 from functools import cache
 
+from benchmarks.simulated_faults.aggregated import AggregatedJob
 from benchmarks.simulated_faults.job import SimulatedJob
 from benchmarks.simulated_faults.micro_batches import MicroBatchesJob
 from benchmarks.simulated_faults.whole_batches import WholeBatchesJob
 from runtime.errors import EdgeError
 
-MOST_MICRO_BATCHES = 3
+NUM_KINDS = 4
 
 
 def job_of(seed: int, *, is_faulty: bool = True) -> SimulatedJob:
-    """Give a seed's job: every third has whole mini-batches, the others two or three parts."""
-    micro_batches = 1 + seed % MOST_MICRO_BATCHES
-    if micro_batches == 1:
-        return WholeBatchesJob(seed, is_faulty=is_faulty)
-    return MicroBatchesJob(seed, is_faulty=is_faulty, micro_batches=micro_batches)
+    """Give a seed's job: whole mini-batches, two or three parts, or aggregated gradients."""
+    match seed % NUM_KINDS:
+        case 0:
+            return WholeBatchesJob(seed, is_faulty=is_faulty)
+        case 3:
+            return AggregatedJob(seed, is_faulty=is_faulty)
+        case kind:
+            return MicroBatchesJob(seed, is_faulty=is_faulty, micro_batches=1 + kind)
 
 
 @cache
@@ -26,7 +30,7 @@ def undisturbed(kind: int) -> str:
 
 def why_wrong(seed: int) -> str:
     """Say what is wrong with a seed's run; nothing if all is as it should be."""
-    expected = undisturbed(seed % MOST_MICRO_BATCHES)
+    expected = undisturbed(seed % NUM_KINDS)
     try:
         ended = job_of(seed).run()
     except (EdgeError, AssertionError) as error:

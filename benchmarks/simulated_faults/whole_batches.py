@@ -42,12 +42,21 @@ class WholeBatchesJob(SimulatedJob):
         step = self.step(self._epoch)
         self._epoch += kind is FrameKind.GRADIENT and not is_last
         answer = FrameKind.WEIGHTS if is_last else FrameKind.SMASHED
-        request = FrameRequest(kind, step, answer, self.step(self._epoch), (SPEC,))
+        parts = {device: self.parted(kind, each) for device, each in tensors.items()}
+        num_parts = len(next(iter(parts.values())))
+        request = FrameRequest(
+            kind, step, answer, self.step(self._epoch), (SPEC,), num_parts=num_parts
+        )
         self._gathering = Gathering(answer, request.answer_step, dict.fromkeys(tensors, (SPEC,)))
-        for device, each in tensors.items():
+        for device, own in parts.items():
             self.tell(device, AskedFor(request, PATIENCE))
-            if self.peers[device].session.asked_for(answer, request.answer_step):
-                self.send(device, Frame(kind, step, (each,)))
+            for index, each in enumerate(own):
+                if self.peers[device].session.asked_for(answer, request.answer_step):
+                    self.send(device, Frame(kind, step.part(index), (each,)))
+
+    def parted(self, kind: FrameKind, tensor: Weights) -> list[Weights]:  # noqa: ARG002
+        """Part what is sent into its frames."""
+        return [tensor]
 
     def _gather(self, gathering: Gathering, event: GatheringEvent) -> None:
         """Take a server step, or the average; or undo the turn that has lost somebody."""
@@ -68,4 +77,9 @@ class WholeBatchesJob(SimulatedJob):
     def _server_step(self, smashed: dict[str, Weights]) -> None:
         computed = {device: backpropagated(each, self.server) for device, each in smashed.items()}
         self.update_server([computed[device][1] for device in sorted(computed)])
-        self._ask_all(FrameKind.GRADIENT, {device: each for device, (each, _) in computed.items()})
+        gradients = {device: computed[device][0] for device in sorted(computed)}
+        self._ask_all(FrameKind.GRADIENT, self.returned(gradients))
+
+    def returned(self, gradients: dict[str, Weights]) -> dict[str, Weights]:
+        """Say what each device is given for its gradient."""
+        return gradients

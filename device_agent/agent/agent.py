@@ -250,7 +250,7 @@ class Agent:
         async with self._opening:
             if join is not self.session.join:
                 return  # Another one came while this one waited.
-            await self._frame_topics.listen_to(join.cluster)
+            await self._frame_topics.listen_to(join)
             self._turn = TurnMeter(device=self._device)
             self._pacer = None if (bps := join.up_share_bps) is None else Pacer(bps)
             if self._measuring.is_found(join):

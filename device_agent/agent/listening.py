@@ -10,7 +10,7 @@ from math import inf
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
 from runtime.bus.bus import Bus
 from runtime.errors import BusError, UnknownKindError
-from runtime.wire.commands import AnyCommand, Assignment, Refused, Stop
+from runtime.wire.commands import AnyCommand, Assignment, Join, Refused, Stop
 from runtime.wire.control import decode_command
 from runtime.wire.frames import FrameKind
 from runtime.wire.inbox import leaf_of
@@ -34,24 +34,35 @@ class FrameTopics:
     """The topics on which frames come to one device: its own, and its cluster's."""
 
     def __init__(self, device: str, bus: Bus, topics: Topics) -> None:
-        self._bus, self._topics = bus, topics
-        self._cluster = ""
+        self._device, self._bus, self._topics = device, bus, topics
+        self._clusters: dict[str, FrameKind] = {}
         own = (FrameKind.MODEL, FrameKind.GRADIENT, FrameKind.GRAPHS)
         self._kinds = {topics.down(device, leaf_of(kind)): kind for kind in own}
 
     def kind_of(self, topic: str) -> FrameKind | None:
         """What comes on a topic; None if no frames do."""
-        return FrameKind.MODEL if topic == self._cluster else self._kinds.get(topic)
+        return self._clusters.get(topic) or self._kinds.get(topic)
 
-    async def listen_to(self, cluster: int) -> None:
-        """Hear the model of this cluster, and of no other."""
-        topic = self._topics.cluster_model(cluster)
-        if topic == self._cluster:
-            return
-        if self._cluster:
-            await self._bus.unsubscribe(self._cluster)
-        self._cluster = topic
-        await self._bus.subscribe(topic)
+    async def listen_to(self, join: Join) -> None:
+        """Hear what this turn's cluster is sent at once, and no other."""
+        wanted = {self._topics.cluster_model(join.cluster): FrameKind.MODEL}
+        if join.aggregated is not None:
+            wanted[self._topics.cluster_gradient(join.cluster)] = FrameKind.GRADIENT
+        before, self._clusters = self._clusters, wanted
+        for topic in before.keys() - wanted.keys():
+            await self._bus.unsubscribe(topic)
+        for topic, kind in wanted.items():
+            if topic not in before:
+                await self._hear(topic, kind)
+
+    async def _hear(self, topic: str, kind: FrameKind) -> None:
+        try:
+            await self._bus.subscribe(topic)
+        except BusError as error:
+            if kind is FrameKind.MODEL:
+                raise
+            # A fleet's older access list may not have it: the coordinator finds out by asking.
+            log.warning("%s gets aggregated gradients late, one by one: %s", self._device, error)
 
 
 class CommandReader:

@@ -41,12 +41,12 @@ from runtime.protocol.events import (
     Work,
 )
 from runtime.wire.codecs.offered import choice_of
-from runtime.wire.codecs.turn import TurnCoder
+from runtime.wire.codecs.turn import TurnCoder, whole_gradient
 from runtime.wire.commands import Assignment, FrozenOffer, GraphsOffer, Join
 from runtime.wire.device_graphs import read_graphs, unpack_frozen
 from runtime.wire.frames import FrameKind, StepId, Tensor
 from runtime.wire.measures import ComputeProfile
-from runtime.wire.micro_batches import parted
+from runtime.wire.micro_batches import gradient_rows, parted
 
 log = logging.getLogger(__name__)
 
@@ -154,10 +154,11 @@ class Trainer:
         if self._shard.num_drawn > self.assignment.batch_size:
             self._engine.check_batch(join.cut, self._shard.num_drawn)
         self._rows = parted(self._shard.num_drawn, join.micro_batches or 1)
-        self._smashed = [self._executor.smashed_spec(len(rows)) for rows in self._rows]
+        parts = gradient_rows(self._rows, join.aggregated if has_gradient else None)
+        self._gradients = [self._executor.smashed_spec(len(rows)) for rows in parts]
         gradient, *more_gradients = (
-            self._coder.specs(FrameKind.GRADIENT, (smashed,) if has_gradient else ())
-            for smashed in self._smashed
+            self._coder.specs(FrameKind.GRADIENT, (part,) if has_gradient else ())
+            for part in self._gradients
         )
         return PassOpened(
             join, self._coder.specs(FrameKind.MODEL, model), gradient, tuple(more_gradients)
@@ -265,10 +266,10 @@ class Trainer:
         if not gradient:
             return  # Nothing on the device to train.
         start_s = perf_counter()
-        plain = self._smashed[step.micro_batch]
-        (numbers,) = self._coder.decode(FrameKind.GRADIENT, gradient, [plain])
+        is_whole, place = self._join.aggregated is not None, step.micro_batch
+        plain = self._gradients if is_whole else self._gradients[place : place + 1]
         self._executor.backward(
-            numbers.astype(np.float32, copy=False),
+            whole_gradient(self._coder.decode(FrameKind.GRADIENT, gradient, plain)),
             learning_rate=self._join.learning_rate,
             clip=self._join.clip,
             is_last=is_last,

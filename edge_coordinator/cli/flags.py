@@ -28,6 +28,7 @@ JOB_FLAGS = (
     ("batch-size", "training.batch_size", "B"),
     ("batch-sizes", "plan.batch_sizes", "HOW"),
     ("micro-batches", "training.micro_batches", "N"),
+    ("phi", "training.phi", "SHARE"),
     ("method", "training.method", "NAME"),
     ("learning-rate", "training.server_optimizer.learning_rate", "RATE"),
     ("model", "model.name", "NAME"),

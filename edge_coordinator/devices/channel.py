@@ -215,8 +215,8 @@ class DeviceChannel:
             for device, request in list(exchange.outstanding.items()):
                 self.peers.tell(device, Abandoned(request))
 
-    async def publish_model(self, devices: Mapping[str, object], frame: Frame) -> None:
-        """Distribute a device-side model to all of a cluster's devices, which listen."""
+    async def publish(self, devices: Mapping[str, object], frame: Frame) -> None:
+        """Send a frame to all of a cluster's devices at once, which listen."""
         await self._outbound.to_cluster(devices, frame)
 
     async def send(self, device: str, frame: Frame) -> None:

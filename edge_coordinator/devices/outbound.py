@@ -94,7 +94,9 @@ class Outbound:
         chunk_bytes = min(sizes, default=self._chunk_bytes)
         for device in devices:
             self._frames[device][0] = (frame, chunk_bytes)
-        topic = self._topics.cluster_model(frame.step.cluster)
+        is_model = frame.kind is FrameKind.MODEL
+        topic_of = self._topics.cluster_model if is_model else self._topics.cluster_gradient
+        topic = topic_of(frame.step.cluster)
         sent = await send_frame(self._bus, topic, frame, chunk_bytes=chunk_bytes)
         self.num_bytes += sent
         for device in devices:

@@ -20,7 +20,7 @@ class Rights:
 
 
 def device_rights(topics: Topics, device: str) -> Rights:
-    """Give a device its own topics, leaf by leaf, and the models of clusters."""
+    """Give a device its own topics, leaf by leaf, and what clusters are sent at once."""
     probe = topics.up(device, leaf_of(FrameKind.PROBE))
     return Rights(
         publish=(
@@ -39,7 +39,7 @@ def device_rights(topics: Topics, device: str) -> Rights:
             topics.settings(device),
             topics.down(device, "+"),
             probe,  # A device alone measures its link by its own echo.
-            topics.every_cluster_model,
+            *topics.every_cluster,
             topics.inference_status,
             topics.inference_answer(device),
             topics.inference_outputs(device),

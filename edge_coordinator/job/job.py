@@ -17,6 +17,7 @@ from runtime.errors import SettingsError
 from runtime.plugins import import_factory
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.commands import Assignment, Clip
+from runtime.wire.micro_batches import num_aggregated
 from runtime.wire.names import ClassNames
 from runtime.wire.published import RoundReport
 
@@ -145,6 +146,12 @@ class Job:
         if self.whole_batches or self.loss_on_device:
             return (1,)
         return AUTOMATIC if given == "auto" else (given,)
+
+    def num_aggregated(self, batch_sizes: Sequence[int]) -> int:
+        """How many samples of each device of a cluster are given one gradient for all."""
+        if self.loss_on_device:
+            return 0
+        return num_aggregated(self.settings.training.phi, batch_sizes)
 
     def cut_name(self, cut: int) -> str:
         """Name of the last layer on the device."""

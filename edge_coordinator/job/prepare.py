@@ -19,7 +19,7 @@ from edge_coordinator.job.loss_check import check_loss
 from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.turn_codecs import turn_codecs
-from edge_coordinator.job.whole_batches import equal_batches, whole_batches
+from edge_coordinator.job.whole_batches import equal_batches, not_averaged, whole_batches
 from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
 from edge_coordinator.training.accelerator import Accelerator, open_accelerator
 from edge_coordinator.training.aggregation import aggregation
@@ -124,7 +124,7 @@ def _made(
             settings, cut=cut, layer_names=names, base_dir=base_dir, is_whole=bool(why_whole)
         ),
         test=some_of(test, settings.evaluation.max_samples),
-        refused_cuts=refused_cuts(network, shape),
+        refused_cuts=refused_cuts(network, shape) | not_averaged(settings, network, shape=shape),
         codecs=codecs,
         whole_batches=why_whole,
         equal_batches=why_equal,

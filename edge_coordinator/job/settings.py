@@ -1,9 +1,9 @@
 """The job file: one TOML file says all about a run, and every key has a sensible default."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edge_coordinator.job.codec_settings import CodecSettings
 from edge_coordinator.job.data_settings import DataSettings
@@ -189,6 +189,16 @@ class JobSettings(Section):
     devices: DeviceSettings = DeviceSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     broker: BrokerSettings = BrokerSettings()
+
+    @model_validator(mode="after")
+    def _aggregates_equal_batches(self) -> Self:
+        phi, sizes = self.training.phi, self.plan.batch_sizes
+        if phi and sizes != "equal":
+            raise ValueError(
+                f"training.phi = {phi:g} aggregates over mini-batches of one size, and "
+                f"plan.batch_sizes = {sizes!r} makes them differ: take phi = 0 or 'equal'"
+            )
+        return self
 
 
 def device_names(count: int) -> list[str]:

@@ -89,6 +89,13 @@ class TrainingSettings(Section):
         description="that a mini-batch goes in, so that computing and sending overlap; auto: as "
         "many as the plan expects to gain by",
     )
+    phi: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of a mini-batch whose last-layer gradients are aggregated over the "
+        "devices of a cluster (EPSL): one gradient for all of them; 0: none",
+    )
     loss: str = Field("cross_entropy", description=LOSSES)
     class_weights: Literal["balanced"] | tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (),
@@ -139,6 +146,23 @@ class TrainingSettings(Section):
             return name
         offered = ", ".join(get_args(AggregationName))
         raise ValueError(f"there are {offered}, and your own is package.module:function")
+
+    @model_validator(mode="after")
+    def _aggregates_whole_batches(self) -> Self:
+        if not self.phi:
+            return self
+        if self.method == "fl":
+            raise ValueError(
+                f"phi = {self.phi:g} aggregates gradients on the server, and with method 'fl' "
+                "none are computed there: take phi = 0"
+            )
+        if self.micro_batches != 1:
+            raise ValueError(
+                f"phi = {self.phi:g} aggregates over whole mini-batches of all devices, and "
+                f"micro_batches = {self.micro_batches!r} answers each part as it comes: take "
+                "phi = 0 or micro_batches = 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _weighs_a_cross_entropy(self) -> Self:

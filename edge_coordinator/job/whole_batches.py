@@ -6,8 +6,9 @@ from edge_coordinator.job.settings import JobSettings
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.models.batch_layers import batch_layers
+from runtime.models.graph.network import whole_numbers_into
 from runtime.models.losses import BUILT_IN, Loss
-from runtime.models.sequence import Network, Shape
+from runtime.models.sequence import Network, Shape, layers_of
 
 _NUM_TRIED, _FIRST = 4, 3
 _TOLERANCE = 1e-4
@@ -50,6 +51,26 @@ def equal_batches(settings: JobSettings, network: Network, *, shape: Shape) -> s
             "take 'equal'"
         )
     return next(iter(batch_layers(network, shape).values()), "")
+
+
+def not_averaged(settings: JobSettings, network: Network, *, shape: Shape) -> dict[int, str]:
+    """Cuts above which samples cannot be averaged over devices, to why; none if nobody asks.
+
+    A layer that looks at a whole mini-batch would look at means among samples, and whole numbers
+    that cross a cut have no mean that is one.
+    """
+    phi = settings.training.phi
+    if not phi:
+        return {}
+    names, found = [*layers_of(network)], dict[int, str]()
+    batch = batch_layers(network, shape)
+    for cut in range(1, len(names) + 1):
+        above = next((why for index, why in batch.items() if index >= cut), "")
+        if cut < len(names) and (types := whole_numbers_into(network, cut)):
+            above = f"what crosses it is {types}"
+        if above:
+            found[cut] = f"training.phi = {phi:g} averages samples over devices, and {above}"
+    return found
 
 
 def _why_no_mean(loss: Loss, network: Network, test: Samples | None, *, name: str) -> str:

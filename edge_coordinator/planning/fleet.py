@@ -14,6 +14,7 @@ from profiles.link import LinkState, Medium
 from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE, Counts, Floats
 from runtime.wire.codecs.names import TurnCodecs
+from runtime.wire.micro_batches import num_aggregated
 
 MODEL_COPIES = 3
 """Weights, gradients and one optimiser state of the same size."""
@@ -67,6 +68,9 @@ class Workload:
     whole_batches: str = ""
     """Why mini-batches cannot go in parts, where that is asked for and they cannot."""
 
+    phi: float = 0.0
+    """Share of a mini-batch whose gradients are aggregated over the devices of a cluster."""
+
     energy_weight: float = 0.0
     """Seconds that a joule counts as."""
     batch_sizes: BatchSizes = "equal"
@@ -82,6 +86,12 @@ class Workload:
         if self.loss_on_device:
             return (1,)
         return tuple(sorted({min(count, self.batch_size) for count in self.micro_batches}))
+
+    def num_aggregated(self, cut: int) -> int:
+        """How many samples of each device of a cluster have one gradient for all."""
+        if self.loss_on_device or not self.cuts.learns[cut]:
+            return 0
+        return num_aggregated(self.phi, [self.batch_size] * 2)
 
     @classmethod
     def of_scenario(cls, scenario: Scenario, *, loss_on_device: bool) -> "Workload":

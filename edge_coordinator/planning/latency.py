@@ -4,9 +4,11 @@ A phase takes `fixed_s + link_s / share` seconds, where a share is the fraction 
 link that a device has. Where the loss is computed on the device (federated averaging) the server
 takes no step: no smashed data, labels or gradients travel, and nobody waits in between. In
 micro-batches nobody waits for the others but for the server's update (`planning/overlap.py`).
+An aggregated gradient is a broadcast, as the device-side model is: it has the whole link of each
+device. The server computes it once for a cluster, beside what it computes for each device.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +33,9 @@ class PhasesByShare:
     delay_s: Floats
     """Of `fixed_s`, what a transfer is under way without holding the link, [phase, device]."""
     micro_batches: int = 1
+    aggregated_s: Floats | None = None
+    """Seconds of the server for the aggregated samples of a cluster, as each device has them, in a
+    cluster of several and of one alone, [several or one, device]; None where there are none."""
 
     @cached_property
     def waits(self) -> Waits:
@@ -60,8 +65,28 @@ class PhasesByShare:
 
     @cached_property
     def server_s(self) -> Floats:
-        """Seconds of the server for one device's mini-batch, [device]."""
+        """Seconds of the server for one device's mini-batch, [device]; the least there may be."""
         return _with_empty_device(self.fixed_s[Phase.SERVER])
+
+    def least_aggregated_s(self, sizes: Counts) -> float:
+        """Seconds of the server for aggregated samples, at the least, in clusters of these sizes.
+
+        Beside `server_s` of all devices, in one local epoch.
+        """
+        if self.aggregated_s is None:
+            return 0.0
+        together_s, alone_s = self.aggregated_s.min(axis=-1)
+        return float(np.where(sizes > 1, together_s, alone_s).sum())
+
+    def step_s(self, members: Counts) -> Floats:
+        """Seconds of the server's step for each device of clusters, [..., position]."""
+        step_s: Floats = self.server_s[members]
+        if self.aggregated_s is None:
+            return step_s
+        together_s, alone_s = _with_empty_device(self.aggregated_s)[:, members]
+        count = (members >= 0).sum(axis=-1, keepdims=True)
+        more_s: Floats = np.where(count > 1, together_s / np.maximum(count, 1), alone_s)
+        return step_s + more_s
 
 
 def phase_seconds(
@@ -95,15 +120,38 @@ def phase_seconds(
         num_messages = count * np.ceil(bits / count / (workload.message_bytes * BITS_PER_BYTE))
         delay_s[phase] = (bits > 0) * fleet.round_trip_s / 2
         fixed_s[phase] = delay_s[phase] + num_messages * fleet.message_s
-    happens = (fixed_s + link_s) > 0
-    return PhasesByShare(
-        fixed_s=fleet.scale * fixed_s + happens * fleet.added_s,
+    seconds = PhasesByShare(
+        fixed_s=fleet.scale * fixed_s + ((fixed_s + link_s) > 0) * fleet.added_s,
         link_s=fleet.scale * link_s,
         local_epochs=workload.local_epochs,
         loss_on_device=workload.loss_on_device,
         delay_s=fleet.scale * delay_s + (delay_s > 0) * fleet.added_s,
         micro_batches=micro_batches,
     )
+    return _aggregated(seconds, fleet, workload, cut=cut)
+
+
+def _aggregated(
+    seconds: PhasesByShare, fleet: Fleet, workload: Workload, *, cut: int
+) -> PhasesByShare:
+    """Take out of each device's seconds what is computed and sent once for a cluster.
+
+    For a device alone the aggregated samples go back as the others do.
+    """
+    count, server = workload.num_aggregated(cut), workload.server
+    if not count:
+        return seconds
+    forward_s, backward_s = (
+        count * each[cut] * fleet.scale[Phase.SERVER]
+        for each in (server.forward_s, server.backward_s)
+    )
+    fixed_s, link_s = seconds.fixed_s.copy(), seconds.link_s.copy()
+    fixed_s[Phase.SERVER] -= backward_s
+    broadcast_s = link_s[Phase.DOWNLOAD] * count / workload.batch_size
+    fixed_s[Phase.DOWNLOAD] += broadcast_s
+    link_s[Phase.DOWNLOAD] -= broadcast_s
+    once_s = np.stack([forward_s + backward_s, backward_s])
+    return replace(seconds, fixed_s=fixed_s, link_s=link_s, aggregated_s=once_s)
 
 
 def cluster_latency_s(seconds: PhasesByShare, *, members: Counts, shares: Floats) -> Floats:
@@ -115,7 +163,7 @@ def cluster_latency_s(seconds: PhasesByShare, *, members: Counts, shares: Floats
     distribute_s = seconds.distribute_s[members].max(axis=-1)
     if seconds.micro_batches > 1:
         return _overlapped_s(seconds, members=members, shares=shares, start_s=distribute_s)
-    server_s = seconds.server_s[members].sum(axis=-1)
+    server_s = seconds.step_s(members).sum(axis=-1)
     waited_s = seconds.waits.of(members).total_s(shares)
     latency_s: Floats = distribute_s + seconds.local_epochs * server_s + waited_s
     return latency_s
@@ -131,7 +179,7 @@ def turn_s(seconds: PhasesByShare, *, members: Counts, shares: Floats, overhead_
     if seconds.micro_batches > 1:
         least_s: Floats = _computing_s(seconds)[members].max(axis=-1)
         return np.maximum(least_s, latency_s + overhead_s)
-    server_s = seconds.local_epochs * seconds.server_s[members].sum(axis=-1)
+    server_s = seconds.local_epochs * seconds.step_s(members).sum(axis=-1)
     waits = seconds.waits.of(members)
     own_s = seconds.distribute_s[members] + np.tensordot(waits.counts, waits.at(shares), axes=1)
     turns_s: Floats = np.maximum(latency_s + overhead_s, own_s.max(axis=-1) + server_s)
@@ -157,6 +205,7 @@ def device_phase_s(seconds: PhasesByShare, *, members: Counts, shares: Floats) -
     divided_s = link_s / shares
     divided_s[Phase.DISTRIBUTE] = link_s[Phase.DISTRIBUTE]  # a broadcast has the whole link
     phase_s: Floats = seconds.fixed_s[:, members] + divided_s
+    phase_s[Phase.SERVER] = seconds.step_s(members)
     return phase_s
 
 

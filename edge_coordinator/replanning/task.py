@@ -153,6 +153,7 @@ def planning_task(
         wires=wire_tables(job, cuts),
         micro_batches=job.micro_batches,
         whole_batches=job.whole_batches,
+        phi=settings.training.phi,
         batch_sizes=settings.plan.batch_sizes,
         energy_weight=settings.plan.energy_weight,
         equal_batches=job.equal_batches,

@@ -48,10 +48,11 @@ class TurnBounds:
         return self.bounds.check(Sent.LABELS, labels) | self.bounds.check(Sent.SMASHED, sizes)
 
     def gradients(self, gradients: Mapping[str, Tensor]) -> dict[str, str]:
-        """Check the gradients that devices' samples gave."""
+        """Check the gradients that devices' samples gave; what is aggregated is of nobody alone."""
         sizes = {
             device: length_of([each]) / self.batch_shares.get(device, 1.0)
             for device, each in gradients.items()
+            if len(each)
         }
         return self.bounds.check(Sent.GRADIENT, sizes)
 
@@ -125,9 +126,9 @@ class BoundedCluster:
         self._cluster.drop(caught)
         return {device: each for device, each in smashed.items() if device not in caught}
 
-    async def backward(self, gradients: Mapping[str, Tensor]) -> None:
-        """Return to each device its gradient."""
-        await self._cluster.backward(gradients)
+    async def backward(self, gradients: Mapping[str, Tensor], aggregated: Tensor | None) -> None:
+        """Return to each device its gradient, and to all what is aggregated."""
+        await self._cluster.backward(gradients, aggregated)
 
     async def weights(self) -> Collected:
         """The device-side models that are within bounds."""

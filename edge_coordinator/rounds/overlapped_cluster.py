@@ -9,7 +9,7 @@ them is done as early as can be (Jackson's rule). Whatever goes first, the sums 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from edge_coordinator.devices.deadlines import Answer
 from edge_coordinator.devices.turn_answers import AnswerTaken, TurnAnswers
@@ -79,7 +79,7 @@ class OverlappedCluster(RemoteCluster):
         device, index = micro_batch.device, micro_batch.index
         if device not in self._members:
             return
-        plain = self._scaled(gradient, num_present=self._num_present)
+        plain = self._scaled(gradient, self._num_present)
         tensors = self._coder.encode(
             FrameKind.GRADIENT, plain, device=device, epoch=self._epoch, micro_batch=index
         )
@@ -100,11 +100,16 @@ class OverlappedCluster(RemoteCluster):
         self._epoch = self._local_epochs - 1
         return Collected(await self._decoded(FrameKind.WEIGHTS, Gathered(gathered, {})))
 
-    def _expect(self, kind: FrameKind, answer: Answer, requests: Mapping[str, Frame]) -> None:  # noqa: ARG002
+    def _expect(
+        self,
+        kind: FrameKind,  # noqa: ARG002
+        answer: Answer,  # noqa: ARG002
+        requests: Mapping[str, Sequence[Frame]],
+    ) -> None:
         """Ask all for their first micro-batches: the model is on its way."""
         self._channel.listen_for(self._answers)
-        for device, frame in requests.items():
-            self._ask(device, self._smashed_request(device, frame.kind, epoch=0))
+        for device, frames in requests.items():
+            self._ask(device, self._smashed_request(device, frames[0].kind, epoch=0))
 
     def _next_request(self, device: str) -> FrameRequest:
         """What follows from the gradients of the present local epoch."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -133,8 +134,8 @@ class RemoteCluster:
         model = await self._encoded(FrameKind.MODEL, {together(self._joins): device_side})
         frame = Frame(FrameKind.MODEL, self._step(0), model[together(self._joins)])
         kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
-        self._expect(kind, _FIRST_ANSWER[self._purpose], dict.fromkeys(self._members, frame))
-        await self._channel.publish_model(self._members, frame)
+        self._expect(kind, _FIRST_ANSWER[self._purpose], dict.fromkeys(self._members, (frame,)))
+        await self._channel.publish(self._members, frame)
 
     async def forward(self) -> Mapping[str, Smashed]:
         """Smashed data of every device that is still there, in device-id order."""
@@ -142,29 +143,28 @@ class RemoteCluster:
         self.arrived_at_s.append(time.monotonic())
         return {device: Smashed(*tensors) for device, tensors in smashed.items()}
 
-    async def backward(self, gradients: Mapping[str, Tensor]) -> None:
+    async def backward(self, gradients: Mapping[str, Tensor], aggregated: Tensor | None) -> None:
         """Return its gradient to each device; where nothing learns, an empty frame."""
+        assert aggregated is None, "it is for `AggregatedCluster`"
         self._asked_at_s = time.monotonic()
         step = self._step(self._epoch)
-        present = len(self._members)
-        scaled = {
-            device: self._scaled(gradients.get(device), num_present=present)
-            for device in self._members
-        }
+        scaled = {device: self._scaled(gradients.get(device)) for device in self._members}
         encoded = await self._encoded(FrameKind.GRADIENT, scaled)
-        frames = {
-            device: Frame(FrameKind.GRADIENT, step, encoded[device]) for device in self._members
-        }
-        is_last = self._epoch + 1 == self._local_epochs
-        self._epoch += not is_last
-        if is_last:
-            self._expect(FrameKind.WEIGHTS, Answer.LAST, frames)
-        else:
-            self._expect(FrameKind.SMASHED, Answer.NEXT, frames)
+        frames = {d: Frame(FrameKind.GRADIENT, step, encoded[d]) for d in self._members}
+        self._expect_next({device: [frame] for device, frame in frames.items()})
+        await self._send_each(frames)
+
+    async def _send_each(self, frames: Mapping[str, Frame]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for device, frame in frames.items():
-                send = self._channel.send(device, frame)
-                tasks.create_task(send, name=f"gradient {device}")
+                tasks.create_task(self._channel.send(device, frame), name=f"gradient {device}")
+
+    def _expect_next(self, requests: Mapping[str, Sequence[Frame]]) -> None:
+        """Gather what is answered to gradients from now on."""
+        is_last = self._epoch + 1 == self._local_epochs
+        self._epoch += not is_last
+        kind = FrameKind.WEIGHTS if is_last else FrameKind.SMASHED
+        self._expect(kind, Answer.LAST if is_last else Answer.NEXT, requests)
 
     async def weights(self) -> Collected:
         """The device-side models after the last local epoch."""
@@ -183,13 +183,15 @@ class RemoteCluster:
         self._drop(reasons)
         self._require_quorum()
 
-    def _scaled(self, gradient: Tensor | None, *, num_present: int) -> tuple[Tensor, ...]:
+    def _scaled(
+        self, gradient: Tensor | None, num_present: int | None = None
+    ) -> tuple[Tensor, ...]:
         """Make up for a rate that is that of more devices than the gradient is a mean over."""
+        part = (num_present or len(self._members)) / self._size
         if gradient is None:
             return ()
-        if not self._rate_by_size or num_present == self._size:
-            return (gradient,)
-        return (np.multiply(gradient, num_present / self._size, dtype=np.float32),)
+        is_right = not self._rate_by_size or part == 1
+        return (gradient if is_right else np.multiply(gradient, part, dtype=np.float32),)
 
     async def _join_one(self, device: str) -> str:
         try:
@@ -201,19 +203,19 @@ class RemoteCluster:
             return str(error)
         return ""
 
-    def _expect(self, kind: FrameKind, answer: Answer, requests: Mapping[str, Frame]) -> None:
+    def _expect(
+        self, kind: FrameKind, answer: Answer, requests: Mapping[str, Sequence[Frame]]
+    ) -> None:
         """Gather answers to these requests from now on."""
         last = kind is FrameKind.WEIGHTS
         step = self._step(self._local_epochs - 1 if last else self._epoch)
         asked = {
             device: FrameRequest(
-                frame.kind,
-                frame.step,
-                kind,
-                step,
+                *(first.kind, first.step, kind, step),
                 self._coder.specs(kind, self._specs(kind, self._members[device])),
+                num_parts=1 + len(more),
             )
-            for device, frame in requests.items()
+            for device, (first, *more) in requests.items()
         }
         self._question = self._question_of(answer)
         self._exchange = self._channel.exchange(asked, self._question)
@@ -235,15 +237,15 @@ class RemoteCluster:
         return (*model, _LOSS) if self._purpose == "train_locally" else model
 
     async def _encoded(
-        self, kind: FrameKind, tensors: Mapping[str, Sequence[Tensor]]
+        self, kind: FrameKind, tensors: Mapping[str, Sequence[Tensor]], *, part: int = 0
     ) -> dict[str, tuple[Tensor, ...]]:
         """Give what travels to each device; off the event loop if that has to be computed."""
-        coder, epoch = self._coder, self._epoch
+        encode_one = partial(self._coder.encode, kind, epoch=self._epoch, micro_batch=part)
 
         def encode() -> dict[str, tuple[Tensor, ...]]:
-            return {d: coder.encode(kind, own, device=d, epoch=epoch) for d, own in tensors.items()}
+            return {device: encode_one(own, device=device) for device, own in tensors.items()}
 
-        return encode() if coder.is_raw(kind) else await asyncio.to_thread(encode)
+        return encode() if self._coder.is_raw(kind) else await asyncio.to_thread(encode)
 
     async def _decoded(self, kind: FrameKind, gathered: Gathered) -> dict[str, tuple[Tensor, ...]]:
         """Give what each device means by its answer."""

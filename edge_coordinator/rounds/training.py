@@ -12,6 +12,7 @@ from edge_coordinator.devices.deadlines import Answer, predicted_answers
 from edge_coordinator.job.job import Job
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.replanning.planner import PlannedRound
+from edge_coordinator.rounds.aggregated_cluster import AggregatedCluster
 from edge_coordinator.rounds.bounded_turn import TurnBounds
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.overlapped_cluster import OverlappedCluster
@@ -80,6 +81,8 @@ class Turns:
             for d, clip in self._job.device_clips(cluster).items()
         }
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
+        count = self._job.num_aggregated([member.batch_size for member in members])
+        join = join.model_copy(update={"aggregated": count or None})
         remote = self._remote(
             join, members, own=asked, up_share_bps=planned.up_share_bps, quorum=quorum
         )
@@ -139,7 +142,8 @@ class Turns:
         quorum: float,
     ) -> RemoteCluster:
         """Reach the members; `own` is what is asked of each of them alone."""
-        return (RemoteCluster if join.micro_batches is None else OverlappedCluster)(
+        kind = RemoteCluster if join.aggregated is None else AggregatedCluster
+        return (kind if join.micro_batches is None else OverlappedCluster)(
             self._channel,
             members,
             joins={
@@ -249,7 +253,10 @@ class RoundTraining:
         start_s = time.monotonic()
         before = await worker.do(self._model.snapshot)
         turn = self._model.turn(
-            cut=planned.plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
+            cut=planned.plan.cut,
+            round_=round_,
+            learning_rate=self._job.server_rate(round_),
+            aggregated=cluster.aggregated if isinstance(cluster, AggregatedCluster) else 0,
         )
         edge = worker.edge(turn)
         bounds = self._turn_bounds(planned.plan, turn, cluster, worker)

@@ -17,7 +17,7 @@ from runtime.datasets.shard import Shard
 from runtime.errors import DivergedError, EdgeError, SettingsError
 from runtime.local_training import check_finite, train_locally
 from runtime.models.device_side import DeviceNetwork, DeviceSide
-from runtime.wire.codecs.turn import TurnCoder, together
+from runtime.wire.codecs.turn import TurnCoder, together, whole_gradient
 from runtime.wire.commands import Clip
 from runtime.wire.frames import FrameKind, StepId, Tensor, specs_of
 from runtime.wire.micro_batches import Rows, parted
@@ -106,10 +106,17 @@ class InProcessCluster:
         """Smashed data of every device, in device-id order."""
         return {device: self._forward(device) for device in self._shards}
 
-    async def backward(self, gradients: Mapping[str, Tensor]) -> None:
+    async def backward(self, gradients: Mapping[str, Tensor], aggregated: Tensor | None) -> None:
         """Return to each device its gradient; where nothing learns, an empty frame."""
-        for device in self._sides:
-            self._give_back(device, gradients.get(device), None, 0)
+        if aggregated is None:
+            for device in self._sides:
+                self._give_back(device, gradients.get(device), None, 0)
+        else:
+            for_all = self._sent_down(aggregated, together(self._sides), 0)
+            for device in self._sides:
+                rest = gradients[device]
+                own = self._sent_down(rest, device, 1) if len(rest) else ()
+                self._go_back(device, (*for_all, *own), None)
         self._epoch += 1
 
     async def micro_batches(self) -> AsyncIterator[MicroBatch]:
@@ -147,19 +154,29 @@ class InProcessCluster:
     def _give_back(
         self, device: str, gradient: Tensor | None, rows: Rows | None, micro_batch: int
     ) -> None:
+        parts = self._sent_down(gradient, device, micro_batch)
+        if parts:
+            self._go_back(device, parts, rows)
+
+    def _sent_down(
+        self, gradient: Tensor | None, device: str, micro_batch: int
+    ) -> Sequence[Tensor]:
+        """Send a gradient; what it is on the device."""
         plain = () if gradient is None else (gradient,)
         sent = self._coder.encode(
             FrameKind.GRADIENT, plain, device=device, epoch=self._epoch, micro_batch=micro_batch
         )
         self._traffic.send_down(sent, micro_batch=micro_batch)
+        return self._decoded(FrameKind.GRADIENT, sent, plain)
+
+    def _go_back(self, device: str, parts: Sequence[Tensor], rows: Rows | None) -> None:
         with _naming(device, self._task.step(0).round):
-            for numbers in self._decoded(FrameKind.GRADIENT, sent, plain):
-                self._sides[device].backward(
-                    numbers.astype(np.float32, copy=False),
-                    learning_rate=self._task.learning_rate,
-                    clip=self._task.clips[device],
-                    is_last=rows is None or rows.stop == rows.of,
-                )
+            self._sides[device].backward(
+                whole_gradient(parts),
+                learning_rate=self._task.learning_rate,
+                clip=self._task.clips[device],
+                is_last=rows is None or rows.stop == rows.of,
+            )
 
     def _forward(self, device: str, rows: Rows | None = None, micro_batch: int = 0) -> Smashed:
         shard, step = self._shards[device], self._task.step(self._epoch)

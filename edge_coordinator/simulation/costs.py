@@ -142,7 +142,11 @@ def round_costs(plan: Plan, workload: Workload, *, table_cut: int) -> RoundCosts
     num_devices = sum(len(cluster.devices) for cluster in plan.clusters)
     bits = transfer_bits(replace(workload, chosen=plan.codecs), cut=table_cut)
     up_bits = epochs * bits.get(Phase.UPLOAD, 0.0) + bits[Phase.MODEL_UPLOAD]
-    down_bits = num_devices * epochs * bits.get(Phase.DOWNLOAD, 0.0)
+    part = workload.num_aggregated(table_cut) / workload.batch_size
+    gradients = sum(
+        len(each.devices) - part * (len(each.devices) - 1) for each in plan.clusters
+    )  # Of whole mini-batches; what is aggregated counts once for a cluster.
+    down_bits = gradients * epochs * bits.get(Phase.DOWNLOAD, 0.0)
     down_bits += len(plan.clusters) * bits[Phase.DISTRIBUTE]
     return RoundCosts(
         phase_s=phase_s,

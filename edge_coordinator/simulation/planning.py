@@ -86,6 +86,7 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits:
         refused_cuts={costs.table_cut(cut): why for cut, why in job.refused_cuts.items()},
         micro_batches=job.micro_batches,
         whole_batches=job.whole_batches,
+        phi=settings.training.phi,
         batch_sizes=settings.plan.batch_sizes,
         energy_weight=settings.plan.energy_weight,
         equal_batches=job.equal_batches,

@@ -38,10 +38,11 @@ from edge_coordinator.training.evaluation import Evaluation
 from edge_coordinator.training.overlapped_turn import train_overlapped
 from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE
+from runtime.datasets.shard import Shard
 from runtime.errors import DivergedError
 from runtime.models.device_side import DeviceNetwork
 from runtime.wire.codecs.turn import TurnCoder
-from runtime.wire.frames import StepId, Tensor, spec_of
+from runtime.wire.frames import StepId, spec_of
 from runtime.wire.published import RoundReport
 
 
@@ -164,10 +165,16 @@ class Simulation:
         for index, planned in enumerate(plan.clusters):
             _tell(observers, ClusterStarted(round_, index, len(plan.clusters), planned.devices))
             await asyncio.sleep(0)  # Whoever wants to stop us is heard here.
+            shards = self._shards_of(planned)
+            sizes = [shard.num_drawn for shard in shards.values()]
             turn = self._model.turn(
-                cut=plan.cut, round_=round_, learning_rate=self._job.server_rate(round_)
+                cut=plan.cut,
+                round_=round_,
+                learning_rate=self._job.server_rate(round_),
+                aggregated=self._job.num_aggregated(sizes),
             )
-            cluster = self._cluster(round_, index, planned, plan, traffic, frozen=turn.frozen())
+            task = self._task(round_, index, planned, plan)
+            cluster = InProcessCluster(shards, self._networks, task, traffic, frozen=turn.frozen())
             edge = InlineEdge(turn, num_threads=self._job.settings.server_threads)
             if self._job.loss_on_device:
                 losses += await train_locally(cluster, edge)
@@ -177,20 +184,20 @@ class Simulation:
                 losses += await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)
         return losses
 
-    def _cluster(
-        self,
-        round_: int,
-        index: int,
-        planned: ClusterPlan,
-        plan: Plan,
-        traffic: Traffic,
-        *,
-        frozen: Sequence[Tensor],
-    ) -> InProcessCluster:
-        job = self._job
+    def _shards_of(self, planned: ClusterPlan) -> dict[str, Shard]:
+        """The devices of a cluster, as they draw in this turn; there are networks for them."""
         while len(self._networks) < len(planned.devices):
-            self._networks.append(DeviceNetwork(job.assignment, sample_shape=job.shapes[0]))
-        task = TurnTask(
+            shape = self._job.shapes[0]
+            self._networks.append(DeviceNetwork(self._job.assignment, sample_shape=shape))
+        sizes = planned.batch_sizes or [None] * len(planned.devices)
+        return {
+            device: self._shards[device].of_batches(size)
+            for device, size in zip(planned.devices, sizes, strict=True)
+        }
+
+    def _task(self, round_: int, index: int, planned: ClusterPlan, plan: Plan) -> TurnTask:
+        job = self._job
+        return TurnTask(
             first=StepId(job.assignment.run, round_, index, 0),
             cut=plan.cut,
             local_epochs=job.local_epochs,
@@ -201,12 +208,6 @@ class Simulation:
             clips=job.device_clips(planned),
             is_shared_out=bool(planned.batch_sizes),
         )
-        sizes = planned.batch_sizes or [None] * len(planned.devices)
-        shards = {
-            device: self._shards[device].of_batches(size)
-            for device, size in zip(planned.devices, sizes, strict=True)
-        }
-        return InProcessCluster(shards, self._networks, task, traffic, frozen=frozen)
 
     def _evaluate(self, round_: int, cut: int, observers: Sequence[Observer]) -> Evaluation | None:
         """Evaluate where the job says, if this round is one for it."""

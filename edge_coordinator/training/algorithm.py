@@ -49,6 +49,8 @@ class ServerStep:
     """Mean over all samples of the cluster."""
     gradients: Mapping[str, Tensor]
     """Of that loss with respect to each device's smashed data; empty where nothing learns."""
+    aggregated: Tensor | None = None
+    """That of the first samples of every device at once, which `gradients` are then without."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class Cluster(Protocol):
         """Smashed data of every device, in device-id order."""
         ...
 
-    async def backward(self, gradients: Mapping[str, Tensor]) -> None:
-        """Return to each device its gradient."""
+    async def backward(self, gradients: Mapping[str, Tensor], aggregated: Tensor | None) -> None:
+        """Return to each device its gradient, and to all what is aggregated, if anything is."""
         ...
 
     async def weights(self) -> Collected:
@@ -110,7 +112,7 @@ async def train_cluster(cluster: Cluster, edge: Edge, *, local_epochs: int) -> l
     for _ in range(local_epochs):
         smashed = await cluster.forward()
         step = await edge.step(smashed)
-        await cluster.backward(step.gradients)
+        await cluster.backward(step.gradients, step.aggregated)
         losses.append(step.loss)
     collected = await cluster.weights()
     await edge.aggregate(collected.weights, cluster.sample_counts)

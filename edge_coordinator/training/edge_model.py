@@ -68,8 +68,11 @@ class EdgeModel:
             name, _, slot = slot_name.rpartition("/")
             self._state[parameters[name]][slot] = tensor.clone()
 
-    def turn(self, *, cut: int, round_: int, learning_rate: float) -> "Turn":
-        """Cut the network for one cluster's turn; `learning_rate` is the server's."""
+    def turn(self, *, cut: int, round_: int, learning_rate: float, aggregated: int = 0) -> "Turn":
+        """Cut the network for one cluster's turn; `learning_rate` is the server's.
+
+        `aggregated` samples of each device are given one gradient for all.
+        """
         device_layers, server_layers = split(self._network, cut)
         training, run = self.training, None
         if training.accelerator.compiles and len(server_layers):
@@ -92,6 +95,7 @@ class EdgeModel:
             run=run,
             round_=round_,
             learning_rate=learning_rate,
+            aggregated=aggregated,
         )
 
     def _compiled_at(self, cut: int, layers: Network) -> tuple[Network, Compiled]:

@@ -1,7 +1,7 @@
 """The server during one cluster's turn: its side of the cut network learns, step after step."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edge_coordinator.training.accelerator import PROCESSOR, Accelerator, LossScale
 from edge_coordinator.training.accumulated_step import AccumulatedStep
+from edge_coordinator.training.aggregated_step import AggregatedStep
 from edge_coordinator.training.aggregation import Aggregate
 from edge_coordinator.training.algorithm import (
     ServerStep,
@@ -63,9 +64,14 @@ class Turn:
         run: Compiled | None,
         round_: int,
         learning_rate: float,
+        aggregated: int,
     ) -> None:
-        """`run` is what runs the server side, if not its own layers as they are."""
+        """`run` is what runs the server side, if not its own layers as they are.
+
+        `aggregated` samples of each device, the first, are given one gradient for all.
+        """
         self._run = run
+        self._aggregated = aggregated if device_side.trainable else 0
         self._accelerator = training.accelerator
         self._scale = LossScale(training.accelerator)
         self._device_side = device_side
@@ -102,6 +108,39 @@ class Turn:
     @usual_kernels()
     def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
         """Forward, mean loss over the cluster, backward, update; a gradient for each device."""
+        if self._aggregated and len(smashed) > 1:
+            return self._aggregated_step(smashed)
+        step = self._whole_step(smashed)
+        if not self._aggregated:
+            return step
+        # The others of its cluster are lost: it is told in the same frames.
+        ((device, gradient),) = step.gradients.items()
+        first, rest = np.split(gradient, [self._aggregated])
+        return replace(step, gradients={device: rest}, aggregated=first)
+
+    def _aggregated_step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
+        step = AggregatedStep(
+            smashed, self._aggregated, forward=self._forward, loss=self._mean_loss
+        )
+        try:
+            loss = step.loss(*map(self._accelerator.put, joined(smashed)))
+        except Exception as error:  # The network and the loss may be the user's own.
+            raise self._failed(smashed, error) from error
+        if not torch.isfinite(loss):
+            raise self._diverged(smashed, loss.item())
+        learning = self.server_side.trainable
+        try:
+            step.backward(lambda backed, own: self._scale.backward(backed, [*own, *learning]))
+        except RuntimeError as error:
+            raise self._failed(smashed, error) from error
+        fetched = [self._accelerator.begin_fetch(each) for each in (step.for_all, step.for_each)]
+        self.server_side.step(self._learning_rate, self._training.clip)
+        self._epoch += 1
+        for_all, for_each = (fetch() for fetch in fetched)
+        gradients = zip(sorted(smashed), np.split(for_each, step.ends), strict=True)
+        return ServerStep(loss.item(), dict(gradients), for_all)
+
+    def _whole_step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
         devices = sorted(smashed)
         try:
             inputs, loss = self._loss(smashed)
@@ -179,9 +218,12 @@ class Turn:
         data, y = joined(smashed)
         inputs, labels = self._accelerator.put(data), self._accelerator.put(y)
         inputs.requires_grad_(bool(self._device_side.trainable))
+        outputs = self._forward(inputs, sizes)
+        return inputs, self._mean_loss(outputs, labels)
+
+    def _mean_loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with self._accelerator.computing():
-            outputs = self._forward(inputs, sizes)
-            return inputs, self._training.loss(outputs, labels)
+            return self._training.loss(outputs, labels)
 
     def _require_innocent(self, smashed: Mapping[str, Smashed]) -> None:
         """SpoiltStepError if it is some devices' fault that a step has no loss."""
@@ -196,7 +238,7 @@ class Turn:
         seed_generators(torch_seed(keys[0][0]))
         layers = self.server_side.layers.train()
         set_dropout_keys(layers, keys)
-        with self._accelerator.casting():
+        with self._accelerator.computing(), self._accelerator.casting():
             outputs: torch.Tensor = (self._run or layers)(inputs)
         return outputs if self._accelerator.autocast is None else outputs.float()
 

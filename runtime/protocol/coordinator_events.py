@@ -33,7 +33,8 @@ class FrameRequest:
     more_specs: tuple[tuple[TensorSpec, ...], ...] = ()
     """Of the answer's micro-batches after the first, where it comes in several frames."""
     num_parts: int = 1
-    """Frames that are sent to the device: one for each micro-batch of a gradient."""
+    """Frames that are sent to the device: one for each micro-batch of a gradient, or one for the
+    samples that are aggregated and one for the rest."""
 
     @property
     def answers(self) -> tuple[tuple[TensorSpec, ...], ...]:

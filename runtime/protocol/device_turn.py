@@ -122,8 +122,11 @@ class TurnOfDevice:
     def _begin(self, request: Request, step: StepId, num_answers: int | None = None) -> None:
         """Answer a request by this step."""
         assert self.opened is not None
-        num_parts = num_answers or len(self.opened.gradients)
-        self.epoch = ReturnedGradients(step, num_parts)
+        assert self.join is not None
+        num_frames = len(self.opened.gradients)
+        is_whole = self.join.aggregated is not None
+        num_parts = num_answers or (1 if is_whole else num_frames)
+        self.epoch = ReturnedGradients(step, num_parts, num_frames if is_whole else None)
         self.answers.begin(request, num_parts)
 
 

@@ -70,11 +70,12 @@ class PassOpened:
     model: tuple[TensorSpec, ...]
     gradient: tuple[TensorSpec, ...]
     more_gradients: tuple[tuple[TensorSpec, ...], ...] = ()
-    """Of the micro-batches after the first, where a mini-batch goes in several."""
+    """Of the micro-batches after the first, where a mini-batch goes in several; or of the samples
+    after those that are aggregated."""
 
     @property
     def gradients(self) -> tuple[tuple[TensorSpec, ...], ...]:
-        """Shapes of the gradient of each micro-batch."""
+        """Shapes of each frame of a gradient."""
         return (self.gradient, *self.more_gradients)
 
 

@@ -162,7 +162,7 @@ class Join(Message):
     """Take part in a cluster's turn: coordinator to device, once a round."""
 
     unsent_if_none: ClassVar[tuple[str, ...]] = (
-        *("codecs", "micro_batches", "batch_size", "clip", "frozen", "num_samples"),
+        *("codecs", "micro_batches", "batch_size", "clip", "frozen", "num_samples", "aggregated"),
     )
 
     kind: Literal["join"] = "join"
@@ -189,10 +189,7 @@ class Join(Message):
     )
     codecs: TurnCodecs | None = Field(None, description="of the frames; none: all as they are")
     micro_batches: int | None = Field(
-        None,
-        ge=2,
-        le=MOST_MICRO_BATCHES,
-        description="that each mini-batch goes in; none: mini-batches are whole",
+        None, ge=2, le=MOST_MICRO_BATCHES, description="of each mini-batch; none: it is whole"
     )
     batch_size: int | None = Field(
         None, ge=1, le=MOST_SAMPLES, description="of this device in this turn; none: the job's"
@@ -201,6 +198,9 @@ class Join(Message):
         None, description="of its training part, the first so many; none: those it was ready with"
     )
     clip: Clip | None = Field(None, description="of the gradients; none: as they are")
+    aggregated: int | None = Field(
+        None, ge=1, le=MOST_SAMPLES, description="first samples whose gradient is the cluster's"
+    )
 
 
 class Stop(Message):

@@ -4,8 +4,11 @@ Micro-batches of a mini-batch are in the order of its samples, and their sums in
 micro-batches. So the numbers do not depend on when each of them came.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 
 MOST_SAMPLES = 65_536
 """Of a mini-batch."""
@@ -42,3 +45,26 @@ def parted(num_samples: int, micro_batches: int) -> tuple[Rows, ...]:
     size, larger = divmod(num_samples, count)
     starts = [index * size + min(index, larger) for index in range(count + 1)]
     return tuple(Rows(start, stop, num_samples) for start, stop in pairwise(starts))
+
+
+def num_aggregated(phi: float, batch_sizes: Sequence[int]) -> int:
+    """How many samples of each device of a cluster are aggregated: ceil(phi b), of the smallest b.
+
+    None where there is nobody to aggregate with. Phi is taken as the decimal that it is written as.
+    """
+    if len(batch_sizes) < 2:
+        return 0
+    return ceil(Fraction(str(phi)) * min(batch_sizes))
+
+
+def gradient_rows(micro_batches: Sequence[Rows], aggregated: int | None) -> tuple[Rows, ...]:
+    """Which samples each frame of a mini-batch's gradient is of.
+
+    One for each micro-batch; of a whole mini-batch whose first samples are aggregated, theirs, and
+    one for the rest if there is any.
+    """
+    if aggregated is None:
+        return tuple(micro_batches)
+    (whole,) = micro_batches
+    ends = sorted({0, min(aggregated, whole.of), whole.of})
+    return tuple(Rows(start, stop, whole.of) for start, stop in pairwise(ends))

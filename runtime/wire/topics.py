@@ -92,10 +92,15 @@ class Topics:
         """From the coordinator to all devices of a cluster at once: frames."""
         return f"{TENSORS_ROOT}/{self.site}/cluster/{cluster}/model"
 
+    def cluster_gradient(self, cluster: int) -> str:
+        """From the coordinator to all devices of a cluster at once: aggregated gradients."""
+        return f"{TENSORS_ROOT}/{self.site}/cluster/{cluster}/gradient"
+
     @property
-    def every_cluster_model(self) -> str:
-        """Filter for the models of all clusters."""
-        return f"{TENSORS_ROOT}/{self.site}/cluster/+/model"
+    def every_cluster(self) -> tuple[str, str]:
+        """Filters for the models and the aggregated gradients of all clusters."""
+        clusters = f"{TENSORS_ROOT}/{self.site}/cluster/+"
+        return f"{clusters}/model", f"{clusters}/gradient"
 
     @property
     def whole_site(self) -> tuple[str, ...]:

@@ -11,10 +11,12 @@ from typing import Literal
 from runtime.distribution import DISTRIBUTION, own_version
 from runtime.wire.fields import Message, Token, Words
 
-WIRE = 2
+WIRE = 3
 """The version that this program speaks: another for each kind of message that is added."""
 OLDEST_WIRE = 2
 """The oldest that it speaks as well."""
+AGGREGATED_WIRE = 3
+"""The first in which a gradient may be that of all devices of a cluster."""
 
 _VERSIONS = re.compile(r"(?P<software>.*); wire (?P<oldest>\d{1,4})(-(?P<newest>\d{1,4}))?")
 
@@ -80,6 +82,20 @@ def why_incompatible(version: str, *, here: str) -> str:
     if not version or (peer.oldest <= own.newest and own.oldest <= peer.newest):
         return ""
     return cannot_work(peer, own, here=here)
+
+
+def why_not_aggregated(version: str) -> str:
+    """Say why a device of this version cannot take aggregated gradients.
+
+    Nothing if it can, as far as it says anything.
+    """
+    peer = Versions.read(version)
+    if not version or peer.newest >= AGGREGATED_WIRE:
+        return ""
+    return (
+        f"speaks {peer.in_words()}, and aggregated gradients (training.phi) are of version "
+        f"{AGGREGATED_WIRE}: bring it up to date, or take training.phi = 0"
+    )
 
 
 def cannot_work(peer: Versions, own: Versions, *, here: str) -> str:

@@ -94,6 +94,11 @@ class GraphNetwork(Network):
             raise SettingsError(f"no cut can be after {cut} of {self.name}: {self._uncut[cut]}")
         return cut
 
+    def types_into(self, index: int) -> list[str]:
+        """Name the types beside float32 of the tensors that enter a step."""
+        types = {each.dtype for each in self._steps[index].train.given.entries} - {torch.float32}
+        return sorted(str(each).removeprefix("torch.") for each in types)
+
     @property
     def kind(self) -> str:
         """What the last step ends with, as its class or function is named."""
@@ -101,6 +106,13 @@ class GraphNetwork(Network):
 
     def __len__(self) -> int:
         return len(self._steps)
+
+
+def whole_numbers_into(network: Network, index: int) -> str:
+    """Name the types of what enters a layer beside float32; empty if that is all."""
+    if not isinstance(network, GraphNetwork):
+        return ""
+    return " and ".join(network.types_into(index))
 
 
 class _Tree(nn.Module):

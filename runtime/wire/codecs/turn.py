@@ -9,6 +9,7 @@ model lost on its way down is carried there, and no turn adds to it.
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.seeding import Purpose, step_key
 from runtime.wire.codecs.codec import Layout, Shape, layout_of_samples, layout_of_weights
@@ -123,6 +124,12 @@ class TurnCoder:
         return tuple(tensors)
 
 
+def whole_gradient(parts: Sequence[Tensor]) -> NDArray[np.float32]:
+    """Join a gradient that came in several frames, by samples."""
+    numbers = [part.astype(np.float32, copy=False) for part in parts]
+    return numbers[0] if len(numbers) == 1 else np.concatenate(numbers)
+
+
 def together(devices: Iterable[str]) -> str:
     """Name the devices that are given one model: what is random in it follows from who they are."""
     return ",".join(sorted(devices))
@@ -133,7 +140,9 @@ def _is_coded(kind: FrameKind, place: int, spec: TensorSpec) -> bool:
 
 
 def _is_suited(kind: FrameKind, place: int, shape: Shape) -> bool:
-    return place == 0 if kind in _OF_SAMPLES else len(shape) >= 2
+    if kind is FrameKind.SMASHED:
+        return place == 0
+    return kind is FrameKind.GRADIENT or len(shape) >= 2
 
 
 def _layout(kind: FrameKind, shape: Shape) -> Layout:

@@ -143,7 +143,9 @@ def _channels() -> Iterator[_Channel]:
     for kind in _DOWN:
         leaf = leaf_of(kind)
         yield _Channel(f"down{leaf.title()}", site.down(_DEVICE, leaf), None, "send")
-    yield _Channel("clusterModel", site.of_cluster(_CLUSTER), None, "send")
+    for name, topic in (("Model", site.cluster_model), ("Gradient", site.cluster_gradient)):
+        address = topic(0).replace("/0/", f"/{_CLUSTER}/")
+        yield _Channel(f"cluster{name}", address, None, "send")
 
 
 def _inference_channels(site: Topics) -> Iterator[_Channel]:
@@ -163,10 +165,6 @@ class _UncheckedTopics(Topics):
 
     def __post_init__(self) -> None:
         """Check nothing."""
-
-    def of_cluster(self, cluster: str) -> str:
-        """Put a parameter in the place of a cluster's number."""
-        return self.cluster_model(0).replace("/0/", f"/{cluster}/")
 
 
 def _names(channel: _Channel) -> list[str]:

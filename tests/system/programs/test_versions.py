@@ -1,7 +1,7 @@
 """Programs of different versions: what each says to the other, and what becomes of it.
 
-`tests/data/wire_1.json` and `wire_2.json` hold what programs of these versions of the wire say: one
-message of each kind, recorded in real runs.
+`tests/data/wire_1.json` and those after it hold what programs of these versions of the wire say:
+one message of each kind, recorded in real runs.
 """
 
 import json
@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from edge_coordinator.devices.channel import DeviceChannel
+from edge_coordinator.devices.registry import Registry
 from edge_coordinator.devices.tolerance import Tolerance
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker
@@ -135,7 +136,7 @@ OLD = DeviceStatus.model_validate(_read("wire_1.json")["device/status"])
         (
             OLD,
             TOPICS.command_of_wire_1("d0"),
-            b'{"kind": "speaks version 1 of the wire (cpsl-edge 0.2.0), this coordinator version ',
+            b'{"kind": "speaks version 1 of the wire (cpsl-edge 0.2.0), this coordinator versions ',
             "speaks version 1 of the wire (cpsl-edge 0.2.0), this coordinator {own}: bring it up "
             "to date",
         ),
@@ -163,6 +164,19 @@ async def test_a_device_of_a_far_version_is_barred_and_both_sides_are_told_both_
     assert bytes(heard.payload).startswith(told)
     assert channel.registry.barred == {"d0": reason.format(own=Versions.own().in_words())}
     assert not channel.registry.unassigned
+
+
+@pytest.mark.parametrize("aggregates", [False, True])
+def test_an_older_device_is_barred_from_a_job_with_aggregated_gradients_alone(
+    *, aggregates: bool
+) -> None:
+    registry = Registry(aggregates=aggregates)
+    registry.note_status("d0", STATUS.model_copy(update={"version": "0.3.0; wire 2"}))
+    reason = (
+        "speaks version 2 of the wire (cpsl-edge 0.3.0), and aggregated gradients (training.phi) "
+        "are of version 3: bring it up to date, or take training.phi = 0"
+    )
+    assert registry.barred == ({"d0": reason} if aggregates else {})
 
 
 async def test_a_coordinator_of_version_0_2_is_told_why_it_gets_no_device(

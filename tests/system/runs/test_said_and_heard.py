@@ -27,6 +27,8 @@ SETTINGS: dict[str, object] = {
     "plan.mode": "auto",
     "plan.clusters": 1,
     "training.rounds": 1,
+    "plan.cut": "fc1",
+    "training.phi": 0.5,
 }
 
 
@@ -90,5 +92,5 @@ async def test_the_rights_of_each_program_are_what_it_uses_and_no_more() -> None
     assert all(_may(edge.publish, topic) for topic in broker.published["coordinator"])
     assert all(_may(edge.hear, topic) for topic in _topics_heard(broker, "coordinator"))
     others = set(broker.published["d1"]) | set(_topics_heard(broker, "d1"))
-    own = {TOPICS.cluster_model(0)}
+    own = {TOPICS.cluster_model(0), TOPICS.cluster_gradient(0)}
     assert not any(_may((*rights.publish, *rights.hear), topic) for topic in others - own)

@@ -30,12 +30,15 @@ def cluster_s(seconds: PhasesByShare, shares: list[float]) -> float:
 
 
 def waited_through_s(
-    states: list[DeviceState], *, cut: int, epochs: int, shares: list[float]
+    states: list[DeviceState], *, cut: int, epochs: int, shares: list[float], aggregated: int = 0
 ) -> float:
     """Walk through a cluster's turn phase by phase, as the table in the design has it."""
     work = workload(IndependentLinks(), local_epochs=epochs)
     batch, smashed, model = 16, float(CUTS.smashed_bits[cut]), float(CUTS.device_model_bits[cut])
-    server_s = work.server.forward_s[cut] + work.server.backward_s[cut]
+    rest, num_devices = batch - aggregated, len(states)
+    forwards = num_devices * batch + (aggregated if num_devices > 1 else 0)
+    backwards = num_devices * rest + aggregated
+    server_s = forwards * work.server.forward_s[cut] + backwards * work.server.backward_s[cut]
     now_s = max(model / state.link.down_bps for state in states if state.link)
     for epoch in range(epochs):
         first, second = [], []
@@ -44,10 +47,11 @@ def waited_through_s(
             assert state.link is not None
             up_bps, down_bps = state.link.up_bps * share, state.link.down_bps * share
             first.append(batch * (state.compute.forward_s[cut] + (smashed + 8.0) / up_bps))
-            second.append(batch * (smashed / down_bps + state.compute.backward_s[cut]))
+            download_s = rest * smashed / down_bps + aggregated * smashed / state.link.down_bps
+            second.append(download_s + batch * state.compute.backward_s[cut])
             if epoch == epochs - 1:
                 second[-1] += model / up_bps
-        now_s += max(first) + len(states) * batch * server_s + max(second)
+        now_s += max(first) + server_s + max(second)
     return now_s
 
 
@@ -62,6 +66,22 @@ def test_a_cluster_waits_twice_per_epoch_and_uploads_the_model_in_the_last(
     seconds = phase_seconds(Fleet.of(states), work, cut=cut)
     expected_s = waited_through_s(states, cut=cut, epochs=epochs, shares=shares)
     assert cluster_s(seconds, shares) == pytest.approx(expected_s)
+
+
+@pytest.mark.parametrize("shares", [[1.0], [0.1, 0.2, 0.3, 0.4]])
+def test_an_aggregated_gradient_has_the_whole_link_and_goes_back_through_the_server_once(
+    shares: list[float],
+) -> None:
+    states = random_devices(np.random.default_rng(0), len(shares))
+    work = replace(workload(IndependentLinks(), local_epochs=2), phi=0.3)
+    seconds = phase_seconds(Fleet.of(states), work, cut=2)
+    expected_s = waited_through_s(states, cut=2, epochs=2, shares=shares, aggregated=5)
+    assert cluster_s(seconds, shares) == pytest.approx(expected_s)
+    members = np.arange(len(shares))
+    phase_s = device_phase_s(seconds, members=members, shares=np.array(shares))
+    assert phase_s[Phase.SERVER].sum() == pytest.approx(seconds.step_s(members).sum())
+    least_s = seconds.server_s.sum() + seconds.least_aggregated_s(np.array([len(shares)]))
+    assert least_s == pytest.approx(seconds.step_s(members).sum())
 
 
 def test_the_model_is_broadcast_at_the_slowest_rate_of_the_whole_link() -> None:

@@ -27,12 +27,13 @@ FORGED = (
 class Pair(RuleBasedStateMachine):
     """A coordinator and a device; faults strike the wires, the device and the connections."""
 
-    parts = 1
-    """Micro-batches of a mini-batch."""
+    parts, aggregates = 1, False
+    """Micro-batches of a mini-batch, and whether gradients are aggregated."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.coordinator, self.device = CoordinatorEnd(self.parts), DeviceEnd(self.parts)
+        self.coordinator = CoordinatorEnd(self.parts, aggregates=self.aggregates)
+        self.device = DeviceEnd(self.parts)
         self.num_sessions, self.is_cut, self.is_away = 0, False, False
         self.updates = 0
         self.start_again()
@@ -163,10 +164,23 @@ class PartedPair(Pair):
     parts = 3
 
 
+class AggregatedPair(Pair):
+    """The same, with gradients in two frames: that of all devices, and the device's own."""
+
+    aggregates = True
+
+
 TestPair = Pair.TestCase
 TestPair.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 TestPartedPair = PartedPair.TestCase
 TestPartedPair.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestAggregatedPair = AggregatedPair.TestCase
+TestAggregatedPair.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+
+
+KINDS = pytest.mark.parametrize(
+    ("parts", "aggregates"), [(1, False), (3, False), (1, True)], ids=["whole", "parts", "for_all"]
+)
 
 
 def _take_turns(coordinator: CoordinatorEnd, device: DeviceEnd, *, item_s: float) -> list[Item]:
@@ -185,12 +199,12 @@ def _take_turns(coordinator: CoordinatorEnd, device: DeviceEnd, *, item_s: float
     return carried
 
 
-@pytest.mark.parametrize("parts", [1, 3])
+@KINDS
 @pytest.mark.parametrize("item_s", [0.01, 1.0, 5.0, 10.0])
 def test_however_slow_the_wires_no_chunk_goes_twice_and_nobody_is_lost(
-    item_s: float, parts: int
+    item_s: float, parts: int, *, aggregates: bool
 ) -> None:
-    coordinator, device = CoordinatorEnd(parts), DeviceEnd(parts)
+    coordinator, device = CoordinatorEnd(parts, aggregates=aggregates), DeviceEnd(parts)
     carried = _take_turns(coordinator, device, item_s=item_s)
     chunks = [item for item in carried if isinstance(item, bytes)]
     assert len(chunks) == len(set(chunks))
@@ -200,9 +214,9 @@ def test_however_slow_the_wires_no_chunk_goes_twice_and_nobody_is_lost(
     assert len(questions) < len(chunks)
 
 
-@pytest.mark.parametrize("parts", [1, 3])
-def test_what_was_lost_and_that_alone_goes_again(parts: int) -> None:
-    coordinator, device = CoordinatorEnd(parts), DeviceEnd(parts)
+@KINDS
+def test_what_was_lost_and_that_alone_goes_again(parts: int, *, aggregates: bool) -> None:
+    coordinator, device = CoordinatorEnd(parts, aggregates=aggregates), DeviceEnd(parts)
     coordinator.arrive("one")
     lost: list[Item] = []
     carried: list[Item] = []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.simulated_faults.seeds import job_of, undisturbed, why_wrong
+from benchmarks.simulated_faults.seeds import NUM_KINDS, job_of, undisturbed, why_wrong
 
 SEEDS_AT_ONCE = 50
 
@@ -13,8 +13,8 @@ def test_every_seed_ends_in_the_weights_of_the_undisturbed_run(first: int) -> No
     assert {seed: wrong for seed in seeds if (wrong := why_wrong(seed))} == {}
 
 
-def test_micro_batches_are_other_samples() -> None:
-    assert len({undisturbed(kind) for kind in range(3)}) == 3
+def test_micro_batches_and_aggregated_gradients_are_other_trainings() -> None:
+    assert len({undisturbed(kind) for kind in range(NUM_KINDS)}) == NUM_KINDS
 
 
 @pytest.mark.parametrize("seed", [3, 4])

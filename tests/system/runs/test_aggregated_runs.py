@@ -1,0 +1,127 @@
+"""Runs with aggregated gradients through the bus: one frame for all, and the simulation's bits."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from edge_coordinator.simulation.simulation import Simulation
+from runtime.bus.bus import Will
+from runtime.bus.memory_bus import MemoryBroker, MemoryBus
+from runtime.datasets.samples import Samples
+from runtime.scenarios.files import load_scenario
+from runtime.wire.frames import CHUNK_HEADER, PARTED_HEADER, Tensor
+from runtime.wire.topics import Topics
+from tests.builders import Reports, largest_difference, make_job, run_job, same_bits, weights_of
+from tests.noise import shards
+
+SHAPE = (1, 28, 28)
+SIZES = (40, 12, 25, 18)  # One has less than a mini-batch.
+CHUNK = 2000  # As the test's agents have it.
+SETTINGS: Mapping[str, object] = {
+    "model.options": {"dropout": 0.2},
+    "training.phi": 0.5,
+    "training.rounds": 2,
+    "training.local_epochs": 2,
+    "plan.clusters": 2,
+    "broker.chunk_bytes": CHUNK,
+}
+
+
+async def _simulated(
+    own: Mapping[str, Samples], settings: Mapping[str, object]
+) -> tuple[dict[str, Tensor], list[tuple[int, int]]]:
+    job, model = make_job(own, settings)
+    simulation = Simulation(job, model, own, load_scenario("uniform"))
+    rounds = await simulation.run(observers=[], progress=Reports())
+    traffic = [(each.report.up_bytes, each.report.down_bytes) for each in rounds]
+    return weights_of(model), traffic
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"training.phi": 1.0}, {"codec.gradient": "int8"}, {"codec.gradient": "bf16+zlib"}],
+    ids=["half", "all", "int8", "bf16+zlib"],
+)
+async def test_a_run_with_aggregated_gradients_ends_in_the_weights_and_bytes_of_a_simulation(
+    changed: Mapping[str, object],
+) -> None:
+    own, settings = shards(SIZES, SHAPE), {**SETTINGS, **changed}
+    real, reports = await run_job(own, settings, broker=MemoryBroker())
+    simulated, traffic = await _simulated(own, settings)
+    assert not any(told.lost for told in reports)
+    assert same_bits(weights_of(real), simulated)
+    assert [(told.up_bytes, told.down_bytes) for told in reports] == traffic
+
+
+async def test_both_engines_take_aggregated_gradients_alike() -> None:
+    own = shards(SIZES, SHAPE)
+    engines = ("torch", "onnxruntime")
+    mixed, _ = await run_job(own, SETTINGS, broker=MemoryBroker(), engines=engines)
+    simulated, _ = await _simulated(own, SETTINGS)
+    assert largest_difference(weights_of(mixed), simulated) <= 1e-5
+
+
+def _travels(num_bytes: int, header: int = CHUNK_HEADER.size) -> int:
+    """Bytes of a frame's chunks, whose body has so many."""
+    return num_bytes + -(-num_bytes // CHUNK) * header
+
+
+@pytest.mark.parametrize(("phi", "num_rest"), [(0.0, 16), (0.25, 12), (1.0, 0)])
+async def test_an_aggregated_gradient_goes_out_once_for_all(phi: float, num_rest: int) -> None:
+    own, settings = shards((40, 40, 40), SHAPE), {**SETTINGS, "training.phi": phi}
+    settings |= {"training.rounds": 1, "training.local_epochs": 1, "plan.clusters": 1}
+    _, (report,) = await run_job(own, settings, broker=MemoryBroker())
+    # Before the tensor a body has 2 bytes, and 2 + 4 for each of its axes, padded to 8.
+    sample, head, model = 4 * 6 * 14 * 14, 24, 56 + 2 * 4 * 6 * (25 + 1)
+    once = _travels(head + (16 - num_rest) * sample) if phi else 0
+    header = PARTED_HEADER.size if phi else CHUNK_HEADER.size
+    rest = 3 * _travels(head + num_rest * sample, header) if num_rest else 0
+    assert report.down_bytes == _travels(model) + once + rest
+
+
+async def test_where_all_clusters_are_of_one_device_nothing_is_aggregated() -> None:
+    own, alone = shards(SIZES, SHAPE), {**SETTINGS, "training.method": "sl"}
+    plain, _ = await _simulated(own, {**alone, "training.phi": 0.0})
+    for phi in (0.3, 1.0):
+        real, _ = await run_job(own, {**alone, "training.phi": phi}, broker=MemoryBroker())
+        assert same_bits(weights_of(real), plain)
+
+
+class DeafTo(MemoryBroker):
+    """A broker whose access list does not let one device hear aggregated gradients."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.alone: list[str] = []
+        """Topics of the gradients that went to one device."""
+        self._device = device
+
+    def connect(
+        self, client_id: str, *, will: Will | None = None, max_payload_bytes: int = 2**20
+    ) -> MemoryBus:
+        bus = super().connect(client_id, will=will, max_payload_bytes=max_payload_bytes)
+        subscribe = bus.subscribe
+
+        async def allowed(topic_filter: str) -> None:
+            is_device = client_id.partition("-")[0] == self._device
+            if not is_device or not topic_filter.endswith("/cluster/0/gradient"):
+                await subscribe(topic_filter)
+
+        bus.subscribe = allowed  # type: ignore[method-assign]
+        return bus
+
+    def route(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        if topic.endswith("down/gradient"):
+            self.alone.append(topic)
+        super().route(topic, payload, retain=retain)
+
+
+async def test_whoever_lacks_the_gradient_for_all_asks_and_gets_it_alone() -> None:
+    own, settings = shards((40, 40, 40), SHAPE), {**SETTINGS, "training.phi": 1.0}
+    settings |= {"training.rounds": 1, "training.local_epochs": 1, "plan.clusters": 1}
+    broker = DeafTo("d1")
+    deaf, (report,) = await run_job(own, settings, broker=broker)
+    plain, _ = await _simulated(own, settings)
+    assert not report.lost
+    assert same_bits(weights_of(deaf), plain)
+    assert set(broker.alone) == {Topics("default").down("d1", "gradient")}

@@ -1,0 +1,143 @@
+"""What aggregated gradients are, sample by sample, and where they are the plain ones."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from edge_coordinator.training.aggregated_step import AggregatedStep
+from edge_coordinator.training.algorithm import ServerStep, Smashed
+from edge_coordinator.training.edge_model import EdgeModel
+from edge_coordinator.training.turn import Turn, joined
+from runtime.wire.frames import Tensor
+from runtime.wire.micro_batches import num_aggregated
+from tests.builders import make_job
+from tests.noise import random_samples, shards
+
+pytestmark = pytest.mark.numerics
+
+CUT, BATCH, RATE = 3, 8, 0.1
+UNIT = float(np.finfo(np.float32).eps) / 2
+LONGEST = 2 * 3 * BATCH * 400
+"""Products in a sum, of all samples: in any order it is off by a unit for each, of its size."""
+
+
+def model_of(**settings: object) -> EdgeModel:
+    own = shards([BATCH] * 3, (1, 28, 28))
+    given: Mapping[str, object] = {
+        "model.options": {"dropout": 0.0},
+        "training.server_optimizer.momentum": 0.0,
+    }
+    return make_job(own, {**given, **settings})[1]
+
+
+def turn_of(aggregated: int, **settings: object) -> Turn:
+    model = model_of(**settings)
+    return model.turn(cut=CUT, round_=1, learning_rate=RATE, aggregated=aggregated)
+
+
+def sent(seed: int, num_samples: int = BATCH) -> Smashed:
+    samples = random_samples(num_samples, (6, 14, 14), num_classes=10, seed=seed)
+    return Smashed(samples.x, samples.y)
+
+
+def is_close(actual: Tensor, expected: Tensor) -> bool:
+    error = np.abs(np.subtract(actual, expected, dtype=np.float32)).max(initial=0.0)
+    return bool(error <= LONGEST * UNIT * np.abs(expected).max(initial=0.0))
+
+
+def whole(step: ServerStep, device: str) -> Tensor:
+    """All of one device's gradient."""
+    first = () if step.aggregated is None else (step.aggregated,)
+    return np.concatenate([*first, step.gradients[device]])
+
+
+@pytest.mark.parametrize(
+    ("phi", "sizes", "expected"),
+    [
+        (0.0, (16, 16), 0),
+        (0.1, (10, 10), 1),  # In binary, 0.1 is a little more than a tenth.
+        (0.5, (16, 9, 16), 5),
+        (1.0, (16, 3), 3),
+        (1.0, (16,), 0),
+    ],
+)
+def test_the_first_samples_of_the_smallest_mini_batch_are_aggregated(
+    phi: float, sizes: tuple[int, ...], expected: int
+) -> None:
+    assert num_aggregated(phi, sizes) == expected
+
+
+@pytest.mark.parametrize("aggregated", [1, 5, BATCH])
+def test_devices_with_the_same_samples_are_given_their_plain_gradients(aggregated: int) -> None:
+    own = dict.fromkeys(("a", "b", "c"), sent(1))
+    plain, turn = turn_of(0), turn_of(aggregated)
+    expected, actual = plain.step(own), turn.step(own)
+    assert actual.loss == pytest.approx(expected.loss, rel=1e-6)
+    for device in own:
+        assert is_close(whole(actual, device), expected.gradients[device])
+    for one, other in zip(turn.server_side.tensors(), plain.server_side.tensors(), strict=True):
+        assert is_close(one, other)
+
+
+def test_whoever_is_left_alone_of_a_cluster_is_given_its_plain_gradient_bit_for_bit() -> None:
+    own, plain, turn = {"a": sent(1)}, turn_of(0), turn_of(5)
+    expected, actual = plain.step(own), turn.step(own)
+    assert whole(actual, "a").tobytes() == expected.gradients["a"].tobytes()
+    for one, other in zip(turn.server_side.tensors(), plain.server_side.tensors(), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_slopes_of_all_go_back_once_through_the_layers_at_the_mean_of_their_samples() -> None:
+    """By the definition, one sample at a time, and each of its parts by autograd."""
+    count, sizes = 3, {"a": BATCH, "b": BATCH - 2, "c": 3}
+    own = {device: sent(seed, size) for seed, (device, size) in enumerate(sizes.items())}
+    turn, subject = turn_of(count), turn_of(0).server_side
+    num_samples, layers = sum(sizes.values()), subject.layers.train()
+    before = [np.copy(each) for each in turn.server_side.tensors()]
+
+    def slope(device: str, row: int) -> torch.Tensor:
+        data = torch.from_numpy(own[device].data[row : row + 1])
+        outputs = layers(data).detach().requires_grad_()
+        label = torch.from_numpy(own[device].labels[row : row + 1])
+        loss = torch.nn.functional.cross_entropy(outputs, label) / num_samples
+        slopes: torch.Tensor = torch.autograd.grad(loss, outputs)[0]
+        return slopes
+
+    def back(at: NDArray[np.float32], slopes: torch.Tensor) -> NDArray[np.float32]:
+        data = torch.from_numpy(at[np.newaxis]).requires_grad_()
+        layers(data).backward(slopes)
+        assert data.grad is not None
+        found: NDArray[np.float32] = data.grad.numpy()[0]
+        return found
+
+    expected = {device: np.empty_like(each.data[count:]) for device, each in own.items()}
+    of_all = []
+    for row in range(count):
+        mean = np.stack([each.data[row] for each in own.values()]).astype(np.float32).mean(axis=0)
+        slopes = torch.stack([slope(device, row) for device in own]).sum(0)
+        of_all.append(back(mean, slopes) / np.float32(len(own)))
+    for device, each in own.items():
+        for row in range(count, len(each.data)):
+            expected[device][row - count] = back(
+                each.data[row].astype(np.float32), slope(device, row)
+            )
+    step = turn.step(own)
+    assert step.aggregated is not None
+    assert is_close(step.aggregated, np.stack(of_all))
+    assert all(is_close(step.gradients[d], expected[d]) for d in own)
+    gradients = [each.grad for each in subject.trainable]
+    for now, then, gradient in zip(turn.server_side.tensors(), before, gradients, strict=True):
+        assert gradient is not None
+        assert is_close(np.subtract(now, then, dtype=np.float32), -RATE * gradient.numpy())
+
+
+def test_outputs_that_are_not_one_a_sample_are_refused_in_a_sentence() -> None:
+    own = {"a": sent(1), "b": sent(2)}
+    step = AggregatedStep(
+        own, 2, forward=lambda inputs, _: inputs.flatten(), loss=torch.nn.functional.mse_loss
+    )
+    with pytest.raises(ValueError, match=r"not one for each sample, as training\.phi needs"):
+        step.loss(*map(torch.from_numpy, joined(own)))
