@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.planning.exact_clusters import exact_round_s
 from edge_coordinator.experiments.exhaustive import best_round_s
 from edge_coordinator.planning.bound.lower_bound import lower_bound_s
-from edge_coordinator.planning.clustering import (
+from edge_coordinator.planning.clusters.clustering import (
     default_schedule,
     gibbs_clusters,
     random_clusters,

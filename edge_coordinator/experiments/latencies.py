@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_coordinator.experiments.exhaustive import best_round_s
-from edge_coordinator.planning.clustering import (
+from edge_coordinator.planning.clusters.clustering import (
     default_schedule,
     gibbs_clusters,
     random_clusters,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edge_coordinator.planning.clustering import random_clusters
+from edge_coordinator.planning.clusters.clustering import random_clusters
 from edge_coordinator.planning.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from edge_coordinator.planning.clustering import mixed_clusters, sorted_clusters
+from edge_coordinator.planning.clusters.clustering import mixed_clusters, sorted_clusters
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds
 from edge_coordinator.planning.plan import ClusterPlan, Plan

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_coordinator.planning.batch_shares import best_start, pricer_of, shared_sizes, sharings
-from edge_coordinator.planning.clustering import GibbsSchedule, gibbs_clusters
+from edge_coordinator.planning.clusters.clustering import GibbsSchedule, gibbs_clusters
 from edge_coordinator.planning.energy import weighed_s
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.form import CutTask, OwnCut

@@ -1,7 +1,8 @@
 """Into how many micro-batches the mini-batches of each cluster go, by the latency model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -50,29 +51,45 @@ class Parting:
         )
 
 
-def choose_parting(
-    fleet: Fleet,
-    workload: Workload,
-    *,
-    cut: int,
-    members: Counts,
-    shares: Floats,
-    batch_sizes: Floats | None,
-) -> Parting:
-    """Choose among the numbers of micro-batches that the workload allows; members are present."""
-    counts = workload.partings
-    seconds = {
-        count: phase_seconds(fleet, workload, cut=cut, micro_batches=count, batch_sizes=batch_sizes)
+SecondsOf = Callable[[int], PhasesByShare]
+"""Seconds of every phase by the number of micro-batches."""
+
+
+def seconds_by_parting(
+    fleet: Fleet, workload: Workload, *, cut: int, batch_sizes: Floats | None = None
+) -> SecondsOf:
+    """Work out the seconds of each number of micro-batches, each once."""
+    return cache(
+        lambda count: phase_seconds(
+            fleet, workload, cut=cut, micro_batches=count, batch_sizes=batch_sizes
+        )
+    )
+
+
+def choose_partings(
+    seconds_of: SecondsOf, workload: Workload, *, members: Counts, shares: Floats
+) -> list[Parting]:
+    """Choose for each cluster among the numbers of micro-batches that the workload allows.
+
+    Members and shares are [cluster, position].
+    """
+    counts, overhead_s = workload.partings, workload.cluster_overhead_s
+    turns_s = {
+        count: turn_s(seconds_of(count), members=members, shares=shares, overhead_s=overhead_s)
         for count in sorted({1, *counts})
     }
-    overhead_s = workload.cluster_overhead_s
-    turns_s = {
-        count: float(turn_s(own, members=members, shares=shares, overhead_s=overhead_s))
-        for count, own in seconds.items()
-    }
-    chosen = min(counts, key=lambda count: (turns_s[count] * (1 + LEAST_GAIN * count), count))
-    whole_s = turns_s[1] if chosen > 1 else None
-    return Parting(chosen, seconds[chosen], turns_s[chosen], overhead_s, whole_s)
+    weighed_s = np.stack([turns_s[count] * (1 + LEAST_GAIN * count) for count in counts])
+    chosen = np.array(counts)[weighed_s.argmin(axis=0)].tolist()
+    return [
+        Parting(
+            count,
+            seconds_of(count),
+            float(turns_s[count][row]),
+            overhead_s,
+            float(turns_s[1][row]) if count > 1 else None,
+        )
+        for row, count in enumerate(chosen)
+    ]
 
 
 def round_bound_s(

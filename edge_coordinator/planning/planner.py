@@ -19,7 +19,7 @@ from edge_coordinator.planning.batch_shares import (
 )
 from edge_coordinator.planning.bound.lower_bound import bound_reason
 from edge_coordinator.planning.bound.shared_batches import shared_bound_s
-from edge_coordinator.planning.clustering import (
+from edge_coordinator.planning.clusters.clustering import (
     GibbsSchedule,
     clusters_as,
     default_schedule,
@@ -34,9 +34,11 @@ from edge_coordinator.planning.latency import (
     phase_seconds,
 )
 from edge_coordinator.planning.micro_batches import (
-    choose_parting,
+    SecondsOf,
+    choose_partings,
     parting_reason,
     round_bound_s,
+    seconds_by_parting,
 )
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
@@ -140,19 +142,20 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     fleet = Fleet.of([state for state in devices if state.device in planned])
     rows = {device: row for row, device in enumerate(fleet.devices)}
     batch_sizes = planned_sizes(plan, rows, batch_size=workload.batch_size)
-    seconds = phase_seconds(fleet, workload, cut=plan.cut, batch_sizes=batch_sizes)
-    pricer = Pricer(seconds, workload.medium, fleet.label_mix, balance_weight=0.0)
+    seconds_of = seconds_by_parting(fleet, workload, cut=plan.cut, batch_sizes=batch_sizes)
+    pricer = Pricer(seconds_of(1), workload.medium, fleet.label_mix, balance_weight=0.0)
     clusters = tuple(
-        _cluster_plan(
+        cluster
+        for each in plan.clusters
+        for cluster in _cluster_plans(
             fleet,
             pricer,
-            np.array([rows[d] for d in each.devices]),
+            np.array([[rows[d] for d in each.devices]]),
             replace(workload, micro_batches=(each.micro_batches,)),
-            cut=plan.cut,
+            seconds_of,
             equal=False,
             batch_sizes=batch_sizes if each.batch_sizes else None,
         )
-        for each in plan.clusters
     )
     predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
     return with_joules(replace(plan, clusters=clusters, predicted_s=predicted_s), devices, workload)
@@ -255,42 +258,43 @@ def _form(
         named = "planned" if isinstance(form, OwnGrouping) else form
         members = clusters_as(pricer, named, start=start, schedule=schedule, generator=generator)
     batch_sizes, exact = shared_sizes(pricer, workload, members), pricer
+    seconds_of = seconds_by_parting(fleet, workload, cut=cut, batch_sizes=batch_sizes)
     if batch_sizes is not None:
-        seconds = phase_seconds(fleet, workload, cut=cut, batch_sizes=batch_sizes)
-        exact = Pricer(seconds, workload.medium, fleet.label_mix, grouping.balance_weight)
-    clusters = tuple(
-        _cluster_plan(
-            fleet, exact, row[row >= 0], workload,
-            cut=cut, equal=grouping.equal_shares, batch_sizes=batch_sizes,
-        )
-        for row in members
+        exact = Pricer(seconds_of(1), workload.medium, fleet.label_mix, grouping.balance_weight)
+    clusters = _cluster_plans(
+        fleet, exact, members, workload, seconds_of,
+        equal=grouping.equal_shares, batch_sizes=batch_sizes,
     )  # fmt: skip
     predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
     return _Formed(pricer, start, members, clusters, predicted_s)
 
 
-def _cluster_plan(
+def _cluster_plans(
     fleet: Fleet,
     pricer: Pricer,
     members: Counts,
     workload: Workload,
+    seconds_of: SecondsOf,
     *,
-    cut: int,
     equal: bool,
     batch_sizes: Floats | None,
-) -> ClusterPlan:
-    """Write down one cluster; members are [position], all present, `batch_sizes` [device]."""
+) -> tuple[ClusterPlan, ...]:
+    """Write clusters down; members are [cluster, position], `batch_sizes` [device]."""
     if equal:
         shares = equal_shares(present=members >= 0, medium=pricer.medium)
     else:
         shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-    parting = choose_parting(
-        fleet, workload, cut=cut, members=members, shares=shares, batch_sizes=batch_sizes
-    )
-    phase_s = device_phase_s(parting.seconds, members=members, shares=shares)
-    return parting.plan(
-        devices=tuple(fleet.devices[member] for member in members),
-        shares=tuple(float(share) for share in shares),
-        phases=tuple(by_phase(column) for column in phase_s.T),
-        batch_sizes=() if batch_sizes is None else tuple(map(int, batch_sizes[members])),
-    )
+    partings = choose_partings(seconds_of, workload, members=members, shares=shares)
+    clusters = []
+    for parting, row, divided in zip(partings, members, shares, strict=True):
+        of_row, own = row[row >= 0], divided[row >= 0]
+        phase_s = device_phase_s(parting.seconds, members=of_row, shares=own)
+        clusters.append(
+            parting.plan(
+                devices=tuple(fleet.devices[member] for member in of_row),
+                shares=tuple(own.tolist()),
+                phases=tuple(by_phase(column) for column in phase_s.T),
+                batch_sizes=() if batch_sizes is None else tuple(map(int, batch_sizes[of_row])),
+            )
+        )
+    return tuple(clusters)

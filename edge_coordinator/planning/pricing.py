@@ -1,12 +1,13 @@
 """What clusters cost: their latency once the link is divided, and how one-sided their data is."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from edge_coordinator.planning.latency import PhasesByShare, cluster_latency_s
+from edge_coordinator.planning.latency import PhasesByShare
 from edge_coordinator.planning.spectrum import allocate_shares
-from profiles.link import Medium
+from profiles.link import IndependentLinks, Medium
 from profiles.units import Counts, Floats
 
 QUICK_EXCHANGES = 2
@@ -40,8 +41,30 @@ class Pricer:
 
     def latency_s(self, members: Counts, *, max_exchanges: int) -> Floats:
         """Seconds of each cluster, [...]."""
-        shares = self.shares(members, max_exchanges=max_exchanges)
-        return cluster_latency_s(self.seconds, members=members, shares=shares)
+        if isinstance(self.medium, IndependentLinks):
+            alone_s: Floats = self._slowest_s[:, members].max(axis=-1).sum(axis=0)
+            alone_s += self._server_s[members].sum(axis=-1)
+            return alone_s
+        rows = members.reshape(-1, members.shape[-1])
+        waits = self.seconds.waits.of(rows)
+        shares = allocate_shares(
+            waits, present=rows >= 0, medium=self.medium, max_exchanges=max_exchanges
+        )
+        latency_s: Floats = self.seconds.distribute_s[rows].max(axis=-1) + waits.total_s(shares)
+        latency_s += self._server_s[rows].sum(axis=-1)
+        return latency_s.reshape(members.shape[:-1])
+
+    @cached_property
+    def _slowest_s(self) -> Floats:
+        """Seconds that a device has its cluster wait with the whole link, [wait, device]."""
+        waits = self.seconds.waits
+        waits_s = waits.counts[:, np.newaxis] * (waits.fixed_s + waits.link_s)
+        return np.concatenate([self.seconds.distribute_s[np.newaxis], waits_s])
+
+    @cached_property
+    def _server_s(self) -> Floats:
+        """Seconds of the server for a device's round, [device]."""
+        return self.seconds.local_epochs * self.seconds.server_s
 
     def cost_s(self, members: Counts, *, max_exchanges: int) -> Floats:
         """Seconds of each cluster, lengthened by the imbalance of its labels, [...]."""

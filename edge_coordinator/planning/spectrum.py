@@ -47,7 +47,15 @@ class Waits:
             self.link_s + times * (other.link_s - self.link_s),
         )
 
-    def of_rows(self, rows: Counts) -> "Waits":
+    def in_a_round(self) -> "Waits":
+        """Count each wait as often as it comes in a round."""
+        fixed_s, link_s = (
+            each * self.counts.reshape(-1, *[1] * (each.ndim - 1))
+            for each in (self.fixed_s, self.link_s)
+        )
+        return Waits(np.ones_like(self.counts), fixed_s, link_s)
+
+    def of_rows(self, rows: Counts | Flags) -> "Waits":
         """Pick some clusters out of waits that are [wait, cluster, position]."""
         return Waits(self.counts, self.fixed_s[:, rows], self.link_s[:, rows])
 
@@ -158,13 +166,15 @@ def exchange_shares(
     shares = shares.copy()
     if len(waits.counts) == 1:  # then finishing together is best
         return shares
-    active = np.arange(len(shares))
+    waits, active = waits.in_a_round(), np.arange(len(shares))
     for _ in range(max_exchanges):
         gain_s, taker, giver = _best_exchange(
-            waits.of_rows(active), shares=shares[active], present=present[active], quantum=quantum
+            waits, shares=shares[active], present=present[active], quantum=quantum
         )
         gains = gain_s > 1e-12
-        active, taker, giver = active[gains], taker[gains], giver[gains]
+        if not gains.all():
+            active, taker, giver = active[gains], taker[gains], giver[gains]
+            waits = waits.of_rows(gains)
         if not active.size:
             break
         shares[active, taker] += quantum
@@ -182,24 +192,19 @@ def _best_exchange(
     """
     now_s = waits.at(shares)  # [wait, cluster, position]
     can_give = present & (shares > 1.5 * quantum)
-    less_s = waits.at(np.where(can_give, shares - quantum, shares))
-    rows = np.arange(len(shares))
+    less_s = waits.at(shares - quantum * can_give)
+    more_s = waits.at(shares + quantum)
     takers = now_s.argmax(axis=-1)  # the slowest of each wait, [wait, cluster]
-    totals_s = np.empty((len(takers), *shares.shape))  # [taker, cluster, giver]
-    for taker, total_s in zip(takers, totals_s, strict=True):
-        others_s = now_s.copy()
-        share = shares[rows, taker] + quantum
-        others_s[:, rows, taker] = (
-            waits.fixed_s[:, rows, taker] + waits.link_s[:, rows, taker] / share
-        )
-        after_s = np.maximum(others_s.max(axis=-1, keepdims=True), less_s)
-        total_s[:] = np.where(can_give, np.tensordot(waits.counts, after_s, axes=1), np.inf)
-        total_s[rows, taker] = np.inf
-    flat_s = totals_s.swapaxes(0, 1).reshape(len(shares), -1)
-    best = flat_s.argmin(axis=-1)
-    giver = best % shares.shape[-1]
-    before_s = np.tensordot(waits.counts, now_s.max(axis=-1), axes=1)
-    return before_s - flat_s[rows, best], takers[best // shares.shape[-1], rows], giver
+    takes = takers[..., np.newaxis] == np.arange(shares.shape[-1])
+    # All [taker, wait, cluster, position], the last the giver.
+    others_s = np.where(takes[:, np.newaxis], more_s, now_s).max(axis=-1, keepdims=True)
+    after_s = np.maximum(others_s, less_s).sum(axis=1)
+    after_s = np.where(can_give & ~takes, after_s, np.inf)
+    flat_s = after_s.swapaxes(0, 1).reshape(len(shares), -1)
+    best, rows = flat_s.argmin(axis=-1), np.arange(len(shares))
+    taker, giver = np.divmod(best, shares.shape[-1])
+    before_s = now_s.max(axis=-1).sum(axis=0)
+    return before_s - flat_s[rows, best], takers[taker, rows], giver
 
 
 def equal_shares(*, present: Flags, medium: Medium) -> Floats:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from edge_coordinator.planning.clustering import sorted_clusters
+from edge_coordinator.planning.clusters.clustering import sorted_clusters
 from edge_coordinator.planning.energy import weighed_s
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import phase_seconds, round_s

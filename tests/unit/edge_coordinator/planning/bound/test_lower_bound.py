@@ -5,7 +5,7 @@ import pytest
 
 from edge_coordinator.experiments.exhaustive import best_round_s
 from edge_coordinator.planning.bound.lower_bound import bound_reason, lower_bound_s
-from edge_coordinator.planning.clustering import (
+from edge_coordinator.planning.clusters.clustering import (
     default_schedule,
     gibbs_clusters,
     random_clusters,

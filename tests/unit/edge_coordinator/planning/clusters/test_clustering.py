@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from edge_coordinator.planning.clustering import (
+from edge_coordinator.planning.clusters.clustering import (
     GibbsSchedule,
-    acceptance,
     default_schedule,
     gibbs_clusters,
     in_order,
     random_clusters,
     sorted_clusters,
 )
+from edge_coordinator.planning.clusters.swaps import least_gain_s
 from edge_coordinator.planning.fleet import Fleet, cluster_sizes
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer, imbalance
@@ -159,14 +159,15 @@ def test_few_devices_have_many_warm_chains_and_many_have_a_long_cool_one(
 
 
 def test_a_swap_is_taken_by_what_it_saves_and_how_warm_it_is() -> None:
+    draws = (np.arange(100_000) + 0.5) / 100_000
     for gain_s in (-2.0, -0.1, 0.0, 0.3, 1.0):
         for temperature_s in (0.2, 5.0):
-            found = acceptance(np.array([gain_s]), temperature_s=np.array([temperature_s]))
+            least_s = least_gain_s(draws, temperature_s=np.array([temperature_s]))
             expected = 1 / (1 + math.exp(-gain_s / temperature_s))
-            assert found == pytest.approx([expected])
-    cold = np.array([1e-9])
-    assert acceptance(np.array([-1e9]), temperature_s=cold) < 1e-200
-    assert acceptance(np.array([1e9]), temperature_s=cold) == 1
+            assert (gain_s > least_s).mean() == pytest.approx(expected, abs=2e-5)
+    ends = least_gain_s(np.array([0.0, 1 - 2.0**-53]), temperature_s=np.array([1e-9]))
+    assert ends[0] < -1e9
+    assert ends[1] < 1e9
 
 
 def _pricer(*, fixed_s: list[float], link_s: list[float]) -> Pricer:

@@ -1,9 +1,7 @@
 """Clusters of devices: Gibbs sampling over swaps of two devices between two clusters.
 
 Clusters are [cluster, position] arrays of device indices, -1 where a cluster is smaller than
-the largest. A swap re-prices the two clusters it touches. One sweep pairs the clusters at
-random and proposes a swap in each pair: the pairs have no cluster in common and a round is a
-sum over clusters, so that their acceptances are independent and are decided together.
+the largest. How swaps are drawn and taken: `planning/clusters/swaps.py`.
 """
 
 from collections.abc import Sequence
@@ -11,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_coordinator.planning.clusters.swaps import Chains, drawn_swaps
 from edge_coordinator.planning.form import Form, GroupingTask, OwnGrouping, StrategyError
 from edge_coordinator.planning.plan import InfeasiblePlanError
-from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer, Prices
+from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium
 from profiles.units import Counts, Floats
@@ -111,18 +110,12 @@ def gibbs_clusters(
     Devices are in order within a cluster and clusters by their first device, so that equal
     partitions are equal plans.
     """
-    prices = Prices(pricer, int((start >= 0).sum()))
-    members = np.repeat(start[np.newaxis], schedule.num_chains, axis=0)  # [chain, cluster, pos.]
-    cost_s = prices(members)
-    best, best_s = members.copy(), cost_s.sum(axis=-1)
-    scale_s = float(cost_s.mean())
-    if len(start) > 1 and scale_s > 0:
-        for temperature_s in schedule.temperatures() * scale_s:
-            _sweep(prices, members, cost_s, temperature_s=temperature_s, generator=generator)
-            total_s = cost_s.sum(axis=-1)
-            better = total_s < best_s
-            best[better], best_s[better] = members[better], total_s[better]
-    return in_order(_cheapest(pricer, np.concatenate([start[np.newaxis], best])))
+    chains = Chains(pricer, start, num_chains=schedule.num_chains)
+    if len(start) > 1 and chains.scale_s > 0:
+        temperatures_s = schedule.temperatures() * chains.scale_s
+        for swaps in drawn_swaps(start, temperatures_s, generator=generator):
+            chains.sweep(swaps)
+    return in_order(_cheapest(pricer, np.concatenate([start[np.newaxis], chains.best])))
 
 
 def own_clusters(
@@ -181,45 +174,6 @@ def in_order(members: Counts) -> Counts:
     rows = np.sort(np.where(members < 0, last, members), axis=-1)
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     return np.where(rows == last, -1, rows)
-
-
-def acceptance(gain_s: Floats, *, temperature_s: Floats) -> Floats:
-    """Probability of taking a swap that saves so many seconds, or costs them where it is less."""
-    probability: Floats = 1 / (1 + np.exp(np.clip(-gain_s / temperature_s, -500, 500)))
-    return probability
-
-
-def _sweep(
-    prices: Prices,
-    members: Counts,
-    cost_s: Floats,
-    *,
-    temperature_s: Floats,
-    generator: np.random.Generator,
-) -> None:
-    """Propose one swap in every pair of clusters of every chain; accept in place."""
-    num_chains, num_clusters, _ = members.shape
-    order = generator.random((num_chains, num_clusters)).argsort(axis=-1, kind="stable")
-    pairs = order[:, : num_clusters // 2 * 2].reshape(num_chains, -1, 2)
-    chains = np.arange(num_chains)[:, np.newaxis, np.newaxis]
-    old = members[chains, pairs]  # [chain, pair, side, position]
-    new = _swapped(old, generator=generator)
-    old_s, new_s = cost_s[chains, pairs], prices(new)
-    gain_s = old_s.sum(axis=-1) - new_s.sum(axis=-1)
-    probability = acceptance(gain_s, temperature_s=temperature_s[:, np.newaxis])
-    accepted = (generator.random(gain_s.shape) < probability)[..., np.newaxis]
-    members[chains, pairs] = np.where(accepted[..., np.newaxis], new, old)
-    cost_s[chains, pairs] = np.where(accepted, new_s, old_s)
-
-
-def _swapped(pairs: Counts, *, generator: np.random.Generator) -> Counts:
-    """Swap a random device of one cluster with one of the other, [..., side, position]."""
-    sizes = (pairs >= 0).sum(axis=-1, keepdims=True)
-    positions = (generator.random(sizes.shape) * sizes).astype(np.int64)
-    devices = np.take_along_axis(pairs, positions, axis=-1)
-    swapped = pairs.copy()
-    np.put_along_axis(swapped, positions, devices[..., ::-1, :], axis=-1)
-    return swapped
 
 
 def _cheapest(pricer: Pricer, candidates: Counts) -> Counts:

@@ -1,0 +1,1 @@
+"""Who trains with whom: where sampling starts, how swaps are drawn and taken, what is kept."""
