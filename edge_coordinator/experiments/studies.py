@@ -87,8 +87,12 @@ def numbers_taking_part(settings: JobSettings) -> tuple[int, ...]:
 
 
 def with_method(settings: JobSettings, method: Method) -> JobSettings:
-    """Change the method; a run of a comparison goes on to its last round."""
-    training = settings.training.model_copy(update={"method": method})
+    """Change the method; a run of a comparison goes on to its last round.
+
+    Where no gradient is computed on the server, none is aggregated.
+    """
+    phi = 0.0 if method == "fl" else settings.training.phi
+    training = settings.training.model_copy(update={"method": method, "phi": phi})
     evaluation = settings.evaluation.model_copy(update={"target_accuracy": None, "patience": None})
     return settings.model_copy(update={"training": training, "evaluation": evaluation})
 

@@ -6,19 +6,25 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from edge_coordinator.job.file import load_job
+from edge_coordinator.job.whole_batches import not_averaged
 from edge_coordinator.training.aggregated_step import AggregatedStep
 from edge_coordinator.training.algorithm import ServerStep, Smashed
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.turn import Turn, joined
+from runtime.models.load import network_of
 from runtime.wire.frames import Tensor
 from runtime.wire.micro_batches import num_aggregated
 from tests.builders import make_job
 from tests.noise import random_samples, shards
+from tests.unit.runtime.models.brought_networks import TOKENS, Masked
 
 pytestmark = pytest.mark.numerics
 
 CUT, BATCH, RATE = 3, 8, 0.1
+AGGREGATING = load_job(None, {"training.phi": 0.5})
 UNIT = float(np.finfo(np.float32).eps) / 2
 LONGEST = 2 * 3 * BATCH * 400
 """Products in a sum, of all samples: in any order it is off by a unit for each, of its size."""
@@ -141,3 +147,23 @@ def test_outputs_that_are_not_one_a_sample_are_refused_in_a_sentence() -> None:
     )
     with pytest.raises(ValueError, match=r"not one for each sample, as training\.phi needs"):
         step.loss(*map(torch.from_numpy, joined(own)))
+
+
+def test_no_cut_has_a_layer_above_it_that_looks_at_a_whole_mini_batch() -> None:
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    network = network_of(layers, name="normed", input_shape=(1, 28, 28))
+    refused = not_averaged(AGGREGATING, network, shape=(1, 28, 28))
+    assert list(refused) == [1, 2]
+    assert refused[2] == (
+        "training.phi = 0.5 averages samples over devices, and layer 2 (BatchNorm1d) keeps "
+        "statistics of each mini-batch"
+    )
+
+
+def test_no_cut_has_masks_cross_it_which_have_no_mean() -> None:
+    network = network_of(Masked(), name="masked", input_shape=TOKENS)
+    refused = not_averaged(AGGREGATING, network, shape=(12,))
+    assert refused
+    assert all("what crosses it is" in why for why in refused.values())
+    assert len(network) not in refused
+    assert not_averaged(load_job(None, {}), network, shape=(12,)) == {}
