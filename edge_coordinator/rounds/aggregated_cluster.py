@@ -5,7 +5,6 @@ device's gradient goes to it alone, as the second frame of the same request: so 
 of either is asked about and sent again as ever, to it alone.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping
 
@@ -29,14 +28,14 @@ class AggregatedCluster(RemoteCluster):
         self._asked_at_s = time.monotonic()
         step, everyone = self._step(self._epoch), together(self._members)
         of_all = {everyone: self._scaled(aggregated)}
-        rest = {device: self._scaled(own) for device, own in gradients.items() if len(own)}
+        rest = {d: self._scaled(gradients[d]) for d in self._members if len(gradients[d])}
         encoded = await self._encoded(FrameKind.GRADIENT, of_all)
         own = await self._encoded(FrameKind.GRADIENT, rest, part=1)
         for_all = Frame(FrameKind.GRADIENT, step, encoded[everyone])
         frames = {d: Frame(FrameKind.GRADIENT, step.part(1), own[d]) for d in rest}
         own_of = {d: [frames[d]] if d in frames else [] for d in self._members}
         self._expect_next({device: [for_all, *more] for device, more in own_of.items()})
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._channel.publish(self._members, for_all), name="gradient")
-            tasks.create_task(self._send_each(frames), name="gradients of each")
+        # One after the other: the seconds of two frames that come at once would count twice.
+        await self._channel.publish(self._members, for_all)
+        await self._send_each(frames)
         return None
