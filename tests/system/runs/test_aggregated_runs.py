@@ -1,13 +1,19 @@
 """Runs with aggregated gradients through the bus: one frame for all, and the simulation's bits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
+import numpy as np
 import pytest
 
+from device_agent.agent.own_data import OwnData
+from device_agent.agent.trainer import BuildEngine, Result, Trainer
 from edge_coordinator.simulation.simulation import Simulation
 from runtime.bus.bus import Will
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.datasets.samples import Samples
+from runtime.errors import SettingsError
+from runtime.protocol.events import RunForward, Work
 from runtime.scenarios.files import load_scenario
 from runtime.wire.frames import CHUNK_HEADER, PARTED_HEADER, Tensor
 from runtime.wire.topics import Topics
@@ -125,3 +131,41 @@ async def test_whoever_lacks_the_gradient_for_all_asks_and_gets_it_alone() -> No
     assert not report.lost
     assert same_bits(weights_of(deaf), plain)
     assert set(broker.alone) == {Topics("default").down("d1", "gradient")}
+
+
+class Dying(Trainer):
+    """The work of a device; `d1` fails at a local epoch."""
+
+    def __init__(
+        self, epoch: int, device: str, samples: OwnData, build: BuildEngine, *, probe_s: float
+    ) -> None:
+        super().__init__(device, samples, build, probe_s=probe_s)
+        self._last = epoch if device == "d1" else None
+
+    def run(self, work: Sequence[Work]) -> Result:
+        last = work[-1]
+        if isinstance(last, RunForward) and last.step.epoch == self._last:
+            raise SettingsError("no more")
+        return super().run(work)
+
+
+async def _without(own: Mapping[str, Samples], phi: float, *, from_epoch: int) -> dict[str, Tensor]:
+    """Run one round, in which `d1` is lost; the weights."""
+    once = {"training.rounds": 1, "plan.clusters": 1, "training.phi": phi}
+    dying = partial(Dying, from_epoch)
+    broker = MemoryBroker()
+    model, [report] = await run_job(own, {**SETTINGS, **once}, broker=broker, make_trainer=dying)
+    assert list(report.lost) == ["d1"]
+    return weights_of(model)
+
+
+async def test_whoever_is_left_alone_of_a_cluster_has_its_plain_gradients() -> None:
+    pair = shards((20, 20), SHAPE)
+    plain = await _without(pair, 0.0, from_epoch=0)
+    for phi in (0.5, 1.0):
+        assert same_bits(await _without(pair, phi, from_epoch=0), plain)
+
+
+async def test_those_that_are_left_aggregate_among_themselves() -> None:
+    left = await _without(shards((20, 20, 20), SHAPE), 0.5, from_epoch=1)
+    assert all(np.isfinite(each).all() for each in left.values())
