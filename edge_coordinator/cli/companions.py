@@ -19,6 +19,10 @@ Companion = Callable[[], Coroutine[None, None, None]]
 Say = Callable[[str, str, Mapping[str, Any]], None]
 """Tells people in words, and programs by a name and fields."""
 
+_METRICS_KEPT_S = 1.0
+_METRICS_KEPT_BESIDE_TRAINING_S = 5.0
+"""A scrape then costs the coordinator less; Prometheus asks every 15 s."""
+
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +35,7 @@ class Companions:
         self._tls = tls
         self._say = say
         self._all: dict[str, Companion] = {}
+        self._metrics_kept_s = _METRICS_KEPT_S
 
     def take(self, flags: argparse.Namespace) -> None:
         """Take those that the flags ask for."""
@@ -61,6 +66,7 @@ class Companions:
 
     async def beside(self, training: Coroutine[None, None, None]) -> None:
         """Train, and have them run meanwhile."""
+        self._metrics_kept_s = _METRICS_KEPT_BESIDE_TRAINING_S
         tasks = [
             asyncio.create_task(_warned(name, companion), name=name)
             for name, companion in self._all.items()
@@ -78,7 +84,7 @@ class Companions:
         from edge_coordinator.monitor.prometheus.scraped import ScrapedSite
 
         site = ScrapedSite(self._topics)
-        with served_metrics(site, host=host, port=port) as url:
+        with served_metrics(site, host=host, port=port, kept_s=self._metrics_kept_s) as url:
             self._say(f"metrics: {url}", "metrics", {"url": url})
             await follow(self._broker_url, site, tls=self._tls)
 
