@@ -1,11 +1,16 @@
 """What ten who watch cost the coordinator and its rounds, in pairs with nobody watching.
 
-python -m benchmarks.watchers [PAIRS] [--as page|monitors|prometheus]
+python -m benchmarks.watchers [PAIRS] [--as page|monitors|prometheus|coordinator] [--idle]
 
-One run trains all the time. Now nobody watches (no program but the run's own is connected to its
-broker), now ten do, for ROUNDS rounds each; which comes first alternates. What is compared is the
-processor time of the coordinator's own process a round (all its threads, by
-Linux's own clock of it) and the seconds of a round as it reports them.
+One run trains all the time, on a core of its own with its broker and its agents; whoever watches is
+on the others, so that what is measured is what watching takes of a run, and not what ten programs
+take of a laptop. Now nobody watches (no program but the run's own is connected to its broker), now
+ten do, for ROUNDS rounds each; which comes first alternates. What is compared is the processor time
+of the coordinator's own process a round (all its threads, by Linux's own clock of it) and the
+seconds of a round as it reports them.
+
+In both halves the other cores are busy, at the lowest priority. With --idle they are not: then the
+coordinator seems to take less while it is watched, for a machine with nothing to do clocks down.
 """
 
 import argparse
@@ -14,20 +19,21 @@ import json
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.programs import CPSL, Program
+from benchmarks.programs import CPSL, Program, agents, own_broker
+from benchmarks.watchers.cores import Cores
 from benchmarks.watchers.ratios import Ratios
 from benchmarks.watchers.watching import KINDS, NUM_WATCHERS, Watching
 
 ROUNDS = 6
 """Of each half of a pair."""
+NUM_DEVICES = 6
 RUN = (
-    *(*CPSL, "local", "--scenario", "mixed", "--plan", "by_hand", "--clusters", "2"),
+    *(*CPSL, "coordinator", "--devices", str(NUM_DEVICES), "--plan", "by_hand", "--clusters", "2"),
     *("--rounds", "100000", "--output", "out", "--json"),
 )
 SETTLING_ROUNDS = 10
@@ -45,18 +51,23 @@ class RoundCost:
 class WatchedRun:
     """A run that trains until it is ended, read round by round."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, broker: str, metrics: str) -> None:
         self._program = program
         self._pid = program.process.pid
+        self.broker, self.metrics = broker, metrics
+        """Where its broker is, and where it serves its own metrics."""
 
     @classmethod
-    async def start(cls, folder: Path) -> tuple["WatchedRun", str]:
-        """Start training; the run, and its broker's address."""
-        program = await Program.start(*RUN, cwd=folder)
-        broker = json.loads(await program.until('"event": "broker"'))
-        run = cls(program)
+    async def start(cls, broker: str, folder: Path, *, serves_metrics: bool) -> "WatchedRun":
+        """Start training with the agents of a broker."""
+        flags = ("--prometheus", "0") if serves_metrics else ()
+        program = await Program.start(*RUN, "--broker", broker, *flags, cwd=folder)
+        metrics = ""
+        if serves_metrics:
+            metrics = json.loads(await program.until('"event": "metrics"'))["url"]
+        run = cls(program, broker=broker, metrics=metrics)
         await run.rounds(SETTLING_ROUNDS)
-        return run, broker["url"]
+        return run
 
     async def rounds(self, count: int) -> list[float]:
         """Wait until so many are over; the seconds of each."""
@@ -85,25 +96,30 @@ def processor_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
-async def compare(pairs: int, kinds: Sequence[str]) -> None:
+async def compare(kind: str, pairs: int, *, cores: Cores, is_idle: bool) -> None:
     """Measure pair after pair, and say what the watchers made of it."""
-    with tempfile.TemporaryDirectory() as place:
-        run, url = await WatchedRun.start(Path(place))
-        try:
-            for kind in kinds:
-                await _compare_kind(run, url, kind, pairs)
-        finally:
-            await run.end()
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cores.for_run()
+        url = (await stack.enter_async_context(own_broker(folder))).url
+        emulated = agents(url, NUM_DEVICES, "--scenario", "mixed", folder=folder)
+        await stack.enter_async_context(emulated)
+        run = await WatchedRun.start(url, folder, serves_metrics=kind == "coordinator")
+        stack.push_async_callback(run.end)
+        cores.for_watchers()
+        if not is_idle:
+            await stack.enter_async_context(cores.kept_busy())
+        await _compare(run, kind, pairs)
 
 
-async def _compare_kind(run: WatchedRun, url: str, kind: str, pairs: int) -> None:
+async def _compare(run: WatchedRun, kind: str, pairs: int) -> None:
     found: dict[bool, list[RoundCost]] = {False: [], True: []}
     read_bytes, watchers_cpu_s = 0, 0.0
     for number in range(pairs):
         for is_watched in (False, True) if number % 2 == 0 else (True, False):
             async with AsyncExitStack() as stack:
                 if is_watched:
-                    watching = await stack.enter_async_context(Watching(kind, url))
+                    watching = await stack.enter_async_context(Watching(kind, run))
                 found[is_watched].append(await run.cost())
                 if is_watched:
                     read_bytes += watching.read_bytes
@@ -124,5 +140,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pairs", nargs="?", type=int, default=12)
     parser.add_argument("--as", dest="kinds", choices=list(KINDS), action="append")
+    parser.add_argument("--idle", action="store_true", help="leave the watchers' cores idle")
     flags = parser.parse_args()
-    asyncio.run(compare(flags.pairs, flags.kinds or list(KINDS)))
+    cores = Cores()
+    for kind in flags.kinds or KINDS:
+        asyncio.run(compare(kind, flags.pairs, cores=cores, is_idle=flags.idle))

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import re
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 import psutil
@@ -14,22 +15,30 @@ import psutil
 from benchmarks.programs import CPSL, Program
 
 NUM_WATCHERS = 10
-SCRAPED_EVERY_S = 1.0
+SCRAPED_EVERY_S = {"prometheus": 1.0, "coordinator": 15.0}
 """Prometheus scrapes every 15 s where nobody says otherwise."""
 KINDS = {
     "page": "browsers on the page of one cpsl monitor --web",
-    "prometheus": f"scrapers of one cpsl monitor --prometheus, each every {SCRAPED_EVERY_S:.0f} s",
+    "prometheus": "scrapers of one cpsl monitor --prometheus, each every second",
+    "coordinator": "scrapers of the coordinator's own --prometheus, each every 15 s",
     "monitors": "cpsl monitor --json, each a client of the broker and a process of its own",
 }
+
+
+class Watched(Protocol):
+    """A run, by where it can be watched."""
+
+    broker: str
+    metrics: str
 
 
 class Watching:
     """Ten watchers of one kind, for the length of the block; it begins once all have read."""
 
-    def __init__(self, kind: str, broker: str) -> None:
+    def __init__(self, kind: str, run: Watched) -> None:
         self.read_bytes = 0
         """By all of them, since the block began."""
-        self._kind, self._broker = kind, broker
+        self._kind, self._run = kind, run
         self._programs: list[Program] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._have_read = [asyncio.Event() for _ in range(NUM_WATCHERS)]
@@ -41,21 +50,7 @@ class Watching:
 
     async def __aenter__(self) -> Self:
         """Start whatever watches."""
-        folder = Path(tempfile.gettempdir())
-        monitor = (*CPSL, "monitor", "--broker", self._broker)
-        if self._kind == "monitors":
-            for _ in range(NUM_WATCHERS):
-                self._programs.append(await Program.start(*monitor, "--json", cwd=folder))
-            readers = [self._lines(number) for number in range(NUM_WATCHERS)]
-        else:
-            serve = ("--web", "--no-open", "--port", "0")
-            flags = serve if self._kind == "page" else ("--prometheus", "0")
-            program = await Program.start(*monitor, *flags, cwd=folder)
-            self._programs.append(program)
-            url = re.search(r"http://\S+", await program.until("http://"))
-            assert url is not None
-            read = self._events if self._kind == "page" else self._scrapes
-            readers = [read(url.group(), number) for number in range(NUM_WATCHERS)]
+        readers = await self._readers()
         self._tasks = [asyncio.create_task(reader) for reader in readers]
         await asyncio.gather(*(event.wait() for event in self._have_read))
         self.read_bytes, self._start_s = 0, self._processor_s()
@@ -74,6 +69,32 @@ class Watching:
         for program in self._programs:
             await program.kill()
 
+    async def _readers(self) -> list[Coroutine[None, None, None]]:
+        """Start the programs of this kind, and give who reads them."""
+        numbers = range(NUM_WATCHERS)
+        match self._kind:
+            case "coordinator":
+                return [self._scrapes(self._run.metrics, number) for number in numbers]
+            case "monitors":
+                for _ in numbers:
+                    await self._start("--json")
+                return [self._lines(number) for number in numbers]
+            case "page":
+                url = await self._start_server("--web", "--no-open", "--port", "0")
+                return [self._events(url, number) for number in numbers]
+        url = await self._start_server("--prometheus", "0")
+        return [self._scrapes(url, number) for number in numbers]
+
+    async def _start(self, *flags: str) -> Program:
+        monitor = (*CPSL, "monitor", "--broker", self._run.broker, *flags)
+        self._programs.append(await Program.start(*monitor, cwd=Path(tempfile.gettempdir())))
+        return self._programs[-1]
+
+    async def _start_server(self, *flags: str) -> str:
+        url = re.search(r"http://\S+", await (await self._start(*flags)).until("http://"))
+        assert url is not None
+        return url.group()
+
     async def _lines(self, number: int) -> None:
         while line := await self._programs[number].until("{"):
             self._note(number, len(line))
@@ -89,13 +110,17 @@ class Watching:
 
     async def _scrapes(self, url: str, number: int) -> None:
         place = urlsplit(url)
+        every_s = SCRAPED_EVERY_S[self._kind]
         asked = f"GET /metrics HTTP/1.1\r\nHost: {place.netloc}\r\nConnection: close\r\n\r\n"
+        is_first = True
         while True:
             reader, writer = await asyncio.open_connection(place.hostname, place.port)
             with contextlib.closing(writer):
                 writer.write(asked.encode())
                 self._note(number, len(await reader.read(-1)))
-            await asyncio.sleep(SCRAPED_EVERY_S)
+            # Each at its own time: the first scrape of all begins what is measured.
+            await asyncio.sleep(every_s * (number + 1) / NUM_WATCHERS if is_first else every_s)
+            is_first = False
 
     def _note(self, number: int, num_bytes: int) -> None:
         self.read_bytes += num_bytes
