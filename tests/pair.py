@@ -44,11 +44,11 @@ from runtime.protocol.events import (
     WeightsCollected,
 )
 from runtime.protocol.timers import Allowance
+from runtime.wire.chunks.inbox import numbers_of
 from runtime.wire.commands import Assignment, Join, Stop
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, decode_chunk, encode_chunks
 from runtime.wire.frames import spec_of as spec
-from runtime.wire.inbox import numbers_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, READY, RUN
 
 NUM_VALUES = 40

@@ -7,11 +7,11 @@ import numpy as np
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBus
 from runtime.protocol.coordinator_events import FrameRequest
+from runtime.wire.chunks.inbox import FrameInbox
 from runtime.wire.commands import Assignment, Join, Joined, OptimizerSpec, Ready
 from runtime.wire.control import decode_reply
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, encode_chunks, specs_of
-from runtime.wire.inbox import FrameInbox
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
 

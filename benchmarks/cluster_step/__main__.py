@@ -33,8 +33,8 @@ from edge_coordinator.rounds.server_thread import EdgeWorker
 from runtime.datasets.sources import load_source
 from runtime.models.load import input_shape_of, layer_shapes, load_network
 from runtime.service.process import keep_freed_memory
+from runtime.wire.chunks.inbox import FrameInbox, leaf_of
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec, encode_chunks, specs_of
-from runtime.wire.inbox import FrameInbox, leaf_of
 
 MAX_OVERHEAD = 0.01
 OVERHEAD_COUNTS_FROM_BYTES = 10_000

@@ -12,8 +12,8 @@ from edge_coordinator.training.algorithm import ServerStep, Smashed
 from edge_coordinator.training.turn import Turn
 from runtime.bus.bus import Bus, BusEvent, Delivery
 from runtime.errors import MalformedMessageError
+from runtime.wire.chunks.inbox import leaf_of
 from runtime.wire.frames import CHUNK_HEADER, FrameKind, Tensor
-from runtime.wire.inbox import leaf_of
 from runtime.wire.published import DeviceMetrics
 from runtime.wire.topics import Topics
 

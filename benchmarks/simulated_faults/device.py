@@ -27,10 +27,10 @@ from runtime.protocol.events import (
     SendReply,
     WeightsCollected,
 )
+from runtime.wire.chunks.inbox import numbers_of
 from runtime.wire.commands import Ready
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, StepId, decode_chunk, encode_chunks, spec_of
-from runtime.wire.inbox import numbers_of
 
 CHUNK_BYTES = 16
 Weights = NDArray[np.float32]

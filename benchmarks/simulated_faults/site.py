@@ -31,9 +31,9 @@ from runtime.protocol.coordinator_events import (
     Went,
 )
 from runtime.protocol.events import FrameArrived, FrameSent
+from runtime.wire.chunks.inbox import numbers_of
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind, StepId, decode_chunk, encode_chunks
-from runtime.wire.inbox import numbers_of
 
 RUN, NUM_DEVICES = 7, 3
 FAULTY_S = 200.0

@@ -39,10 +39,10 @@ from runtime.protocol.events import (
     Work,
     WorkFailed,
 )
+from runtime.wire.chunks.inbox import decode_chunk_of
 from runtime.wire.commands import Assignment, Challenge, Join, MeasureLink
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind
-from runtime.wire.inbox import decode_chunk_of
 from runtime.wire.published import DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
 

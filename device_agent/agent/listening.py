@@ -10,10 +10,10 @@ from math import inf
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
 from runtime.bus.bus import Bus
 from runtime.errors import BusError, UnknownKindError
+from runtime.wire.chunks.inbox import leaf_of
 from runtime.wire.commands import AnyCommand, Assignment, Join, Refused, Stop
 from runtime.wire.control import decode_command
 from runtime.wire.frames import FrameKind
-from runtime.wire.inbox import leaf_of
 from runtime.wire.topics import Topics
 from runtime.wire.versions import (
     LAST_OF_WIRE_1,

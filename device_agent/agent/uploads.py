@@ -13,13 +13,13 @@ from profiles.link_estimate import LinkEstimate
 from runtime.bus.bus import Bus
 from runtime.bus.pacing import Pacer
 from runtime.errors import BusError, EdgeError, MessageSizeError
+from runtime.wire.chunks.inbox import leaf_of, numbers_of
+from runtime.wire.chunks.transfer import ChunkSize, SharedLine, chunk_room, send_frame
 from runtime.wire.commands import Join
 from runtime.wire.frames import Frame, FrameKind, StepId
-from runtime.wire.inbox import leaf_of, numbers_of
 from runtime.wire.measures import PhaseSeconds
 from runtime.wire.published import DeviceMetrics
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import ChunkSize, SharedLine, chunk_room, send_frame
 
 Ranges = tuple[tuple[int, int], ...]
 """Runs of chunks, by the first and the last of each."""

@@ -14,7 +14,7 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from device_agent.engines.compute_timings import ComputeTimings
-from runtime.wire.transfer import SharedLine
+from runtime.wire.chunks.transfer import SharedLine
 
 MAX_KEPT = 64
 """Findings of so many measurements stay."""

@@ -15,12 +15,12 @@ from runtime.errors import EdgeError, ProtocolError
 from runtime.inference.half import Floats, HalfInfo
 from runtime.inference.travel import encode_smashed, spec, step_of
 from runtime.offered import DEFAULT_CHUNK_BYTES
-from runtime.wire.frame_questions import InferenceAnswer, InferenceRequest
+from runtime.wire.chunks.inbox import FrameInbox
+from runtime.wire.chunks.questions import InferenceAnswer, InferenceRequest
+from runtime.wire.chunks.transfer import ChunkSize, send_frame
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
-from runtime.wire.inbox import FrameInbox
 from runtime.wire.published import InferenceStatus
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import ChunkSize, send_frame
 
 ASK_AGAIN_S, ASK_SELDOM_S = 1.0, 8.0
 """How long nothing may come of a request before it is repeated: at first, and at most."""

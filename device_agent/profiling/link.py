@@ -16,11 +16,11 @@ from runtime.protocol.link_probe import (
     probe_specs,
     survey_link,
 )
+from runtime.wire.chunks.inbox import FrameInbox
+from runtime.wire.chunks.transfer import send_frame
 from runtime.wire.commands import MeasureLink
 from runtime.wire.frames import FrameKind, StepId, TensorSpec, body_bytes
-from runtime.wire.inbox import FrameInbox
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import send_frame
 
 TransferFunction = Callable[[Transfer], Awaitable[float]]
 """Makes one exchange; the seconds until all of it had arrived."""

@@ -11,9 +11,9 @@ from device_agent.profiling.link import drive_survey
 from profiles.link_estimate import LinkFigures
 from runtime.bus.bus import Bus, Delivery
 from runtime.protocol.link_probe import MAX_PROBE_S, Transfer, probe_frame, probe_specs, survey_link
+from runtime.wire.chunks.transfer import send_frame
 from runtime.wire.frames import StepId, body_bytes
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import send_frame
 
 BUDGET_BYTES = 24_000_000
 LONGEST_S = 12.0

@@ -23,9 +23,9 @@ from runtime.protocol.coordinator_events import (
     Went,
 )
 from runtime.protocol.events import FrameArrived
+from runtime.wire.chunks.inbox import decode_chunk_of
 from runtime.wire.control import SentReply, decode_reply
 from runtime.wire.frames import FrameKind
-from runtime.wire.inbox import decode_chunk_of
 from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
 from runtime.wire.run_control import DeviceTags
 from runtime.wire.topics import DeviceTopic, Topics

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from runtime.bus.bus import Bus
 from runtime.protocol.link_probe import probe_frame, probe_specs
+from runtime.wire.chunks.inbox import FrameInbox
+from runtime.wire.chunks.transfer import send_frame
 from runtime.wire.commands import MeasureLink
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
-from runtime.wire.inbox import FrameInbox
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import send_frame
 
 MAX_FRACTION_OF_ROUND = 0.05
 """A measurement moves at most this part of the bytes of a round."""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from runtime.bus.bus import Bus
 from runtime.protocol.coordinator_events import Asked, FrameRequest, SendParts
 from runtime.protocol.frame_steps import offered_step, turn_of
+from runtime.wire.chunks.inbox import leaf_of, numbers_of
+from runtime.wire.chunks.transfer import ChunkSize, send_frame
 from runtime.wire.commands import FrozenOffer, GraphsOffer, Join
 from runtime.wire.control import SentCommand
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
-from runtime.wire.inbox import leaf_of, numbers_of
 from runtime.wire.published import DeviceMetrics
 from runtime.wire.topics import Topics
-from runtime.wire.transfer import ChunkSize, send_frame
 from runtime.wire.versions import Incompatible, Versions
 
 log = logging.getLogger(__name__)

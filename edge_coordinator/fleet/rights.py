@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from runtime.wire.chunks.inbox import leaf_of
 from runtime.wire.frames import FrameKind
-from runtime.wire.inbox import leaf_of
 from runtime.wire.topics import HomeAssistantTopics, Topics
 
 _SENT_KINDS = (FrameKind.SMASHED, FrameKind.WEIGHTS, FrameKind.PROBE)

@@ -18,10 +18,10 @@ from runtime.inference.travel import decode_smashed, smashed_specs, step_of, why
 from runtime.offered import DEFAULT_CHUNK_BYTES
 from runtime.protocol.inference import Command, Forget, InferenceTurns, Repeat, Send, Wait
 from runtime.service.process import COMPUTE_THREAD
-from runtime.wire.frame_questions import InferenceAnswer, InferenceRequest
+from runtime.wire.chunks.inbox import FrameInbox
+from runtime.wire.chunks.questions import InferenceAnswer, InferenceRequest
+from runtime.wire.chunks.transfer import ChunkSize, send_frame
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec, body_bytes
-from runtime.wire.inbox import FrameInbox
-from runtime.wire.transfer import ChunkSize, send_frame
 
 MOST_AT_ONCE = 4
 """Devices that may be sending: so many batches are in memory, whatever devices do."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from runtime.inference.half import Floats, Shape
+from runtime.wire.chunks.questions import InferenceRequest
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.codecs.turn import TurnCoder
-from runtime.wire.frame_questions import InferenceRequest
 from runtime.wire.frames import FrameKind, StepId, Tensor, TensorSpec, body_bytes
 
 MOST_BYTES = 64_000_000

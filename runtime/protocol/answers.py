@@ -4,7 +4,7 @@ from typing import Literal
 
 from runtime.protocol.events import SendFrame
 from runtime.protocol.frame_steps import step_of
-from runtime.wire.frame_questions import SendAgain
+from runtime.wire.chunks.questions import SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId
 
 Request = tuple[FrameKind, StepId]

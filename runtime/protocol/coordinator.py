@@ -52,6 +52,8 @@ from runtime.protocol.pending import (
     is_answer,
 )
 from runtime.protocol.timers import GRACE_S, RETURN_S, Allowance, AnswerTimer
+from runtime.wire.chunks.inbox import FrameInbox
+from runtime.wire.chunks.questions import Holding, NotInTurn
 from runtime.wire.commands import (
     AnyReply,
     Join,
@@ -61,9 +63,7 @@ from runtime.wire.commands import (
     Ready,
     Refused,
 )
-from runtime.wire.frame_questions import Holding, NotInTurn
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
-from runtime.wire.inbox import FrameInbox
 
 GONE = "is not there any more"
 LOST = "has lost its turn, and gets the job again"

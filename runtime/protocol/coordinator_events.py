@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from runtime.protocol.events import FrameArrived, FrameSent
 from runtime.protocol.timers import Allowance
+from runtime.wire.chunks.questions import Inquire, SendAgain
 from runtime.wire.commands import (
     AnyReply,
     Assignment,
@@ -13,7 +14,6 @@ from runtime.wire.commands import (
     MeasureLink,
     Ready,
 )
-from runtime.wire.frame_questions import Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 
 Request = Assignment | Join | MeasureLink

@@ -32,10 +32,10 @@ from runtime.protocol.events import (
     WorkFailed,
 )
 from runtime.protocol.frame_steps import address, step_of
+from runtime.wire.chunks.inbox import FrameInbox
+from runtime.wire.chunks.questions import Holding, Inquire, SendAgain
 from runtime.wire.commands import Assignment, Join, Preparing, Ready, Refused, Stop
-from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
-from runtime.wire.inbox import FrameInbox
 
 
 class SessionState(Enum):

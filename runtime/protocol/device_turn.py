@@ -12,6 +12,7 @@ from runtime.protocol.events import (
 )
 from runtime.protocol.frame_steps import offered_step, turn_of
 from runtime.protocol.returned_gradients import ReturnedGradients
+from runtime.wire.chunks.questions import Inquire, NotInTurn, SendAgain
 from runtime.wire.commands import (
     Assignment,
     FrozenOffer,
@@ -22,7 +23,6 @@ from runtime.wire.commands import (
     Stop,
 )
 from runtime.wire.device_graphs import offered_specs
-from runtime.wire.frame_questions import Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import FrameKind, StepId, TensorSpec
 
 QUIET_S = 5.0

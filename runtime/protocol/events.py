@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from math import inf
 
+from runtime.wire.chunks.questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.commands import (
     Assignment,
     FrozenOffer,
@@ -15,7 +16,6 @@ from runtime.wire.commands import (
     Refused,
     Stop,
 )
-from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec
 
 # Events, in the past tense.

@@ -1,7 +1,7 @@
 """The step that a question about a frame names."""
 
+from runtime.wire.chunks.questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.commands import FrozenOffer, GraphsOffer, Join, Joined, NeedGraphs
-from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import StepId
 from runtime.wire.published import DeviceMetrics
 

@@ -16,6 +16,8 @@ from runtime.protocol.coordinator_events import (
 )
 from runtime.protocol.frame_steps import address, offered_step, turn_of
 from runtime.protocol.timers import Allowance, AnswerTimer
+from runtime.wire.chunks.inbox import FrameInbox
+from runtime.wire.chunks.questions import Holding, Inquire, SendAgain
 from runtime.wire.commands import (
     AnyReply,
     Assignment,
@@ -29,9 +31,7 @@ from runtime.wire.commands import (
     Preparing,
     Ready,
 )
-from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
-from runtime.wire.inbox import FrameInbox
 
 MAX_GRAPHS_SENT = 3
 """How often graphs are sent for one request, to a device that says it lacks them still."""

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
+from runtime.wire.chunks.questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.fields import (
     VECTORS,
@@ -25,7 +26,6 @@ from runtime.wire.fields import (
     Words,
     named_by,
 )
-from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.measures import LayerWork, LinkProfile
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES, MOST_SAMPLES
 from runtime.wire.names import ClassNames, FeatureNames

@@ -12,12 +12,12 @@ from typing import Any, get_args
 from pydantic.json_schema import models_json_schema
 
 from runtime.distribution import own_version
+from runtime.wire.chunks.inbox import leaf_of
+from runtime.wire.chunks.questions import InferenceAnswer, InferenceRequest
 from runtime.wire.commands import AnyCommand, AnyReply, Challenge
 from runtime.wire.fields import Message
-from runtime.wire.frame_questions import InferenceAnswer, InferenceRequest
 from runtime.wire.frames import FrameKind
 from runtime.wire.history import HistoryReport
-from runtime.wire.inbox import leaf_of
 from runtime.wire.published import (
     CoordinatorStatus,
     DeviceMetrics,

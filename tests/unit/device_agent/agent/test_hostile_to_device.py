@@ -10,9 +10,9 @@ import pytest
 from device_agent.agent.agent import Agent
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.errors import MalformedMessageError
+from runtime.wire.chunks.questions import NotInTurn
 from runtime.wire.commands import Assignment, Challenge, MeasureLink, Stop
 from runtime.wire.control import decode_command
-from runtime.wire.frame_questions import NotInTurn
 from runtime.wire.frames import Frame, FrameKind, body_bytes, specs_of
 from runtime.wire.published import DeviceStatus
 from runtime.wire.versions import Incompatible, UnknownCommand

@@ -13,8 +13,8 @@ import pytest
 from runtime.bus.bus import BusEvent, Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import BusError
+from runtime.wire.chunks.questions import SendAgain
 from runtime.wire.commands import Join, Refused
-from runtime.wire.frame_questions import SendAgain
 from runtime.wire.frames import Frame, FrameKind, body_bytes
 from runtime.wire.published import DeviceMetrics
 from tests.serving import serving_agent

@@ -7,10 +7,10 @@ from edge_coordinator.devices.outbound import Outbound
 from runtime.bus.bus import Connected, Delivery
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.protocol.coordinator_events import FrameRequest
+from runtime.wire.chunks.transfer import FIRST_CHUNK_BYTES, LEAST_CHUNK_BYTES
 from runtime.wire.frames import Frame, FrameKind, decode_chunk
 from runtime.wire.measures import PhaseSeconds
 from runtime.wire.published import DeviceMetrics
-from runtime.wire.transfer import FIRST_CHUNK_BYTES, LEAST_CHUNK_BYTES
 from tests.turn import JOIN, TOPICS, step_at
 
 MOST_BYTES = 256_000

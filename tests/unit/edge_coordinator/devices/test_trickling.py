@@ -15,7 +15,7 @@ from runtime.protocol.coordinator_events import (
     ReplyArrived,
 )
 from runtime.protocol.events import FrameArrived, FrameSent
-from runtime.wire.frame_questions import Holding
+from runtime.wire.chunks.questions import Holding
 from runtime.wire.frames import Frame, FrameKind, TensorSpec, body_bytes
 from tests.pair import tensor_of
 from tests.turn import CLUSTER, JOIN, JOINED, ROUND, RUN, step_at

@@ -14,11 +14,11 @@ from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.protocol.coordinator_events import BusBack, BusLost
+from runtime.wire.chunks.inbox import FrameInbox
+from runtime.wire.chunks.questions import Holding
 from runtime.wire.commands import Refused
 from runtime.wire.fields import Message
-from runtime.wire.frame_questions import Holding
 from runtime.wire.frames import Frame, FrameKind, Tensor, specs_of
-from runtime.wire.inbox import FrameInbox
 from tests.turn import (
     BATCH,
     CHUNK_BYTES,

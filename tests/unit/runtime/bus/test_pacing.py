@@ -7,8 +7,8 @@ import pytest
 
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.bus.pacing import MIN_CHUNK_BYTES, Pacer
+from runtime.wire.chunks.transfer import send_frame
 from runtime.wire.frames import Frame, FrameKind, StepId
-from runtime.wire.transfer import send_frame
 
 
 class FakeTime:

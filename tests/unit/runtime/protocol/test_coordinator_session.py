@@ -36,8 +36,8 @@ from runtime.protocol.coordinator_events import (
 from runtime.protocol.events import FrameArrived, FrameSent
 from runtime.protocol.pending import PeerState
 from runtime.protocol.timers import GRACE_S, RETURN_S, Allowance
+from runtime.wire.chunks.questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.commands import GraphsOffer, NeedGraphs, Preparing, Refused
-from runtime.wire.frame_questions import Holding, Inquire, NotInTurn, SendAgain
 from runtime.wire.frames import Frame, FrameKind
 from tests.pair import SPEC, tensor_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at

@@ -23,8 +23,8 @@ from runtime.protocol.events import (
     WeightsCollected,
     WorkFailed,
 )
+from runtime.wire.chunks.questions import Inquire, SendAgain
 from runtime.wire.commands import GraphsOffer, Join, Stop
-from runtime.wire.frame_questions import Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, spec_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, READY, ROUND, RUN, step_at
 

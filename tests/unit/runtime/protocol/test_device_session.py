@@ -27,8 +27,8 @@ from runtime.protocol.events import (
     TrainLocally,
     WeightsCollected,
 )
+from runtime.wire.chunks.questions import Holding, Inquire, SendAgain
 from runtime.wire.commands import Joined, Preparing, Stop
-from runtime.wire.frame_questions import Holding, Inquire, SendAgain
 from runtime.wire.frames import Frame, FrameKind, StepId
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
 from tests.unit.runtime.protocol.device_events import (

@@ -18,6 +18,7 @@ from runtime.protocol.events import (
     SendReply,
     TakeGraphs,
 )
+from runtime.wire.chunks.questions import Inquire
 from runtime.wire.commands import (
     MAX_GRAPHS_BYTES,
     FrozenOffer,
@@ -25,7 +26,6 @@ from runtime.wire.commands import (
     Join,
     NeedGraphs,
 )
-from runtime.wire.frame_questions import Inquire
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, specs_of
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, JOINED, READY, ROUND, RUN, step_at
 

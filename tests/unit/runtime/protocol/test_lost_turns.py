@@ -13,8 +13,8 @@ from runtime.protocol.events import (
     Prepared,
     SendReply,
 )
+from runtime.wire.chunks.questions import Inquire, NotInTurn, SendAgain
 from runtime.wire.commands import Stop
-from runtime.wire.frame_questions import Inquire, NotInTurn, SendAgain
 from tests.turn import ASSIGNMENT, CLUSTER, JOIN, READY, ROUND, RUN, step_at
 from tests.unit.runtime.protocol.device_events import (
     ANOTHERS,

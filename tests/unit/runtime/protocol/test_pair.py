@@ -7,9 +7,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from benchmarks.simulated_faults.device import Item
 from runtime.protocol.coordinator_events import BusBack, BusLost, Returned, Seen, Went
+from runtime.wire.chunks.questions import Inquire
 from runtime.wire.commands import Join, Stop
 from runtime.wire.fields import Message
-from runtime.wire.frame_questions import Inquire
 from tests.pair import CoordinatorEnd, DeviceEnd
 from tests.turn import ASSIGNMENT, CUT, JOIN, RUN
 

@@ -19,7 +19,7 @@ from runtime.protocol.coordinator_events import (
 from runtime.protocol.events import FrameSent
 from runtime.protocol.pending import IN_VAIN, MAX_UNUSABLE
 from runtime.protocol.timers import Allowance
-from runtime.wire.frame_questions import Holding
+from runtime.wire.chunks.questions import Holding
 from runtime.wire.frames import Frame, FrameKind, decode_chunk, encode_chunks
 from tests.pair import SPEC, tensor_of
 from tests.turn import JOIN, JOINED, RUN, step_at

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import MalformedMessageError, SettingsError
+from runtime.wire.chunks.inbox import FrameInbox
 from runtime.wire.codecs.codec import LARGEST, Layout, layout_of_samples, layout_of_weights
 from runtime.wire.codecs.dither import add_dither
 from runtime.wire.codecs.names import TurnCodecs
@@ -26,7 +27,6 @@ from runtime.wire.frames import (
     encode_chunks,
     specs_of,
 )
-from runtime.wire.inbox import FrameInbox
 
 NAMES = ["fp32", "fp16", "bf16", "int8", "int4", "topk:0.1", "randtopk:0.1"]
 LayoutOf = Callable[[tuple[int, ...]], Layout]

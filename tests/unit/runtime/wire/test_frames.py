@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import MalformedMessageError, ProtocolError
 from runtime.offered import DEFAULT_CHUNK_BYTES
+from runtime.wire.chunks.inbox import FrameInbox
 from runtime.wire.frames import (
     CHUNK_HEADER,
     Frame,
@@ -25,7 +26,6 @@ from runtime.wire.frames import (
     spec_of,
     specs_of,
 )
-from runtime.wire.inbox import FrameInbox
 
 STEP = StepId(run=7, round=3, cluster=1, epoch=0)
 

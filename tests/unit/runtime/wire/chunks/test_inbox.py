@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import MalformedMessageError
+from runtime.wire.chunks.inbox import Reassembly, numbers_of, runs_of
 from runtime.wire.frames import (
     Chunk,
     Frame,
@@ -18,7 +19,6 @@ from runtime.wire.frames import (
     encode_chunks,
     specs_of,
 )
-from runtime.wire.inbox import Reassembly, numbers_of, runs_of
 
 STEP = StepId(run=7, round=3, cluster=1, epoch=0)
 TENSORS = (np.arange(20, dtype=np.float32),)

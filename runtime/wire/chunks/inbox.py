@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from runtime.errors import MalformedMessageError
+from runtime.wire.chunks.questions import MAX_RANGES
 from runtime.wire.codecs.lossless import inflate
-from runtime.wire.frame_questions import MAX_RANGES
 from runtime.wire.frames import (
     Chunk,
     Frame,

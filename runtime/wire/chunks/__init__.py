@@ -1,0 +1,1 @@
+"""Frames on their way, in chunks: out, in, and what is asked of them meanwhile."""
