@@ -18,6 +18,7 @@ from runtime.wire.frames import StepId
 from runtime.wire.published import PlanReport
 from tests.builders import make_job, run_job, same_bits, weights_of
 from tests.noise import random_samples
+from tests.turn import JOIN
 
 SHAPE = (1, 28, 28)
 FIRST, ALL = 24, 60
@@ -110,9 +111,9 @@ def test_what_follows_changes_nothing_of_what_was_there() -> None:
     assert few.num_training is not None
     assert many.num_training is not None
     assert many.num_training > few.num_training
-    assert many._whole is not None
     step = StepId(job.assignment.run, 3, 0, 1)
-    drawn = [each.draw(step) for each in (few.told, many._whole.first(few.num_training))]
+    as_before = JOIN.model_copy(update={"num_samples": few.num_training})
+    drawn = [each.of_turn(as_before).draw(step) for each in (few, many)]
     assert all(map(np.array_equal, *drawn))
     assert np.array_equal(many.told.held_out, few.told.held_out)
 

@@ -102,7 +102,7 @@ def _state_of_conversation(channel: DeviceChannel) -> tuple[object, ...]:
 
 def _state_of_session(channel: DeviceChannel, device: str) -> tuple[object, ...]:
     session = channel.peers[device]
-    return session.state, session.presence, id(session._pending), id(session._owed)
+    return session.state, session.presence, session.why_busy
 
 
 class Site:

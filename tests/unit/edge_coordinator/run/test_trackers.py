@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -97,15 +98,18 @@ def test_a_tracker_that_cannot_begin_is_one_sentence_and_one_that_cannot_end_cos
     ):
         pass
     (tmp_path / "tensorboard").unlink()
-    with tracked(["tensorboard"], tmp_path, SETTINGS) as (observer,):
-        observer._tracker._writer.close = lambda: int("no")  # type: ignore[attr-defined]
-    assert "tensorboard may lack the last figures: invalid literal" in caplog.text
+    with tracked([f"{__name__}:CannotEnd"], tmp_path, SETTINGS):
+        pass
+    assert "CannotEnd may lack the last figures: invalid literal" in caplog.text
 
 
 class Kept:
     """A tracker of one's own."""
 
+    opened: ClassVar[list["Kept"]] = []
+
     def __init__(self, path: Path, settings: Mapping[str, object]) -> None:
+        self.opened.append(self)
         self.rounds: list[int] = []
         self.said = (path.name, settings)
         self.is_whole: bool | None = None
@@ -118,6 +122,13 @@ class Kept:
         self.is_whole = is_whole
 
 
+class CannotEnd(Kept):
+    """Another, of a full disk."""
+
+    def close(self, *, is_whole: bool) -> None:  # noqa: ARG002
+        int("no")
+
+
 def nothing_to_log_to(*_: object) -> object:
     return object()
 
@@ -125,8 +136,7 @@ def nothing_to_log_to(*_: object) -> object:
 def test_a_tracker_of_ones_own_is_told_of_the_run_and_of_each_round(tmp_path: Path) -> None:
     with tracked([f"{__name__}:Kept"], tmp_path, SETTINGS) as (observer,):
         observer.tell(RoundDone(make_round(3)))
-    kept = observer._tracker
-    assert isinstance(kept, Kept)
+    kept = Kept.opened[-1]
     assert (kept.said, kept.rounds, kept.is_whole) == ((tmp_path.name, SETTINGS), [3], True)
     with (
         pytest.raises(SettingsError, match=r"gave a object without log\(\)"),

@@ -1,7 +1,6 @@
 """Micro-batches are the same mathematics: sums in another order, and nothing else."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,14 +113,16 @@ def test_a_micro_batch_without_a_finite_loss_is_its_devices_fault() -> None:
         turn.add("a", Rows.all(2), bad)
 
 
-def test_whatever_a_loss_raises_in_a_step_is_told_with_what_it_was_given() -> None:
-    def fails(_outputs: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
+def of_three_fails(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if len(labels) == 3:
         raise KeyError("weights")
+    return functional.cross_entropy(outputs, labels)
 
-    turn = made_turn(shards([16, 10], SHAPE))
-    turn._training = replace(turn._training, loss=fails)
-    with pytest.raises(StepFailedError, match=r"cannot train on \(2, .*\) of a: 'weights'"):
-        turn.step({"a": sent("a", 2)})
+
+def test_whatever_a_loss_raises_in_a_step_is_told_with_what_it_was_given() -> None:
+    turn = made_turn(shards([16, 10], SHAPE), **{"training.loss": f"{__name__}:of_three_fails"})
+    with pytest.raises(StepFailedError, match=r"cannot train on \(3, .*\) of a: 'weights'"):
+        turn.step({"a": sent("a", 3)})
 
 
 async def simulated(micro_batches: int, **settings: object) -> dict[str, Tensor]:
