@@ -16,13 +16,14 @@ coordinator seems to take less while it is watched, for a machine with nothing t
 import argparse
 import asyncio
 import json
-import signal
 import tempfile
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+
+import psutil
 
 from benchmarks.programs import CPSL, Program, agents, own_broker
 from benchmarks.watchers.cores import Cores
@@ -46,6 +47,8 @@ class RoundCost:
     cpu_s: float
     """Of the coordinator's process, for a round."""
     round_s: float
+    wakeups: float
+    """How often its event loop had waited for something and went on, in a round."""
 
 
 class WatchedRun:
@@ -77,13 +80,18 @@ class WatchedRun:
     async def cost(self) -> RoundCost:
         """Measure from the end of the present round on."""
         await self.rounds(1)
-        before_s = processor_seconds(self._pid)
+        before_s, wakeups = processor_seconds(self._pid), self._wakeups
         seconds = await self.rounds(ROUNDS)
-        return RoundCost((processor_seconds(self._pid) - before_s) / ROUNDS, fmean(seconds))
+        cpu_s = (processor_seconds(self._pid) - before_s) / ROUNDS
+        return RoundCost(cpu_s, fmean(seconds), (self._wakeups - wakeups) / ROUNDS)
+
+    @property
+    def _wakeups(self) -> int:
+        return int(psutil.Process(self._pid).num_ctx_switches().voluntary)
 
     async def end(self) -> None:
-        """End it as Ctrl-C does."""
-        self._program.process.send_signal(signal.SIGINT)
+        """End it as a service manager does."""
+        self._program.process.terminate()
         await self._program.end()
 
 
@@ -127,10 +135,15 @@ async def _compare(run: WatchedRun, kind: str, pairs: int) -> None:
         print(f"{kind} {number + 1}: nobody {found[False][-1]}, ten {found[True][-1]}", flush=True)
     rounds = pairs * ROUNDS
     print(f"{NUM_WATCHERS} {KINDS[kind]}, {pairs} pairs of {ROUNDS} rounds each:")
-    for what, name in (("the coordinator's processor time", "cpu_s"), ("a round", "round_s")):
+    for what, name in (
+        ("the coordinator's processor time, ms", "cpu_s"),
+        ("a round, ms", "round_s"),
+        ("wake-ups of the coordinator, thousands", "wakeups"),
+    ):
         alone, watched = ([getattr(cost, name) for cost in found[half]] for half in (False, True))
         ratios = Ratios([b / a for a, b in zip(alone, watched, strict=True)])
-        print(f"  {what}: {ratios} of {fmean(alone) * 1e3:.1f} ms")
+        factor = 1e-3 if name == "wakeups" else 1e3
+        print(f"  {what}: {ratios} of {fmean(alone) * factor:.4g}")
     print(f"  they read {read_bytes / rounds / 1e3:.0f} kB and took "
           f"{watchers_cpu_s / rounds * 1e3:.0f} ms of processor time a round, in processes of "
           "their own", flush=True)  # fmt: skip
@@ -140,8 +153,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pairs", nargs="?", type=int, default=12)
     parser.add_argument("--as", dest="kinds", choices=list(KINDS), action="append")
+    parser.add_argument("--together", action="store_true", help="all on all cores, as on a laptop")
     parser.add_argument("--idle", action="store_true", help="leave the watchers' cores idle")
     flags = parser.parse_args()
-    cores = Cores()
+    cores = Cores(are_shared=flags.together)
     for kind in flags.kinds or KINDS:
         asyncio.run(compare(kind, flags.pairs, cores=cores, is_idle=flags.idle))

@@ -15,16 +15,17 @@ _BUSY = "import os\nos.nice(19)\nwhile True: pass"
 class Cores:
     """What this process starts runs where this process does: so it moves before it starts it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_shared: bool) -> None:
         """SystemExit where there is one core only: then the run has none of its own."""
-        self._of_run, *others = sorted(os.sched_getaffinity(0))
-        if not others:
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) < 2:
             raise SystemExit("this needs two cores: one for the run, others for who watches it")
-        self._others = set(others)
+        self._of_run = set(cores if are_shared else cores[:1])
+        self._others = set(cores if are_shared else cores[1:])
 
     def for_run(self) -> None:
         """Start on the run's core from now on."""
-        os.sched_setaffinity(0, {self._of_run})
+        os.sched_setaffinity(0, self._of_run)
 
     def for_watchers(self) -> None:
         """Start on the others from now on."""
