@@ -54,8 +54,6 @@ async def bus_side(job: Job, *, url: str, agents: Sequence[AgentProcess]) -> Asy
             run=run,
             tolerance=Tolerance.of(settings.devices),
             chunk_bytes=settings.broker.chunk_bytes,
-            on_other=lambda _: None,
-            on_connected=lambda: None,
         )
         own, agent_pids = psutil.Process(), [agent.process.pid for agent in agents]
         others = [child.pid for child in own.children(recursive=True)]

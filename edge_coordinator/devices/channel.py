@@ -3,11 +3,11 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from edge_coordinator.devices.answer_times import AnswerTimes
 from edge_coordinator.devices.deadlines import Answer, Question
-from edge_coordinator.devices.inbound import DropCounts, Inbound
+from edge_coordinator.devices.inbound import DropCounts, Inbound, OwnTopics
 from edge_coordinator.devices.link_measurement import LinkEcho
 from edge_coordinator.devices.outbound import Outbound
 from edge_coordinator.devices.peers import Peers
@@ -62,14 +62,13 @@ class DeviceChannel:
         self,
         bus: Bus,
         topics: Topics,
+        own: OwnTopics | None = None,
         *,
         run: int,
         tolerance: Tolerance,
         chunk_bytes: int,
-        on_other: Callable[[Delivery], None],
-        on_connected: Callable[[], None],
     ) -> None:
-        """`on_other` takes what no device sent; `on_connected` hears of a new connection."""
+        """`own` is who else listens on this connection, if anybody does."""
         self.run = run
         self.dropped = DropCounts(max_unusable=tolerance.max_unusable)
         self.answer_times = AnswerTimes(
@@ -79,7 +78,7 @@ class DeviceChannel:
         self._topics = topics
         self._patient = Allowance(0.0, tolerance.patience_s, is_learned=False)
         self._chunk_bytes = chunk_bytes
-        self._on_connected = on_connected
+        self._own = own
         self._turns: dict[int, itertools.count[int]] = {}
         self._stops = StopSecrets()
         self.replies = Replies()
@@ -91,7 +90,7 @@ class DeviceChannel:
         self._outbound = Outbound(bus, topics, chunk_bytes=chunk_bytes, on_sent=self._note_sent)
         self.registry = Registry(busy=self.peers.busy)
         self.inbound = Inbound(
-            topics, self.registry, self.peers, self._outbound, self.dropped, on_other=on_other
+            topics, self.registry, self.peers, self._outbound, self.dropped, own=own
         )
         self.changed, self.learnt = self.inbound.changed, self.inbound.learnt
         """Set whenever a device has come or gone, or is ready; and when anything is learnt."""
@@ -236,7 +235,8 @@ class DeviceChannel:
                 self.peers.tell_all(BusLost())
             case Connected():
                 log.warning("connected to the broker again")
-                self._on_connected()
+                if self._own is not None:
+                    self._own.republish()
                 self.peers.tell_all(BusBack())
 
     async def _ask(self, device: str, request: Request, allowance: Allowance) -> Answered:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from edge_coordinator.devices.link_measurement import LinkEcho
 from edge_coordinator.devices.newer_peers import NewerPeers
@@ -75,6 +75,18 @@ class DropCounts:
         return dict(sorted((self.counts - before).items()))
 
 
+class OwnTopics(Protocol):
+    """The coordinator's own topics, which are on the devices' connection."""
+
+    def receive(self, delivery: Delivery) -> None:
+        """Take what no device sent."""
+        ...
+
+    def republish(self) -> None:
+        """Tell all that is retained again, over a connection that is new."""
+        ...
+
+
 class Inbound:
     """Takes messages in: what they say of devices is noted, their sessions hear the rest."""
 
@@ -86,9 +98,9 @@ class Inbound:
         outbound: Outbound,
         dropped: DropCounts,
         *,
-        on_other: Callable[[Delivery], None],
+        own: OwnTopics | None,
     ) -> None:
-        """`on_other` takes what no device sent."""
+        """What no device sent is for `own`, or for nobody."""
         self.changed = asyncio.Event()
         """Set whenever a device has come or gone."""
         self.learnt = asyncio.Event()
@@ -102,17 +114,17 @@ class Inbound:
         self._registry = registry
         self._peers = peers
         self._dropped = dropped
-        self._on_other = on_other
+        self._own = own
         self._outbound = outbound
 
     def receive(self, delivery: Delivery) -> None:
         """Take one message; whatever is wrong with it is said once a sender and dropped."""
         topic = self._topics.parse(delivery.topic)
         try:
-            if topic is None:
-                self._on_other(delivery)
-            else:
+            if topic is not None:
                 self._receive_from(topic, delivery)
+            elif self._own is not None:
+                self._own.receive(delivery)
         except UnknownKindError as error:
             self.newer.note_kind(self._sender(topic.device if topic else ""), error)
         except ProtocolError as error:

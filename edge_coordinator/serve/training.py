@@ -123,11 +123,10 @@ def _channel(bus: Bus, topics: Topics, job: Job, publisher: SitePublisher) -> De
     return DeviceChannel(
         bus,
         topics,
+        publisher,
         run=job.assignment.run,
         tolerance=Tolerance.of(job.settings.devices),
         chunk_bytes=job.settings.broker.chunk_bytes,
-        on_other=publisher.receive,
-        on_connected=publisher.republish,
     )
 
 

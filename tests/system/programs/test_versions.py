@@ -155,8 +155,6 @@ async def test_a_device_of_a_far_version_is_barred_and_both_sides_are_told_both_
             run=RUN,
             tolerance=Tolerance(60, 15, max_unusable=10),
             chunk_bytes=CHUNK_BYTES,
-            on_other=lambda _: None,
-            on_connected=lambda: None,
         )
         message = memoryview(status.encode())
         channel.inbound.receive(Delivery(TOPICS.status("d0"), message, retained=True))

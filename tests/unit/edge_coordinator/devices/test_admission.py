@@ -18,8 +18,6 @@ async def test_who_refuses_is_asked_again_more_and_more_seldom() -> None:
             run=RUN,
             tolerance=Tolerance(60, 15, max_unusable=10),
             chunk_bytes=CHUNK_BYTES,
-            on_other=lambda _: None,
-            on_connected=lambda: None,
         )
         registry, admission = channel.registry, Admission(job, channel, lambda _: None)
         registry.note_status("pi-1", STATUS)

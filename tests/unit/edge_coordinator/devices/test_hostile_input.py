@@ -115,8 +115,6 @@ class Site:
             run=RUN,
             tolerance=Tolerance(60, 15, max_unusable=10 * NUM_CASES),
             chunk_bytes=CHUNK_BYTES,
-            on_other=lambda _: None,
-            on_connected=lambda: None,
         )
         self._source = source
         self._meter = meter

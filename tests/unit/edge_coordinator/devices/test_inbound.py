@@ -45,8 +45,6 @@ def _channel(bus: MemoryBus) -> DeviceChannel:
         run=RUN,
         tolerance=Tolerance(60, 15, max_unusable=10),
         chunk_bytes=CHUNK_BYTES,
-        on_other=lambda _: None,
-        on_connected=lambda: None,
     )
 
 

@@ -46,8 +46,6 @@ async def test_one_device_of_each_process_is_asked_before_its_others() -> None:
             run=RUN,
             tolerance=Tolerance(60, 15, max_unusable=10),
             chunk_bytes=CHUNK_BYTES,
-            on_other=lambda _: None,
-            on_connected=lambda: None,
         )
         await channel.open()
         buses = {}

@@ -145,8 +145,6 @@ async def devices() -> AsyncIterator[Devices]:
                 run=RUN,
                 tolerance=Tolerance(60, 15, max_unusable=10),
                 chunk_bytes=CHUNK_BYTES,
-                on_other=lambda _: None,
-                on_connected=lambda: None,
             ),
             listening,
         )
