@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from device_agent.agent.agent import Agent
 from device_agent.agent.own_data import OwnData
 from device_agent.agent.trainer import Trainer
+from device_agent.engines.engine import Engine
 from device_agent.engines.open import open_engine
 from device_agent.limits import Limits
 from device_agent.profiling.machine import measure_profile
@@ -30,9 +32,10 @@ from runtime.bus.bus import Will
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import DataSet, Samples
 from runtime.plugins import AllowedCode
+from runtime.wire.commands import Assignment
 from runtime.wire.frames import Tensor
 from runtime.wire.ownership import new_session
-from runtime.wire.published import DeviceStatus, RoundReport
+from runtime.wire.published import DeviceProfile, DeviceStatus, RoundReport
 from runtime.wire.topics import Topics
 from tests.noise import random_samples
 
@@ -92,32 +95,33 @@ async def run_job(
     job, model = prepared or make_job(plain, overrides)
     reports = Reports(reached=reached)
     observers: list[Observer] = [each for each in (reports, progress, observer) if each]
+    agents = [
+        partial(serve_agent, broker, device, samples, engine=engine, make_trainer=make_trainer)
+        for (device, samples), engine in zip(own.items(), cycle(engines), strict=False)
+    ]
+    async with _served(agents, own_threads=own_threads), broker.connect("coordinator") as bus:
+        status, told = new_status(job.assignment.run), progress or reports
+        await serve_on(bus, job, model, status=status, observers=observers, progress=told)
+    return model, reports.rounds
+
+
+@asynccontextmanager
+async def _served(
+    agents: Sequence[Callable[[ThreadPoolExecutor], Awaitable[None]]], *, own_threads: bool
+) -> AsyncIterator[None]:
+    """Serve agents for the length of the block, each with a thread to compute in."""
     with ExitStack() as threads:
         shared = _thread(threads)
-        agents = [
-            asyncio.create_task(
-                serve_agent(
-                    broker,
-                    device,
-                    samples,
-                    _thread(threads) if own_threads else shared,
-                    engine=engine,
-                    make_trainer=make_trainer,
-                ),
-                name=device,
-            )
-            for (device, samples), engine in zip(own.items(), cycle(engines), strict=False)
+        serving = [
+            asyncio.ensure_future(serve(_thread(threads) if own_threads else shared))
+            for serve in agents
         ]
         try:
-            async with broker.connect("coordinator") as bus:
-                status = new_status(job.assignment.run)
-                told = progress or reports
-                await serve_on(bus, job, model, status=status, observers=observers, progress=told)
+            yield
         finally:
-            for agent in agents:
-                agent.cancel()
-            await asyncio.gather(*agents, return_exceptions=True)
-    return model, reports.rounds
+            for each in serving:
+                each.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
 
 
 def _thread(threads: ExitStack) -> ThreadPoolExecutor:
@@ -147,27 +151,25 @@ async def serve_agent(
             bus=bus,
             topics=topics,
             status=status,
-            profile=lambda: measure_profile(
-                device,
-                engine=engine,
-                num_samples=len(data.samples),
-                sample_shape=data.samples.sample_shape,
-            ).model_copy(update={"training_samples": data.num_training}),
-            trainer=make_trainer(
-                device,
-                data,
-                lambda assignment, shape: open_engine(
-                    engine,
-                    assignment,
-                    sample_shape=shape,
-                    limits=Limits(AllowedCode((assignment.network, assignment.loss))),
-                ),
-                probe_s=0.0,
-            ),
+            profile=partial(_profile_of, data, device, engine=engine),
+            trainer=make_trainer(device, data, partial(_engine, engine), probe_s=0.0),
             compute=compute,
             chunk_bytes=2000,
         )
         await agent.serve()
+
+
+def _profile_of(data: OwnData, device: str, *, engine: str) -> DeviceProfile:
+    shape = data.samples.sample_shape
+    facts = measure_profile(
+        device, engine=engine, num_samples=len(data.samples), sample_shape=shape
+    )
+    return facts.model_copy(update={"training_samples": data.num_training})
+
+
+def _engine(name: str, assignment: Assignment, sample_shape: tuple[int, ...]) -> Engine:
+    own_code = Limits(AllowedCode((assignment.network, assignment.loss)))
+    return open_engine(name, assignment, sample_shape=sample_shape, limits=own_code)
 
 
 def weights_of(model: EdgeModel) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from edge_coordinator.monitor.web.app import site_app
 from edge_coordinator.monitor.web.hub import Hub
 from edge_coordinator.monitor.web.serving import Address, served
 from runtime.wire.published import DeviceStatus
-from tests.outside.browser import browser_page, find_browser
+from tests.outside.browser import Page, browser_page, find_browser
 from tests.outside.watched_site import (
     HOSTILE,
     Way,
@@ -31,6 +31,23 @@ pytestmark = pytest.mark.skipif(
 HAS_DEVICES = "document.querySelectorAll('#devices-table tbody tr').length == {}"
 
 
+async def _check_figures(page: Page) -> None:
+    """Whether what five rounds came to is shown."""
+    now = (await page.text("#now")).replace("\u00a0", " ")
+    for figure in (
+        "90.00 %",
+        "0.2000",
+        "3.3 s",
+        "3 s predicted, \u22129.0 %",
+        "↑ 1 kB ↓ 2 kB",
+    ):
+        assert figure in now.replace("  ", " "), figure
+    rows = (await page.text("#devices-table")).replace("\u00a0", " ")
+    assert "43.2 Mbit/s" in rows
+    assert "7.65 GFLOP/s" in rows
+    assert f"threads = 1; no {HOSTILE}" in rows
+
+
 @pytest.mark.parametrize("way", [by_server, by_file])
 async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change(
     way: Way, tmp_path: Path
@@ -40,19 +57,7 @@ async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change(
         async with opened(url) as page:
             await page.until(HAS_DEVICES.format(3))
             await page.until("document.querySelector('#now').innerText.includes('5 of 50')")
-            now = (await page.text("#now")).replace("\u00a0", " ")
-            for figure in (
-                "90.00 %",
-                "0.2000",
-                "3.3 s",
-                "3 s predicted, \u22129.0 %",
-                "↑ 1 kB ↓ 2 kB",
-            ):
-                assert figure in now.replace("  ", " "), figure
-            rows = (await page.text("#devices-table")).replace("\u00a0", " ")
-            assert "43.2 Mbit/s" in rows
-            assert "7.65 GFLOP/s" in rows
-            assert f"threads = 1; no {HOSTILE}" in rows
+            await _check_figures(page)
             await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
             await page.until("document.querySelectorAll('#rounds-table tbody tr').length == 5")
             assert await page.evaluate("document.querySelectorAll('canvas').length") >= 7

@@ -143,10 +143,13 @@ def _profile(device: str, age_s: float, *, retained: bool = True, now_s: float =
 
 def _run() -> list[Step]:
     """A run with what can befall one: who is late, lost, back, left out, gone, forgotten, told."""
+    return [*_a_round(), *_rounds_with_losses(), *_what_devices_do(), *_an_end()]
+
+
+def _a_round() -> list[Step]:
     history = History()
     history.plan(make_plan("ab", "c", left_out={"d": "too slow"}, changed="of c"), 9)
     history.add(make_round(2, lost={"a": "silent"}, test_accuracy=0.5))
-    later = {"round": 4, "predicted": {"a": EPOCH}, "left_out": {"b": "no memory\u202e\n"}}
     return [
         Step(event="connected"),
         *(_profile(device, age_s) for device, age_s in (("a", 1.0), ("b", 5.0), ("c", 400.0))),
@@ -160,6 +163,12 @@ def _run() -> list[Step]:
         _metrics("c", 1),
         _said(TOPICS.round, make_round(3, measured={"a": EPOCH}, test_loss=0.25)),
         _said(TOPICS.history, history.report(7)),
+    ]
+
+
+def _rounds_with_losses() -> list[Step]:
+    later = {"round": 4, "predicted": {"a": EPOCH}, "left_out": {"b": "no memory\u202e\n"}}
+    return [
         _said(TOPICS.round, make_round(4, lost={"a": "late\u0007"}, metric="iou", run=7)),
         _said(TOPICS.plan, make_plan("ac", "b", **later), retained=False),
         _said(TOPICS.plan, make_plan("ac", "b", **{**later, "round": 5}), retained=False),
@@ -172,6 +181,11 @@ def _run() -> list[Step]:
         _said(TOPICS.round, make_round(6, metric="iou", test_accuracy=0.5)),
         _said(TOPICS.round, make_round(5, run=8, test_accuracy=0.5)),
         _coordinator(run=8),
+    ]
+
+
+def _what_devices_do() -> list[Step]:
+    return [
         _status("b", session="t"),
         _status("b", state="offline"),  # The will of the session before.
         _status("b", state="offline", session="t", engine=""),
@@ -182,6 +196,11 @@ def _run() -> list[Step]:
         _said(TOPICS.tags("a"), DeviceTags(tags={"room": "lab"})),
         _said(TOPICS.settings("e"), WantedSettings(settings={"threads": 2, "log_level": "info"})),
         *(Step(f"cpsl/default/device/e/{leaf}") for leaf in ("settings", "metrics", "tags")),
+    ]
+
+
+def _an_end() -> list[Step]:
+    return [
         Step(TOPICS.profile("a"), make_profile("b", 1.0).encode().decode()),
         Step("cpsl/default/device/-e/status", "{}"),
         Step(event="the cable was pulled\n"),
