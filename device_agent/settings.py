@@ -68,7 +68,11 @@ class AgentSettings:
         if len(set(self.devices)) < len(self.devices):
             raise SettingsError(f"--id is given twice: {', '.join(self.devices)}")
         if self.watch_data_s is not None and (self.shards or len(self.devices) > 1):
-            raise SettingsError("--watch-data is of a device that has all of its data: no --shard")
+            raise SettingsError(
+                "--watch-data is of one device that has a source to itself: shares of a source "
+                "(--shard, several --id) are dealt out of all its samples, so one more would move "
+                "others from device to device; give each device a folder or a table of its own"
+            )
         if self.shards and len(self.shards) != len(self.devices):
             raise SettingsError(
                 f"{len(self.devices)} --id and {len(self.shards)} --shard; give one for each"

@@ -19,6 +19,9 @@ from runtime.errors import SettingsError
 
 Factory = Callable[..., Any]
 
+_being_imported: list[str] = []
+"""Modules that this process imports just now to find what was named of them."""
+
 
 @dataclass(frozen=True)
 class AllowedCode:
@@ -112,14 +115,46 @@ def option_names(factory: Factory) -> list[str] | None:
     return [parameter.name for parameter in parameters if parameter.kind in named]
 
 
+def check_not_imported(what: str) -> None:
+    """Raise SettingsError if a module that is only to give a function begins to train itself."""
+    if _being_imported:
+        raise SettingsError(
+            f"{_being_imported[-1]} calls {what} as soon as it is imported, and whoever trains its "
+            'networks or reads its data imports it: put the call below `if __name__ == "__main__":`'
+        )
+
+
+def name_of_script() -> str:
+    """Name the script that runs here as other processes can import it from the working folder.
+
+    `__main__` where they cannot: it is typed or a notebook, elsewhere, or named like no module.
+    """
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    name = spec.name if spec is not None else _module_below(Path.cwd(), file)
+    # It is imported already, so nobody here imports it a second time.
+    return name if name and sys.modules.setdefault(name, main) is main else "__main__"
+
+
+def _module_below(folder: Path, file: str | None) -> str | None:
+    path = Path(file).resolve() if file else Path()
+    if path.suffix != ".py" or not path.is_relative_to(folder.resolve()):
+        return None
+    parts = path.relative_to(folder.resolve()).with_suffix("").parts
+    return ".".join(parts) if all(part.isidentifier() for part in parts) else None
+
+
 def _import_module(module_name: str, base_dir: Path) -> ModuleType:
     # A console script does not have the working folder on its path, as `python -m` does. It goes
     # to the end, where it can hide nothing.
     folder = str(base_dir.resolve())
     if folder not in sys.path:
         sys.path.append(folder)
+    _being_imported.append(module_name)
     try:
         return importlib.import_module(module_name)
+    except SettingsError:
+        raise
     except ImportError as error:
         raise SettingsError(
             f"cannot import {module_name}: {error} (searched the Python path and {folder})"
@@ -128,3 +163,5 @@ def _import_module(module_name: str, base_dir: Path) -> ModuleType:
         raise SettingsError(f"cannot import {module_name}: {error}") from error
     except (Exception, SystemExit) as error:  # It is the user's own.
         raise SettingsError(f"cannot import {module_name}: {_described(error)}") from error
+    finally:
+        _being_imported.pop()

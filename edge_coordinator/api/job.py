@@ -17,6 +17,7 @@ from edge_coordinator.job.settings import (
 )
 from edge_coordinator.job.training_settings import TrainingSettings
 from runtime.errors import SettingsError
+from runtime.plugins import name_of_script
 
 Table = Mapping[str, Any]
 _HERE = "the job"
@@ -96,11 +97,16 @@ def _named(value: object) -> object:
 
 
 def reference_of(code: Callable[..., object]) -> str:
-    """Name a function or a class as `package.module:name`; SettingsError if it has no such name."""
+    """Name a function or a class as `package.module:name`; SettingsError if it has no such name.
+
+    What a script itself defines is named after its file, where other processes find it.
+    """
     module, name = getattr(code, "__module__", None), getattr(code, "__qualname__", "")
     if module is None or not name.isidentifier():
         raise SettingsError(
             f"{name or code!r} has no name of its own in a module, by which a job could name it: "
             "define it at the top of one"
         )
+    if module == "__main__":
+        module = name_of_script()
     return f"{module}:{name}"

@@ -21,6 +21,7 @@ from edge_coordinator.job.own_code import own_code
 from edge_coordinator.planning.form import Method
 from edge_coordinator.run.events import Observer, Progress
 from runtime.errors import SettingsError
+from runtime.plugins import check_not_imported
 
 OnProgress = Callable[[Progress], None]
 """Told of each plan, turn and round; an error that it raises ends the run."""
@@ -93,6 +94,7 @@ def compare(
     The `workers` are processes, which import the script that calls this: there it has to stand
     below `if __name__ == "__main__":`. `draws` are of the devices' states.
     """
+    check_not_imported("compare")
     return wait_for(partial(compare_methods, job, WantedComparison(methods, seeds, workers, draws)))
 
 
@@ -120,11 +122,12 @@ class _Told:
 def _local(
     job: Job, on_progress: OnProgress | None, observers: Observers, resume: Path | None
 ) -> Work[Run]:
+    check_not_imported("run_local")
     for name in own_code(job):
         if name.startswith("__main__:"):
             raise SettingsError(
-                f"{name.removeprefix('__main__:')} is defined in the script itself, where the "
-                "devices' processes do not find it: put it into a module of its own, or simulate"
+                f"{name.removeprefix('__main__:')} is defined in what runs here, where other "
+                "processes do not find it: put it into a file.py of the working folder, or simulate"
             )
     return partial(train_here, job, _told(on_progress, observers), resume)
 
@@ -132,6 +135,7 @@ def _local(
 def _simulation(
     job: Job, on_progress: OnProgress | None, observers: Observers, resume: Path | None
 ) -> Work[Run]:
+    check_not_imported("simulate")
     return partial(train_in_process, job, _told(on_progress, observers), resume)
 
 

@@ -1,6 +1,8 @@
 """Runs from Python: those of the commands, where a loop runs, and with what came of them."""
 
 import asyncio
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from torch import nn
 from edge_coordinator import Job, Run, run_local, run_local_async, simulate, simulate_async
 from edge_coordinator.run.events import Progress, RoundDone
 from runtime.errors import SettingsError
+from runtime.plugins import import_factory
 
 
 @pytest.fixture(autouse=True)
@@ -100,5 +103,29 @@ def test_a_mistake_in_a_job_is_one_sentence() -> None:
     with pytest.raises(SettingsError) as caught:
         Job(training={"round": 3})
     assert str(caught.value) == "the job: unknown key training.round; did you mean 'rounds'?"
-    with pytest.raises(SettingsError, match="net is defined in the script itself"):
+    with pytest.raises(SettingsError, match="net is defined in what runs here, where other"):
         run_local(Job(model={"name": "__main__:net"}))
+
+
+SCRIPT = """
+from torch import nn
+from edge_coordinator import Job, run_local
+
+def network():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+"""
+
+
+def test_what_a_script_defines_is_named_after_its_file(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT + "print(Job(model={'name': network}).model.name)")
+    done = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("train:network\n", "")
+
+
+def test_a_script_that_trains_when_it_is_imported_is_told_where_to_put_that(tmp_path: Path) -> None:
+    (tmp_path / "unguarded.py").write_text(SCRIPT + "run_local(Job())")
+    with pytest.raises(SettingsError, match="unguarded calls run_local as soon as it is imported"):
+        import_factory("unguarded:network", base_dir=tmp_path)
