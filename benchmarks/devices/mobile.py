@@ -3,8 +3,8 @@
     python -m benchmarks.devices.mobile [--cuts CUT …] [--size 96] [--rounds 6]
 
 Torchvision's mobilenet_v3_small, cut at three places: for each a real broker, a coordinator and one
-agent, as their users start them, with ONNX Runtime (which imports no torch) and with torch, one
-after the other on this machine. Printed are the agent's own words on its peak memory, the seconds
+agent, as their users start them, with ONNX Runtime (where torch cannot be imported) and with
+torch, one after the other on this machine. Printed are the agent's own words on its peak memory, the seconds
 that it published of a step (forward, backward and update; the median round, without the first),
 and both as ratios. Needs torchvision; nothing is fetched.
 """
@@ -73,10 +73,13 @@ async def _measure(cut: str, engine: str, *, size: int, num_rounds: int) -> Figu
         folder = Path(name)
         _write_images(folder / "own.npz", size)
         async with local_broker("auto", None) as broker:
+            if engine != "torch":
+                os.environ["PYTHONPATH"] = f"{_without_torch(folder)}{os.pathsep}{ROOT}"
             agent = await Program.start(
                 *AGENT, "--broker", broker.url, "--id", DEVICE, "--engine", engine,
                 "--data", "npz:own.npz", "--threads", "1", "--allow-code", NETWORK, cwd=folder,
             )  # fmt: skip
+            os.environ["PYTHONPATH"] = str(ROOT)
             coordinator = await Program.start(
                 *CPSL, "coordinator", "--broker", broker.url, "--devices", "1",
                 "--plan", "by_hand", "--cut", cut, "--rounds", str(num_rounds),
@@ -101,6 +104,14 @@ def _figures(agent: Program, run: Path) -> Figures:
     measured = [each["measured"][DEVICE] for each in rounds_of(run)[1:]]
     step_s = median(each["forward_s"] + each["backward_s"] for each in measured)
     return Figures(step_s, float(found[-1]))
+
+
+def _without_torch(folder: Path) -> Path:
+    """A folder that hides torch from whoever has it on the Python path."""
+    hiding = folder / "without"
+    hiding.mkdir()
+    (hiding / "torch.py").write_text('raise ImportError("this device has no torch")')
+    return hiding
 
 
 def _write_images(path: Path, size: int) -> None:
