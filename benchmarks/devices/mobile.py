@@ -3,10 +3,10 @@
     python -m benchmarks.devices.mobile [--cuts CUT …] [--size 96] [--rounds 6]
 
 Torchvision's mobilenet_v3_small, cut at three places: for each a real broker, a coordinator and one
-agent, as their users start them, with ONNX Runtime (where torch cannot be imported) and with
-torch, one after the other on this machine. Printed are the agent's own words on its peak memory, the seconds
-that it published of a step (forward, backward and update; the median round, without the first),
-and both as ratios. Needs torchvision; nothing is fetched.
+agent, as their users start them, with ONNX Runtime (where torch cannot be imported) and with torch,
+one after the other on this machine. Printed are the agent's own words on its peak memory, the
+seconds that it published of a step (forward, backward and update; the median round, without the
+first), and both as ratios. Needs torchvision; nothing is fetched.
 """
 
 import argparse
@@ -58,13 +58,15 @@ def main() -> int:
             asyncio.run(_measure(cut, engine, size=flags.size, num_rounds=flags.rounds))
             for engine in ("onnxruntime", "torch")
         )
-        steps = (1e3 * ours.step_s, 1e3 * theirs.step_s, ours.step_s / theirs.step_s)
-        peaks = (ours.peak_mb, theirs.peak_mb, ours.peak_mb / theirs.peak_mb)
-        cells = (f"{steps[0]:.1f}", f"{steps[1]:.1f}", f"{steps[2]:.2f}")
-        cells += (f"{peaks[0]:.0f}", f"{peaks[1]:.0f}", f"{peaks[2]:.2f}")
+        steps = _beside(1e3 * ours.step_s, 1e3 * theirs.step_s, "{:.1f}")
+        peaks = _beside(ours.peak_mb, theirs.peak_mb, "{:.0f}")
         _progress("")
-        print(LINE.format(cut, *cells), flush=True)
+        print(LINE.format(cut, *steps, *peaks), flush=True)
     return 0
+
+
+def _beside(ours: float, theirs: float, how: str) -> tuple[str, str, str]:
+    return how.format(ours), how.format(theirs), f"{ours / theirs:.2f}"
 
 
 async def _measure(cut: str, engine: str, *, size: int, num_rounds: int) -> Figures:
@@ -110,21 +112,19 @@ def _without_torch(folder: Path) -> Path:
     """A folder that hides torch from whoever has it on the Python path."""
     hiding = folder / "without"
     hiding.mkdir()
-    (hiding / "torch.py").write_text('raise ImportError("this device has no torch")')
+    (hiding / "torch.py").write_text(
+        'raise ImportError("this device has no torch")', encoding="utf-8"
+    )
     return hiding
 
 
 def _write_images(path: Path, size: int) -> None:
     generator = np.random.default_rng(0)
-    images = {
-        part: generator.integers(0, 256, (count, 3, size, size), dtype=np.uint8)
-        for part, count in (("x_train", SAMPLES), ("x_test", TEST))
-    }
-    labels = {
-        part: generator.integers(0, NUM_CLASSES, count)
-        for part, count in (("y_train", SAMPLES), ("y_test", TEST))
-    }
-    np.savez(path, **images, **labels)
+    parts = [
+        generator.integers(0, 256, (n, 3, size, size), dtype=np.uint8) for n in (SAMPLES, TEST)
+    ]
+    labels = [generator.integers(0, NUM_CLASSES, n) for n in (SAMPLES, TEST)]
+    np.savez(path, x_train=parts[0], x_test=parts[1], y_train=labels[0], y_test=labels[1])
 
 
 def _progress(doing: str) -> None:

@@ -23,6 +23,9 @@ class Network(nn.Sequential):
     `input_shape` is without the batch axis; None means that the network takes any shape.
     """
 
+    constants: frozenset[str] = frozenset()
+    """Names of tensors that travel as its state and are none of the user's own module."""
+
     # The defaults are for slicing, which builds a sequence from its layers alone.
     def __init__(
         self, layers: LayerDict, *, name: str = "network", input_shape: Shape | None = None
@@ -46,7 +49,7 @@ class Network(nn.Sequential):
         return part
 
 
-_TAKEN = ("layers", "part", "name", "input_shape")
+_TAKEN = ("layers", "part", "name", "input_shape", "constants")
 
 
 def layers_of(module: nn.Module) -> LayerDict:

@@ -46,7 +46,8 @@ def save_weights(
     The inputs it takes have to be normalised `by` the same, which they say too.
     """
     # Copies: weights that are tied are in the file under each of their names.
-    weights = {name: t.clone().contiguous() for name, t in network.state_dict().items()}
+    state = network.state_dict()
+    weights = {n: t.clone().contiguous() for n, t in state.items() if n not in network.constants}
     said = _metadata(round_, classes, by)
     if network.input_shape is not None:
         said["input_shape"] = json.dumps(network.input_shape)

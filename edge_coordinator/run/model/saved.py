@@ -84,7 +84,9 @@ def load_saved(
         model.name, model.options, seed=settings.seed, sample_shape=stated, base_dir=base_dir
     )
     try:
-        network.load_state_dict(weights)
+        own = network.state_dict()
+        constants = {name: tensor for name, tensor in own.items() if name in network.constants}
+        network.load_state_dict(constants | weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise SettingsError(f"{path} is of another network than the job's: {reason}") from error

@@ -93,6 +93,7 @@ def _assemble(
         is_last = len(steps) == len(pairs) - 1
         steps.append(_step(place, train, evaluate, seen, rest if is_last else {}))
         seen.update(steps[-1].attributes)
+    own = module.state_dict().keys()
     return GraphNetwork(
         steps,
         {**state, **rest},
@@ -100,6 +101,11 @@ def _assemble(
         input_shape=row.sample_shape,
         uncut={**modes[False].places.refused, **modes[True].places.refused},
         inputs=inputs.shapes,
+        constants=frozenset(
+            path
+            for path, value in state.items()
+            if isinstance(value, torch.Tensor) and path not in own
+        ),
     )
 
 

@@ -31,6 +31,7 @@ class GraphNetwork(Network):
         input_shape: Shape | None,
         uncut: Mapping[str, str] | None = None,
         inputs: Mapping[str, Shape] | None = None,
+        constants: frozenset[str] = frozenset(),
     ) -> None:
         """`state` has the attributes of the steps; `uncut` says why, by the names of places.
 
@@ -40,6 +41,7 @@ class GraphNetwork(Network):
         self._steps = tuple(steps)
         self._uncut = dict(uncut or {})
         self.inputs = dict(inputs or {})
+        self.constants = constants
         tree = _Tree()
         borrowed = {path for step in steps for path in step.borrowed}
         kept = {path for step in steps for path in step.attributes if path not in step.borrowed}

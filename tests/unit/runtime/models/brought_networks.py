@@ -70,18 +70,22 @@ class Residual(nn.Module):
 class Attention(nn.Module):
     """A vision transformer: a class token, positions, scaled dot product attention."""
 
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, 8, 4, 4)
         self.token = nn.Parameter(torch.randn(1, 1, 8))
         self.position = nn.Parameter(torch.randn(1, 5, 8))
+        self.register_buffer("scale", torch.ones(8), persistent=False)
         self.norm, self.qkv, self.project = nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 8)
         self.drop, self.head = nn.Dropout(0.3), nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """[sample, channel, row, column] to [sample, class]."""
         x = self.patch(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.position
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x * self.scale], dim=1)
+        x = x + self.position
         x = x + self._attend(self.norm(x))
         outputs: Tensor = self.head(self.drop(x)[:, 0])
         return outputs
