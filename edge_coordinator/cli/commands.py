@@ -17,6 +17,7 @@ from edge_coordinator.cli.job_of_flags import job_settings, simulated_settings
 from edge_coordinator.cli.output import Output
 from runtime.bus.broker_url import parse_broker_url
 from runtime.errors import SettingsError
+from runtime.service.process import without_collection
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +192,7 @@ def _resumed(path: Path, job: "Job", model: "EdgeModel", *, clock: "Clock") -> "
     return directory
 
 
+@without_collection()
 def _model(flags: argparse.Namespace, console: Output) -> None:
     import torch
 

@@ -40,12 +40,14 @@ from runtime.models.load import (
 )
 from runtime.models.losses import Loss, load_loss
 from runtime.models.sequence import Network, Shape, layers_of
+from runtime.service.process import without_collection
 from runtime.wire.codecs.names import RAW, TurnCodecs
 from runtime.wire.commands import Assignment
 
 log = logging.getLogger(__name__)
 
 
+@without_collection()
 def prepare_job(
     settings: JobSettings, *, run: int, base_dir: Path, data: DataSet | None
 ) -> tuple[Job, EdgeModel]:

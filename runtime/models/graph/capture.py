@@ -159,18 +159,22 @@ def _rest(module: nn.Module, state: Mapping[str, object]) -> dict[str, object]:
 
 def _check(network: GraphNetwork, module: nn.Module, inputs: Inputs, *, training: bool) -> None:
     """Compare copies of both, in one mode, to the bit."""
-    ours, theirs = (copy.deepcopy(each).train(training) for each in (network, module))
-    for each in (ours, theirs):
-        set_dropout_keys(each, [((0,), BATCHES[0])])
-    batch = tree_map_only(torch.Tensor, torch.clone, inputs.batches[0])
+    ours = copy.deepcopy(network).train(training)
+    set_dropout_keys(ours, [((0,), BATCHES[0])])
     with torch.no_grad():
-        actual, expected = ours(inputs.rows[0].clone()), main_output(call(theirs, batch))
+        actual = ours(inputs.rows[0].clone())
+        expected = main_output(inputs.outputs if training else _evaluated(module, inputs))
     if not isinstance(expected, torch.Tensor) or not torch.equal(actual, expected):
         mode = "training" if training else "evaluation"
         raise SettingsError(
             f"what was recorded of {network.name} is not what it does in {mode}: its code changes "
             "tensors in a way that cannot be recorded"
         )
+
+
+def _evaluated(module: nn.Module, inputs: Inputs) -> object:
+    subject = copy.deepcopy(module).eval()
+    return call(subject, tree_map_only(torch.Tensor, torch.clone, inputs.batches[0]))
 
 
 __all__ = ["INNER", "capture"]

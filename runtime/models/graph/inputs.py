@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from runtime.errors import SettingsError
 from runtime.models.dropout import set_dropout_keys
@@ -28,6 +29,8 @@ class Inputs:
     batches: tuple[Given, ...]
     rows: tuple[torch.Tensor, ...]
     """The same batches as they travel."""
+    outputs: object
+    """What the module gives for the first batch, in training."""
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -47,10 +50,12 @@ def find_inputs(module: nn.Module, shapes: InputShapes, *, name: str) -> Inputs:
     for row in _candidates(shapes):
         rows = tuple(_batch(row, size) for size in BATCHES)
         batches = tuple(row.unpack(batch)[0] for batch in rows)
-        reason = _why_not(module, batches[0])
-        if reason is None:
-            return Inputs(row, batches, rows)
-        reasons.append(reason)
+        try:
+            outputs = _run(module, batches[0])
+        except Exception as error:  # whatever a user's own code raises
+            reasons.append(str(error).partition("\n")[0] or type(error).__name__)
+        else:
+            return Inputs(row, batches, rows, outputs)
     stated = dict(shapes) if isinstance(shapes, Mapping) else shapes
     raise SettingsError(
         f"{name} does not run on samples of shape {stated}: {reasons[0]}; it has to make "
@@ -90,13 +95,9 @@ def _batch(row: Row, size: int) -> torch.Tensor:
     return parts[0] if not row.names else torch.cat([part.flatten(1) for part in parts], dim=1)
 
 
-def _why_not(module: nn.Module, batch: Given) -> str | None:
-    """Say why a copy of the module does not run on a batch; None if it does."""
+def _run(module: nn.Module, batch: Given) -> object:
+    """What a copy of the module gives for a batch in training."""
     subject = copy.deepcopy(module).train()
     set_dropout_keys(subject, [((0,), BATCHES[0])])
-    try:
-        with torch.no_grad():
-            call(subject, batch)
-    except Exception as error:  # whatever a user's own code raises
-        return str(error).partition("\n")[0] or type(error).__name__
-    return None
+    with torch.no_grad():
+        return call(subject, tree_map_only(torch.Tensor, torch.clone, batch))
