@@ -97,7 +97,10 @@ def _get_item(graph: GraphWriter, node: fx.Node) -> Written:
 
 def _concatenate(graph: GraphWriter, node: fx.Node) -> Written:
     tensors, axis = arguments(node, None, 0)
-    names = [graph.operand(tensor, tensor_of(node).dtype) for tensor in tensors]
+    whole = tensor_of(node)
+    # Torch lets a tensor of nothing stand beside those of more axes: a cache at its beginning.
+    given = [each for each in tensors if tensor_of(each).dim() == whole.dim()]
+    names = [graph.operand(tensor, whole.dtype) for tensor in given]
     return graph.add("Concat", *names, axis=axis)
 
 
