@@ -34,7 +34,7 @@ LINE = "{:14}{:>12}{:>9}{:>8}{:>14}{:>9}{:>8}"
 
 
 @dataclass(frozen=True)
-class Figures:
+class AgentFigures:
     """What one agent took."""
 
     step_s: float
@@ -69,7 +69,7 @@ def _beside(ours: float, theirs: float, how: str) -> tuple[str, str, str]:
     return how.format(ours), how.format(theirs), f"{ours / theirs:.2f}"
 
 
-async def _measure(cut: str, engine: str, *, size: int, num_rounds: int) -> Figures:
+async def _measure(cut: str, engine: str, *, size: int, num_rounds: int) -> AgentFigures:
     _progress(f"{cut} with {engine} …")
     with tempfile.TemporaryDirectory(prefix="cpsl-mobile-") as name:
         folder = Path(name)
@@ -100,12 +100,12 @@ async def _measure(cut: str, engine: str, *, size: int, num_rounds: int) -> Figu
         return _figures(agent, run_directory(folder / "runs"))
 
 
-def _figures(agent: Program, run: Path) -> Figures:
+def _figures(agent: Program, run: Path) -> AgentFigures:
     found = re.findall(r"peak memory of this process (\d+) MB", "\n".join(agent.lines))
     assert found, agent.lines
     measured = [each["measured"][DEVICE] for each in rounds_of(run)[1:]]
     step_s = median(each["forward_s"] + each["backward_s"] for each in measured)
-    return Figures(step_s, float(found[-1]))
+    return AgentFigures(step_s, float(found[-1]))
 
 
 def _without_torch(folder: Path) -> Path:
