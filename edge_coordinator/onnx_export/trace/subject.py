@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from edge_coordinator.onnx_export.trace.recurrent import unroll_recurrent
 from runtime.models.dropout import dropout_layers, seed_dropout
+from runtime.models.graph.network import GraphNetwork
 from runtime.models.seeded import SeededDropout
 from runtime.wire.device_graphs import MaskSpec
 
@@ -116,7 +117,7 @@ class Traceable:
 
 def prepare(module: nn.Module, samples: Tensor, *, training: bool) -> Traceable:
     """Copy a module, lift its dropout masks, and run it once to see what it gives."""
-    subject = copy.deepcopy(module).train(training)
+    subject = _nameless(copy.deepcopy(module).train(training))
     dropout = DropoutInputs(subject)
     unroll_recurrent(subject)
     state = subject.state_dict(keep_vars=True)
@@ -139,6 +140,31 @@ def prepare(module: nn.Module, samples: Tensor, *, training: bool) -> Traceable:
             gradient=gradient.detach(),
         ),
     )
+
+
+class _Nameless(nn.Module):
+    """A captured network without names of its own, by which torch would find them for modules.
+
+    The user's may be called as well: `layers` is common.
+    """
+
+    draws_by_address = True
+
+    def __init__(self, network: GraphNetwork) -> None:
+        super().__init__()
+        shared = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
+        vars(self).update({key: vars(network)[key] for key in shared})
+        self._network = (network,)
+        """In a tuple, since it is not one more module of this one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network, whose state this one's is."""
+        outputs: Tensor = self._network[0](x)
+        return outputs
+
+
+def _nameless(module: nn.Module) -> nn.Module:
+    return _Nameless(module).train(module.training) if isinstance(module, GraphNetwork) else module
 
 
 def _reached(smashed: Tensor, parameters: Tensors, *, training: bool) -> list[bool]:

@@ -20,14 +20,14 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> DeviceGraphs:
 
 
 class _Places(nn.Module):
-    """Takes values from places, and puts them there."""
+    """Takes values from places, and puts them there; has modules named as a network's own."""
 
     rows: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.randn(7, 3))
-        self.bias, self.last = nn.Embedding(5, 3), nn.Linear(3, 2)
+        self.bias, self.layers = nn.Embedding(5, 3), nn.Linear(3, 2)
         self.register_buffer("rows", torch.tensor([[0, 6], [2, 2]]))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class _Places(nn.Module):
         steps = torch.zeros_like(x)
         steps[:, :, 1::2] = x[:, :, ::3]
         x = corners.sum((1, 2)) + columns.mean((1, 2)) + own + steps.sum((1, 2))
-        outputs: Tensor = self.last(x * by_table)
+        outputs: Tensor = self.layers(x * by_table)
         return outputs
 
 
