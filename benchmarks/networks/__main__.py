@@ -22,12 +22,13 @@ from dataclasses import asdict
 import torch
 
 from benchmarks.networks.brought import Brought
+from benchmarks.networks.others import OTHERS
 from benchmarks.networks.own import OWN
 from benchmarks.networks.text import TEXT
 from benchmarks.networks.trial import TriedNetwork, try_network
 from benchmarks.networks.vision import VISION
 
-BROUGHT = (*OWN, *TEXT, *VISION)
+BROUGHT = (*OWN, *OTHERS, *TEXT, *VISION)
 MOST_BYTES = 12_000_000_000
 
 

@@ -1,4 +1,4 @@
-"""Networks for text and sound: Hugging Face's, small, made from their configurations."""
+"""Networks of Hugging Face's, small, made from their configurations."""
 
 import importlib
 from collections.abc import Callable
@@ -62,6 +62,21 @@ _WAV2VEC2 = {
     "classifier_proj_size": 32,
     "apply_spec_augment": False,
 }
+_MODERNBERT = {
+    **_BERT,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+}
+_DEBERTA = {**_BERT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+_SEGFORMER = {
+    "hidden_sizes": [8, 16, 16, 32],
+    "depths": [1, 1, 1, 1],
+    "num_attention_heads": [1, 1, 2, 4],
+    "decoder_hidden_size": 16,
+}
 TOKENS: dict[str, Shape] = {"input_ids": (NUM_TOKENS,), "attention_mask": (NUM_TOKENS,)}
 
 
@@ -87,18 +102,21 @@ def _text(name: str, model: str, config: str, options: dict[str, Any]) -> Brough
     return Brought(name, "transformers", _made(model, config, options), TOKENS, VOCABULARY)
 
 
+def _pictures(name: str, model: str, config: str, options: dict[str, Any], size: int) -> Brought:
+    return Brought(name, "transformers", _made(model, config, options), (3, size, size))
+
+
 TEXT = (
     _text("bert", "BertForSequenceClassification", "BertConfig", _BERT),
     _text("distilbert", "DistilBertForSequenceClassification", "DistilBertConfig", _DISTILBERT),
     _text("roberta", "RobertaForSequenceClassification", "RobertaConfig", _BERT),
     _text("gpt2", "GPT2ForSequenceClassification", "GPT2Config", _GPT2),
     _text("t5 encoder", "T5EncoderModel", "T5Config", _T5),
-    Brought(
-        "hf vit",
-        "transformers",
-        _made("ViTForImageClassification", "ViTConfig", _VIT),
-        (3, 32, 32),
-    ),
+    _text("modernbert", "ModernBertForSequenceClassification", "ModernBertConfig", _MODERNBERT),
+    _text("deberta", "DebertaV2ForSequenceClassification", "DebertaV2Config", _DEBERTA),
+    _pictures("hf vit", "ViTForImageClassification", "ViTConfig", _VIT, 32),
+    _pictures("vit mae", "ViTMAEModel", "ViTMAEConfig", _VIT, 32),
+    _pictures("segformer", "SegformerForImageClassification", "SegformerConfig", _SEGFORMER, 64),
     Brought(
         "wav2vec2",
         "transformers",

@@ -55,6 +55,8 @@ VISION = (
     _classifier("googlenet", init_weights=False),
     _classifier("inception_v3", (3, 299, 299), init_weights=False),
     _classifier("regnet_y_400mf"),
+    _classifier("mnasnet0_5"),
+    _classifier("resnext50_32x4d"),
     _classifier("convnext_tiny"),
     _classifier("vit_b_16", _VIT),
     _classifier("swin_t"),
@@ -67,4 +69,7 @@ VISION = (
     _of_timm("mixer_s32_224"),
     _of_timm("convnextv2_atto", _SMALL),
     _of_timm("efficientformer_l1"),
+    _of_timm("mobilevit_xxs", _SMALL),
+    _of_timm("levit_128s"),
+    _of_timm("fastvit_t8", _SMALL),
 )
