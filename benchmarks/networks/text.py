@@ -70,7 +70,6 @@ _MODERNBERT = {
     "cls_token_id": 1,
     "sep_token_id": 2,
 }
-_DEBERTA = {**_BERT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 _SEGFORMER = {
     "hidden_sizes": [8, 16, 16, 32],
     "depths": [1, 1, 1, 1],
@@ -113,7 +112,6 @@ TEXT = (
     _text("gpt2", "GPT2ForSequenceClassification", "GPT2Config", _GPT2),
     _text("t5 encoder", "T5EncoderModel", "T5Config", _T5),
     _text("modernbert", "ModernBertForSequenceClassification", "ModernBertConfig", _MODERNBERT),
-    _text("deberta", "DebertaV2ForSequenceClassification", "DebertaV2Config", _DEBERTA),
     _pictures("hf vit", "ViTForImageClassification", "ViTConfig", _VIT, 32),
     _pictures("vit mae", "ViTMAEModel", "ViTMAEConfig", _VIT, 32),
     _pictures("segformer", "SegformerForImageClassification", "SegformerConfig", _SEGFORMER, 64),

@@ -153,15 +153,6 @@ class _Tracer(fx.Tracer):
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
-    def create_proxy(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Give sizes, and what is counted of them, as the numbers that they are."""
-        proxy = super().create_proxy(kind, target, *args, **kwargs)
-        if kind == "call_method" or getattr(target, "__module__", "") == "_operator":
-            first, second = values_of(proxy.node)
-            if isinstance(first, int | float | bool) and first == second:
-                return first
-        return proxy
-
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:  # noqa: ANN401
         node = super().create_node(*args, **kwargs)
         self._is_evaluating = True
