@@ -15,7 +15,7 @@ from runtime.offered import (
     LEAST_CHUNK_BYTES,
     MOST_CHUNK_BYTES,
 )
-from runtime.wire.fields import Patterns, Scalar
+from runtime.wire.fields import Options, Patterns
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -24,7 +24,7 @@ class ModelSettings(Section):
     """The network."""
 
     name: str = Field("lenet", description="built-in name, or package.module:factory")
-    options: dict[str, Scalar | list[int]] = Field({}, description="arguments of the factory")
+    options: Options = Field({}, description="arguments of the factory")
     start: Path | None = Field(
         None,
         description="weights to begin with: a state_dict (.pt, .pth), .safetensors, or a run's "

@@ -75,6 +75,10 @@ def test_a_password_does_not_reach_the_run_directory() -> None:
         ({"training.class_weights": [0, 0]}, "class_weights are all 0"),
         ({"training.micro_batches": 1000}, "training.micro_batches = 1000: input should be less"),
         ({"server_threads": 100_000}, "server_threads = 100000: input should be less than"),
+        (
+            {"model.options": {"hidden": [8] * 101}},
+            "model.options: at most 100 options, and as many",
+        ),
     ],
 )
 def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
