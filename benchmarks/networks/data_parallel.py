@@ -31,7 +31,7 @@ WARM_UP = 5
 
 
 @dataclass(frozen=True)
-class Subject:
+class SharedNetwork:
     """A network, and where it is cut."""
 
     name: str
@@ -40,14 +40,14 @@ class Subject:
 
 
 SUBJECTS = (
-    Subject("lenet", "pool1"),
-    Subject("mlp", "fc1", (("hidden", (1024, 1024, 1024)),)),
-    Subject("resnet8", "block1"),
+    SharedNetwork("lenet", "pool1"),
+    SharedNetwork("mlp", "fc1", (("hidden", (1024, 1024, 1024)),)),
+    SharedNetwork("resnet8", "block1"),
 )
 
 
 @dataclass(frozen=True)
-class Step:
+class SharedStep:
     """A server side, and a cluster's smashed data and labels."""
 
     layers: nn.Module
@@ -97,27 +97,27 @@ def _rank(rank: int, num_samples: int, num_steps: int) -> None:
         dist.destroy_process_group()
 
 
-def _step_of(subject: Subject, num_samples: int) -> Step:
+def _step_of(subject: SharedNetwork, num_samples: int) -> SharedStep:
     network = load_network(subject.name, dict(subject.options), seed=0)
     cut = cut_index(network, subject.cut)
     shape = layer_shapes(network, input_shape_of(network))[cut - 1]
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(num_samples, *shape, generator=generator)
     labels = torch.randint(NUM_CLASSES, (num_samples,), generator=generator)
-    return Step(split(network, cut)[1].train(), inputs, labels)
+    return SharedStep(split(network, cut)[1].train(), inputs, labels)
 
 
-def _help(step: Step, shared: nn.Module) -> None:
+def _help(step: SharedStep, shared: nn.Module) -> None:
     """Compute what the first process sends, and send it the gradient."""
     shared.zero_grad(set_to_none=True)
     half = len(step.inputs) // 2
     inputs, labels = torch.empty_like(step.inputs[half:]), torch.empty_like(step.labels[half:])
     for tensor in (inputs, labels):
         dist.recv(tensor, 0)
-    dist.send(Step(step.layers, inputs, labels).compute(shared, slice(None)), 0)
+    dist.send(SharedStep(step.layers, inputs, labels).compute(shared, slice(None)), 0)
 
 
-def _share(step: Step, shared: nn.Module) -> Tensor:
+def _share(step: SharedStep, shared: nn.Module) -> Tensor:
     """Have half of the step computed by the other process."""
     half = len(step.inputs) // 2
     for tensor in (step.inputs, step.labels):
@@ -128,7 +128,7 @@ def _share(step: Step, shared: nn.Module) -> Tensor:
     return torch.cat([own, other])
 
 
-def _print(subject: Subject, step: Step, shared: nn.Module, num_steps: int) -> None:
+def _print(subject: SharedNetwork, step: SharedStep, shared: nn.Module, num_steps: int) -> None:
     own, everything = copy.deepcopy(step.layers), slice(None)  # What is shared sums in backward.
     ways: Sequence[tuple[int, nn.Module, Callable[[], Tensor]]] = (
         (1, own, lambda: step.compute(own, everything)),
