@@ -69,11 +69,14 @@ def test_a_program_that_is_told_to_end_says_so(
     )
     assert process.stdout is not None
     lines = []
-    for line in iter(process.stdout.readline, ""):
-        lines.append(json.loads(line))
-        if "cannot reach the broker" in line:
-            process.terminate()
-    process.stdout.close()
+    try:
+        for line in iter(process.stdout.readline, ""):
+            lines.append(json.loads(line))
+            if "cannot reach the broker" in line:
+                process.terminate()
+    finally:
+        process.stdout.close()
+        process.terminate()
     assert process.wait() == code
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
 
