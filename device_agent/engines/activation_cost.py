@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from profiles.cuts import CutTable
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.load import device_of
+from runtime.seeding.torch_generator import forked_generator
 
 STATE_COPIES = 3
 """Weights, gradients and what an optimiser keeps, as a plan counts."""
@@ -41,7 +42,7 @@ def _taken(layers: nn.Sequential, sample_shape: tuple[int, ...], num_samples: in
     subject = seed_dropout(copy.deepcopy(layers)).train(device.type != "meta")
     set_dropout_keys(subject, [((0,), num_samples)])
     memory = _Memory((*subject.parameters(), *subject.buffers()))
-    with torch.random.fork_rng(devices=[]), memory:
+    with forked_generator(), memory:
         smashed = subject(torch.ones(num_samples, *sample_shape, device=device))
         if smashed.requires_grad:
             smashed.backward(torch.ones_like(smashed))

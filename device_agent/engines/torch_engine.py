@@ -33,6 +33,7 @@ from runtime.models.given_gradient import with_gradient
 from runtime.models.load import cut_index, split
 from runtime.models.sequence import Network, layers_of
 from runtime.models.side import Side, empty_state
+from runtime.seeding.torch_generator import forked_generator
 from runtime.wire.commands import Assignment, OptimizerSpec
 from runtime.wire.measures import LayerWork
 
@@ -60,7 +61,7 @@ def time_network(
     """
     timing = _time_network(table, layers, open_side, optimizer, x, budget_s=budget_s, clock=clock)
     while True:
-        with torch.random.fork_rng(devices=[]):
+        with forked_generator():
             try:
                 rest_s = next(timing)
             except StopIteration as finished:

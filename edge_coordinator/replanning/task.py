@@ -28,6 +28,7 @@ from runtime.models.cut_table import measure_cut_table
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.given_gradient import with_gradient
 from runtime.models.sequence import layers_of
+from runtime.seeding.torch_generator import forked_generator
 from runtime.wire.commands import Ready
 from runtime.wire.frames import Tensor, TensorSpec
 
@@ -52,8 +53,7 @@ def measure_server(
     """
     subject = seed_dropout(copy.deepcopy(network)).train()
     accelerator.place(subject)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with forked_generator(0):
         rounds = [
             _layer_seconds(subject, torch.randn(num_samples, *sample_shape), accelerator)
             for _ in range(REPETITIONS)
@@ -72,7 +72,7 @@ def measure_step(
     subject = EdgeModel(copy.deepcopy(model.network), model.training)
     x = np.random.default_rng(0).standard_normal((len(labels), *smashed_shape)).astype(np.float32)
     taken_s = []
-    with torch.random.fork_rng(devices=[]):
+    with forked_generator():
         turn = subject.turn(cut=cut, round_=0, learning_rate=0.0)
         for _ in range(REPETITIONS):
             time.sleep(REST_S)

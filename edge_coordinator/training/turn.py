@@ -25,9 +25,9 @@ from runtime.errors import DivergedError
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.kernels import usual_kernels
 from runtime.models.losses import Loss
-from runtime.models.seeded import seed_generators
 from runtime.models.side import Side
 from runtime.seeding import Purpose, step_key, torch_seed
+from runtime.seeding.torch_generator import seed_generators
 from runtime.wire.commands import Clip, OptimizerSpec
 from runtime.wire.frames import Tensor, TensorSpec, specs_of
 from runtime.wire.micro_batches import Rows

@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -150,19 +150,21 @@ class Items:
 @contextmanager
 def seeded(key: Key) -> Iterator[None]:
     """Seed the global generators of Python, numpy and torch; they are afterwards as before."""
-    torch = sys.modules.get("torch")
     seed = int(np.random.SeedSequence((len(key), *key)).generate_state(1)[0])
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, _torch_seeded(seed):
         before = random.getstate(), np.random.get_state()  # noqa: NPY002 - what transforms use
-        torch_before = torch.random.get_rng_state() if torch else None
         try:
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
-            if torch:
-                torch.random.default_generator.manual_seed(seed)
             yield
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])  # noqa: NPY002
-            if torch:
-                torch.random.set_rng_state(torch_before)
+
+
+def _torch_seeded(seed: int) -> AbstractContextManager[None]:
+    if "torch" not in sys.modules:
+        return nullcontext()
+    from runtime.seeding.torch_generator import forked_generator  # noqa: PLC0415 - torch may be missing
+
+    return forked_generator(seed)

@@ -12,6 +12,7 @@ from torch import nn
 
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.sequence import Network, Shape, layers_of
+from runtime.seeding.torch_generator import forked_generator, seed_generators
 from runtime.wire.micro_batches import Rows
 
 _BATCH, _FIRST = 5, 3
@@ -28,8 +29,7 @@ def batch_layers(network: Network, sample_shape: Shape) -> dict[int, str]:
     """
     subject = seed_dropout(copy.deepcopy(network)).train()
     found = {}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+    with forked_generator(0), torch.no_grad():
         inputs = _random_samples(subject, sample_shape)
         for index, (name, layer) in enumerate(layers_of(subject).items()):
             what = f"layer {name} ({type(layer).__name__})"
@@ -71,6 +71,6 @@ def _is_the_same_in_parts(layer: nn.Module, inputs: torch.Tensor, whole: torch.T
 
 def _run(layer: nn.Module, inputs: torch.Tensor, rows: Rows) -> torch.Tensor:
     set_dropout_keys(layer, [(_KEY, rows)])
-    torch.default_generator.manual_seed(0)  # As a step does, for layers that draw by themselves.
+    seed_generators(0)  # As a step does, for layers that draw by themselves.
     outputs: torch.Tensor = layer(inputs)
     return outputs

@@ -20,6 +20,7 @@ from runtime.models.flop_count import count_flop
 from runtime.models.given_gradient import with_gradient
 from runtime.models.load import device_of, layer_shapes
 from runtime.models.sequence import layers_of
+from runtime.seeding.torch_generator import forked_generator
 
 BATCH = 2
 """Samples to count with; batch norm refuses to train on one."""
@@ -38,7 +39,7 @@ def measure_cut_table(
     set_dropout_keys(subject, [((0,), BATCH)])
     costs = []
     batch = torch.ones(BATCH, *input_shape, device=device_of(network))
-    with torch.random.fork_rng(devices=[]):
+    with forked_generator():
         for (layer_name, layer), shape in zip(layers_of(subject).items(), shapes, strict=True):
             try:
                 cost, batch = _measure_layer(layer, batch, name=layer_name, shape=shape)

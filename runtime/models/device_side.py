@@ -23,6 +23,7 @@ from runtime.models.side import Side, empty_state
 from runtime.models.skeleton import NoSkeletonError, build_skeleton, filled, is_skeleton
 from runtime.plugins import import_factory
 from runtime.seeding import Key, torch_seed
+from runtime.seeding.torch_generator import seed_generators
 from runtime.wire.commands import Assignment, Clip
 from runtime.wire.frames import Tensor, TensorSpec
 from runtime.wire.micro_batches import Rows
@@ -227,7 +228,7 @@ class DeviceSide:
 
     def _run(self, x: NDArray[np.float32], dropout_key: Key, rows: Rows) -> torch.Tensor:
         # Random layers that we do not know draw from torch's own generator.
-        torch.default_generator.manual_seed(torch_seed(dropout_key))
+        seed_generators(torch_seed(dropout_key))
         set_dropout_keys(self._layers, [(dropout_key, rows)])
         outputs: torch.Tensor = self._layers.train()(torch.from_numpy(x))
         return outputs

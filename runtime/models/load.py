@@ -17,6 +17,7 @@ from runtime.models.graph.network import GraphNetwork
 from runtime.models.sequence import Network, NotASequenceError, Shape, as_network, layers_of
 from runtime.models.zoo import BUILT_IN
 from runtime.plugins import call_factory, import_factory, option_names
+from runtime.seeding.torch_generator import forked_generator
 
 NOTHING_ON_THE_DEVICE = ("input", "none")
 """Other names for cut 0, where no layer has one of these."""
@@ -38,8 +39,7 @@ def load_network(
     of the data. Raises SettingsError for whatever cannot be built.
     """
     name = f"model {reference}"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with forked_generator(seed):
         module = _made(reference, options, base_dir=base_dir)
         if ":" not in reference:
             assert isinstance(module, Network)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from runtime.seeding import dropout_mask, torch_seed
+from runtime.seeding.torch_generator import seed_generators
 from runtime.wire.micro_batches import Rows
 
 Slice = tuple[tuple[int, ...], int | Rows]
@@ -111,15 +112,6 @@ class SeededGenerator(nn.Module):
 
 def _rows(samples: int | Rows) -> Rows:
     return samples if isinstance(samples, Rows) else Rows.all(samples)
-
-
-def seed_generators(seed: int) -> None:
-    """Set torch's own generator, and those of the accelerators that are in use."""
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed_all(seed)
-    if torch.backends.mps.is_available():
-        torch.mps.manual_seed(seed)
 
 
 def keep_draws_uncompiled() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from runtime.errors import SettingsError
+from runtime.seeding.torch_generator import forked_generator
 
 Shape = tuple[int, ...]
 
@@ -133,8 +134,7 @@ def _check_runs_in_order(
 def _try(module: nn.Module, input_shape: Shape, *, name: str, training: bool) -> torch.Tensor:
     """Run a copy on a random batch of two; equal modules draw equal dropout masks."""
     subject = copy.deepcopy(module).train(training)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+    with forked_generator(0), torch.no_grad():
         batch = torch.randn(2, *input_shape)
         try:
             output = subject(batch)

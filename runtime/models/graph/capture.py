@@ -20,6 +20,7 @@ from runtime.models.graph.places import Place, Places
 from runtime.models.graph.steps import Part, Step, write_parts
 from runtime.models.graph.tracer import INNER, TraceFailedError, main_output, trace
 from runtime.models.graph.values import BATCHES, DRAWS
+from runtime.seeding.torch_generator import forked_generator
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ def capture(module: nn.Module, *, name: str, input_shape: InputShapes) -> GraphN
     recorded, or does not do what was recorded.
     """
     replace_dropout(module)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with forked_generator(0):
         inputs = find_inputs(module, input_shape, name=name)
         modes = {
             training: _record(module, inputs, training=training, name=name)

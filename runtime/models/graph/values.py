@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.seeded import SeededDropout
+from runtime.seeding.torch_generator import generator_state
 
 BATCHES = (2, 3)
 """Sizes of the batches that a graph is tried with; one of a single sample is often special."""
@@ -38,9 +39,9 @@ def evaluate(root: nn.Module, node: fx.Node, samples: tuple[Any, ...]) -> None:
             return
         inputs = [tensor for each in node.all_input_nodes for tensor in tensors_of(each)]
         versions = [tensor._version for tensor in inputs]  # noqa: SLF001 - there is no other way
-        generator = torch.get_rng_state()
+        generator = generator_state()
         node.meta[VALUES] = tuple(_run(root, node, index) for index in range(len(BATCHES)))
-        node.meta[DRAWS] = not torch.equal(generator, torch.get_rng_state())
+        node.meta[DRAWS] = not torch.equal(generator, generator_state())
         node.meta[MUTATED] = {
             storage_of(tensor)
             for tensor, version in zip(inputs, versions, strict=True)
