@@ -20,10 +20,10 @@ from edge_coordinator.planning.clusters.clustering import (
     random_clusters,
     sorted_clusters,
 )
-from edge_coordinator.planning.cut_layer import choose_cut
+from edge_coordinator.planning.cut_layer import CUT_SCHEDULE, choose_cut
 from edge_coordinator.planning.fleet import Fleet, cluster_sizes
 from edge_coordinator.planning.latency import cluster_latency_s
-from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping, plan_round
+from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers

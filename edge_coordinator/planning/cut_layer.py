@@ -22,6 +22,11 @@ from edge_coordinator.planning.wire_choice import choose_wire
 from profiles.device import DeviceState
 from profiles.units import Counts, Floats
 
+CUT_SCHEDULE = GibbsSchedule(
+    num_sweeps=10, num_chains=4, warm=0.2, cool=0.02, coldest=0.001, descends=False
+)
+"""Enough to compare two cuts by: their clusters are not used."""
+
 
 @dataclass(frozen=True)
 class CutChoice:

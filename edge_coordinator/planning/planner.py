@@ -25,7 +25,7 @@ from edge_coordinator.planning.clusters.clustering import (
     default_schedule,
     own_clusters,
 )
-from edge_coordinator.planning.cut_layer import CutChoice, choose_cut
+from edge_coordinator.planning.cut_layer import CUT_SCHEDULE, CutChoice, choose_cut
 from edge_coordinator.planning.energy import with_energy, with_joules
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes, leave_out
 from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
@@ -47,9 +47,6 @@ from edge_coordinator.planning.wire_choice import choose_wire
 from profiles.corrections import by_phase
 from profiles.device import DeviceState
 from profiles.units import Counts, Floats
-
-CUT_SCHEDULE = GibbsSchedule(num_sweeps=10, num_chains=4, warm=0.2, cool=0.02, coldest=0.001)
-"""Enough to compare two cuts by: their clusters are not used."""
 
 
 @dataclass(frozen=True)

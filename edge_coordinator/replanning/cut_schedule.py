@@ -8,10 +8,10 @@ from math import hypot
 import numpy as np
 
 from edge_coordinator.formatting import some
-from edge_coordinator.planning.cut_layer import CutChoice, choose_cut
+from edge_coordinator.planning.cut_layer import CUT_SCHEDULE, CutChoice, choose_cut
 from edge_coordinator.planning.fleet import Fleet, Workload, leave_out
 from edge_coordinator.planning.plan import Plan
-from edge_coordinator.planning.planner import CUT_SCHEDULE, Grouping, plan_round
+from edge_coordinator.planning.planner import Grouping, plan_round
 from edge_coordinator.replanning.device_states import KnownDevice
 from edge_coordinator.replanning.figure import Figure
 from edge_coordinator.replanning.memory import CutMemory, PastState, copy_figures

@@ -50,7 +50,7 @@ def waits_bound_s(waits: PairedWaits, planned: PlannedWaits) -> float:
     """Seconds that all clusters of the plan's sizes wait together at least."""
     sizes, counts = np.unique((planned.members >= 0).sum(axis=-1), return_counts=True)
     boxes = Boxes.grid(waits, most_s=planned.most_s)
-    prices = _first_prices(waits, planned)
+    prices = first_prices(waits, planned)
     steps = _Steps(sizes, counts, target_s=float(planned.cluster_s.sum()))
     bound_s = -np.inf
     for _ in range(NUM_STAGES):
@@ -86,7 +86,7 @@ def _all_lowest_s(waits: PairedWaits, boxes: Boxes, prices: Floats, *, sizes: Co
     return np.stack([_lowest_s(waits, boxes, prices, size=size) for size in sizes.tolist()])
 
 
-def _first_prices(waits: PairedWaits, planned: PlannedWaits) -> Floats:
+def first_prices(waits: PairedWaits, planned: PlannedWaits) -> Floats:
     """Let each planned cluster's devices pay for what it waits, [device].
 
     They pay for the link by what they need of it, and alike for the rest. What the link is worth

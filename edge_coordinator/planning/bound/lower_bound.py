@@ -8,12 +8,23 @@ import math
 
 import numpy as np
 
-from edge_coordinator.planning.bound.device_prices import PlannedWaits, waits_bound_s
-from edge_coordinator.planning.bound.relaxation import PairedWaits
+from edge_coordinator.planning.bound.device_prices import (
+    PlannedWaits,
+    first_prices,
+    waits_bound_s,
+)
+from edge_coordinator.planning.bound.pooled_prices import (
+    MOST_DEVICES,
+    MOST_OF_CLUSTER,
+    pooled_bound_s,
+)
+from edge_coordinator.planning.bound.relaxation import Boxes, PairedWaits
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.units import Counts, Floats
 
+SOME_EXCHANGES = 9
+"""Enough to tell what clusters wait that are no part of a plan."""
 FULL_PERCENT = 10
 """From here on percents are said without a decimal."""
 ROUNDING_PERCENT = 1e-6
@@ -37,7 +48,7 @@ def lower_bound_s(pricer: Pricer, workload: Workload, *, members: Counts) -> flo
     waits_s = sum(together_s(each_s, sizes=sizes) for each_s in waits.least_s)
     if sizes.max() > 1:  # Else there is one clustering, and no link to divide.
         planned = _planned_waits(pricer, waits, members)
-        waits_s = max(waits_s, waits_bound_s(waits, planned))
+        waits_s = max(waits_s, _waits_bound_s(pricer, waits, planned))
     return max(alone_s, beyond_s + waits_s) + workload.round_overhead_s
 
 
@@ -57,9 +68,32 @@ def together_s(own_s: Floats, *, sizes: Counts) -> float:
     return float(slowest_first[np.cumsum(largest_first) - largest_first].sum())
 
 
+def _waits_bound_s(pricer: Pricer, waits: PairedWaits, planned: PlannedWaits) -> float:
+    """Bound what all clusters wait; few devices that divide a link from clusters there could be."""
+    members = planned.members
+    is_few = waits.num_devices <= MOST_DEVICES and members.shape[1] <= MOST_OF_CLUSTER
+    if not (waits.is_divided and is_few):
+        return waits_bound_s(waits, planned)
+
+    def waited_of(clusters: Counts) -> Floats:
+        shares = pricer.shares(clusters, max_exchanges=SOME_EXCHANGES)
+        waited_s: Floats = _slowest_s(waits, clusters, shares).sum(axis=0)
+        return waited_s
+
+    boxes = Boxes.grid(waits, most_s=planned.most_s)
+    prices = first_prices(waits, planned)
+    return pooled_bound_s(waits, members, waited_of, boxes=boxes, prices=prices)
+
+
 def _planned_waits(pricer: Pricer, waits: PairedWaits, members: Counts) -> PlannedWaits:
     """Work out what the clusters of a plan wait, their link divided."""
     shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-    waits_s = waits.fixed_s[:, members] + waits.link_s[:, members] / shares
-    slowest_s = np.where(members >= 0, waits_s, 0.0).max(axis=-1)  # [wait, cluster]
+    slowest_s = _slowest_s(waits, members, shares)
     return PlannedWaits(members, slowest_s.sum(axis=0), slowest_s.max(axis=-1))
+
+
+def _slowest_s(waits: PairedWaits, members: Counts, shares: Floats) -> Floats:
+    """What clusters wait with their link divided so, [wait, cluster]."""
+    waits_s = waits.fixed_s[:, members] + waits.link_s[:, members] / shares
+    slowest_s: Floats = np.where(members >= 0, waits_s, 0.0).max(axis=-1)
+    return slowest_s

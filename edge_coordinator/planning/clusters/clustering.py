@@ -9,10 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_coordinator.planning.clusters.descent import can_descend, descended
 from edge_coordinator.planning.clusters.swaps import Chains, drawn_swaps
 from edge_coordinator.planning.form import Form, GroupingTask, OwnGrouping, StrategyError
 from edge_coordinator.planning.plan import InfeasiblePlanError
-from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.pricing import (
+    MAX_REMEMBERED_DEVICES,
+    QUICK_EXCHANGES,
+    THOROUGH_EXCHANGES,
+    Pricer,
+)
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium
 from profiles.units import Counts, Floats
@@ -37,6 +43,8 @@ class GibbsSchedule:
     warm: float
     cool: float
     coldest: float
+    descends: bool = True
+    """Whether the best swaps of all are taken in the end, where there are few clusters."""
 
     def temperatures(self) -> Floats:
         """List the temperature of each sweep of each chain, [sweep, chain]."""
@@ -47,13 +55,17 @@ class GibbsSchedule:
 def default_schedule(num_devices: int, *, num_clusters: int, medium: Medium) -> GibbsSchedule:
     """Choose a budget: many short, warm chains for few devices, a long, cool one for many.
 
-    A sweep proposes one swap per pair of clusters, so that few clusters need more sweeps.
-    Where no link is divided, prices are cheap, and more sweeps are affordable.
+    A sweep proposes one swap per pair of clusters, so that few clusters need more sweeps; fewer
+    will do where all swaps are tried in the end. Where no link is divided, prices are cheap, and
+    more sweeps are affordable.
     """
     per_device = 1 / max(num_devices, 1)
     pace = 8 if isinstance(medium, IndependentLinks) else 2
     fewest = 150 // max(num_clusters // 2, 1)
     num_sweeps = min(max(pace * num_devices, fewest), 200 * pace)
+    width = -(-num_devices // max(num_clusters, 1))
+    if pace == 2 and num_devices > MAX_REMEMBERED_DEVICES and can_descend(num_clusters, width):
+        num_sweeps = num_devices // 2
     return GibbsSchedule(
         num_sweeps=num_sweeps,
         num_chains=int(np.clip(NUM_DEVICES_AT_ONCE * per_device, 1, 32)),
@@ -115,7 +127,11 @@ def gibbs_clusters(
         temperatures_s = schedule.temperatures() * chains.scale_s
         for swaps in drawn_swaps(start, temperatures_s, generator=generator):
             chains.sweep(swaps)
-    return in_order(_cheapest(pricer, np.concatenate([start[np.newaxis], chains.best])))
+    found = _cheapest(pricer, np.concatenate([start[np.newaxis], chains.best]))
+    if schedule.descends:
+        lower = descended(chains.prices, found)
+        found = _cheapest(pricer, np.stack([found, lower]))
+    return in_order(found)
 
 
 def own_clusters(

@@ -81,9 +81,9 @@ class Chains:
     """Independent samplings side by side, and the best clusters that each has seen."""
 
     def __init__(self, pricer: Pricer, start: Counts, *, num_chains: int) -> None:
-        self._prices = Prices(pricer, int((start >= 0).sum()))
+        self.prices = Prices(pricer, int((start >= 0).sum()))
         self._members = np.tile(start, (num_chains, 1))  # [chain and cluster, position]
-        self._cost_s = np.tile(self._prices(start), num_chains)
+        self._cost_s = np.tile(self.prices(start), num_chains)
         self._best_s = self._totals_s(num_chains)
         self.scale_s = float(self._cost_s.mean())
         """Mean cost of a cluster at the start."""
@@ -98,7 +98,7 @@ class Chains:
         swapped = np.concatenate([devices[half:], devices[:half]])
         new = self._members[swaps.rows]
         new.reshape(-1)[swaps.places_in_rows] = swapped
-        new_s = self._prices(new)
+        new_s = self.prices(new)
         saved_s = self._cost_s[swaps.rows] - new_s
         taken = saved_s[:half] + saved_s[half:] > swaps.least_gain_s
         both = np.concatenate([taken, taken])
