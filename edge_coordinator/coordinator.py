@@ -26,7 +26,8 @@ from edge_coordinator.rounds.planning import RoundPlanning
 from edge_coordinator.rounds.recovery import Recovery
 from edge_coordinator.rounds.report import round_report
 from edge_coordinator.rounds.server_thread import EdgeWorker
-from edge_coordinator.rounds.training import RoundTraining, Trained, Turns
+from edge_coordinator.rounds.trained import Trained
+from edge_coordinator.rounds.training import RoundTraining, Turns
 from edge_coordinator.run.checkpoint import Reached, SavedProgress
 from edge_coordinator.run.control import RunControl
 from edge_coordinator.run.events import (
@@ -79,7 +80,8 @@ class Coordinator:
         self._control = control
         self._turns = Turns(job, channel, exports)
         trust, rules = memory.trust, job.settings.devices
-        self._bounds = Bounds(trust.largest, trust.cut) if rules.bounds else None
+        past = (trust.largest, trust.cut, trust.own_cuts)
+        self._bounds = Bounds(*past) if rules.bounds else None
         self._suspensions = Suspensions(rules.excluded_rounds, trust.suspensions)
         self._training = RoundTraining(job, model, self._turns, self._tell, bounds=self._bounds)
         self._evaluator = Evaluator(job, model, channel, self._turns, self._tell)
@@ -146,6 +148,7 @@ class Coordinator:
                 trust=TrustMemory(
                     largest=self._bounds.largest if self._bounds else {},
                     cut=self._bounds.cut if self._bounds else None,
+                    own_cuts=self._bounds.own_cuts if self._bounds else {},
                     suspensions=self._suspensions.records,
                 ),
             )
@@ -177,7 +180,7 @@ class Coordinator:
         round_s = time.monotonic() - start_s
         up, down = self._channel.inbound.up_bytes - up, self._channel.down_bytes - down
         evaluation, where = await self._evaluator.evaluate(
-            round_, worker, cut=planned.plan.cut, resting=planned.resting
+            round_, worker, plan=planned.plan, resting=planned.resting
         )
         report = await self._report(round_, planned, trained, round_s=round_s)
         return report.model_copy(
@@ -216,12 +219,14 @@ class Coordinator:
 
     async def _export(self, planned: PlannedRound, worker: EdgeWorker) -> bool:
         """Export the device side where somebody needs it; False if those had to be refused."""
+        by_cut, devices = self._exports.devices_by_cut(planned.plan), list[str]()
         try:
-            await self._exports.prepare(planned.plan.cut, worker)
+            for cut, devices in by_cut.items():
+                await self._exports.prepare(cut, worker, beside=by_cut, is_run=bool(devices))
         except SettingsError as error:
             if self._job.cut is None and not planned.is_exact:
                 return False  # The next plan takes another.
-            self._registry.refusals |= dict.fromkeys(self._exports.devices, str(error))
+            self._registry.refusals |= dict.fromkeys(devices, str(error))
             self._job.check_refusals(self._registry.refusals)
             if not self._registry.ready:
                 raise

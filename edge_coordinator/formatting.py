@@ -1,8 +1,11 @@
 """Numbers as a person reads them, in few characters."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from runtime.wire.published import PlanReport
 
 
 def amount(value: float) -> str:
@@ -22,6 +25,14 @@ def duration(seconds: float) -> str:
         if whole < 100 * size:
             return f"{whole // size}{unit}"
     return f"{whole // 86_400}d"
+
+
+def cut_words(plan: PlanReport) -> str:
+    """Name the last layer on the devices, and how many of them have another."""
+    layers = Counter(layer for cluster in plan.clusters for layer in cluster.cut_layers or ())
+    del layers[plan.cut_layer]
+    others = ", ".join(f"{layers[layer]} after {layer}" for layer in layers)
+    return plan.cut_layer + (f" ({others})" if others else "")
 
 
 def short_seconds(seconds: float) -> str:

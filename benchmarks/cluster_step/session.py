@@ -27,9 +27,11 @@ from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.job.settings import device_names
-from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
+from edge_coordinator.rounds.members import Member
+from edge_coordinator.rounds.remote_cluster import RemoteCluster
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.training.algorithm import train_cluster
+from edge_coordinator.training.cuts import ALIKE
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.datasets.partition import partition
 from runtime.datasets.samples import DataSet
@@ -105,11 +107,12 @@ class StepSession:
         join = self.join(round_)
         side.bus.forget()
         size = self.job.settings.training.batch_size
+        shape = self.job.smashed_shape(join.cut)
         cluster = RemoteCluster(
             side.channel,
-            [Member(device, self._readies[device], size) for device in self._devices],
+            [Member(device, self._readies[device], size, shape) for device in self._devices],
             joins=dict.fromkeys(self._devices, join),
-            smashed_shape=self.job.smashed_shape(join.cut),
+            parts=ALIKE,
             num_classes=None,
             quorum=1.0,
             seed=0,

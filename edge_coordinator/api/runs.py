@@ -17,7 +17,7 @@ from edge_coordinator.api.work import (
     train_here,
     train_in_process,
 )
-from edge_coordinator.job.own_code import own_code
+from edge_coordinator.job.settings import own_code
 from edge_coordinator.planning.form import Method
 from edge_coordinator.run.events import Observer, Progress
 from runtime.errors import SettingsError

@@ -70,7 +70,7 @@ def _check_code(flags: argparse.Namespace, settings: "JobSettings", path: Path |
 
     A directory of a run may be another's; what this command's own words name is its user's wish.
     """
-    from edge_coordinator.job.own_code import own_code
+    from edge_coordinator.job.settings import own_code
 
     if path is None or path == getattr(flags, "config", None):
         return

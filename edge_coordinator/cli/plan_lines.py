@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from edge_coordinator.formatting import short_seconds
+from edge_coordinator.formatting import cut_words, short_seconds
 from runtime.wire.fields import as_words
 from runtime.wire.published import ClusterReport, PlanReport
 
@@ -13,7 +13,7 @@ _MOST_NAMED = 12
 def plan_lines(plan: PlanReport) -> list[Text]:
     """Say what a plan is and what it rests on; of one by hand the reason goes without saying."""
     predicted = "" if plan.predicted_s is None else f", {short_seconds(plan.predicted_s)} predicted"
-    what = f"{plan.method}, cut after {plan.cut_layer}, {len(plan.clusters)} clusters{predicted}"
+    what = f"{plan.method}, cut after {cut_words(plan)}, {len(plan.clusters)} clusters{predicted}"
     lines = {
         "plan": what,
         "clusters": _clusters(plan),
@@ -28,12 +28,16 @@ def plan_lines(plan: PlanReport) -> list[Text]:
 
 def _clusters(plan: PlanReport) -> str:
     if sum(len(cluster.devices) for cluster in plan.clusters) <= _MOST_NAMED:
-        return "; ".join(_cluster(cluster) for cluster in plan.clusters)
+        return "; ".join(_cluster(cluster, plan.cut_layer) for cluster in plan.clusters)
     return "of " + ", ".join(str(len(cluster.devices)) for cluster in plan.clusters) + " devices"
 
 
-def _cluster(cluster: ClusterReport) -> str:
+def _cluster(cluster: ClusterReport, cut_layer: str) -> str:
     predicted = f" ({short_seconds(cluster.predicted_s)})" if cluster.predicted_s else ""
     sizes = [f": {size}" for size in cluster.batch_sizes or ()] or [""] * len(cluster.devices)
-    named = (device + size for device, size in zip(cluster.devices, sizes, strict=True))
+    layers = cluster.cut_layers or (cut_layer,) * len(cluster.devices)
+    named = (
+        device + size + (f" after {layer}" if layer != cut_layer else "")
+        for device, size, layer in zip(cluster.devices, sizes, layers, strict=True)
+    )
     return ", ".join(named) + predicted

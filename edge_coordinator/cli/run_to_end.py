@@ -9,7 +9,7 @@ from edge_coordinator.cli.output import Output
 from edge_coordinator.cli.run_events import EventLines
 from edge_coordinator.cli.run_view import RunView
 from edge_coordinator.job.job import Job
-from edge_coordinator.job.own_code import code_flags
+from edge_coordinator.job.settings import code_flags
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.run.events import Observer
 from edge_coordinator.run.faults import traces_in

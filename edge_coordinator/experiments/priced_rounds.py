@@ -72,7 +72,11 @@ class _Pricing:
         self._job = job
         self._task = task
         self._timescales = TwoTimescales(
-            task.grouping, cut=task.cut, every=task.settings.cut_every, seed=task.seed
+            task.grouping,
+            cut=task.cut,
+            every=task.settings.cut_every,
+            seed=task.seed,
+            own_cuts=task.own_cuts,
         )
 
     def priced(self, basis: RecordedBasis, report: RoundReport) -> PricedRound:

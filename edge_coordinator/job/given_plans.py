@@ -1,6 +1,6 @@
 """What of the plans is the user's own: by hand, of a run before, or by code that groups or cuts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -52,18 +52,21 @@ class PlansByHand:
 
     settings: JobSettings
     cut: int
+    own_cuts: Mapping[str, int]
+    """Device id to its cut, of those that have one of their own."""
     micro_batches: int = 1
     is_exact: bool = False
 
     def plan(self, round_: int, devices: Sequence[str]) -> Plan:  # noqa: ARG002 - all are alike
         """Deal the devices into as many clusters as the job asks for."""
         wanted = num_clusters(self.settings, len(devices))
-        return plan_by_hand(
+        plan = plan_by_hand(
             devices,
             cut=self.cut,
             num_clusters=min(wanted, len(devices)),
             micro_batches=self.micro_batches,
         )
+        return plan.cut_at(self.own_cuts)
 
     def check_devices(self, devices: Sequence[str]) -> None:
         """Any will do."""

@@ -1,7 +1,7 @@
 """A job made ready: its settings, with everything in them that has a name looked up."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from edge_coordinator.job.standing import Standing
 from edge_coordinator.job.training_settings import ScheduleSettings
 from edge_coordinator.planning.form import NOTHING_OWN, OwnPlanning
 from edge_coordinator.planning.plan import ClusterPlan, Plan
+from edge_coordinator.training.cuts import CutsOfTurn
 from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
@@ -116,6 +117,8 @@ class Job:
     """Why mini-batches stay equal, where that is asked for and they have to."""
     stop: StopRule | None = None
     """Of the user's own."""
+    own_cuts: Mapping[str, int] = field(default_factory=dict)
+    """Device id to its cut, of those that have one of their own."""
     own_planning: OwnPlanning = NOTHING_OWN
     """Of the user's own."""
 
@@ -192,6 +195,16 @@ class Job:
         sizes = zip(cluster.devices, cluster.batch_sizes, strict=True)
         return {device: clip.of_device(total / size) for device, size in sizes}
 
+    def turn_cuts(self, round_: int, plan: Plan, cluster: ClusterPlan) -> CutsOfTurn:
+        """Where a cluster's devices cut, and how layers learn that some leave to the server."""
+        size = len(cluster.devices)
+        return CutsOfTurn(
+            plan.cuts_of(cluster),
+            learning_rate=self.device_rate(round_, size),
+            rate_by_size=self.steps_by_size,
+            clip=self.settings.training.clip.of_device(self._num_parts(size)),
+        )
+
     def _num_parts(self, cluster_size: int) -> int:
         """Of how many devices' losses a device's gradient is a mean: its own alone, or all."""
         return 1 if self.loss_on_device else cluster_size
@@ -239,6 +252,10 @@ class Job:
     def check_devices(self, names: Sequence[str]) -> None:
         """SettingsError if these devices are all that there will be and cannot do what is given."""
         excluded = self.settings.devices.exclude
+        if unknown := sorted(self.own_cuts.keys() - set(names)):
+            raise SettingsError(
+                f"plan.cuts.{unknown[0]} is of no device of this run; they are {', '.join(names)}"
+            )
         if self.given_plans is not None:
             self.given_plans.check_devices([name for name in names if name not in excluded])
 

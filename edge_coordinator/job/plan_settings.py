@@ -61,6 +61,9 @@ class PlanSettings(Section):
         description="last layer on the device, or number of layers, or auto, or your own "
         "package.module:function; by hand: pool1",
     )
+    cuts: dict[str, str | int] = Field(
+        {}, description="device id to its own cut, of those that cut at another layer than plan.cut"
+    )
     grouping: str = Field(
         "planned",
         description="who trains with whom: planned, by_id, random or sorted (by speed), or your "
@@ -157,6 +160,15 @@ class PlanSettings(Section):
         if self.is_by_hand and key is not None:
             value = getattr(self, key)
             raise ValueError(f"by hand, {key} cannot be {value!r}: that is planned; take mode auto")
+        return self
+
+    @model_validator(mode="after")
+    def _own_cuts_are_beside_a_cut(self) -> Self:
+        if self.cuts and self.chooses_cut:
+            raise ValueError(
+                f"cuts are of some devices, and all others cut at plan.cut, which is {self.cut!r}: "
+                "give the name of a layer there too"
+            )
         return self
 
     @property

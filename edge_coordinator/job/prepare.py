@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from edge_coordinator.job.classes import agree_on_classes, check_outputs, check_test_set
+from edge_coordinator.job.cuts import deepest_cut, given_cut, own_cuts
 from edge_coordinator.job.from_samples import (
     agree_on_class_weights,
     agree_on_normalisation,
@@ -32,7 +33,6 @@ from runtime.errors import SettingsError
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.load import (
     check_sample_shape,
-    cut_index,
     input_shape_of,
     layer_shapes,
     load_network,
@@ -110,7 +110,7 @@ def _made(
     base_dir: Path,
 ) -> Job:
     """Put together what was looked up."""
-    names, cut = tuple(layers_of(network)), _cut(settings, network)
+    names, cut = tuple(layers_of(network)), given_cut(settings, network)
     why_whole = whole_batches(settings, network, loss, shape=shape, test=test)
     if why_whole:
         log.warning("mini-batches stay whole: %s", why_whole)
@@ -122,8 +122,9 @@ def _made(
         layer_names=names,
         shapes=(shape, *layer_shapes(network, shape)),
         cut=cut,
+        own_cuts=own_cuts(settings, network),
         given_plans=_given_plans(
-            settings, cut=cut, layer_names=names, base_dir=base_dir, is_whole=bool(why_whole)
+            settings, cut, network, layer_names=names, base_dir=base_dir, is_whole=bool(why_whole)
         ),
         test=some_of(test, settings.evaluation.max_samples),
         refused_cuts=refused_cuts(network, shape) | not_averaged(settings, network, shape=shape),
@@ -146,8 +147,10 @@ def _check_plan(job: Job) -> None:
             "codec.name = 'auto' is chosen by plans, and by hand nothing is: name a codec, or take "
             "plan.mode = 'auto'"
         )
-    if job.cut is not None and job.cut in job.refused_cuts:
-        raise SettingsError(f"plan.cut = {job.cut}: {job.refused_cuts[job.cut]}")
+    given = {} if job.cut is None else {"plan.cut": job.cut}
+    for key, cut in (given | {f"plan.cuts.{d}": own for d, own in job.own_cuts.items()}).items():
+        if cut in job.refused_cuts:
+            raise SettingsError(f"{key} = {cut}: {job.refused_cuts[cut]}")
     _check_clusters(job.settings)
 
 
@@ -223,7 +226,7 @@ def _assignment(
         optimizer=settings.training.device_spec(),
         carry_state=settings.training.carry_optimizer_state,
         measure=settings.plan.mode == "auto",
-        deepest_cut=_deepest_cut(settings, network),
+        deepest_cut=deepest_cut(settings, network),
         classes=settings.data.classes or None,
         normalisation=settings.data.normalise.normalisation(),
         numbers_count_classes=stated or None,
@@ -246,33 +249,11 @@ def _named(codecs: Sequence[TurnCodecs]) -> tuple[str, ...] | None:
     return tuple(sorted(names)) or None
 
 
-def _deepest_cut(settings: JobSettings, network: Network) -> int | None:
-    """How many layers a device may be given; None if nothing is known of that."""
-    if settings.plan.replayed is not None:
-        return None
-    cut = _cut(settings, network)
-    return len(layers_of(network)) - 1 if cut is None else cut
-
-
-def _cut(settings: JobSettings, network: Network) -> int | None:
-    match settings.training.method:
-        case "fl":
-            return len(layers_of(network))
-        case "cl":
-            return 0
-    is_given = not settings.plan.chooses_cut and settings.plan.replayed is None
-    if not is_given and settings.plan.replayed is None and len(layers_of(network)) < 2:
-        raise SettingsError(
-            f"model {settings.model.name} has a single layer, and so no place to cut at; give "
-            "training.method = 'fl' or 'cl', or a network of two layers or more"
-        )
-    return cut_index(network, settings.plan.cut) if is_given else None
-
-
 def _given_plans(
     settings: JobSettings,
-    *,
     cut: int | None,
+    network: Network,
+    *,
     layer_names: Sequence[str],
     base_dir: Path,
     is_whole: bool,
@@ -284,7 +265,8 @@ def _given_plans(
     if settings.plan.is_by_hand:
         assert cut is not None
         wanted = settings.training.micro_batches
-        return PlansByHand(settings, cut, 1 if is_whole or wanted == "auto" else wanted)
+        own = own_cuts(settings, network)
+        return PlansByHand(settings, cut, own, 1 if is_whole or wanted == "auto" else wanted)
     return None
 
 

@@ -8,6 +8,7 @@ written down nowhere. A round that was tried again is there as the try that coun
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class _Cluster(_Part):
     devices: tuple[str, ...]
     micro_batches: int = 1
     batch_sizes: tuple[int, ...] | None = None
+    cuts: tuple[int, ...] | None = None
+    cut_layers: tuple[str, ...] | None = None
     num_samples: tuple[int, ...] | None = None
 
 
@@ -42,6 +45,12 @@ class _Plan(_Part):
     cut_layer: str
     clusters: tuple[_Cluster, ...]
     codecs: TurnCodecs | None = None
+
+    @property
+    def named_cuts(self) -> list[tuple[int, str]]:
+        """All cuts with the names of their last layers."""
+        own = [zip(c.cuts or (), c.cut_layers or (), strict=True) for c in self.clusters]
+        return [(self.cut, self.cut_layer), *chain.from_iterable(own)]
 
 
 class RecordedRound(_Part):
@@ -86,6 +95,7 @@ class ReplayedPlans:
                     (1.0,) * len(each.devices),
                     micro_batches=each.micro_batches,
                     batch_sizes=each.batch_sizes or (),
+                    cuts=each.cuts or (),
                     num_samples=each.num_samples or (),
                 )
                 for each in recorded.plan.clusters
@@ -186,12 +196,13 @@ def _check_round(run: Path, recorded: RecordedRound, layer_names: Sequence[str])
             f"round {recorded.round} of {run} cannot be replayed, since {device} fell out of it "
             f"({reason}){rest}"
         )
-    plan, names = recorded.plan, ("input", *layer_names)
-    if plan.cut >= len(names) or names[plan.cut] != plan.cut_layer:
-        raise SettingsError(
-            f"round {recorded.round} of {run} cuts after {plan.cut_layer}, layer {plan.cut} of "
-            f"its network; the layers of this job's are {', '.join(layer_names)}"
-        )
+    names = ("input", *layer_names)
+    for cut, layer in recorded.plan.named_cuts:
+        if cut >= len(names) or names[cut] != layer:
+            raise SettingsError(
+                f"round {recorded.round} of {run} cuts after {layer}, layer {cut} of its network; "
+                f"the layers of this job's are {', '.join(layer_names)}"
+            )
 
 
 def _few(devices: Sequence[str], most: int = 6) -> str:

@@ -14,6 +14,7 @@ from runtime.offered import (
     DEFAULT_CHUNK_BYTES,
     LEAST_CHUNK_BYTES,
     MOST_CHUNK_BYTES,
+    is_factory,
 )
 from runtime.wire.fields import Options, Patterns
 
@@ -205,3 +206,18 @@ def device_names(count: int) -> list[str]:
     """Ids of local devices, in an order that is also their numbers' order."""
     width = len(str(count - 1))
     return [f"dev-{index:0{width}}" for index in range(count)]
+
+
+def own_code(settings: JobSettings) -> list[str]:
+    """Networks, losses, data sources and all else that is named as `package.module:name`."""
+    training, evaluation = settings.training, settings.evaluation
+    of_training = [settings.model.name, training.loss, training.aggregation]
+    of_plans = [settings.plan.grouping, settings.plan.own_cut]
+    named = [*of_training, evaluation.metric, evaluation.stop or "", *of_plans]
+    data = (settings.data.source, settings.data.test)
+    return [name for name in named if ":" in name] + [name for name in data if is_factory(name)]
+
+
+def code_flags(settings: JobSettings) -> list[str]:
+    """Flags that let another program run this job's own code."""
+    return [word for name in own_code(settings) for word in ("--allow-code", name)]

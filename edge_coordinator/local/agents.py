@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edge_coordinator.job.own_code import code_flags
-from edge_coordinator.job.settings import JobSettings, device_names
+from edge_coordinator.job.settings import JobSettings, code_flags, device_names
 from runtime.errors import EdgeError
 
 _STOP_TIMEOUT_S = 10.0

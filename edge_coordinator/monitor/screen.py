@@ -6,7 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from edge_coordinator.formatting import amount, duration, figure_in_words, figure_of
+from edge_coordinator.formatting import amount, cut_words, duration, figure_in_words, figure_of
 from edge_coordinator.monitor.state import DeviceView, Presence, SiteState
 from edge_coordinator.monitor.tables import DeviceTable, more_devices, seconds_of_devices
 from runtime.wire.fields import as_words
@@ -166,7 +166,7 @@ def _plan(state: SiteState) -> list[Text]:
     predicted = f"; {plan.predicted_s:.3g} s predicted" if plan.predicted_s is not None else ""
     sizes = ", ".join(str(len(cluster.devices)) for cluster in plan.clusters)
     reasons = {
-        label: f"{plan.method}, cut after {plan.cut_layer}, clusters of {sizes}{predicted}",
+        label: f"{plan.method}, cut after {cut_words(plan)}, clusters of {sizes}{predicted}",
         "why ": plan.reason,
         "changed ": plan.changed,
         "else ": _else(plan),

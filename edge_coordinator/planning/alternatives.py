@@ -1,10 +1,12 @@
 """What a round could have been instead, and one sentence on what was chosen over it."""
 
+from collections import Counter
+
 import numpy as np
 
 from edge_coordinator.planning.clusters.clustering import random_clusters
 from edge_coordinator.planning.cut_layer import CutChoice
-from edge_coordinator.planning.fleet import Workload
+from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
 from edge_coordinator.planning.latency import PhasesByShare, round_s
 from edge_coordinator.planning.plan import Alternatives
@@ -56,6 +58,16 @@ def reason_of(
     if workload.chosen is not None:
         reason += f"; tensors travel as {workload.chosen.smashed}"
     return reason
+
+
+def cuts_reason(fleet: Fleet, workload: Workload, cut: int) -> str:
+    """Say how many devices cut at another layer than the round's."""
+    counts = Counter(fleet.cuts_by(cut).tolist())
+    del counts[cut]
+    others = ", ".join(
+        f"{counts[other]} after {workload.cuts.cut_names[other]}" for other in sorted(counts)
+    )
+    return f"; of its devices cut {others}" if others else ""
 
 
 def own_reason(

@@ -214,8 +214,8 @@ def _levelled(fixed_s: Floats, pace: Floats, *, least: Floats, most: Floats) -> 
 
 def _most_samples(fleet: Fleet, workload: Workload, *, cut: int) -> Floats:
     """What a device has, may hold in its memory, and is given at the most, [device]."""
-    needed_bytes = float(device_memory_bytes(workload)[cut])
-    times = fleet.free_memory_bytes / needed_bytes if needed_bytes else np.inf
+    needed_bytes = np.maximum(device_memory_bytes(workload)[fleet.cuts_by(cut)], 1.0)
+    times = fleet.free_memory_bytes / needed_bytes
     times = np.clip(times, 1.0, MOST_TIMES)
     most: Floats = np.minimum(fleet.num_samples, np.floor(times * workload.batch_size))
     return most

@@ -5,8 +5,8 @@ ones, or drawn ones. In each state the clusters and shares are chosen anew, as t
 the round. Only cuts whose device side fits the memory of every device are considered.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class CutChoice:
 
     cut: int
     prices: tuple[CutPrice, ...]
+    own: Mapping[str, int] = field(default_factory=dict)
+    """Device id to its cut, of those that cut at another layer."""
 
     @property
     def next_best(self) -> CutPrice | None:

@@ -1,7 +1,8 @@
 """The planner's inputs as arrays: the devices that may take part, and the work they share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -93,6 +94,12 @@ class Workload:
             return 0
         return num_aggregated(self.phi, [self.batch_size] * 2)
 
+    def at_cuts(self, cuts: Counts) -> "Workload":
+        """Take what holds at one of several cuts of a round for all of them."""
+        found = set(cuts.tolist())
+        is_fixed = not found.isdisjoint(self.fixed_cuts)
+        return replace(self, fixed_cuts=self.fixed_cuts | found) if is_fixed else self
+
     @classmethod
     def of_scenario(cls, scenario: Scenario, *, loss_on_device: bool) -> "Workload":
         """Take the work that a scenario describes."""
@@ -147,6 +154,17 @@ class Fleet:
     nobody knows."""
     label_mix: Floats | None
     """Fraction of each class in a device's data, [device, class]; None unless all publish it."""
+    cuts: Counts | None = None
+    """Where each device cuts, [device], if not all at the round's cut."""
+
+    def cut_at(self, cut: int, own: Mapping[str, int]) -> "Fleet":
+        """Have devices cut where they do on their own, and all others at a cut."""
+        cuts = np.array([own.get(device, cut) for device in self.devices], dtype=np.int64)
+        return replace(self, cuts=cuts if (cuts != cut).any() else None)
+
+    def cuts_by(self, cut: int) -> Counts:
+        """Where each device cuts, [device], in a round that is cut there."""
+        return np.full(self.num_devices, cut) if self.cuts is None else self.cuts
 
     @property
     def num_devices(self) -> int:
@@ -195,9 +213,28 @@ def cluster_sizes(
 
 
 def leave_out(
+    devices: Sequence[DeviceState],
+    workload: Workload,
+    *,
+    candidates: Sequence[int],
+    own_cuts: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, str]:
+    """Give the reason for each device that cannot take part at any of the candidate cuts.
+
+    Whoever has a cut of its own can take part at that alone.
+    """
+    reasons: dict[str, str] = {}
+    for cut in sorted(set(own_cuts.values())):
+        own = [state for state in devices if own_cuts.get(state.device) == cut]
+        reasons |= _leave_out(own, workload, candidates=[cut])
+    others = [state for state in devices if state.device not in own_cuts]
+    reasons |= _leave_out(others, workload, candidates=candidates)
+    return dict(sorted(reasons.items()))
+
+
+def _leave_out(
     devices: Sequence[DeviceState], workload: Workload, *, candidates: Sequence[int]
 ) -> dict[str, str]:
-    """Give the reason for each device that cannot take part at any of the candidate cuts."""
     usable = [cut for cut in candidates if cut not in workload.refused_cuts] or list(candidates)
     needed_bytes, shallowest = device_memory_bytes(workload)[usable].min(), min(usable)
     reasons = {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.overlap import Stages, overlapped_epochs_s
@@ -36,6 +37,8 @@ class PhasesByShare:
     aggregated_s: Floats | None = None
     """Seconds of the server for the aggregated samples of a cluster, as each device has them, in a
     cluster of several and of one alone, [several or one, device]; None where there are none."""
+    cuts: Counts | None = None
+    """Where each device cuts, [device], if not all alike: such devices are given a model each."""
 
     @cached_property
     def waits(self) -> Waits:
@@ -62,6 +65,23 @@ class PhasesByShare:
         """Seconds until a device has the model that is broadcast over the whole link, [device]."""
         phase = Phase.DISTRIBUTE
         return _with_empty_device(self.fixed_s[phase] + self.link_s[phase])
+
+    def distributed_s(self, *, members: Counts, shares: Floats) -> Floats:
+        """Seconds until all devices of each cluster have their model, [...]."""
+        broadcast_s: Floats = self.distribute_s[members].max(axis=-1)
+        if self.cuts is None:
+            return broadcast_s
+        own_s = _with_empty_device(self.fixed_s[Phase.DISTRIBUTE])[members]
+        own_s = own_s + _with_empty_device(self.link_s[Phase.DISTRIBUTE])[members] / shares
+        return np.where(self.are_mixed(members), own_s.max(axis=-1), broadcast_s)
+
+    def are_mixed(self, members: Counts) -> NDArray[np.bool_]:
+        """Whether the devices of each cluster cut at different layers, [...]."""
+        if self.cuts is None:
+            return np.zeros(members.shape[:-1], dtype=np.bool_)
+        cuts = np.where(members >= 0, self.cuts[members], self.cuts[members[..., :1]])
+        mixed: NDArray[np.bool_] = cuts.min(axis=-1) < cuts.max(axis=-1)
+        return mixed
 
     @cached_property
     def server_s(self) -> Floats:
@@ -97,26 +117,25 @@ def phase_seconds(
     micro_batches: int = 1,
     batch_sizes: Floats | None = None,
 ) -> PhasesByShare:
-    """Work out the seconds of every phase at a cut, for every device by itself.
+    """Work out the seconds of every phase at a cut, or at its own, for every device by itself.
 
     `batch_sizes` are samples, [device], if not the workload's.
     """
-    batch, server = workload.batch_size, workload.server
-    times = np.ones(fleet.num_devices) if batch_sizes is None else batch_sizes / batch
+    batch, rows, cuts = workload.batch_size, np.arange(fleet.num_devices), fleet.cuts_by(cut)
+    times = np.ones(len(rows)) if batch_sizes is None else batch_sizes / batch
     fixed_s, link_s, delay_s = np.zeros((3, len(Phase), fleet.num_devices))
-    fixed_s[Phase.FORWARD] = batch * fleet.device_forward_s[:, cut]
-    fixed_s[Phase.FORWARD] += _encode_s(fleet, workload, cut=cut)
-    fixed_s[Phase.BACKWARD] = batch * fleet.device_backward_s[:, cut]
+    forward_s = batch * fleet.device_forward_s[rows, cuts]
+    fixed_s[Phase.FORWARD] = forward_s + _encode_s(fleet, workload, cuts=cuts)
+    fixed_s[Phase.BACKWARD] = batch * fleet.device_backward_s[rows, cuts]
     fixed_s *= times
     if not workload.loss_on_device:
-        fixed_s[Phase.SERVER] = times * batch * (server.forward_s[cut] + server.backward_s[cut])
-        fixed_s[Phase.SERVER] += micro_batches * workload.server_device_s
-    for phase, whole_bits in transfer_bits(workload, cut=cut).items():
+        server_s = batch * (workload.server.forward_s[cuts] + workload.server.backward_s[cuts])
+        fixed_s[Phase.SERVER] = times * server_s + micro_batches * workload.server_device_s
+    for phase, whole_bits in transfer_bits(workload, cut=cuts).items():
         rate_bps = fleet.down_bps if phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD} else fleet.up_bps
         of_samples = phase in {Phase.UPLOAD, Phase.DOWNLOAD}
-        bits = whole_bits * times if of_samples else np.full_like(times, whole_bits)
+        bits, count = (whole_bits * times, micro_batches) if of_samples else (whole_bits, 1)
         link_s[phase] = bits / rate_bps
-        count = micro_batches if of_samples else 1
         num_messages = count * np.ceil(bits / count / (workload.message_bytes * BITS_PER_BYTE))
         delay_s[phase] = (bits > 0) * fleet.round_trip_s / 2
         fixed_s[phase] = delay_s[phase] + num_messages * fleet.message_s
@@ -127,6 +146,7 @@ def phase_seconds(
         loss_on_device=workload.loss_on_device,
         delay_s=fleet.scale * delay_s + (delay_s > 0) * fleet.added_s,
         micro_batches=micro_batches,
+        cuts=fleet.cuts,
     )
     return _aggregated(seconds, fleet, workload, cut=cut)
 
@@ -160,7 +180,7 @@ def cluster_latency_s(seconds: PhasesByShare, *, members: Counts, shares: Floats
     Both arrays are [..., position]; a member is an index into the devices, or -1 for none
     (its share must be positive all the same). Returns [...].
     """
-    distribute_s = seconds.distribute_s[members].max(axis=-1)
+    distribute_s = seconds.distributed_s(members=members, shares=shares)
     if seconds.micro_batches > 1:
         return _overlapped_s(seconds, members=members, shares=shares, start_s=distribute_s)
     server_s = seconds.step_s(members).sum(axis=-1)
@@ -203,7 +223,8 @@ def device_phase_s(seconds: PhasesByShare, *, members: Counts, shares: Floats) -
     """
     link_s = seconds.link_s[:, members]
     divided_s = link_s / shares
-    divided_s[Phase.DISTRIBUTE] = link_s[Phase.DISTRIBUTE]  # a broadcast has the whole link
+    if not seconds.are_mixed(members):
+        divided_s[Phase.DISTRIBUTE] = link_s[Phase.DISTRIBUTE]  # a broadcast has the whole link
     phase_s: Floats = seconds.fixed_s[:, members] + divided_s
     phase_s[Phase.SERVER] = seconds.step_s(members)
     return phase_s
@@ -242,32 +263,36 @@ def _computing_s(seconds: PhasesByShare) -> Floats:
     return _with_empty_device(seconds.local_epochs * epoch_s)
 
 
-def transfer_bits(workload: Workload, *, cut: int) -> dict[Phase, float]:
-    """Bits of one device in each phase that goes over its link, of one local epoch."""
+def transfer_bits(workload: Workload, *, cut: int | Counts) -> dict[Phase, Floats]:
+    """Bits of a device in each phase that goes over its link, of one local epoch.
+
+    Shaped as `cut` is: of one device, or [device].
+    """
     if workload.wire is not None:
         label_bits = workload.batch_size * workload.label_bits
         return workload.wire.transfer_bits(
             cut=cut, label_bits=label_bits, loss_on_device=workload.loss_on_device
         )
-    model = float(workload.cuts.device_model_bits[cut])
+    model = np.asarray(workload.cuts.device_model_bits[cut])
     models = {Phase.DISTRIBUTE: model, Phase.MODEL_UPLOAD: model}
     if workload.loss_on_device:
         return models
-    smashed = workload.batch_size * float(workload.cuts.smashed_bits[cut])
+    smashed = workload.batch_size * workload.cuts.smashed_bits[cut]
     labels = workload.batch_size * workload.label_bits
     return models | {
         Phase.UPLOAD: smashed + labels,
-        Phase.DOWNLOAD: smashed if workload.cuts.learns[cut] else 0.0,
+        Phase.DOWNLOAD: np.where(workload.cuts.learns[cut], smashed, 0.0),
     }
 
 
-def _encode_s(fleet: Fleet, workload: Workload, *, cut: int) -> Floats:
+def _encode_s(fleet: Fleet, workload: Workload, *, cuts: Counts) -> Floats:
     """Seconds of encoding a mini-batch at the speed of a device's own layers, [device]."""
-    flop = workload.cuts.device_forward_flop[cut]
-    if workload.wire is None or workload.loss_on_device or flop == 0:
-        return np.zeros(fleet.num_devices)
-    encode_s: Floats = workload.wire.encode_flop[cut] * fleet.device_forward_s[:, cut] / flop
-    return encode_s
+    encode_s = np.zeros(fleet.num_devices)
+    if workload.wire is None or workload.loss_on_device:
+        return encode_s
+    flop, forward_s = workload.cuts.device_forward_flop[cuts], fleet.device_forward_s
+    own_s = workload.wire.encode_flop[cuts] * forward_s[np.arange(fleet.num_devices), cuts]
+    return np.divide(own_s, flop, out=encode_s, where=flop > 0)
 
 
 def _with_empty_device(values: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """A plan of one round: who trains with whom, where the network is cut, and why."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from profiles.phases import SecondsByPhase
 from runtime.wire.codecs.names import TurnCodecs
@@ -33,6 +33,9 @@ class ClusterPlan:
     batch_sizes: tuple[int, ...] = ()
     """Samples of each device's mini-batch, in the order of `devices`, where they were shared out;
     else all have the job's."""
+    cuts: tuple[int, ...] = ()
+    """Layers on each device, in the order of `devices`, where these are given one by one; else all
+    have the plan's."""
     num_samples: tuple[int, ...] = ()
     """That each device trains on, in the order of `devices`, where some device's grow; 0 for those
     whose do not."""
@@ -84,7 +87,8 @@ class Plan:
     """Clusters in the order of their turns, the cut, and why."""
 
     cut: int
-    """Number of layers on the device; 0 is none, `num_layers` is the whole network."""
+    """Number of layers on the device; 0 is none, `num_layers` is the whole network. Where devices
+    cut at different layers: that of all that have none of their own."""
     clusters: tuple[ClusterPlan, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Device id to the reason why it does not take part."""
@@ -99,6 +103,31 @@ class Plan:
     """Device id to what it draws in the round, where its watts are known."""
     codecs: TurnCodecs | None = None
     """How tensors travel, if the plan chose it; else as the job says."""
+
+    def cut_at(self, own: Mapping[str, int]) -> "Plan":
+        """Have devices cut where they do on their own, and all others at the plan's cut."""
+
+        def cuts_in(cluster: ClusterPlan) -> tuple[int, ...]:
+            cuts = tuple(own.get(device, self.cut) for device in cluster.devices)
+            return cuts if set(cuts) - {self.cut} else ()
+
+        clusters = tuple(replace(each, cuts=cuts_in(each)) for each in self.clusters)
+        return replace(self, clusters=clusters)
+
+    def cuts_of(self, cluster: ClusterPlan) -> dict[str, int]:
+        """Device id to the number of layers on it, of a cluster's devices."""
+        cuts = cluster.cuts or (self.cut,) * len(cluster.devices)
+        return dict(zip(cluster.devices, cuts, strict=True))
+
+    @property
+    def cuts(self) -> dict[str, int]:
+        """Device id to the number of layers on it."""
+        return {d: cut for each in self.clusters for d, cut in self.cuts_of(each).items()}
+
+    @property
+    def own_cuts(self) -> dict[str, int]:
+        """Device id to the number of layers on it, of those that cut at another than the plan's."""
+        return {device: cut for device, cut in self.cuts.items() if cut != self.cut}
 
     @property
     def batch_shares(self) -> Mapping[str, float]:

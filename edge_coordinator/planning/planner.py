@@ -6,7 +6,12 @@ from functools import partial
 
 import numpy as np
 
-from edge_coordinator.planning.alternatives import own_reason, price_alternatives, reason_of
+from edge_coordinator.planning.alternatives import (
+    cuts_reason,
+    own_reason,
+    price_alternatives,
+    reason_of,
+)
 from edge_coordinator.planning.batch_shares import (
     LEAST_GAIN,
     Sharing,
@@ -29,10 +34,7 @@ from edge_coordinator.planning.cut_layer import CUT_SCHEDULE, CutChoice, choose_
 from edge_coordinator.planning.energy import with_energy, with_joules
 from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes, leave_out
 from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
-from edge_coordinator.planning.latency import (
-    device_phase_s,
-    phase_seconds,
-)
+from edge_coordinator.planning.latency import device_phase_s, phase_seconds
 from edge_coordinator.planning.micro_batches import (
     SecondsOf,
     choose_partings,
@@ -103,27 +105,23 @@ def plan_round(
     clusters.
     """
     candidates = grouping.candidate_cuts(workload.cuts.num_layers)
+    own: Mapping[str, int] = {}
     if cut is not None:
         cut = cut if isinstance(cut, CutChoice) else CutChoice(cut, prices=())
-        candidates = range(cut.cut, cut.cut + 1)
-    left_out = leave_out(devices, workload, candidates=candidates)
+        candidates, own = range(cut.cut, cut.cut + 1), cut.own
+    left_out = leave_out(devices, workload, candidates=candidates, own_cuts=own)
     present = [state for state in devices if state.device not in left_out]
     fleet = Fleet.of(present)
     if fleet.num_devices == 0:
         return Plan(candidates[0], (), left_out, "no device can take part")
     if cut is None:
         cut = choose_cut(
-            [fleet],
-            workload,
-            sizes=grouping.sizes(fleet.num_devices),
-            candidates=candidates,
-            schedule=CUT_SCHEDULE,
-            generator=generator,
-            own=grouping.choose_cut,
-            devices=present,
-        )
+            [fleet], workload, sizes=grouping.sizes(fleet.num_devices), candidates=candidates,
+            schedule=CUT_SCHEDULE, generator=generator, own=grouping.choose_cut, devices=present,
+        )  # fmt: skip
+    fleet = fleet.cut_at(cut.cut, cut.own)
     plan = _plan(
-        fleet, workload, cut, left_out,
+        fleet, workload.at_cuts(fleet.cuts_by(cut.cut)), cut, left_out,
         devices=present, grouping=grouping, schedule=schedule, generator=generator,
     )  # fmt: skip
     return with_energy(plan, devices, workload)
@@ -135,8 +133,8 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     `devices` are at least those of the plan, each measured.
     """
     workload = replace(workload, chosen=plan.codecs)
-    planned = {device for cluster in plan.clusters for device in cluster.devices}
-    fleet = Fleet.of([state for state in devices if state.device in planned])
+    cuts = plan.cuts
+    fleet = Fleet.of([state for state in devices if state.device in cuts]).cut_at(plan.cut, cuts)
     rows = {device: row for row, device in enumerate(fleet.devices)}
     batch_sizes = planned_sizes(plan, rows, batch_size=workload.batch_size)
     seconds_of = seconds_by_parting(fleet, workload, cut=plan.cut, batch_sizes=batch_sizes)
@@ -155,7 +153,8 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
         )
     )
     predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
-    return with_joules(replace(plan, clusters=clusters, predicted_s=predicted_s), devices, workload)
+    priced = replace(plan, clusters=clusters, predicted_s=predicted_s).cut_at(plan.own_cuts)
+    return with_joules(priced, devices, workload)
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def _plan(
     bound_s = _bound_s(fleet, workload, cut, formed, can_share=bool(asked))
     reason = reason_of(cut, workload, formed.predicted_s, alternatives, grouping.method)
     own = own_reason(choice, grouping.form, grouping.choose_cut, grouping.method)
-    reason += own + parting_reason(formed.clusters, workload)
+    reason += cuts_reason(fleet, workload, cut) + own + parting_reason(formed.clusters, workload)
     saved_s = equal.predicted_s - formed.predicted_s
     reason += sharing_reason(formed.clusters, workload, cut=cut, saved_s=saved_s)
     return Plan(
@@ -208,7 +207,7 @@ def _plan(
         reason=reason + bound_reason(formed.predicted_s, bound_s=bound_s),
         predicted_s=formed.predicted_s, lower_bound_s=min(bound_s, formed.predicted_s),
         alternatives=alternatives, codecs=workload.chosen,
-    )  # fmt: skip
+    ).cut_at(choice.own)  # fmt: skip
 
 
 def _worth_more(shared: _Formed, equal: _Formed, workload: Workload) -> _Formed:

@@ -50,7 +50,8 @@ class Pricer:
         shares = allocate_shares(
             waits, present=rows >= 0, medium=self.medium, max_exchanges=max_exchanges
         )
-        latency_s: Floats = self.seconds.distribute_s[rows].max(axis=-1) + waits.total_s(shares)
+        latency_s: Floats = self.seconds.distributed_s(members=rows, shares=shares)
+        latency_s = latency_s + waits.total_s(shares)
         latency_s += self._server_s[rows].sum(axis=-1)
         return latency_s.reshape(members.shape[:-1])
 

@@ -32,6 +32,7 @@ def unpredicted(plan: Plan) -> Plan:
             cluster.shares,
             micro_batches=cluster.micro_batches,
             batch_sizes=cluster.batch_sizes,
+            cuts=cluster.cuts,
             num_samples=cluster.num_samples,
         )
         for cluster in plan.clusters
@@ -41,11 +42,12 @@ def unpredicted(plan: Plan) -> Plan:
 
 def _of_those(cluster: ClusterPlan, present: Collection[str]) -> ClusterPlan:
     """Restrict a cluster to devices that are there; these keep the sizes of their mini-batches."""
-    sizes = cluster.batch_sizes
+    sizes, cuts = cluster.batch_sizes, cluster.cuts
     kept = [place for place, device in enumerate(cluster.devices) if device in present]
     return ClusterPlan(
         tuple(cluster.devices[place] for place in kept),
         (1.0,) * len(kept),
         micro_batches=cluster.micro_batches,
         batch_sizes=tuple(sizes[place] for place in kept) if sizes else (),
+        cuts=tuple(cuts[place] for place in kept) if cuts else (),
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from profiles.cuts import CutTable, LayerCost
 from profiles.phases import Phase
-from profiles.units import BITS_PER_BYTE, Floats
+from profiles.units import BITS_PER_BYTE, Counts, Floats
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.codecs.offered import choice_of
 from runtime.wire.codecs.turn import TurnCoder
@@ -54,18 +54,18 @@ class WireTable:
         )
 
     def transfer_bits(
-        self, *, cut: int, label_bits: float, loss_on_device: bool
-    ) -> dict[Phase, float]:
-        """Bits of one device by phase; `label_bits` are those of a mini-batch."""
+        self, *, cut: int | Counts, label_bits: float, loss_on_device: bool
+    ) -> dict[Phase, Floats]:
+        """Bits by phase, shaped as `cut` is; `label_bits` are those of a mini-batch."""
         models = {
-            Phase.DISTRIBUTE: float(self.model_bits[cut]),
-            Phase.MODEL_UPLOAD: float(self.weights_bits[cut]),
+            Phase.DISTRIBUTE: np.asarray(self.model_bits[cut]),
+            Phase.MODEL_UPLOAD: np.asarray(self.weights_bits[cut]),
         }
         if loss_on_device:
             return models
         return models | {
-            Phase.UPLOAD: float(self.smashed_bits[cut]) + label_bits,
-            Phase.DOWNLOAD: float(self.gradient_bits[cut]),
+            Phase.UPLOAD: np.asarray(self.smashed_bits[cut] + label_bits),
+            Phase.DOWNLOAD: np.asarray(self.gradient_bits[cut]),
         }
 
 

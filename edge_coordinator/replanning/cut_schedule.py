@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot
+from types import MappingProxyType
 
 import numpy as np
 
@@ -165,11 +166,22 @@ class TwoTimescales:
     Equal states give equal plans: a round's generator is seeded by the job's seed and its number.
     """
 
-    def __init__(self, grouping: Grouping, *, cut: int | None, every: int, seed: int) -> None:
-        """`cut` is the one that was given; else it is chosen again after `every` rounds."""
+    def __init__(
+        self,
+        grouping: Grouping,
+        *,
+        cut: int | None,
+        every: int,
+        seed: int,
+        own_cuts: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """`cut` is the one that was given; else it is chosen again after `every` rounds.
+
+        `own_cuts` are of devices that cut at another layer.
+        """
         self.chooser = CutChooser(every=every)
         self._grouping = grouping
-        self._cut = cut
+        self._cut, self._own_cuts = cut, own_cuts
         self._seed = seed
 
     def plan(
@@ -177,7 +189,7 @@ class TwoTimescales:
     ) -> tuple[Plan, CutSchedule]:
         """Plan a round, and say which cut holds; InfeasiblePlanError if none fits the devices."""
         generator = np.random.default_rng((self._seed, Purpose.PLAN, round_))
-        schedule = CutSchedule(CutChoice(self._cut or 0, ()), "")
+        schedule = CutSchedule(CutChoice(self._cut or 0, (), self._own_cuts), "")
         if self._cut is None:
             schedule = self.chooser.choose(
                 known,

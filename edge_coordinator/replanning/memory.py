@@ -157,6 +157,8 @@ class TrustMemory(_MemoryPart):
     largest: dict[str, dict[str, float]] = {}
     """By what was sent and device, as a logarithm."""
     cut: int | None = None
+    own_cuts: dict[str, int] = {}
+    """Of devices that cut at another layer."""
     suspensions: dict[str, Suspension] = {}
 
 

@@ -60,6 +60,8 @@ class PlanningTask:
     """The cut that was given; None to choose it."""
     workload: Workload
     seed: int
+    own_cuts: Mapping[str, int] = field(default_factory=dict)
+    """Device id to its cut, of those that cut at another layer than was given."""
     classes: ClassNames = ()
     """Names of the job's classes; empty where devices count along the same without being told."""
 
@@ -67,7 +69,7 @@ class PlanningTask:
     def candidate_cuts(self) -> Sequence[int]:
         """The cut that was given, or all that the method may choose from."""
         if self.cut is not None:
-            return (self.cut,)
+            return sorted({self.cut, *self.own_cuts.values()})
         return self.grouping.candidate_cuts(self.workload.cuts.num_layers)
 
 
@@ -81,7 +83,11 @@ class Planner:
         self._task = task
         self._corrections = LearnedCorrections()
         self._timescales = TwoTimescales(
-            task.grouping, cut=task.cut, every=task.settings.cut_every, seed=task.seed
+            task.grouping,
+            cut=task.cut,
+            every=task.settings.cut_every,
+            seed=task.seed,
+            own_cuts=task.own_cuts,
         )
         self._conditions = Conditions(task.settings)
         self._figures: Figures = {}

@@ -26,7 +26,7 @@ def plan_report(
         method=job.settings.training.method,
         cut=plan.cut,
         cut_layer=job.cut_name(plan.cut),
-        clusters=tuple(_cluster_report(cluster) for cluster in plan.clusters),
+        clusters=tuple(_cluster_report(job, cluster) for cluster in plan.clusters),
         local_epochs=job.local_epochs,
         left_out=dict(plan.left_out) | dict(barred),
         reason=plan.reason,
@@ -51,13 +51,15 @@ def phase_seconds_message(phases_s: Floats) -> PhaseSeconds:
     return PhaseSeconds.of({phase: _digits(max(float(phases_s[phase]), 0.0)) for phase in Phase})
 
 
-def _cluster_report(cluster: ClusterPlan) -> ClusterReport:
+def _cluster_report(job: Job, cluster: ClusterPlan) -> ClusterReport:
     return ClusterReport(
         devices=cluster.devices,
         shares=tuple(round(share, SIGNIFICANT_DIGITS) for share in cluster.shares),
         predicted_s=_short(cluster.predicted_s),
         micro_batches=cluster.micro_batches,
         batch_sizes=cluster.batch_sizes or None,
+        cuts=cluster.cuts or None,
+        cut_layers=tuple(map(job.cut_name, cluster.cuts)) or None,
         num_samples=cluster.num_samples or None,
     )
 

@@ -159,7 +159,9 @@ def planning_task(
         equal_batches=job.equal_batches,
     )
     grouping = grouping_of(settings, num_devices, job.own_planning)
-    return PlanningTask(settings.plan, grouping, job.cut, workload, settings.seed, job.classes)
+    return PlanningTask(
+        settings.plan, grouping, job.cut, workload, settings.seed, job.own_cuts, job.classes
+    )
 
 
 def grouping_of(

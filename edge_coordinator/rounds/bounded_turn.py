@@ -10,6 +10,7 @@ from edge_coordinator.rounds.remote_cluster import RemoteCluster
 from edge_coordinator.rounds.server_thread import EdgeWorker, OffLoopEdge
 from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed, SpoiltStepError
 from edge_coordinator.training.bounds import Bounds, Sent, length_of, sample_size
+from edge_coordinator.training.cuts import DeviceParts
 from runtime.wire.frames import Tensor
 
 _SLOTS = {"momentum_buffer", "step", "exp_avg", "exp_avg_sq"}
@@ -25,6 +26,8 @@ class TurnBounds:
     """Large tensors take a while to go through."""
     parts: Sequence[str]
     """What each tensor of the device-side model is, as `Side.parts` says."""
+    own: DeviceParts
+    """Which of these are a device's."""
     learning_rate: float
     """Of the devices: updates grow with it."""
     batch_shares: Mapping[str, float]
@@ -63,11 +66,13 @@ class TurnBounds:
         sizes: dict[Sent, dict[str, float]] = {}
         caught = {}
         for device, model in models.items():
-            if reason := self._why_impossible(model):
+            parts = self.own.of(device, self.parts)
+            if reason := _why_impossible(model, parts):
                 caught[device] = reason
                 continue
             share = self.batch_shares.get(device, 1.0)
-            for sent, size in self._update_sizes(model, before).items():
+            given = self.own.of(device, before)
+            for sent, size in self._update_sizes(model, given, parts).items():
                 by_share = 1.0 if sent is Sent.STATISTICS else share
                 sizes.setdefault(sent, {})[device] = size / by_share
         for sent, each in sizes.items():
@@ -75,10 +80,10 @@ class TurnBounds:
         return caught
 
     def _update_sizes(
-        self, model: Sequence[Tensor], before: Sequence[Tensor]
+        self, model: Sequence[Tensor], before: Sequence[Tensor], parts: Sequence[str]
     ) -> Mapping[Sent, float]:
         updates: dict[Sent, list[Tensor]] = {}
-        for part, now, then in zip(self.parts, model, before, strict=True):
+        for part, now, then in zip(parts, model, before, strict=True):
             if now.dtype.kind == "f":
                 with np.errstate(over="ignore"):
                     update = np.subtract(now, then, dtype=np.float32)
@@ -88,11 +93,12 @@ class TurnBounds:
             sizes[Sent.WEIGHTS] /= self.learning_rate or 1.0
         return sizes
 
-    def _why_impossible(self, model: Sequence[Tensor]) -> str:
-        for part, tensor in zip(self.parts, model, strict=True):
-            if part in _NEVER_NEGATIVE and tensor.size and float(np.min(tensor)) < 0:
-                return f"sent values of {part} below 0: {float(np.min(tensor)):.3g}"
-        return ""
+
+def _why_impossible(model: Sequence[Tensor], parts: Sequence[str]) -> str:
+    for part, tensor in zip(parts, model, strict=True):
+        if part in _NEVER_NEGATIVE and tensor.size and float(np.min(tensor)) < 0:
+            return f"sent values of {part} below 0: {float(np.min(tensor)):.3g}"
+    return ""
 
 
 def _sent_as(part: str) -> Sent:

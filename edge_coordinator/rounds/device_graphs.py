@@ -1,10 +1,11 @@
 """Graphs of the device side for devices without torch: exported once a cut, offered in joins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.job import Job
+from edge_coordinator.planning.plan import Plan
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import SettingsError
@@ -32,7 +33,7 @@ class GraphExports:
     ) -> None:
         """`say` hears what takes a while."""
         self._job = job
-        self._model = model
+        self.model = model
         self._channel = channel
         self._say = say
         self._offers: dict[int, GraphsOffer] = {}
@@ -57,14 +58,23 @@ class GraphExports:
         """Name what does not learn below a cut; None if all of it does."""
         return self._frozen.get(cut)
 
-    async def prepare(self, cut: int, worker: EdgeWorker) -> None:
-        """Have what a device may ask for at a cut: what does not learn, and graphs.
+    def devices_by_cut(self, plan: Plan) -> dict[int, list[str]]:
+        """Devices that need graphs by where a plan cuts them; all of its cuts, in order."""
+        cuts = sorted({plan.cut, *plan.cuts.values()})
+        at = {device: plan.cuts.get(device, plan.cut) for device in self.devices}
+        return {cut: [device for device in at if at[device] == cut] for cut in cuts}
 
-        SettingsError names the layer and the operator that cannot be exported, and what to do.
+    async def prepare(
+        self, cut: int, worker: EdgeWorker, *, beside: Collection[int] = (), is_run: bool = True
+    ) -> None:
+        """Have what a device may ask for at a cut: what does not learn, and graphs if they are run.
+
+        What was prepared for the cuts `beside` stays. SettingsError names the layer and operator
+        that cannot be exported, and what to do.
         """
         if cut not in self._frozen:
-            await self._prepare_frozen(cut, worker)
-        if not cut or cut in self._offers or not self.devices:
+            await self._prepare_frozen(cut, worker, beside)
+        if not cut or cut in self._offers or not (is_run and self.devices):
             return
         self._say(f"exporting the layers up to {self._job.cut_name(cut)} for devices without torch")
         try:
@@ -78,12 +88,13 @@ class GraphExports:
         self._offers[cut] = offer = graphs.offer()
         self._channel.graphs[offer.digest] = graphs.tensors()
 
-    async def _prepare_frozen(self, cut: int, worker: EdgeWorker) -> None:
-        """Keep what does not learn below a cut to be sent: of one cut, for it is large."""
-        tensors = frozen_of(split(self._model.network, cut)[0])
+    async def _prepare_frozen(self, cut: int, worker: EdgeWorker, beside: Collection[int]) -> None:
+        """Keep what does not learn below a cut to be sent: of one plan's cuts, for it is large."""
+        tensors = frozen_of(split(self.model.network, cut)[0])
         offer = await worker.do(partial(frozen_offer, tensors))
         if offer is not None:
-            for other in [other for other, own in self._frozen.items() if own != offer]:
+            kept = {offer, *(self._frozen.get(other) for other in beside)}
+            for other in [other for other, own in self._frozen.items() if own not in kept]:
                 gone = self._frozen.pop(other)
                 self._channel.graphs.pop(gone.digest if gone else "", None)
             self._channel.graphs[offer.digest] = (await worker.do(partial(pack_frozen, tensors)),)
@@ -105,7 +116,7 @@ class GraphExports:
         # It needs onnx, and its imports take a second.
         from edge_coordinator.onnx_export import export_device_side  # noqa: PLC0415
 
-        device_side, _ = split(self._model.network, cut)
+        device_side, _ = split(self.model.network, cut)
         batch_size = self._job.settings.training.batch_size
         graphs = export_device_side(device_side, self._job.shapes[0], batch_size=batch_size)
         num_bytes = sum(len(tensor) for tensor in graphs.tensors())

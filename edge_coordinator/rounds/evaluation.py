@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from math import isfinite
 
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.job import Job
+from edge_coordinator.planning.plan import Plan
 from edge_coordinator.rounds.recorded_turn import record_turn
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.training import Turns
@@ -39,7 +40,7 @@ class Evaluator:
         self._turns = turns
 
     async def evaluate(
-        self, round_: int, worker: EdgeWorker, *, cut: int, resting: Collection[str]
+        self, round_: int, worker: EdgeWorker, *, plan: Plan, resting: Collection[str]
     ) -> tuple[Evaluation | None, str | None]:
         """Evaluate, if this round is one for it; None if it is not, or no device could."""
         if not self._job.evaluates_in(round_):
@@ -50,16 +51,17 @@ class Evaluator:
             return await worker.do(lambda: self._model.evaluate(test)), "coordinator"
         ready = self._registry.ready
         devices = [d for d in ready if ready[d].num_held_out and d not in resting]
-        return await self._on_devices(round_, devices, worker, cut=cut), "devices"
+        cuts = {device: plan.cuts.get(device, plan.cut) for device in devices}
+        return await self._on_devices(round_, cuts, worker), "devices"
 
     async def _on_devices(
-        self, round_: int, devices: Sequence[str], worker: EdgeWorker, *, cut: int
+        self, round_: int, cuts: Mapping[str, int], worker: EdgeWorker
     ) -> Evaluation | None:
-        if not devices:
+        if not cuts:
             return None
-        start_s, cluster = time.monotonic(), self._turns.evaluation(round_, devices, cut=cut)
+        start_s, cluster = time.monotonic(), self._turns.evaluation(round_, cuts)
         await cluster.join()
-        turn = self._model.turn(cut=cut, round_=round_, learning_rate=0.0)
+        turn = self._model.turn(cut=max(cuts.values()), round_=round_, learning_rate=0.0)
         try:
             await cluster.load(await worker.edge(turn).device_side())
             smashed = await cluster.forward()
@@ -67,26 +69,28 @@ class Evaluator:
         except ClusterLostError as error:
             log.warning("round %d could not be evaluated: %s", round_, error)
             return None
-        return await worker.do(lambda: self._evaluate_smashed(round_, cut, smashed))
+        return await worker.do(lambda: self._evaluate_smashed(round_, cuts, smashed))
 
     def _evaluate_smashed(
-        self, round_: int, cut: int, smashed: Mapping[str, Smashed]
+        self, round_: int, cuts: Mapping[str, int], smashed: Mapping[str, Smashed]
     ) -> Evaluation:
         """Evaluate on what devices sent, without those that make an evaluation impossible."""
         sizes = {device: sample_size(own.data) for device, own in smashed.items()}
         out = (
-            Bounds({}, cut).check(Sent.SMASHED, sizes) if self._job.settings.devices.bounds else {}
+            Bounds({}, None, cuts).check(Sent.SMASHED, sizes)
+            if self._job.settings.devices.bounds
+            else {}
         )
         kept = {device: own for device, own in smashed.items() if device not in out}
         try:
-            evaluation = self._model.evaluate_smashed(cut, kept)
+            evaluation = self._model.evaluate_smashed(cuts, kept)
         except (RuntimeError, ValueError, TypeError, IndexError, SettingsError):
             evaluation = None
         if evaluation is None or not isfinite(evaluation.loss):
-            found = culprits(kept, lambda own: self._model.evaluate_smashed(cut, own).loss)
+            found = culprits(kept, lambda own: self._model.evaluate_smashed(cuts, own).loss)
             out |= found
             kept = {device: own for device, own in kept.items() if device not in found}
-            evaluation = self._model.evaluate_smashed(cut, kept)
+            evaluation = self._model.evaluate_smashed(cuts, kept)
         for device, what in out.items():
             log.warning("round %d is evaluated without %s: it %s", round_, device, what)
         return evaluation

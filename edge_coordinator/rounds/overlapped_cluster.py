@@ -10,10 +10,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
 from edge_coordinator.devices.deadlines import Answer
 from edge_coordinator.devices.turn_answers import AnswerTaken, TurnAnswers
-from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster
+from edge_coordinator.rounds.members import Late
+from edge_coordinator.rounds.remote_cluster import RemoteCluster
 from edge_coordinator.training.algorithm import Collected, Smashed
 from edge_coordinator.training.overlapped_turn import MicroBatch
 from runtime.protocol.coordinator_events import FrameRequest
@@ -97,7 +99,7 @@ class OverlappedCluster(RemoteCluster):
             self._take_news()
         gathered = {device: self._models[device] for device in sorted(self._members)}
         self.finished = tuple(gathered)
-        self._epoch = self._local_epochs - 1
+        self._epoch = self.local_epochs - 1
         return Collected(await self._decoded(FrameKind.WEIGHTS, Gathered(gathered, {})))
 
     def _expect(
@@ -113,7 +115,7 @@ class OverlappedCluster(RemoteCluster):
 
     def _next_request(self, device: str) -> FrameRequest:
         """What follows from the gradients of the present local epoch."""
-        if self._epoch + 1 < self._local_epochs:
+        if self._epoch + 1 < self.local_epochs:
             return self._smashed_request(device, FrameKind.GRADIENT, epoch=self._epoch + 1)
         step, kind = self._step(self._epoch), FrameKind.WEIGHTS
         specs = self._coder.specs(kind, self._specs(kind, self._members[device]))
@@ -137,8 +139,7 @@ class OverlappedCluster(RemoteCluster):
 
     def _part_specs(self, device: str, rows: Rows) -> tuple[TensorSpec, ...]:
         member = self._members[device]
-        part = Member(device, member.ready, len(rows))
-        return self._specs(FrameKind.SMASHED, part)
+        return self._specs(FrameKind.SMASHED, replace(member, batch_size=len(rows)))
 
     def _ask(self, device: str, request: FrameRequest) -> None:
         answer = Answer.LAST if request.answer_kind is FrameKind.WEIGHTS else Answer.NEXT

@@ -23,10 +23,10 @@ from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningT
 from edge_coordinator.replanning.task import make_task
 from edge_coordinator.rounds.compute_survey import ComputeSurvey, cuts_to_measure
 from edge_coordinator.rounds.device_graphs import GraphExports
-from edge_coordinator.rounds.remote_cluster import Late
+from edge_coordinator.rounds.members import Late
 from edge_coordinator.rounds.report import measured_turns
 from edge_coordinator.rounds.server_thread import EdgeWorker
-from edge_coordinator.rounds.training import TurnTimes
+from edge_coordinator.rounds.trained import TurnTimes
 from edge_coordinator.run.faults import Faults
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import CannotTrainError
@@ -124,9 +124,9 @@ class RoundPlanning:
                 raise  # Those who could train a round before may train the next as well.
             raise CannotTrainError(f"the devices cannot train this network: {error}") from error
         # What the next plan knows better; and the graphs are there when the round begins.
-        cut, clusters = planned.plan.cut, planned.plan.clusters
-        await self._measure_compute(round_, worker, [cut])
-        if cut in self._exports.fixed and any(cluster.batch_sizes for cluster in clusters):
+        cuts, clusters = {planned.plan.cut, *planned.plan.cuts.values()}, planned.plan.clusters
+        await self._measure_compute(round_, worker, sorted(cuts))
+        if cuts & self._exports.fixed and any(cluster.batch_sizes for cluster in clusters):
             again = await self._plan_by(round_, worker, self._planner, records)
             return replace(again, changed=planned.changed)
         return planned

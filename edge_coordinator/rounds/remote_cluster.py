@@ -3,20 +3,20 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from math import ceil
 
 import numpy as np
 
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, Question
 from edge_coordinator.devices.requests import DeviceGoneError, Exchange, LateError
+from edge_coordinator.rounds.members import Late, Member, least_of
 from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
+from edge_coordinator.training.cuts import DeviceParts
 from runtime.protocol.coordinator_events import FrameRequest
 from runtime.protocol.events import Gathered
 from runtime.wire.codecs.turn import TurnCoder, together
-from runtime.wire.commands import Join, Ready
+from runtime.wire.commands import Join
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
 
 _LOSS = TensorSpec("<f4", ())
@@ -28,37 +28,6 @@ _FIRST_ANSWER = {
 """What is answered to the device-side model, by the purpose of the turn."""
 
 
-@dataclass(frozen=True)
-class Member:
-    """A device of a cluster, and how many samples it sends at a time."""
-
-    device: str
-    ready: Ready
-    batch_size: int
-    predicted_s: Mapping[Answer, float] = field(default_factory=dict)
-    """What the plan says of its answers, if it says anything."""
-    believed: int | None = None
-    """What its |D_k| counts as, where that is not what it says itself."""
-
-    @property
-    def num_samples(self) -> int:
-        """|D_k|."""
-        return self.ready.num_samples if self.believed is None else self.believed
-
-
-@dataclass(frozen=True)
-class Late:
-    """Which answer of a device was waited for in vain, and for how long."""
-
-    answer: Answer
-    waited_s: float
-
-
-def least_of(num_devices: int, quorum: float) -> int:
-    """How many of so many devices a quorum is; at least one."""
-    return max(1, ceil(quorum * num_devices))
-
-
 class RemoteCluster:
     """One cluster's turn: a model goes to all, then smashed data and gradients to and fro."""
 
@@ -68,7 +37,7 @@ class RemoteCluster:
         members: Sequence[Member],
         *,
         joins: Mapping[str, Join],
-        smashed_shape: tuple[int, ...],
+        parts: DeviceParts,
         num_classes: int | None,
         quorum: float,
         rate_by_size: bool,
@@ -76,20 +45,21 @@ class RemoteCluster:
     ) -> None:
         """`joins` is what each member is asked to take part in; all of one turn.
 
-        `quorum` is the fraction of the members without which the turn is lost. With `rate_by_size`
-        the rate in `joins` is |K_m| times another: gradients make up for members that are lost.
+        `parts` has whose the tensors of the device-side model are; without `quorum`, a fraction of
+        the members, the turn is lost. With `rate_by_size` the rate in `joins` is |K_m| times
+        another: gradients make up for members that are lost.
         """
         self._channel = channel
         self._members = {member.device: member for member in members}
         self._joins = joins
-        self._smashed_shape, self._num_classes = smashed_shape, num_classes
+        self.parts, self._num_classes = parts, num_classes
         one = next(iter(joins.values()))
-        self._purpose, self._local_epochs = one.purpose, one.local_epochs
+        self._purpose, self.local_epochs = one.purpose, one.local_epochs
         self._coder = TurnCoder(one.codecs, seed=seed, round_=one.round)
         self._exchange: Exchange | None = None
         self._question: Question | None = None
         self._device_side: Sequence[Tensor] = ()
-        self._rate_by_size = rate_by_size
+        self._rate_by_size, self._epoch, self._asked_at_s = rate_by_size, 0, 0.0
         self._size, self._least = len(members), least_of(len(members), quorum)
         self.late: dict[str, Late] = {}
         """Device id to what was waited for in vain; they are lost as well."""
@@ -99,14 +69,8 @@ class RemoteCluster:
         """Device id to seconds from each request to its answer: the model, then every gradient."""
         self.finished: tuple[str, ...] = ()
         """Those that came to the turn's end."""
-        self._epoch, self._asked_at_s = 0, 0.0
         self.arrived_at_s: list[float] = []
         """When the smashed data of each local epoch were all there, by the monotonic clock."""
-
-    @property
-    def local_epochs(self) -> int:
-        """Of the turn."""
-        return self._local_epochs
 
     @property
     def learning_rate(self) -> float:
@@ -131,11 +95,22 @@ class RemoteCluster:
         self._asked_at_s = time.monotonic()
         self._require_quorum()
         self._device_side = device_side
-        model = await self._encoded(FrameKind.MODEL, {together(self._joins): device_side})
-        frame = Frame(FrameKind.MODEL, self._step(0), model[together(self._joins)])
+        groups = {together(group): group for group in self.parts.groups(self._joins)}
+        model = await self._encoded(
+            FrameKind.MODEL, {n: self._model_of(group[0]) for n, group in groups.items()}
+        )
+        frames = {
+            device: Frame(FrameKind.MODEL, self._step(0), model[name])
+            for name, group in groups.items()
+            for device in group
+            if device in self._members
+        }
         kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
-        self._expect(kind, _FIRST_ANSWER[self._purpose], dict.fromkeys(self._members, (frame,)))
-        await self._channel.publish(self._members, frame)
+        self._expect(kind, _FIRST_ANSWER[self._purpose], {d: [own] for d, own in frames.items()})
+        if len(groups) == 1:
+            await self._channel.publish(self._members, next(iter(frames.values())))
+        else:
+            await self._send_each(frames)
 
     async def forward(self) -> Mapping[str, Smashed]:
         """Smashed data of every device that is still there, in device-id order."""
@@ -154,14 +129,9 @@ class RemoteCluster:
         self._expect_next({device: [frame] for device, frame in frames.items()})
         await self._send_each(frames)
 
-    async def _send_each(self, frames: Mapping[str, Frame]) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for device, frame in frames.items():
-                tasks.create_task(self._channel.send(device, frame), name=f"gradient {device}")
-
     def _expect_next(self, requests: Mapping[str, Sequence[Frame]]) -> None:
         """Gather what is answered to gradients from now on."""
-        is_last = self._epoch + 1 == self._local_epochs
+        is_last = self._epoch + 1 == self.local_epochs
         self._epoch += not is_last
         kind = FrameKind.WEIGHTS if is_last else FrameKind.SMASHED
         self._expect(kind, Answer.LAST if is_last else Answer.NEXT, requests)
@@ -193,6 +163,17 @@ class RemoteCluster:
         is_right = not self._rate_by_size or part == 1
         return (gradient if is_right else np.multiply(gradient, part, dtype=np.float32),)
 
+    async def _send_each(self, frames: Mapping[str, Frame]) -> None:
+        """Send each device its own, all at a time."""
+        async with asyncio.TaskGroup() as tasks:
+            for device, frame in frames.items():
+                send = self._channel.send(device, frame)
+                tasks.create_task(send, name=f"{frame.kind.name.lower()} {device}")
+
+    def _model_of(self, device: str) -> Sequence[Tensor]:
+        """What a device has of the device-side model that was distributed."""
+        return self.parts.of(device, self._device_side)
+
     async def _join_one(self, device: str) -> str:
         try:
             await self._channel.join(device, self._joins[device])
@@ -208,7 +189,7 @@ class RemoteCluster:
     ) -> None:
         """Gather answers to these requests from now on."""
         last = kind is FrameKind.WEIGHTS
-        step = self._step(self._local_epochs - 1 if last else self._epoch)
+        step = self._step(self.local_epochs - 1 if last else self._epoch)
         asked = {
             device: FrameRequest(
                 *(first.kind, first.step, kind, step),
@@ -230,10 +211,10 @@ class RemoteCluster:
 
     def _specs(self, kind: FrameKind, member: Member) -> tuple[TensorSpec, ...]:
         if kind is FrameKind.SMASHED:
-            smashed = TensorSpec("<f4", (member.batch_size, *self._smashed_shape))
+            smashed = TensorSpec("<f4", (member.batch_size, *member.smashed_shape))
             labels = (member.batch_size, *member.ready.label_shape)
             return smashed, TensorSpec(member.ready.label_dtype, labels, self._num_classes)
-        model = specs_of(self._device_side)
+        model = specs_of(self._model_of(member.device))
         return (*model, _LOSS) if self._purpose == "train_locally" else model
 
     async def _encoded(
@@ -249,12 +230,12 @@ class RemoteCluster:
 
     async def _decoded(self, kind: FrameKind, gathered: Gathered) -> dict[str, tuple[Tensor, ...]]:
         """Give what each device means by its answer."""
-        coder, before, answers = self._coder, self._device_side, gathered.answers
+        coder, answers = self._coder, gathered.answers
         specs = {device: self._specs(kind, self._members[device]) for device in answers}
 
         def decode() -> dict[str, tuple[Tensor, ...]]:
             return {
-                d: coder.decode(kind, parts, specs[d], before=before)
+                d: coder.decode(kind, parts, specs[d], before=self._model_of(d))
                 for d, parts in answers.items()
             }
 

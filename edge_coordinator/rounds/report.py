@@ -9,7 +9,7 @@ from edge_coordinator.planning.measured import DeviceTurn, measured_phases
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.replanning.corrections import TurnMeasured, predicted_phases
 from edge_coordinator.replanning.report import phase_seconds_message
-from edge_coordinator.rounds.training import Trained, TurnTimes
+from edge_coordinator.rounds.trained import Trained, TurnTimes
 from profiles.corrections import phase_array
 from profiles.phases import Phase
 from profiles.units import Floats

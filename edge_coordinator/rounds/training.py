@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 from edge_coordinator.devices.channel import DeviceChannel
@@ -15,11 +14,13 @@ from edge_coordinator.replanning.planner import PlannedRound
 from edge_coordinator.rounds.aggregated_cluster import AggregatedCluster
 from edge_coordinator.rounds.bounded_turn import TurnBounds
 from edge_coordinator.rounds.device_graphs import GraphExports
+from edge_coordinator.rounds.members import Member, least_of
 from edge_coordinator.rounds.overlapped_cluster import OverlappedCluster
 from edge_coordinator.rounds.recorded_turn import record_round, record_turn
-from edge_coordinator.rounds.remote_cluster import Late, Member, RemoteCluster, least_of
+from edge_coordinator.rounds.remote_cluster import RemoteCluster
 from edge_coordinator.rounds.sample_counts import SampleCounts
 from edge_coordinator.rounds.server_thread import EdgeWorker
+from edge_coordinator.rounds.trained import Trained, TurnTimes
 from edge_coordinator.rounds.turn_within_bounds import train_turn
 from edge_coordinator.run.events import ClusterStarted, Progress
 from edge_coordinator.training.algorithm import (
@@ -28,6 +29,7 @@ from edge_coordinator.training.algorithm import (
     StepFailedError,
 )
 from edge_coordinator.training.bounds import Bounds
+from edge_coordinator.training.cuts import CutsOfTurn
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.turn import Turn
 from profiles.phases import Phase
@@ -54,6 +56,7 @@ class Turns:
         self, round_: int, cluster: ClusterPlan, planned: PlannedRound, believed: Mapping[str, int]
     ) -> RemoteCluster:
         """Have the devices of a cluster train together; `believed` are their sample counts."""
+        cuts = planned.plan.cuts_of(cluster)
         join = Join(
             run=self._channel.run,
             round=round_,
@@ -63,69 +66,86 @@ class Turns:
             local_epochs=self._job.local_epochs,
             learning_rate=self._job.device_rate(round_, len(cluster.devices)),
             codecs=self._job.codecs_of(planned.plan),
-            micro_batches=self._micro_batches(cluster, planned.plan.cut),
+            micro_batches=self._micro_batches(cluster, cuts),
         )
         phases = dict(zip(cluster.devices, cluster.phases, strict=False))
         predicted_s = {
             device: predicted_answers(own, local_epochs=self._job.local_epochs)
             for device, own in phases.items()
         }
-        sizes, grown = dict(zip(cluster.devices, cluster.batch_sizes, strict=False)), cluster.counts
-        counts = dict.fromkeys(sizes, 1) or believed  # What is shared out, gradients have in them.
+        joins = self._joins(join, cluster, cuts, planned.up_share_bps)
+        # What is shared out, gradients have in them.
+        counts = dict.fromkeys(joins, 1) if cluster.batch_sizes else believed
         members = [
-            self._member(d, predicted_s.get(d, {}), counts.get(d), sizes.get(d), grown.get(d))
+            self._member(d, joins[d], predicted_s.get(d, {}), counts.get(d))
             for d in cluster.devices
         ]
-        asked = {
-            d: {"clip": clip, "batch_size": sizes.get(d), "num_samples": grown.get(d)}
-            for d, clip in self._job.device_clips(cluster).items()
-        }
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
-        count = self._job.num_aggregated([member.batch_size for member in members])
-        join = join.model_copy(update={"aggregated": count or None})
-        remote = self._remote(
-            join, members, own=asked, up_share_bps=planned.up_share_bps, quorum=quorum
-        )
+        count = self._job.num_aggregated([member.batch_size for member in members]) or None
+        joins = {d: own.model_copy(update={"aggregated": count}) for d, own in joins.items()}
+        remote = self._remote(members, joins, quorum=quorum)
         if isinstance(remote, OverlappedCluster):
             after = (Phase.DOWNLOAD, Phase.BACKWARD)
             remote.open({d: sum(own[each] for each in after) for d, own in phases.items()})
         return remote
 
-    def _micro_batches(self, cluster: ClusterPlan, cut: int) -> int | None:
+    def _joins(
+        self,
+        join: Join,
+        cluster: ClusterPlan,
+        cuts: Mapping[str, int],
+        up_share_bps: Mapping[str, float],
+    ) -> dict[str, Join]:
+        """Ask each device of a cluster for what is its own."""
+        sizes, grown = dict(zip(cluster.devices, cluster.batch_sizes, strict=False)), cluster.counts
+        return {
+            device: join.model_copy(
+                update={
+                    "cut": cuts[device],
+                    "clip": clip,
+                    "batch_size": sizes.get(device),
+                    "num_samples": grown.get(device),
+                    "up_share_bps": up_share_bps.get(device),
+                }
+            )
+            for device, clip in self._job.device_clips(cluster).items()
+        }
+
+    def _micro_batches(self, cluster: ClusterPlan, cuts: Mapping[str, int]) -> int | None:
         """How many micro-batches a cluster's mini-batches go in; None if they stay whole."""
         wanted = min(cluster.micro_batches, self._job.settings.training.batch_size)
-        return wanted if wanted > 1 and cut not in self._exports.fixed else None
+        is_fixed = not self._exports.fixed.isdisjoint(cuts.values())
+        return wanted if wanted > 1 and not is_fixed else None
 
-    def evaluation(self, round_: int, devices: Sequence[str], *, cut: int) -> RemoteCluster:
+    def evaluation(self, round_: int, cuts: Mapping[str, int]) -> RemoteCluster:
         """Have devices evaluate on what they hold out."""
         join = Join(
             run=self._channel.run,
             round=round_,
             cluster=EVALUATION_CLUSTER,
             purpose="evaluate",
-            cut=cut,
+            cut=max(cuts.values()),
             local_epochs=1,
             learning_rate=0.0,
         )
         members = []
-        for device in devices:
-            ready = self._ready(device)
-            members.append(Member(device, ready, ready.num_held_out))
-        return self._remote(join, members, own={}, up_share_bps={}, quorum=0.0)
+        for device, cut in cuts.items():
+            ready, shape = self._ready(device), self._job.smashed_shape(cut)
+            members.append(Member(device, ready, ready.num_held_out, shape))
+        joins = {
+            device: join.model_copy(update={"cut": cut, "up_share_bps": None})
+            for device, cut in cuts.items()
+        }
+        return self._remote(members, joins, quorum=0.0)
 
     def _member(
-        self,
-        device: str,
-        predicted_s: Mapping[Answer, float],
-        believed: int | None,
-        batch_size: int | None,
-        num_samples: int | None,
+        self, device: str, join: Join, predicted_s: Mapping[Answer, float], believed: int | None
     ) -> Member:
         ready = self._ready(device)
-        if num_samples is not None:
-            ready = ready.model_copy(update={"num_samples": num_samples})
-        size = min(batch_size or self._job.settings.training.batch_size, ready.num_samples)
-        return Member(device, ready, size, predicted_s, believed)
+        if join.num_samples is not None:
+            ready = ready.model_copy(update={"num_samples": join.num_samples})
+        size = min(join.batch_size or self._job.settings.training.batch_size, ready.num_samples)
+        return Member(device, ready, size, self._job.smashed_shape(join.cut), predicted_s, believed)
 
     def _ready(self, device: str) -> Ready:
         ready = self._registry.records[device].ready
@@ -133,67 +153,30 @@ class Turns:
         return ready
 
     def _remote(
-        self,
-        join: Join,
-        members: Sequence[Member],
-        *,
-        own: Mapping[str, Mapping[str, object]],
-        up_share_bps: Mapping[str, float],
-        quorum: float,
+        self, members: Sequence[Member], joins: Mapping[str, Join], *, quorum: float
     ) -> RemoteCluster:
-        """Reach the members; `own` is what is asked of each of them alone."""
-        kind = RemoteCluster if join.aggregated is None else AggregatedCluster
-        return (kind if join.micro_batches is None else OverlappedCluster)(
+        """Reach the members, each asked for what is its own."""
+        parts = self._exports.model.device_parts({d: own.cut for d, own in joins.items()})
+        one = next(iter(joins.values()))
+        kind = RemoteCluster if one.aggregated is None else AggregatedCluster
+        return (kind if one.micro_batches is None else OverlappedCluster)(
             self._channel,
             members,
             joins={
-                member.device: join.model_copy(
+                device: own.model_copy(
                     update={
-                        "graphs": self._exports.offer(member.device, join.cut),
-                        "frozen": self._exports.frozen(join.cut),
-                        "up_share_bps": up_share_bps.get(member.device),
-                        **own.get(member.device, {}),
+                        "graphs": self._exports.offer(device, own.cut),
+                        "frozen": self._exports.frozen(own.cut),
                     }
                 )
-                for member in members
+                for device, own in joins.items()
             },
-            smashed_shape=self._job.smashed_shape(join.cut),
+            parts=parts,
             num_classes=self._job.assignment.num_classes,
             quorum=quorum,
             rate_by_size=self._job.steps_by_size,
             seed=self._job.settings.seed,
         )
-
-
-@dataclass(frozen=True)
-class TurnTimes:
-    """Seconds of one cluster's turn as the coordinator sees them."""
-
-    devices: tuple[str, ...]
-    """Those that came to its end."""
-    answers_s: Mapping[str, Sequence[float]]
-    """From each request to each device's answer: the model, then every gradient."""
-    server_s: Sequence[float]
-    """Of each local epoch."""
-    turn_s: float
-
-
-@dataclass
-class Trained:
-    """What a round of training gave."""
-
-    losses: list[float] = field(default_factory=list)
-    devices: list[str] = field(default_factory=list)
-    """Whose training counts."""
-    lost: dict[str, str] = field(default_factory=dict)
-    late: dict[str, Late] = field(default_factory=dict)
-    times: list[TurnTimes] = field(default_factory=list)
-    caught: dict[str, str] = field(default_factory=dict)
-    """Device id to what it sent that would have spoilt the model; it is lost as well."""
-    failures: list[str] = field(default_factory=list)
-    """Why the server side could not train on what a cluster sent."""
-    undone: str = ""
-    """Why nothing of the round counts, if so; then the model is as it was before."""
 
 
 class RoundTraining:
@@ -225,7 +208,8 @@ class RoundTraining:
         await asyncio.gather(*(cluster.join() for cluster in clusters))
         for index, cluster in enumerate(clusters):
             self._tell(ClusterStarted(round_, index, len(clusters), tuple(cluster.sample_counts)))
-            await self._train_cluster(round_, planned, cluster, worker, trained)
+            cuts = self._job.turn_cuts(round_, planned.plan, plans[index])
+            await self._train_cluster(round_, planned, cluster, worker, trained, cuts=cuts)
         num_planned = sum(len(plan.devices) for plan in plans)
         if trained.failures and not trained.devices:
             raise CannotTrainError(f"no cluster can train in round {round_}: {trained.failures[0]}")
@@ -248,16 +232,16 @@ class RoundTraining:
         cluster: RemoteCluster,
         worker: EdgeWorker,
         trained: Trained,
+        *,
+        cuts: CutsOfTurn,
     ) -> None:
         """Give a cluster its turn, and add to the round what came of it."""
         start_s = time.monotonic()
         before = await worker.do(self._model.snapshot)
-        turn = self._model.turn(
-            cut=planned.plan.cut,
-            round_=round_,
-            learning_rate=self._job.server_rate(round_),
-            aggregated=cluster.aggregated if isinstance(cluster, AggregatedCluster) else 0,
-        )
+        rate = self._job.server_rate(round_)
+        count = cluster.aggregated if isinstance(cluster, AggregatedCluster) else 0
+        make_turn = partial(self._model.turn, cut=cuts, round_=round_, learning_rate=rate)
+        turn = await worker.do(partial(make_turn, aggregated=count))
         edge = worker.edge(turn)
         bounds = self._turn_bounds(planned.plan, turn, cluster, worker)
         try:
@@ -284,7 +268,12 @@ class RoundTraining:
     ) -> TurnBounds | None:
         if self._bounds is None:
             return None
-        self._bounds.at_cut(plan.cut)
+        self._bounds.at_cut(plan.cut, plan.own_cuts)
         return TurnBounds(
-            self._bounds, worker, turn.device_parts(), cluster.learning_rate, plan.batch_shares
+            self._bounds,
+            worker,
+            turn.device_parts(),
+            cluster.parts,
+            cluster.learning_rate,
+            plan.batch_shares,
         )

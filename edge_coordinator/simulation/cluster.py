@@ -1,18 +1,17 @@
 """A cluster whose devices are in this process."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edge_coordinator.simulation.traffic import Traffic
-from edge_coordinator.training.algorithm import Collected, ServerStep, Smashed
+from edge_coordinator.training.algorithm import Collected, Smashed
+from edge_coordinator.training.cuts import DeviceParts
 from edge_coordinator.training.overlapped_turn import MicroBatch
-from edge_coordinator.training.turn import Turn
 from runtime.datasets.shard import Shard
 from runtime.errors import DivergedError, EdgeError, SettingsError
 from runtime.local_training import check_finite, train_locally
@@ -31,7 +30,10 @@ class TurnTask:
 
     first: StepId
     """Its first local epoch."""
-    cut: int
+    cuts: Mapping[str, int]
+    """Of each device."""
+    parts: DeviceParts
+    """Of the cluster's device-side model, which are whose."""
     local_epochs: int
     learning_rate: float
     loss_on_device: bool
@@ -62,21 +64,25 @@ class InProcessCluster:
         task: TurnTask,
         traffic: Traffic,
         *,
-        frozen: Sequence[Tensor],
+        frozen: Mapping[int, Sequence[Tensor]],
     ) -> None:
-        """`frozen` is what does not learn below the cut."""
+        """`frozen` is what does not learn below each cut."""
         self._shards = {device: shards[device] for device in sorted(shards)}
         self._sides: dict[str, DeviceSide] = {
-            device: network.open(task.cut)
+            device: network.open(task.cuts[device])
             for device, network in zip(self._shards, networks, strict=False)
         }
-        for side in self._sides.values() if frozen else ():
-            side.load_frozen(frozen)
+        for device, side in self._sides.items():
+            if own := frozen[task.cuts[device]]:
+                side.load_frozen(own)
         self._task = task
         self._traffic = traffic
         self._coder = task.coder
         self._epoch = 0
-        self._given: Sequence[Tensor] = ()
+        self._given: dict[str, Sequence[Tensor]] = {}
+        """By device, the model that it is sent."""
+        self._received: dict[str, Sequence[Tensor]] = {}
+        """What a codec leaves of that."""
         self._batches: dict[str, tuple[NDArray[np.float32], Tensor]] = {}
         """Of this local epoch, where it goes in micro-batches."""
 
@@ -92,15 +98,15 @@ class InProcessCluster:
         return {d: 1 if is_shared else len(shard.kept) for d, shard in self._shards.items()}
 
     async def load(self, device_side: Sequence[Tensor]) -> None:
-        """Give every device the model: one message for all."""
-        self._given = device_side
-        sent = self._coder.encode(
-            FrameKind.MODEL, device_side, device=together(self._shards), epoch=0
-        )
-        self._traffic.send_down(sent)
-        self._received = self._decoded(FrameKind.MODEL, sent, device_side)
-        for side in self._sides.values():
-            side.load(self._received)
+        """Give every device the model: one message for all, where all have the same."""
+        for group in self._task.parts.groups(self._shards):
+            own, name = self._task.parts.of(group[0], device_side), together(group)
+            sent = self._coder.encode(FrameKind.MODEL, own, device=name, epoch=0)
+            self._traffic.send_down(sent)
+            received = self._decoded(FrameKind.MODEL, sent, own)
+            for device in group:
+                self._given[device], self._received[device] = own, received
+                self._sides[device].load(received)
 
     async def forward(self) -> Mapping[str, Smashed]:
         """Smashed data of every device, in device-id order."""
@@ -204,18 +210,23 @@ class InProcessCluster:
             weights,
             device=device,
             epoch=self._task.local_epochs - 1,
-            before=self._received,
+            before=self._received[device],
         )
         self._traffic.send_up(sent)
-        return self._decoded(FrameKind.WEIGHTS, sent, weights)
+        return self._decoded(FrameKind.WEIGHTS, sent, weights, before=self._given[device])
 
     def _decoded(
-        self, kind: FrameKind, sent: Sequence[Tensor], plain: Sequence[Tensor]
+        self,
+        kind: FrameKind,
+        sent: Sequence[Tensor],
+        plain: Sequence[Tensor],
+        *,
+        before: Sequence[Tensor] = (),
     ) -> Sequence[Tensor]:
         """Read a frame of such tensors where it arrives."""
         specs = specs_of(plain)
         parts = self._coder.unpacked(kind, sent, specs)
-        return self._coder.decode(kind, parts, specs, before=self._given)
+        return self._coder.decode(kind, parts, specs, before=before)
 
     def _trained_locally(self) -> Collected:
         weights, losses = {}, []
@@ -247,50 +258,3 @@ def _naming(device: str, round_: int) -> Iterator[None]:
         raise
     except Exception as error:  # The network and the data may be the user's own.
         raise SettingsError(f"{device} in round {round_} cannot train: {error!r:.300}") from error
-
-
-class InlineEdge:
-    """One turn of the edge model in this thread; keeps the contract of `algorithm.Edge`."""
-
-    def __init__(self, turn: Turn, *, num_threads: int) -> None:
-        self._turn = turn
-        self._num_threads = num_threads
-
-    async def device_side(self) -> Sequence[Tensor]:
-        """The device-side model."""
-        return self._turn.device_side()
-
-    async def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
-        """Forward, loss, backward, update of the server-side model."""
-        return self._with_own_threads(lambda: self._turn.step(smashed))
-
-    async def begin(self, batch_sizes: Mapping[str, int]) -> None:
-        """Begin a step that comes in micro-batches."""
-        self._turn.begin(batch_sizes)
-
-    async def add(self, micro_batch: MicroBatch) -> Tensor | None:
-        """Forward, loss and backward of one micro-batch; the device's gradient."""
-        return self._with_own_threads(
-            lambda: self._turn.add(micro_batch.device, micro_batch.rows, micro_batch.smashed)
-        )
-
-    async def update(self, devices: Collection[str]) -> float:
-        """Update the server-side model by what all of these devices sent; the mean loss."""
-        return self._with_own_threads(lambda: self._turn.update(devices))
-
-    async def aggregate(
-        self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
-    ) -> None:
-        """Take over what becomes of the devices' models."""
-        self._turn.aggregate(weights, sample_counts)
-
-    def _with_own_threads(self, work: Callable[[], Result]) -> Result:
-        """Compute with as many threads as a real run's server: others sum in another order."""
-        before = torch.get_num_threads()
-        if before == self._num_threads:
-            return work()
-        torch.set_num_threads(self._num_threads)
-        try:
-            return work()
-        finally:
-            torch.set_num_threads(before)

@@ -121,15 +121,15 @@ class RoundCosts:
     phase_s: Floats
     """Seconds of each phase on the path that the round waits for, [phase]; they sum to it."""
     device_flop: float
-    """What each device computes in the round."""
+    """What a device computes in the round, on average where they cut at different layers."""
     table_up_bytes: float
     """Of all devices by the cost table, without headers and optimiser state."""
     table_down_bytes: float
-    """A broadcast counts once."""
+    """A broadcast counts once; where devices cut at different layers, each is sent a model."""
 
 
-def round_costs(plan: Plan, workload: Workload, *, table_cut: int) -> RoundCosts:
-    """Account for a round at this cut of the cost table."""
+def round_costs(plan: Plan, workload: Workload) -> RoundCosts:
+    """Account for a round, whose cuts are those of the cost table."""
     cuts, epochs = workload.cuts, workload.local_epochs
     phase_s = sum(
         (
@@ -138,20 +138,26 @@ def round_costs(plan: Plan, workload: Workload, *, table_cut: int) -> RoundCosts
         ),
         np.zeros(len(Phase)),
     )
-    flop = cuts.device_forward_flop[table_cut] + cuts.device_backward_flop[table_cut]
-    num_devices = sum(len(cluster.devices) for cluster in plan.clusters)
-    bits = transfer_bits(replace(workload, chosen=plan.codecs), cut=table_cut)
-    up_bits = epochs * bits.get(Phase.UPLOAD, 0.0) + bits[Phase.MODEL_UPLOAD]
-    part = workload.num_aggregated(table_cut) / workload.batch_size
-    gradients = sum(
-        len(each.devices) - part * (len(each.devices) - 1) for each in plan.clusters
-    )  # Of whole mini-batches; what is aggregated counts once for a cluster.
-    down_bits = gradients * epochs * bits.get(Phase.DOWNLOAD, 0.0)
-    down_bits += len(plan.clusters) * bits[Phase.DISTRIBUTE]
+    flop = cuts.device_forward_flop + cuts.device_backward_flop
+    coded = replace(workload, chosen=plan.codecs)
+    flops, up_bits, down_bits = list[float](), 0.0, 0.0
+    for cluster in plan.clusters:
+        at = np.array([*plan.cuts_of(cluster).values()])
+        bits = transfer_bits(coded, cut=at)
+        nothing, models_bits = np.zeros(len(at)), bits[Phase.DISTRIBUTE]
+        flops += (epochs * workload.batch_size * flop[at]).tolist()
+        up_bits += float(
+            (epochs * bits.get(Phase.UPLOAD, nothing) + bits[Phase.MODEL_UPLOAD]).sum()
+        )
+        gradient_bits = bits.get(Phase.DOWNLOAD, nothing)
+        part = workload.num_aggregated(plan.cut) / workload.batch_size
+        # What is aggregated counts once for a cluster, whose devices all cut alike then.
+        down_bits += epochs * float(gradient_bits.sum() - part * gradient_bits[1:].sum())
+        down_bits += float(models_bits.sum() if len(set(at)) > 1 else models_bits[0])
     return RoundCosts(
         phase_s=phase_s,
-        device_flop=float(epochs * workload.batch_size * flop),
-        table_up_bytes=num_devices * up_bits / BITS_PER_BYTE,
+        device_flop=float(np.mean(flops)),
+        table_up_bytes=up_bits / BITS_PER_BYTE,
         table_down_bytes=down_bits / BITS_PER_BYTE,
     )
 

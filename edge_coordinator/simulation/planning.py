@@ -4,7 +4,7 @@ The planner knows the states of the round that begins, as in the paper; the cut 
 slower timescale, over recent states, unless the job gives it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -32,10 +32,10 @@ from runtime.errors import CannotTrainError, SettingsError
 
 @dataclass(frozen=True)
 class SimulatedPlan:
-    """A plan with the network's own cut, and the cut of the cost table that it was priced at."""
+    """A plan with the network's own cuts, and as it was priced: with those of the cost table."""
 
     plan: Plan
-    table_cut: int
+    priced: Plan
     changed: str
 
     @property
@@ -124,6 +124,7 @@ class SimulatedPlanning:
         self._timescales = TwoTimescales(
             self._grouping,
             cut=given,
+            own_cuts={device: costs.table_cut(own) for device, own in job.own_cuts.items()},
             every=job.settings.plan.cut_every,
             seed=job.settings.seed,
         )
@@ -153,7 +154,7 @@ class SimulatedPlanning:
             raise CannotTrainError(f"no plan for round {round_}: {plan.reason}: {reasons}")
         before, self._before, self._last = self._before, plan.cut, plan
         changed = why if before is not None and before != plan.cut else ""
-        return SimulatedPlan(self._of_network(plan), plan.cut, changed)
+        return SimulatedPlan(_with_cuts(plan, self._costs.network_cuts), plan, changed)
 
     def remember(self) -> SimulatedMemory:
         """Give what a checkpoint keeps."""
@@ -180,9 +181,6 @@ class SimulatedPlanning:
             )
         return price_plan(states, self._workload, plan)
 
-    def _of_network(self, plan: Plan) -> Plan:
-        return replace(plan, cut=self._costs.network_cuts[plan.cut])
-
 
 class ReplayedSimulation:
     """Takes the plans that are given; of the scenario it has what they cost."""
@@ -200,19 +198,25 @@ class ReplayedSimulation:
     def plan(self, round_: int, *, elapsed_s: float) -> SimulatedPlan:
         """Price the plan of the round that begins at this moment."""
         given = self._given.plan(round_, self._devices)
-        table_cut = self._costs.table_cut(given.cut)
+        table = {cut: self._costs.table_cut(cut) for cut in {given.cut, *given.cuts.values()}}
         states = self._world.states(round_, elapsed_s=elapsed_s)
         try:
-            priced = price_plan(states, self._workload, replace(given, cut=table_cut))
+            priced = price_plan(states, self._workload, _with_cuts(given, table))
         except InfeasiblePlanError as error:
             raise CannotTrainError(f"round {round_} cannot be replayed here: {error}") from error
-        return SimulatedPlan(replace(priced, cut=given.cut), table_cut, "")
+        return SimulatedPlan(_with_cuts(priced, self._costs.network_cuts), priced, "")
 
     def remember(self) -> None:
         """Nothing: what is given does not depend on what was."""
 
     def recall(self, memory: SimulatedMemory) -> None:
         """Nothing is asked for."""
+
+
+def _with_cuts(plan: Plan, cuts: Mapping[int, int] | Sequence[int]) -> Plan:
+    """Take for each of a plan's cuts another."""
+    clusters = tuple(replace(c, cuts=tuple(cuts[own] for own in c.cuts)) for c in plan.clusters)
+    return replace(plan, cut=cuts[plan.cut], clusters=clusters)
 
 
 def plan_source(

@@ -21,7 +21,7 @@ from edge_coordinator.run.events import (
     RoundDone,
     RoundPlanned,
 )
-from edge_coordinator.simulation.cluster import InlineEdge, InProcessCluster, TurnTask
+from edge_coordinator.simulation.cluster import InProcessCluster, TurnTask
 from edge_coordinator.simulation.costs import (
     Costs,
     RoundCosts,
@@ -29,6 +29,7 @@ from edge_coordinator.simulation.costs import (
     counted_costs,
     round_costs,
 )
+from edge_coordinator.simulation.edge import InlineEdge
 from edge_coordinator.simulation.planning import SimulatedPlan, make_workload, plan_source
 from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.simulation.world import OwnSamples, World, make_shards
@@ -98,7 +99,7 @@ class Simulation:
     def price(self, round_: int, *, elapsed_s: float) -> tuple[float, RoundCosts]:
         """Plan a round that is not trained: its seconds, and where they go."""
         planned = self._planning.plan(round_, elapsed_s=elapsed_s)
-        costs = round_costs(planned.plan, self.workload, table_cut=planned.table_cut)
+        costs = round_costs(planned.priced, self.workload)
         return planned.round_s, costs
 
     async def run(
@@ -126,7 +127,7 @@ class Simulation:
         _tell(observers, self._announcement(round_, planned))
         traffic = Traffic(chunk_bytes=job.settings.broker.chunk_bytes)
         losses = await self._train(round_, planned.plan, traffic, observers)
-        evaluation = self._evaluate(round_, planned.plan.cut, observers)
+        evaluation = self._evaluate(round_, planned.plan, observers)
         if not np.isfinite([*losses, evaluation.loss if evaluation else 0.0]).all():
             raise DivergedError(
                 f"the loss is no longer finite in round {round_}: training diverged; take a lower "
@@ -150,7 +151,7 @@ class Simulation:
         )
         if evaluation is not None:
             report = report.model_copy(update=evaluation.reported())
-        costs = round_costs(planned.plan, self.workload, table_cut=planned.table_cut)
+        costs = round_costs(planned.priced, self.workload)
         return SimulatedRound(report, planned.plan, costs)
 
     def _announcement(self, round_: int, planned: SimulatedPlan) -> RoundPlanned:
@@ -165,16 +166,17 @@ class Simulation:
         for index, planned in enumerate(plan.clusters):
             _tell(observers, ClusterStarted(round_, index, len(plan.clusters), planned.devices))
             await asyncio.sleep(0)  # Whoever wants to stop us is heard here.
+            cuts = self._job.turn_cuts(round_, plan, planned)
             shards = self._shards_of(planned)
-            sizes = [shard.num_drawn for shard in shards.values()]
             turn = self._model.turn(
-                cut=plan.cut,
+                cut=cuts,
                 round_=round_,
                 learning_rate=self._job.server_rate(round_),
-                aggregated=self._job.num_aggregated(sizes),
+                aggregated=self._job.num_aggregated([each.num_drawn for each in shards.values()]),
             )
             task = self._task(round_, index, planned, plan)
-            cluster = InProcessCluster(shards, self._networks, task, traffic, frozen=turn.frozen())
+            frozen = {cut: self._model.frozen(cut) for cut in cuts.in_order}
+            cluster = InProcessCluster(shards, self._networks, task, traffic, frozen=frozen)
             edge = InlineEdge(turn, num_threads=self._job.settings.server_threads)
             if self._job.loss_on_device:
                 losses += await train_locally(cluster, edge)
@@ -196,10 +198,11 @@ class Simulation:
         }
 
     def _task(self, round_: int, index: int, planned: ClusterPlan, plan: Plan) -> TurnTask:
-        job = self._job
+        job, cuts = self._job, plan.cuts_of(planned)
         return TurnTask(
             first=StepId(job.assignment.run, round_, index, 0),
-            cut=plan.cut,
+            cuts=cuts,
+            parts=self._model.device_parts(cuts),
             local_epochs=job.local_epochs,
             learning_rate=job.device_rate(round_, len(planned.devices)),
             loss_on_device=job.loss_on_device,
@@ -209,7 +212,9 @@ class Simulation:
             is_shared_out=bool(planned.batch_sizes),
         )
 
-    def _evaluate(self, round_: int, cut: int, observers: Sequence[Observer]) -> Evaluation | None:
+    def _evaluate(
+        self, round_: int, plan: Plan, observers: Sequence[Observer]
+    ) -> Evaluation | None:
         """Evaluate where the job says, if this round is one for it."""
         if not self._job.evaluates_in(round_):
             return None
@@ -220,15 +225,16 @@ class Simulation:
         shards = {d: shard for d, shard in self._shards.items() if len(shard.held_out)}
         if not shards:
             return None
-        side = self._networks[0].open(cut)
-        turn = self._model.turn(cut=cut, round_=round_, learning_rate=0.0)
-        side.load_frozen(turn.frozen())
-        side.load(turn.device_side())
         smashed = {}
-        for device, shard in shards.items():
-            x, y = shard.evaluation()
-            smashed[device] = Smashed(side.predict(x), y)
-        return self._model.evaluate_smashed(cut, smashed)
+        cuts = {device: plan.cuts.get(device, plan.cut) for device in shards}
+        for cut in set(cuts.values()):
+            side = self._networks[0].open(cut)
+            side.load_frozen(self._model.frozen(cut))
+            side.load(self._model.turn(cut=cut, round_=round_, learning_rate=0.0).device_side())
+            for device in (device for device in shards if cuts[device] == cut):
+                x, y = shards[device].evaluation()
+                smashed[device] = Smashed(side.predict(x), y)
+        return self._model.evaluate_smashed(cuts, smashed)
 
 
 def _tell(observers: Sequence[Observer], progress: Progress) -> None:

@@ -8,10 +8,11 @@ the server side, whose mean is over those that are left; the others have their g
 the mean over all that were expected.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import isfinite
 
 import torch
+from torch import nn
 
 from edge_coordinator.training.algorithm import Smashed
 from runtime.models.side import Side
@@ -19,9 +20,11 @@ from runtime.wire.commands import Clip
 from runtime.wire.frames import Tensor
 from runtime.wire.micro_batches import Rows
 
-LossOf = Callable[[Mapping[str, Smashed], Rows], tuple[torch.Tensor, torch.Tensor]]
+Inputs = Mapping[int | None, torch.Tensor]
+"""Joined smashed data by the cut that they enter at; None where all devices cut alike."""
+LossOf = Callable[[Mapping[str, Smashed], Rows], tuple[Inputs, torch.Tensor]]
 """The inputs and the mean loss of one device's micro-batch."""
-Backward = Callable[[torch.Tensor, torch.Tensor], None]
+Backward = Callable[[Inputs, torch.Tensor], None]
 """From the inputs and a loss to gradients, which are added to those that there are."""
 BeginFetch = Callable[[torch.Tensor], Callable[[], Tensor]]
 """Begins to copy a tensor to the processor; what it returns waits for it."""
@@ -38,9 +41,14 @@ class AccumulatedStep:
         backward: Backward,
         *,
         begin_fetch: BeginFetch,
+        middle: Sequence[nn.Parameter] = (),
     ) -> None:
-        """`sizes` is the number of samples that each device is to send."""
+        """`sizes` is the number of samples that each device is to send.
+
+        `middle` learns as well, of what some devices send, and is updated by others.
+        """
         self._side = side
+        self._learning = [*side.trainable, *middle]
         self._sizes = dict(sizes)
         self._num_samples = sum(sizes.values())
         self._loss_of = loss_of
@@ -58,29 +66,34 @@ class AccumulatedStep:
         mean = loss.item()
         if not isfinite(mean):
             return mean, None
-        learning = self._side.trainable
-        own = self._gradients.setdefault(device, [None] * len(learning))
-        for parameter, gradient in zip(learning, own, strict=True):
+        own = self._gradients.setdefault(device, [None] * len(self._learning))
+        for parameter, gradient in zip(self._learning, own, strict=True):
             parameter.grad = gradient
         self._backward(inputs, loss * (len(rows) / self._num_samples))
-        self._gradients[device] = [parameter.grad for parameter in learning]
-        self._side.forget_gradients()
+        self._gradients[device] = [parameter.grad for parameter in self._learning]
+        for parameter in self._learning:
+            parameter.grad = None
         self._losses[device] = self._losses.get(device, 0.0) + mean * len(rows)
-        return mean, None if inputs.grad is None else self._begin_fetch(inputs.grad)()
+        (entered,) = inputs.values()
+        return mean, None if entered.grad is None else self._begin_fetch(entered.grad)()
 
     def finish(
         self, devices: Collection[str], learning_rate: float, clip: Clip | None = None
     ) -> float:
-        """Update the server side by what these devices sent; the mean loss over their samples."""
+        """Update the server side by what these devices sent; the mean loss over their samples.
+
+        What else learns is left with the gradient of the mean over all that were expected.
+        """
         present = sorted(device for device in devices if device in self._gradients)
         num_samples = sum(self._sizes[device] for device in present)
-        for place, parameter in enumerate(self._side.trainable):
+        num_renormalised = len(self._side.trainable) if num_samples < self._num_samples else 0
+        for place, parameter in enumerate(self._learning):
             total: torch.Tensor | None = None
             for device in present:
                 own = self._gradients[device][place]
                 if own is not None:
                     total = own if total is None else total + own
-            if total is not None and num_samples < self._num_samples:
+            if total is not None and place < num_renormalised:
                 total = total * (self._num_samples / num_samples)
             parameter.grad = total
         self._side.step(learning_rate, clip)

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from runtime.errors import EdgeError
 from runtime.wire.frames import Tensor
 
@@ -39,6 +42,24 @@ class Smashed:
     """[sample, *activation_shape]"""
     labels: Tensor
     """[sample, ...]"""
+
+
+def joined(smashed: Mapping[str, Smashed]) -> tuple[NDArray[np.float32], Tensor]:
+    """Join smashed data and labels in device-id order."""
+    data = np.concatenate([smashed[device].data for device in sorted(smashed)])
+    return data, joined_labels(smashed)
+
+
+def joined_labels(smashed: Mapping[str, Smashed]) -> Tensor:
+    """Join labels in device-id order.
+
+    Axes of one value are left out of labels that differ in them: a job says how many numbers the
+    label of a sample is, and may leave their shape to the devices.
+    """
+    labels = [smashed[device].labels for device in sorted(smashed)]
+    if len({y.shape[1:] for y in labels}) > 1:
+        labels = [y.reshape(len(y), *(size for size in y.shape[1:] if size > 1)) for y in labels]
+    return np.concatenate(labels)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ move:
 Only what is too large is out of bounds: gradients may shrink to nothing and grow again, where
 devices train one after another and the last forget what the first have learned. In honest runs of
 all methods nothing was more than 7 times the median. A size that was refused is in nobody's past.
-A change of the cut changes what is compared, and begins anew; gradients are compared all the same.
+Devices are compared with those that cut at the same layer, and whoever cuts at another begins anew;
+gradients, which are all of one loss, and labels are compared all the same.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from math import exp, inf, log
+from types import MappingProxyType
 
 import numpy as np
 
@@ -47,6 +49,7 @@ class Sent(Enum):
 
 
 _UPDATES = frozenset({Sent.WEIGHTS, Sent.STATISTICS, Sent.OPTIMIZER})
+_OF_A_CUT = _UPDATES | {Sent.SMASHED}
 
 
 def factor(what: Sent) -> float:
@@ -57,25 +60,47 @@ def factor(what: Sent) -> float:
 class Bounds:
     """The largest that each device sent, and what follows for the next."""
 
-    def __init__(self, largest: Mapping[str, Mapping[str, float]], cut: int | None) -> None:
-        """`largest` and `cut` are as they were when a run was interrupted."""
-        self.cut = cut
+    def __init__(
+        self,
+        largest: Mapping[str, Mapping[str, float]],
+        cut: int | None,
+        own_cuts: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """All are as they were when a run was interrupted; `own_cuts` are of some devices."""
+        self.cut, self.own_cuts = cut, dict(own_cuts)
         self.largest: dict[str, dict[str, float]] = {
             sent.name: dict(largest.get(sent.name, {})) for sent in Sent
         }
         """By what was sent and device, as a logarithm."""
 
-    def at_cut(self, cut: int) -> None:
-        """Forget what is not to be compared with what is sent at another cut."""
-        if cut != self.cut:
-            for sent in set(Sent) - {Sent.LABELS, Sent.GRADIENT}:
-                self.largest[sent.name].clear()
-            self.cut = cut
+    def at_cut(self, cut: int, own_cuts: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Forget of each device what is not to be compared with what it sends at another cut."""
+        for sent in _OF_A_CUT:
+            own = self.largest[sent.name]
+            for device in [d for d in own if self._cut_of(d) != own_cuts.get(d, cut)]:
+                del own[device]
+        self.cut, self.own_cuts = cut, dict(own_cuts)
+
+    def _cut_of(self, device: str) -> int | None:
+        return self.own_cuts.get(device, self.cut)
 
     def check(self, what: Sent, sizes: Mapping[str, float]) -> dict[str, str]:
         """Say whose sizes are out of bounds, and why; remember those of the others."""
+        cuts = {self._cut_of(device) for device in sizes} if what in _OF_A_CUT else {None}
+        caught: dict[str, str] = {}
+        for cut in cuts if self.own_cuts else {None}:
+            own = {d: size for d, size in sizes.items() if cut in (None, self._cut_of(d))}
+            past = {
+                d: e for d, e in self.largest[what.name].items() if cut in (None, self._cut_of(d))
+            }
+            caught |= self._check(what, own, past)
+        return caught
+
+    def _check(
+        self, what: Sent, sizes: Mapping[str, float], largest: Mapping[str, float]
+    ) -> dict[str, str]:
+        """Compare devices with each other, and with the largest that was taken so far."""
         logs = {device: _log(size) for device, size in sizes.items()}
-        largest = self.largest[what.name]
         known = {**largest, **{d: max(each, largest.get(d, each)) for d, each in logs.items()}}
         room = log(factor(what))
         surely = _surely_within(known.values(), room)
@@ -89,7 +114,7 @@ class Bounds:
                     f"{exp(most):.3g} is the most that is taken"
                 )
         kept = {device: size for device, size in logs.items() if device not in caught}
-        largest |= {device: max(size, largest.get(device, -inf)) for device, size in kept.items()}
+        self.largest[what.name] |= {d: max(each, largest.get(d, each)) for d, each in kept.items()}
         return caught
 
 

@@ -5,19 +5,25 @@ layers between two halves of one network and nothing else.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
+from torch import nn
 
 from edge_coordinator.training.accelerator import CPU, place
-from edge_coordinator.training.algorithm import Smashed
+from edge_coordinator.training.algorithm import Smashed, joined
 from edge_coordinator.training.compiled import Compiled
+from edge_coordinator.training.cuts import ALIKE, CutsOfTurn, DeviceParts, device_parts
 from edge_coordinator.training.evaluation import Evaluation, evaluate_layers
-from edge_coordinator.training.turn import Training, Turn, joined
+from edge_coordinator.training.middle_layers import MiddleLayers
+from edge_coordinator.training.turn import Training, Turn
 from runtime.datasets.samples import Samples
 from runtime.models.dropout import seed_dropout
+from runtime.models.kernels import usual_kernels
 from runtime.models.load import split
 from runtime.models.sequence import Network, layers_of
-from runtime.models.side import Side, empty_state
+from runtime.models.side import Side, empty_state, frozen_of
+from runtime.wire.frames import Tensor
 
 WEIGHTS = "weights/"
 """What the names of weights and buffers begin with in a snapshot."""
@@ -68,23 +74,28 @@ class EdgeModel:
             name, _, slot = slot_name.rpartition("/")
             self._state[parameters[name]][slot] = tensor.clone()
 
-    def turn(self, *, cut: int, round_: int, learning_rate: float, aggregated: int = 0) -> "Turn":
+    def turn(
+        self,
+        *,
+        cut: int | CutsOfTurn,
+        round_: int,
+        learning_rate: float,
+        aggregated: int = 0,
+    ) -> "Turn":
         """Cut the network for one cluster's turn; `learning_rate` is the server's.
 
-        `aggregated` samples of each device are given one gradient for all.
+        `aggregated` samples of each device are given one gradient for all, where all cut alike.
         """
+        by_device, cut = (None, cut) if isinstance(cut, int) else (cut, cut.deepest)
         device_layers, server_layers = split(self._network, cut)
         training, run = self.training, None
         if training.accelerator.compiles and len(server_layers):
             server_layers, run = self._compiled_at(cut, server_layers)
         self._place(device_layers, CPU)
         self._place(server_layers, training.accelerator.device)
-        device_side = Side(
-            device_layers,
-            training.device_optimizer,
-            carry_state=training.carry_state,
-            state=self._state,
-        )
+        device_side = self._device_side(device_layers)
+        is_mixed = by_device is not None and len(by_device.in_order) > 1
+        middle = self._middle(by_device, device_side) if by_device and is_mixed else None
         server_side = Side(
             server_layers, training.server_optimizer, carry_state=True, state=self._state
         )
@@ -96,14 +107,58 @@ class EdgeModel:
             round_=round_,
             learning_rate=learning_rate,
             aggregated=aggregated,
+            middle=middle,
         )
+
+    def frozen(self, cut: int) -> list[Tensor]:
+        """Parameters below a cut that do not learn; lent, not copied."""
+        return frozen_of(split(self.network, cut)[0])
+
+    def device_parts(self, cuts: Mapping[str, int]) -> DeviceParts:
+        """Which tensors of a cluster's device-side model are whose; all of them if cuts are one."""
+        if len(set(cuts.values())) < 2:
+            return ALIKE
+        return device_parts(cuts, self._names_below)
+
+    def _names_below(self, cut: int) -> list[str]:
+        training, (layers, _) = self.training, split(self._network, cut)
+        side = Side(
+            layers,
+            training.device_optimizer,
+            carry_state=training.carry_state,
+            state=empty_state(),  # Nobody's is to be forgotten for it.
+        )
+        return side.names()
+
+    def _device_side(self, layers: Network) -> Side:
+        """Have layers learn as on a device."""
+        training = self.training
+        return Side(
+            layers, training.device_optimizer, carry_state=training.carry_state, state=self._state
+        )
+
+    def _middle(self, task: CutsOfTurn, device_side: Side) -> MiddleLayers:
+        """Have the server train what some devices leave to it, from what all devices are given."""
+        before = device_side.tensors()
+        device_side.load(before)  # State that does not travel is forgotten here, too.
+        middle = MiddleLayers(
+            self._network,
+            task,
+            side_of=self._device_side,
+            parts=self.device_parts(task.cuts),
+            before=before,
+            bring_home=lambda: self._place(device_side.layers, CPU),
+        )
+        for side in middle.sides.values():
+            self._place(side.layers, self.training.accelerator.device)
+        return middle
 
     def _compiled_at(self, cut: int, layers: Network) -> tuple[Network, Compiled]:
         if self._compiled is None or self._compiled[0] != cut:
             self._compiled = (cut, layers, Compiled(layers))
         return self._compiled[1:]
 
-    def _place(self, layers: Network, device: torch.device) -> None:
+    def _place(self, layers: nn.Module, device: torch.device) -> None:
         """Put layers on a device, with what their optimiser keeps, but for its count of steps."""
         place(layers, device)
         for parameter in layers.parameters():
@@ -114,10 +169,28 @@ class EdgeModel:
         """Evaluate the joint network."""
         return self._evaluate(self._network, test)
 
-    def evaluate_smashed(self, cut: int, smashed: Mapping[str, Smashed]) -> Evaluation:
-        """Evaluate the layers above the cut on what the devices' layers gave."""
-        _, server_layers = split(self._network, cut)
-        return self._evaluate(server_layers, Samples(*joined(smashed)))
+    def evaluate_smashed(
+        self, cuts: Mapping[str, int], smashed: Mapping[str, Smashed]
+    ) -> Evaluation:
+        """Evaluate the layers above each device's cut on what its layers gave."""
+        deepest = max(cuts[device] for device in smashed)
+        lifted = {
+            device: replace(own, data=self._lifted(own.data, cuts[device], deepest))
+            for device, own in smashed.items()
+        }
+        _, server_layers = split(self._network, deepest)
+        return self._evaluate(server_layers, Samples(*joined(lifted)))
+
+    @usual_kernels()
+    def _lifted(self, data: Tensor, start: int, stop: int) -> Tensor:
+        """Run smashed data from one cut up to another, in evaluation mode."""
+        if start == stop:
+            return data
+        layers, accelerator = self._network.part(start, stop), self.training.accelerator
+        place(layers, accelerator.device)
+        with torch.no_grad(), accelerator.computing():
+            outputs: Tensor = layers.eval()(accelerator.put(data)).cpu().numpy()
+        return outputs
 
     def _evaluate(self, layers: Network, test: Samples) -> Evaluation:
         loss = self.training.evaluated_by or self.training.loss

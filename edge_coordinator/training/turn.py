@@ -1,14 +1,14 @@
 """The server during one cluster's turn: its side of the cut network learns, step after step."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
 from edge_coordinator.training.accelerator import PROCESSOR, Accelerator, LossScale
-from edge_coordinator.training.accumulated_step import AccumulatedStep
+from edge_coordinator.training.accumulated_step import AccumulatedStep, Inputs
 from edge_coordinator.training.aggregated_step import AggregatedStep
 from edge_coordinator.training.aggregation import Aggregate
 from edge_coordinator.training.algorithm import (
@@ -16,11 +16,14 @@ from edge_coordinator.training.algorithm import (
     Smashed,
     SpoiltStepError,
     StepFailedError,
+    joined,
+    joined_labels,
 )
 from edge_coordinator.training.compiled import Compiled
 from edge_coordinator.training.culprits import culprits
 from edge_coordinator.training.evaluation import TASKS_OWN
 from edge_coordinator.training.metrics import Metric
+from edge_coordinator.training.middle_layers import MiddleLayers, Sizes
 from runtime.errors import DivergedError
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.kernels import usual_kernels
@@ -65,12 +68,15 @@ class Turn:
         round_: int,
         learning_rate: float,
         aggregated: int,
+        middle: MiddleLayers | None = None,
     ) -> None:
         """`run` is what runs the server side, if not its own layers as they are.
 
-        `aggregated` samples of each device, the first, are given one gradient for all.
+        `aggregated` samples of each device, the first, are given one gradient for all. `middle` has
+        those layers of the device side that some devices leave to the server.
         """
         self._run = run
+        self._middle = middle
         self._aggregated = aggregated if device_side.trainable else 0
         self._accelerator = training.accelerator
         self._scale = LossScale(training.accelerator)
@@ -84,7 +90,7 @@ class Turn:
 
     def device_side(self) -> list[Tensor]:
         """Copies of the device-side model's tensors, carried optimiser slots at the end."""
-        return self._device_side.tensors()
+        return self._device_side.tensors() if self._middle is None else [*self._middle.before]
 
     def device_specs(self) -> tuple[TensorSpec, ...]:
         """Shapes of `device_side`."""
@@ -102,7 +108,10 @@ class Turn:
         self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
     ) -> None:
         """Take over what becomes of the devices' models."""
-        before = self._device_side.tensors()
+        before = self.device_side()
+        if self._middle is not None:
+            self._middle.bring_home()
+            weights = self._middle.parts.completed(weights, self._device_side.tensors())
         self._device_side.load(self._training.aggregate(weights, sample_counts, before))
 
     @usual_kernels()
@@ -141,7 +150,6 @@ class Turn:
         return ServerStep(loss.item(), dict(gradients), for_all)
 
     def _whole_step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
-        devices = sorted(smashed)
         try:
             inputs, loss = self._loss(smashed)
         except Exception as error:  # The network and the loss may be the user's own.
@@ -152,19 +160,27 @@ class Turn:
             self._backward(inputs, loss)
         except RuntimeError as error:
             raise self._failed(smashed, error) from error
-        fetched = None if inputs.grad is None else self._accelerator.begin_fetch(inputs.grad)
+        begin_fetch = self._accelerator.begin_fetch
+        fetched = {
+            cut: begin_fetch(each.grad) for cut, each in inputs.items() if each.grad is not None
+        }
         self.server_side.step(self._learning_rate, self._training.clip)
+        if self._middle is not None:
+            self._middle.step(smashed, is_mean_of_present=True)
         self._epoch += 1
-        if fetched is None:
-            return ServerStep(loss.item(), {})
-        ends = np.cumsum([len(smashed[device].data) for device in devices])[:-1]
-        parts = np.split(fetched(), ends)
-        return ServerStep(loss.item(), dict(zip(devices, parts, strict=True)))
+        gradients: dict[str, Tensor] = {}
+        for cut, devices in self._by_cut(smashed).items():
+            if cut in fetched:
+                ends = np.cumsum([len(smashed[device].data) for device in devices])[:-1]
+                parts = np.split(fetched[cut](), ends)
+                gradients |= zip(devices, parts, strict=True)
+        return ServerStep(loss.item(), gradients)
 
-    def _backward(self, inputs: torch.Tensor, loss: torch.Tensor) -> None:
+    def _backward(self, inputs: Inputs, loss: torch.Tensor) -> None:
         """Go back to the inputs, where these want it, and to what learns."""
-        leaves = [inputs] if inputs.requires_grad else []
-        self._scale.backward(loss, [*leaves, *self.server_side.trainable])
+        leaves = [each for each in inputs.values() if each.requires_grad]
+        middle = self._middle.trainable if self._middle else []
+        self._scale.backward(loss, [*leaves, *self.server_side.trainable, *middle])
 
     def begin(self, batch_sizes: Mapping[str, int]) -> None:
         """Begin a step that comes in micro-batches, of so many samples of each device."""
@@ -174,6 +190,7 @@ class Turn:
             self._loss,
             self._backward,
             begin_fetch=self._accelerator.begin_fetch,
+            middle=self._middle.trainable if self._middle else (),
         )
 
     @usual_kernels()
@@ -192,6 +209,8 @@ class Turn:
     def update(self, devices: Collection[str]) -> float:
         """Update the server side by all that these devices sent; the mean loss."""
         loss = self._step.finish(devices, self._learning_rate, self._training.clip)
+        if self._middle is not None:
+            self._middle.step(devices, is_mean_of_present=False)
         self._epoch += 1
         return loss
 
@@ -212,18 +231,38 @@ class Turn:
 
     def _loss(
         self, smashed: Mapping[str, Smashed], rows: Rows | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[Inputs, torch.Tensor]:
         """Give the joined smashed data and the mean loss on it; `rows` of one device's batch."""
         sizes = {device: rows or len(smashed[device].data) for device in sorted(smashed)}
-        data, y = joined(smashed)
-        inputs, labels = self._accelerator.put(data), self._accelerator.put(y)
-        inputs.requires_grad_(bool(self._device_side.trainable))
-        outputs = self._forward(inputs, sizes)
-        return inputs, self._mean_loss(outputs, labels)
+        labels = self._accelerator.put(joined_labels(smashed))
+        inputs = {
+            cut: self._accelerator.put(np.concatenate([smashed[d].data for d in devices]))
+            for cut, devices in self._by_cut(smashed).items()
+        }
+        for cut, each in inputs.items():
+            each.requires_grad_(self._learns_below(cut))
+        if self._middle is None:
+            (entered,) = inputs.values()
+        else:
+            entered = self._middle.lifted(inputs, sizes, self._run_layers)
+        return inputs, self._mean_loss(self._forward(entered, sizes), labels)
 
     def _mean_loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with self._accelerator.computing():
             return self._training.loss(outputs, labels)
+
+    def _by_cut(self, devices: Iterable[str]) -> Mapping[int | None, list[str]]:
+        """Group devices, in order, by where they cut; None where all cut alike."""
+        found: dict[int | None, list[str]] = {}
+        for device in sorted(devices):
+            cut = self._middle.cuts[device] if self._middle else None
+            found.setdefault(cut, []).append(device)
+        return found
+
+    def _learns_below(self, cut: int | None) -> bool:
+        if self._middle is None or cut is None:
+            return bool(self._device_side.trainable)
+        return cut in self._middle.learning_cuts
 
     def _require_innocent(self, smashed: Mapping[str, Smashed]) -> None:
         """SpoiltStepError if it is some devices' fault that a step has no loss."""
@@ -232,14 +271,18 @@ class Turn:
         if found:
             raise SpoiltStepError(found)
 
-    def _forward(self, inputs: torch.Tensor, sizes: Mapping[str, int | Rows]) -> torch.Tensor:
+    def _forward(self, inputs: torch.Tensor, sizes: Sizes) -> torch.Tensor:
+        return self._run_layers(self.server_side.layers, inputs, sizes, by=self._run)
+
+    def _run_layers(
+        self, layers: nn.Module, inputs: torch.Tensor, sizes: Sizes, by: Compiled | None = None
+    ) -> torch.Tensor:
         keys = [(self._key(device), size) for device, size in sizes.items()]
         # Random layers that we do not know draw from torch's own generator.
         seed_generators(torch_seed(keys[0][0]))
-        layers = self.server_side.layers.train()
-        set_dropout_keys(layers, keys)
+        set_dropout_keys(layers.train(), keys)
         with self._accelerator.computing(), self._accelerator.casting():
-            outputs: torch.Tensor = (self._run or layers)(inputs)
+            outputs: torch.Tensor = (by or layers)(inputs)
         return outputs if self._accelerator.autocast is None else outputs.float()
 
     def _key(self, device: str) -> tuple[int, ...]:
@@ -250,16 +293,3 @@ class Turn:
             round_=self._round,
             epoch=self._epoch,
         )
-
-
-def joined(smashed: Mapping[str, Smashed]) -> tuple[NDArray[np.float32], Tensor]:
-    """Join smashed data and labels in device-id order.
-
-    Axes of one value are left out of labels that differ in them: a job says how many numbers the
-    label of a sample is, and may leave their shape to the devices.
-    """
-    each = [smashed[device] for device in sorted(smashed)]
-    labels = [own.labels for own in each]
-    if len({y.shape[1:] for y in labels}) > 1:
-        labels = [y.reshape(len(y), *(size for size in y.shape[1:] if size > 1)) for y in labels]
-    return np.concatenate([own.data for own in each]), np.concatenate(labels)

@@ -46,6 +46,7 @@ class Side:
         self._state = state
         learning = {n: p for n, p in layers.named_parameters() if p.requires_grad}
         self._trainable = list(learning.values())
+        self._learning_names = list(learning)
         self._groups: defaultdict[OptimizerSpec, list[nn.Parameter]] = defaultdict(list)
         for name, parameter in learning.items():
             self._groups[optimizer.of_parameter(name, parameter.dim())].append(parameter)
@@ -99,6 +100,14 @@ class Side:
         ]
         slots = self._spec.slots if self._carry_state else ()
         return state + [slot for _ in self._trainable for slot in slots]
+
+    def names(self) -> list[str]:
+        """Name each of `tensors`: a part of these layers has the same names for its own."""
+        slots = self._spec.slots if self._carry_state else ()
+        return [
+            *self._own(),
+            *(f"{name}/{slot}" for name in self._learning_names for slot in slots),
+        ]
 
     def load(self, tensors: Sequence[Tensor]) -> None:
         """Take over what another side's `tensors` gave."""

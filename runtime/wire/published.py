@@ -135,7 +135,7 @@ class DeviceMetrics(Message):
 class ClusterReport(Message):
     """One cluster of a plan."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("batch_sizes", "num_samples")
+    unsent_if_none: ClassVar[tuple[str, ...]] = ("batch_sizes", "cuts", "cut_layers", "num_samples")
 
     devices: tuple[DeviceId, ...]
     shares: tuple[float, ...]
@@ -143,6 +143,12 @@ class ClusterReport(Message):
     micro_batches: Positive = Field(1, description="that each mini-batch goes in")
     batch_sizes: tuple[Positive, ...] | None = Field(
         None, description="samples of each device's mini-batch, where they were shared out"
+    )
+    cuts: tuple[Count, ...] | None = Field(
+        None, description="layers on each device, where these differ; else the plan's cut"
+    )
+    cut_layers: tuple[str, ...] | None = Field(
+        None, description="last layer on each device, where cuts differ"
     )
     num_samples: tuple[Count, ...] | None = Field(
         None, description="that each device trains on, where some device's grow; 0: as it began"

@@ -4,8 +4,7 @@ import tempfile
 from pathlib import Path
 
 from edge_coordinator.job.file import load_job
-from edge_coordinator.job.own_code import own_code
-from edge_coordinator.job.settings import JobSettings
+from edge_coordinator.job.settings import JobSettings, own_code
 from runtime.errors import SettingsError
 from runtime.plugins import AllowedCode
 

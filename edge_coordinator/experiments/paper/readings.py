@@ -120,7 +120,7 @@ def _costs(setting: Setting) -> RoundCosts:
         cut=setting.cut,
         generator=np.random.default_rng(0),
     )
-    return round_costs(plan, setting.workload, table_cut=setting.cut)
+    return round_costs(plan, setting.workload)
 
 
 def _with_bytes(paper: Scenario, *, smashed_bytes: float, model_bytes: float) -> Scenario:

@@ -146,7 +146,7 @@ export function showPlan(plan, round, evaluatedPhases) {
   }
   const entries = {
     round: plan.round,
-    what: `${plan.method}, cut after ${plan.cut_layer}, ${plural(plan.clusters.length, "cluster")}`
+    what: `${plan.method}, cut after ${cutWords(plan)}, ${plural(plan.clusters.length, "cluster")}`
       + (plan.predicted_s === null ? "" : `, ${seconds(plan.predicted_s)} predicted`),
     why: plan.reason, changed: plan.changed, otherwise: otherwise(plan.alternatives),
     assumed: listed(plan.assumed), "left out": listed(plan.left_out),
@@ -156,7 +156,8 @@ export function showPlan(plan, round, evaluatedPhases) {
   tabulated("clusters-table", ["cluster", "devices", "predicted", "who and share"],
     plan.clusters.map((cluster, index) => [index + 1, cluster.devices.length, seconds(cluster.predicted_s),
       el("td", { class: "words" }, cluster.devices.map((device, at) =>
-        device + (cluster.shares[at] === undefined ? "" : ` ${percent(cluster.shares[at], 0)}`)).join(", "))]));
+        device + (cluster.shares[at] === undefined ? "" : ` ${percent(cluster.shares[at], 0)}`)
+        + (cluster.cut_layers ? ` after ${cluster.cut_layers[at]}` : "")).join(", "))]));
   const cuts = plan.alternatives?.cuts ?? [];
   tabulated("cuts-table", ["cut after", "a round takes"], cuts.map((cut) =>
     [cut.cut_layer, cut.round_s === null ? cut.infeasible || "cannot be used" : seconds(cut.round_s)]));
@@ -164,6 +165,16 @@ export function showPlan(plan, round, evaluatedPhases) {
     .map(([name, phases]) => [name, Object.values(phases ?? {})]).filter(([, phases]) => phases.length);
   tabulated("phases-table", ["seconds", ...PHASES.map(([, name]) => name)], rows.map(([name, phases]) =>
     [name, ...PHASES.map(([phase]) => seconds(phases.reduce((total, each) => total + each[`${phase}_s`], 0) / phases.length))]));
+}
+
+/** The last layer on the devices, and how many of them have another. */
+function cutWords(plan) {
+  const counts = new Map();
+  for (const layer of plan.clusters.flatMap((cluster) => cluster.cut_layers ?? [])) {
+    if (layer !== plan.cut_layer) counts.set(layer, (counts.get(layer) ?? 0) + 1);
+  }
+  const others = [...counts].map(([layer, count]) => `${count} after ${layer}`).join(", ");
+  return plan.cut_layer + (others ? ` (${others})` : "");
 }
 
 const listed = (reasons) => Object.entries(reasons ?? {}).map(([device, why]) => `${device}: ${why}`).join("; ");

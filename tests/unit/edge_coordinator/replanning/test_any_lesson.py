@@ -27,7 +27,7 @@ from edge_coordinator.replanning.memory import RunMemory
 from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.replanning.report import plan_report
 from edge_coordinator.rounds.report import measured_turns, round_report
-from edge_coordinator.rounds.training import Trained, TurnTimes
+from edge_coordinator.rounds.trained import Trained, TurnTimes
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
 from runtime.models.cut_table import measure_cut_table

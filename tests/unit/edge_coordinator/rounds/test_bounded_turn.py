@@ -8,6 +8,7 @@ import pytest
 from edge_coordinator.rounds.bounded_turn import TurnBounds
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.training.bounds import Bounds
+from edge_coordinator.training.cuts import ALIKE
 from runtime.wire.frames import Tensor
 
 PARTS = ("parameter", "running_var", "num_batches_tracked", "step", "exp_avg", "exp_avg_sq")
@@ -24,7 +25,7 @@ BEFORE: Sequence[Tensor] = [
 @pytest.fixture
 def turn() -> Iterator[TurnBounds]:
     with EdgeWorker(num_threads=1) as worker:
-        yield TurnBounds(Bounds({}, 1), worker, PARTS, learning_rate=0.1, batch_shares={})
+        yield TurnBounds(Bounds({}, 1), worker, PARTS, ALIKE, learning_rate=0.1, batch_shares={})
 
 
 def _moved(place: int = 0, by: float = 0.0) -> list[Tensor]:

@@ -10,7 +10,9 @@ import pytest
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.devices.tolerance import Tolerance
-from edge_coordinator.rounds.remote_cluster import Member, RemoteCluster
+from edge_coordinator.rounds.members import Member
+from edge_coordinator.rounds.remote_cluster import RemoteCluster
+from edge_coordinator.training.cuts import ALIKE
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.protocol.coordinator_events import BusBack, BusLost
@@ -73,9 +75,9 @@ class Devices:
             channel.registry.note_ready(device, READY)
         self.cluster = RemoteCluster(
             channel,
-            [Member(device, READY, BATCH) for device in ("d0", "d1")],
+            [Member(device, READY, BATCH, (6, 14, 14)) for device in ("d0", "d1")],
             joins=dict.fromkeys(("d0", "d1"), ONE_EPOCH),
-            smashed_shape=(6, 14, 14),
+            parts=ALIKE,
             num_classes=10,
             quorum=0.5,
             seed=0,

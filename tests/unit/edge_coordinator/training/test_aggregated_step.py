@@ -11,9 +11,9 @@ from torch import nn
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.whole_batches import not_averaged
 from edge_coordinator.training.aggregated_step import AggregatedStep
-from edge_coordinator.training.algorithm import ServerStep, Smashed
+from edge_coordinator.training.algorithm import ServerStep, Smashed, joined
 from edge_coordinator.training.edge_model import EdgeModel
-from edge_coordinator.training.turn import Turn, joined
+from edge_coordinator.training.turn import Turn
 from runtime.models.load import network_of
 from runtime.wire.frames import Tensor
 from runtime.wire.micro_batches import num_aggregated
