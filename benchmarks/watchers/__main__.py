@@ -1,6 +1,6 @@
 """What ten who watch cost the coordinator and its rounds, in pairs with nobody watching.
 
-python -m benchmarks.watchers [PAIRS] [--as page|monitors|prometheus|coordinator] [--idle]
+python -m benchmarks.watchers [PAIRS] [--as KIND] [--together] [--idle]
 
 One run trains all the time, on a core of its own with its broker and its agents; whoever watches is
 on the others, so that what is measured is what watching takes of a run, and not what ten programs

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import sys
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
@@ -15,14 +16,16 @@ import psutil
 from benchmarks.programs import CPSL, Program
 
 NUM_WATCHERS = 10
-SCRAPED_EVERY_S = {"prometheus": 1.0, "coordinator": 15.0}
+SCRAPED_EVERY_S = {"prometheus": 1.0, "coordinator": 15.0, "neighbours": 1.0}
 """Prometheus scrapes every 15 s where nobody says otherwise."""
 KINDS = {
     "page": "browsers on the page of one cpsl monitor --web",
     "prometheus": "scrapers of one cpsl monitor --prometheus, each every second",
     "coordinator": "scrapers of the coordinator's own --prometheus, each every 15 s",
     "monitors": "cpsl monitor --json, each a client of the broker and a process of its own",
+    "neighbours": "scrapers of a server that knows of no run, each every second",
 }
+"""The last watch nothing: what they do to a run is what any neighbour does."""
 
 
 class Watched(Protocol):
@@ -75,6 +78,10 @@ class Watching:
         match self._kind:
             case "coordinator":
                 return [self._scrapes(self._run.metrics, number) for number in numbers]
+            case "neighbours":
+                server = (sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1")
+                url = await self._served(*server)
+                return [self._scrapes(url, number) for number in numbers]
             case "monitors":
                 for _ in numbers:
                     await self._start("--json")
@@ -85,13 +92,20 @@ class Watching:
         url = await self._start_server("--prometheus", "0")
         return [self._scrapes(url, number) for number in numbers]
 
-    async def _start(self, *flags: str) -> Program:
-        monitor = (*CPSL, "monitor", "--broker", self._run.broker, *flags)
-        self._programs.append(await Program.start(*monitor, cwd=Path(tempfile.gettempdir())))
-        return self._programs[-1]
+    async def _start(self, *flags: str) -> None:
+        await self._run_program(*CPSL, "monitor", "--broker", self._run.broker, *flags)
 
     async def _start_server(self, *flags: str) -> str:
-        url = re.search(r"http://\S+", await (await self._start(*flags)).until("http://"))
+        return await self._served(*CPSL, "monitor", "--broker", self._run.broker, *flags)
+
+    async def _run_program(self, *command: str) -> Program:
+        self._programs.append(await Program.start(*command, cwd=Path(tempfile.gettempdir())))
+        return self._programs[-1]
+
+    async def _served(self, *command: str) -> str:
+        """Start a program that says where it serves."""
+        program = await self._run_program(*command)
+        url = re.search(r"http://[^\s)]+", await program.until("http://"))
         assert url is not None
         return url.group()
 
