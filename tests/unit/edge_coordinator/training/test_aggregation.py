@@ -176,5 +176,31 @@ def test_an_aggregation_of_ones_own_that_fails_says_why_in_a_line(kind: int, rea
         own(models, {"d0": kind}, before)
 
 
+def in_double(models: Models, *_: object) -> list[Tensor]:
+    """Give the first model, in float64 whatever it has."""
+    return [_floats(each) for each in models["d0"]]
+
+
+def transposed(models: Models, *_: object) -> list[Tensor]:
+    """Give the first model with its axes the other way round."""
+    return [each.T for each in models["d0"]]
+
+
+def test_what_ones_own_aggregation_gives_has_the_types_and_the_shapes_of_the_model() -> None:
+    models, before = _models(1)
+    found = aggregation(f"{__name__}:in_double", trim=0.2)(models, COUNTS, before)
+    assert [each.dtype for each in found] == [each.dtype for each in before]
+    assert all(map(np.array_equal, found, models["d0"]))
+    with pytest.raises(SettingsError, match="it has to give"):
+        aggregation(f"{__name__}:transposed", trim=0.2)(models, COUNTS, before)
+
+
+def test_coordinates_are_put_together_in_float64() -> None:
+    values = (2.0**30, 1.0, -(2.0**30))
+    models = {f"d{i}": [np.array([value], np.float32)] for i, value in enumerate(values)}
+    (found,) = aggregation("trimmed_mean", trim=0.0)(models, COUNTS, models["d0"])
+    assert found.tolist() == [np.float32(1 / 3)]  # In float32 the one gets lost.
+
+
 def _distance(left: Tensor, right: Tensor) -> float:
     return float(np.linalg.norm(_floats(left) - _floats(right)))
