@@ -8,6 +8,7 @@ message or in the directory of a run, is imported only where this machine's user
 import importlib
 import inspect
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from runtime.errors import SettingsError
 
 Factory = Callable[..., Any]
 
-_being_imported: list[str] = []
-"""Modules that this process imports just now to find what was named of them."""
+_importing = threading.local()
+"""`module`: what this thread imports just now to find what was named of it."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ def option_names(factory: Factory) -> list[str] | None:
 
 def check_not_imported(what: str) -> None:
     """Raise SettingsError if a module that is only to give a function begins to train itself."""
-    if _being_imported:
+    if (module := getattr(_importing, "module", None)) is not None:
         raise SettingsError(
-            f"{_being_imported[-1]} calls {what} as soon as it is imported, and whoever trains its "
+            f"{module} calls {what} as soon as it is imported, and whoever trains its "
             'networks or reads its data imports it: put the call below `if __name__ == "__main__":`'
         )
 
@@ -150,7 +151,7 @@ def _import_module(module_name: str, base_dir: Path) -> ModuleType:
     folder = str(base_dir.resolve())
     if folder not in sys.path:
         sys.path.append(folder)
-    _being_imported.append(module_name)
+    _importing.module = module_name
     try:
         return importlib.import_module(module_name)
     except SettingsError:
@@ -164,4 +165,4 @@ def _import_module(module_name: str, base_dir: Path) -> ModuleType:
     except (Exception, SystemExit) as error:  # It is the user's own.
         raise SettingsError(f"cannot import {module_name}: {_described(error)}") from error
     finally:
-        _being_imported.pop()
+        _importing.module = None
