@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import plan_round
 from edge_coordinator.simulation.world import drawn_states
 from profiles.variation import Spread
 from runtime.scenarios.files import load_scenario

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.planning.cuts_by_device import rows as cuts_by_device_rows
 from benchmarks.planning.exact_clusters import exact_round_s
 from edge_coordinator.experiments.exhaustive import best_round_s
 from edge_coordinator.planning.bound.lower_bound import lower_bound_s
@@ -20,10 +21,11 @@ from edge_coordinator.planning.clusters.clustering import (
     random_clusters,
     sorted_clusters,
 )
-from edge_coordinator.planning.cut_layer import CUT_SCHEDULE, choose_cut
+from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.cuts.cut_layer import CUT_SCHEDULE, choose_cut
 from edge_coordinator.planning.fleet import Fleet, cluster_sizes
 from edge_coordinator.planning.latency import cluster_latency_s
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import plan_round
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers
@@ -33,7 +35,7 @@ from tests.fleets import best_of_all_s, random_devices, random_pricer, workload
 MEDIA: tuple[Medium, ...] = (IndependentLinks(), Subcarriers(30), SharedLink())
 CLUSTER_SIZE = 5
 CUTS = range(1, 4)
-TABLES = ("times", "quality", "bounds", "losses", "divisions")
+TABLES = ("times", "quality", "bounds", "losses", "divisions", "cuts")
 BOUND_DEVICES = (8, 15, 30)
 BOUND_INSTANCES = 8
 DIVIDED = ((12, 3, 1), (12, 4, 4), (20, 4, 1), (20, 4, 4))
@@ -54,6 +56,7 @@ def main() -> None:
         "bounds": lambda: print_bounds(arguments.seed),
         "losses": lambda: print_losses(arguments.seed, arguments.instances),
         "divisions": lambda: print_divisions(arguments.seed, arguments.instances),
+        "cuts": print_cuts,
     }
     for table in TABLES if arguments.only is None else [arguments.only]:
         tables[table]()
@@ -224,6 +227,13 @@ def core_seconds(work: Callable[[], object]) -> float:
         work()
         times.append(time.process_time() - start)
     return min(times)
+
+
+def print_cuts() -> None:
+    """Compare a round at the best common cut with one of cuts by device, as ratios."""
+    print_row("common / by device", "decades", "vetoes", "devices", "median", "most", "core s")
+    for row in cuts_by_device_rows():
+        print_row("LeNet, independent", *row)
 
 
 def named(medium: Medium) -> str:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_coordinator.experiments.latencies import Setting
-from edge_coordinator.planning.cut_layer import CUT_SCHEDULE, price_cuts
+from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.cuts.cut_layer import CUT_SCHEDULE, price_cuts
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
-from edge_coordinator.planning.planner import Grouping
 from profiles.cuts import CutTable, device_round_bytes
 
 NUM_STATES = 8

@@ -35,8 +35,9 @@ def own_cuts(settings: JobSettings, network: Network) -> dict[str, int]:
             f"training.phi = {settings.training.phi} aggregates over smashed data of one layer, "
             "and plan.cuts has devices cut at different ones: take phi 0, or no cuts of their own"
         )
-    found = {}
-    for device, cut in settings.plan.cuts.items():
+    found = dict[str, int]()
+    given = {} if isinstance(settings.plan.cuts, str) else settings.plan.cuts
+    for device, cut in given.items():
         try:
             found[device] = cut_index(network, cut)
         except SettingsError as error:

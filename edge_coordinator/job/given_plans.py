@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_coordinator.job.plan_settings import DEFAULT_CLUSTERS
 from edge_coordinator.job.settings import JobSettings, device_names
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.form import (
     NOTHING_OWN,
@@ -18,7 +19,7 @@ from edge_coordinator.planning.form import (
     StrategyError,
 )
 from edge_coordinator.planning.plan import Plan, clusters_of_size, plan_by_hand
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import plan_round
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
 from profiles.link import IndependentLinks, LinkState

@@ -61,8 +61,10 @@ class PlanSettings(Section):
         description="last layer on the device, or number of layers, or auto, or your own "
         "package.module:function; by hand: pool1",
     )
-    cuts: dict[str, str | int] = Field(
-        {}, description="device id to its own cut, of those that cut at another layer than plan.cut"
+    cuts: dict[str, str | int] | Literal["by_device"] = Field(
+        {},
+        description="device id to its own cut, of those that cut at another layer than plan.cut; "
+        "or by_device: each where its cluster's turn gets shortest, beginning at one cut for all",
     )
     grouping: str = Field(
         "planned",
@@ -156,6 +158,7 @@ class PlanSettings(Section):
         wants = {"cut": self.chooses_cut, "grouping": self.grouping != "by_id"}
         wants["medium"] = self.medium != "independent"
         wants["batch_sizes"] = self.batch_sizes != "equal"
+        wants["cuts"] = self.chooses_own_cuts
         key = next((key for key, is_planned in wants.items() if is_planned), None)
         if self.is_by_hand and key is not None:
             value = getattr(self, key)
@@ -164,12 +167,22 @@ class PlanSettings(Section):
 
     @model_validator(mode="after")
     def _own_cuts_are_beside_a_cut(self) -> Self:
-        if self.cuts and self.chooses_cut:
+        if self.chooses_own_cuts and not self.chooses_cut:
+            raise ValueError(
+                f"cuts cannot be 'by_device' where plan.cut is given, as {self.cut!r}: give cuts "
+                "of some devices, as {dev-1 = \"pool2\"}, or take plan.cut = 'auto'"
+            )
+        if self.cuts and self.chooses_cut and not self.chooses_own_cuts:
             raise ValueError(
                 f"cuts are of some devices, and all others cut at plan.cut, which is {self.cut!r}: "
                 "give the name of a layer there too"
             )
         return self
+
+    @property
+    def chooses_own_cuts(self) -> bool:
+        """Whether each device's cut is chosen."""
+        return self.cuts == "by_device"
 
     @property
     def own_cut(self) -> str:

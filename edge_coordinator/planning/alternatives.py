@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from edge_coordinator.planning.clusters.clustering import random_clusters
-from edge_coordinator.planning.cut_layer import CutChoice
+from edge_coordinator.planning.cuts.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
 from edge_coordinator.planning.latency import PhasesByShare, round_s

@@ -52,6 +52,8 @@ class Workload:
     """Memory that training takes on a device, by cut, where an engine has said."""
     refused_cuts: Mapping[int, str] = field(default_factory=dict)
     """Cuts that some device cannot run, and why."""
+    refused_to_each: Mapping[int, str] | None = None
+    """Of these, those that no device may have; None: it is so of all."""
     wires: tuple[WireTable, ...] = ()
     """What frames take, by each of the codecs to choose from; empty where tensors are not encoded.
     The first holds as long as none is chosen."""
@@ -94,11 +96,17 @@ class Workload:
             return 0
         return num_aggregated(self.phi, [self.batch_size] * 2)
 
+    def of_each_device(self) -> "Workload":
+        """Take what holds where devices cut at different layers: one binds no other."""
+        refused = self.refused_cuts if self.refused_to_each is None else self.refused_to_each
+        return replace(self, refused_cuts=refused)
+
     def at_cuts(self, cuts: Counts) -> "Workload":
         """Take what holds at one of several cuts of a round for all of them."""
-        found = set(cuts.tolist())
-        is_fixed = not found.isdisjoint(self.fixed_cuts)
-        return replace(self, fixed_cuts=self.fixed_cuts | found) if is_fixed else self
+        found = frozenset(cuts.tolist())
+        return (
+            replace(self, fixed_cuts=self.fixed_cuts | found) if found & self.fixed_cuts else self
+        )
 
     @classmethod
     def of_scenario(cls, scenario: Scenario, *, loss_on_device: bool) -> "Workload":
@@ -219,10 +227,7 @@ def leave_out(
     candidates: Sequence[int],
     own_cuts: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Give the reason for each device that cannot take part at any of the candidate cuts.
-
-    Whoever has a cut of its own can take part at that alone.
-    """
+    """Give the reason for each device that cannot take part at its own, or any candidate cut."""
     reasons: dict[str, str] = {}
     for cut in sorted(set(own_cuts.values())):
         own = [state for state in devices if own_cuts.get(state.device) == cut]

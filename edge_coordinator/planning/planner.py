@@ -11,7 +11,7 @@ from edge_coordinator.planning.alternatives import (
     own_reason,
     price_alternatives,
     reason_of,
-)
+)  # fmt: skip
 from edge_coordinator.planning.batch_shares import (
     LEAST_GAIN,
     Sharing,
@@ -21,7 +21,7 @@ from edge_coordinator.planning.batch_shares import (
     shared_sizes,
     sharing_reason,
     sharings,
-)
+)  # fmt: skip
 from edge_coordinator.planning.bound.lower_bound import bound_reason
 from edge_coordinator.planning.bound.shared_batches import shared_bound_s
 from edge_coordinator.planning.clusters.clustering import (
@@ -30,10 +30,12 @@ from edge_coordinator.planning.clusters.clustering import (
     default_schedule,
     own_clusters,
 )
-from edge_coordinator.planning.cut_layer import CUT_SCHEDULE, CutChoice, choose_cut
+from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.cuts.by_device import choose_cuts
+from edge_coordinator.planning.cuts.cut_layer import CUT_SCHEDULE, CutChoice, choose_cut
 from edge_coordinator.planning.energy import with_energy, with_joules
-from edge_coordinator.planning.fleet import Fleet, Workload, cluster_sizes, leave_out
-from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
+from edge_coordinator.planning.fleet import Fleet, Workload, leave_out
+from edge_coordinator.planning.form import OwnGrouping
 from edge_coordinator.planning.latency import device_phase_s, phase_seconds
 from edge_coordinator.planning.micro_batches import (
     SecondsOf,
@@ -49,44 +51,6 @@ from edge_coordinator.planning.wire_choice import choose_wire
 from profiles.corrections import by_phase
 from profiles.device import DeviceState
 from profiles.units import Counts, Floats
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """What the user decides about clusters: their number or their size, and what counts."""
-
-    method: Method
-    num_clusters: int | None = None
-    cluster_size: int | None = None
-    """The most devices in a cluster; wins over `num_clusters`."""
-    balance_weight: float = 0.0
-    """How much slower a cluster counts whose labels have nothing in common with the whole."""
-    form: Form | OwnGrouping = "planned"
-    """Code of one's own groups where there are clusters to choose: in `cpsl`."""
-    choose_cut: OwnCut | None = None
-    """Instead of the least expected seconds."""
-    equal_shares: bool = False
-    """Divide a shared link evenly, to compare with."""
-
-    def sizes(self, num_devices: int) -> Counts:
-        """Size the clusters: of one device (sl), of all (fl, cl) or as asked for (cpsl)."""
-        if self.method == "sl":
-            return cluster_sizes(num_devices, cluster_size=1)
-        if self.method in {"fl", "cl"}:
-            return cluster_sizes(num_devices, num_clusters=1)
-        return cluster_sizes(
-            num_devices, num_clusters=self.num_clusters, cluster_size=self.cluster_size
-        )
-
-    def candidate_cuts(self, num_layers: int) -> range:
-        """List the cuts that are the method's: one for fl and cl, all inner ones otherwise."""
-        match self.method:
-            case "fl":
-                return range(num_layers, num_layers + 1)
-            case "cl":
-                return range(1)
-            case _:
-                return range(1, num_layers)
 
 
 def plan_round(
@@ -109,13 +73,15 @@ def plan_round(
     if cut is not None:
         cut = cut if isinstance(cut, CutChoice) else CutChoice(cut, prices=())
         candidates, own = range(cut.cut, cut.cut + 1), cut.own
-    left_out = leave_out(devices, workload, candidates=candidates, own_cuts=own)
+    asked = workload.of_each_device() if grouping.cuts_by_device else workload
+    left_out = leave_out(devices, asked, candidates=candidates, own_cuts=own)
     present = [state for state in devices if state.device not in left_out]
     fleet = Fleet.of(present)
     if fleet.num_devices == 0:
         return Plan(candidates[0], (), left_out, "no device can take part")
     if cut is None:
-        cut = choose_cut(
+        choose = choose_cuts if grouping.cuts_by_device else choose_cut
+        cut = choose(
             [fleet], workload, sizes=grouping.sizes(fleet.num_devices), candidates=candidates,
             schedule=CUT_SCHEDULE, generator=generator, own=grouping.choose_cut, devices=present,
         )  # fmt: skip

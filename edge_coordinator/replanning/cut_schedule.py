@@ -9,10 +9,12 @@ from types import MappingProxyType
 import numpy as np
 
 from edge_coordinator.formatting import some
-from edge_coordinator.planning.cut_layer import CUT_SCHEDULE, CutChoice, choose_cut
+from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.cuts.by_device import choose_cuts
+from edge_coordinator.planning.cuts.cut_layer import CUT_SCHEDULE, CutChoice, choose_cut
 from edge_coordinator.planning.fleet import Fleet, Workload, leave_out
 from edge_coordinator.planning.plan import Plan
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import plan_round
 from edge_coordinator.replanning.device_states import KnownDevice
 from edge_coordinator.replanning.figure import Figure
 from edge_coordinator.replanning.memory import CutMemory, PastState, copy_figures
@@ -75,7 +77,8 @@ class CutChooser:
         self._history.append({each.state.device: each.state for each in known})
         while len(self._history) > num_stacked(len(known)):
             self._history.popleft()  # They would go into every checkpoint, and into no choice.
-        why = self.asked or self._why_now(round_, lessons, drifts, workload.refused_cuts)
+        impossible = self._why_impossible(known, workload, grouping)
+        why = self.asked or self._why_now(round_, lessons, drifts, impossible)
         self.asked = ""
         if self._choice is None or why:
             self._choice = self._chosen(known, workload, grouping, generator)
@@ -102,13 +105,29 @@ class CutChooser:
         for past in memory.history:
             self._history.append({device: each.state(device) for device, each in past.items()})
 
-    def _why_now(
-        self, round_: int, lessons: int, drifts: Sequence[str], refused: Mapping[int, str]
+    def _why_impossible(
+        self, known: Sequence[KnownDevice], workload: Workload, grouping: Grouping
     ) -> str:
+        """Say why the choice cannot be any more; nothing if it can."""
+        choice = self._choice
+        if choice is None or not grouping.cuts_by_device:
+            return workload.refused_cuts.get(choice.cut, "") if choice else ""
+        workload, states = workload.of_each_device(), [each.state for each in known]
+        cuts = [choice.cut, *choice.own.values()]
+        ever = leave_out(
+            states, workload, candidates=grouping.candidate_cuts(workload.cuts.num_layers)
+        )
+        now = leave_out(states, workload, candidates=[choice.cut], own_cuts=choice.own)
+        out = [f"{device} {why}" for device, why in now.items() if device not in ever]
+        return next(
+            (workload.refused_cuts[c] for c in cuts if c in workload.refused_cuts), some(out)
+        )
+
+    def _why_now(self, round_: int, lessons: int, drifts: Sequence[str], impossible: str) -> str:
         if self._choice is None:
             return "the cut is chosen for the first time"
-        if self._choice.cut in refused:
-            return f"the cut is chosen again at once: {refused[self._choice.cut]}"
+        if impossible:
+            return f"the cut is chosen again at once: {impossible}"
         if drifts:
             return f"the cut is chosen again at once: {some(drifts)}"
         if self._lessons < min(lessons, FIRST_LESSONS):
@@ -126,11 +145,13 @@ class CutChooser:
     ) -> CutChoice:
         present = [each.state for each in known]
         candidates = grouping.candidate_cuts(workload.cuts.num_layers)
-        left_out = leave_out(present, workload, candidates=candidates)
+        asked = workload.of_each_device() if grouping.cuts_by_device else workload
+        left_out = leave_out(present, asked, candidates=candidates)
         present = [state for state in present if state.device not in left_out]
         if not present:
             return CutChoice(candidates[0], ())
-        return choose_cut(
+        choose = choose_cuts if grouping.cuts_by_device else choose_cut
+        return choose(
             self._states(present),
             workload,
             sizes=grouping.sizes(len(present)),

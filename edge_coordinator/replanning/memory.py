@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from edge_coordinator.devices.deadlines import Answer, Usual
 from edge_coordinator.devices.stragglers import Record
-from edge_coordinator.planning.cut_layer import CutChoice
+from edge_coordinator.planning.cuts.cut_layer import CutChoice
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.unplanned import unpredicted
 from edge_coordinator.replanning.conditions import DeviceEnergy, DeviceTraffic

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.formatting import some
 from edge_coordinator.job.plan_settings import PlanSettings
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import PlanBasis, Workload
 from edge_coordinator.planning.plan import ClusterPlan, Plan
-from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.replanning.conditions import Conditions
 from edge_coordinator.replanning.corrections import LearnedCorrections, TurnMeasured
 from edge_coordinator.replanning.cut_schedule import CutSchedule, Figures, TwoTimescales, drifted
@@ -217,12 +217,13 @@ class Planner:
         """What a round takes beyond its phases; before the first, its clusters have to join."""
         links = [state.link for state in devices if state.link is not None]
         join_s = max((link.round_trip_s for link in links), default=0.0)
-        candidates, refused = self._task.candidate_cuts, self._task.workload.refused_cuts
-        refused = cuts_beyond(devices, candidates) | dict(refused)
+        candidates, to_each = self._task.candidate_cuts, self._task.workload.refused_cuts
+        refused = cuts_beyond(devices, candidates) | dict(to_each)
         refused = cuts_before(devices, candidates, beyond=refused) | refused
         return replace(
             self._task.workload,
             refused_cuts=refused,
+            refused_to_each=to_each,
             cluster_overhead_s=self._corrections.cluster_s,
             round_overhead_s=self._corrections.round_s if self._corrections.num_rounds else join_s,
         )
@@ -258,6 +259,14 @@ def plan_changes(before: Plan, now: Plan, cut_names: Sequence[str]) -> str:
     changes = []
     if before.cut != now.cut:
         changes.append(f"cut after {cut_names[now.cut]} instead of {cut_names[before.cut]}")
+    old_cuts, new_cuts = before.own_cuts, now.own_cuts
+    if old_cuts != new_cuts:
+        moved = [
+            d
+            for d in sorted(now.cuts.keys() & before.cuts.keys())
+            if old_cuts.get(d) != new_cuts.get(d)
+        ]
+        changes += [f"another cut for {some(moved)}"] if moved else []
     if before.codecs != now.codecs and before.codecs and now.codecs:
         changes.append(f"as {now.codecs.smashed} instead of {before.codecs.smashed}")
     old, new = ({c.devices for c in plan.clusters} for plan in (before, now))

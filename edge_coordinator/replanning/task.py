@@ -12,9 +12,9 @@ from torch import nn
 from edge_coordinator.job.given_plans import num_clusters
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.settings import JobSettings
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.form import NOTHING_OWN, OwnPlanning, named_form
-from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.planning.wire import WireTable
 from edge_coordinator.replanning.planner import PlanningTask
 from edge_coordinator.training.accelerator import PROCESSOR, Accelerator
@@ -176,6 +176,7 @@ def grouping_of(
         balance_weight=settings.plan.balance_weight,
         form=own.grouping or named_form(settings.plan.grouping),
         choose_cut=own.cut,
+        cuts_by_device=settings.plan.chooses_own_cuts,
         equal_shares=settings.plan.shares == "equal",
     )
 

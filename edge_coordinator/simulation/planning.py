@@ -13,9 +13,10 @@ import numpy as np
 from edge_coordinator.formatting import some
 from edge_coordinator.job.given_plans import GivenPlans, num_clusters
 from edge_coordinator.job.job import Job
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
-from edge_coordinator.planning.planner import Grouping, price_plan
+from edge_coordinator.planning.planner import price_plan
 from edge_coordinator.planning.unplanned import as_before, dealt
 from edge_coordinator.replanning.cut_schedule import TwoTimescales
 from edge_coordinator.replanning.device_states import KnownDevice

@@ -12,9 +12,10 @@ import numpy as np
 
 from edge_coordinator.experiments.latencies import Setting, grouping_latencies, method_latency
 from edge_coordinator.experiments.tables import seconds, table
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.form import Method
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import plan_round
 from edge_coordinator.simulation.costs import RoundCosts, round_costs
 from profiles.phases import Phase
 from profiles.scenario import Scenario

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.plan import Plan
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import plan_round
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks
 from profiles.phases import Phase

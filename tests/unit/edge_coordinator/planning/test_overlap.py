@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import PhasesByShare, cluster_latency_s, phase_seconds
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import plan_round
 from edge_coordinator.simulation.world import drawn_states
 from profiles.link import IndependentLinks, LinkState
 from profiles.phases import Phase

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.form import Method
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import plan_round
 from runtime.scenarios.files import load_scenario
 
 PAPER = load_scenario("paper")

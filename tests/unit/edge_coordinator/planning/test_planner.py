@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_coordinator.planning.cut_layer import CutChoice
+from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.cuts.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import device_memory_bytes
 from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.plan import Plan
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.planner import plan_round
 from profiles.corrections import phase_array
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium, Subcarriers

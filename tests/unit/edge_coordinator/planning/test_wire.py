@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_coordinator.planning.planner import Grouping, plan_round
+from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.planner import plan_round
 from edge_coordinator.planning.wire import WireTable
 from edge_coordinator.replanning.task import job_cut_table
 from edge_coordinator.run.directory import RunDirectory

@@ -19,10 +19,10 @@ from edge_coordinator.devices.answer_times import AnswerTimes
 from edge_coordinator.devices.deadlines import Answer, Question, predicted_answers
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.job.file import load_job
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.plan import ClusterPlan
-from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.replanning.memory import RunMemory
 from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.replanning.report import plan_report

@@ -10,9 +10,9 @@ import pytest
 from device_agent.agent.publisher import link_profile_of
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.job.file import load_job
+from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.form import named_form
-from edge_coordinator.planning.planner import Grouping
 from edge_coordinator.replanning.corrections import TurnMeasured, predicted_phases
 from edge_coordinator.replanning.memory import RunMemory
 from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask

@@ -245,6 +245,11 @@ def test_state_that_does_not_travel_begins_anew_on_the_server_too() -> None:
             {"plan.cuts": {"d1": "conv2"}, "plan.mode": "auto"},
             "all others cut at plan.cut, which is 'auto'",
         ),
+        ({"plan.cuts": "by_device"}, "by hand, cuts cannot be 'by_device'"),
+        (
+            {"plan.cuts": "by_device", "plan.mode": "auto", "plan.cut": "pool1"},
+            "cuts cannot be 'by_device' where plan.cut is given, as 'pool1'",
+        ),
         (
             {"plan.cuts": {"d1": "conv2"}, "training.method": "fl"},
             "with training.method 'fl' all cut after the last layer",

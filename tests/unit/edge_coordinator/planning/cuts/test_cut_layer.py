@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.clusters.clustering import GibbsSchedule
-from edge_coordinator.planning.cut_layer import CutChoice, choose_cut, price_cuts
+from edge_coordinator.planning.cuts.cut_layer import CutChoice, choose_cut, price_cuts
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.latency import cluster_latency_s, phase_seconds, round_s
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError

@@ -1,0 +1,1 @@
+"""Where to cut: one layer for all, or one for each device."""
