@@ -132,14 +132,14 @@ def _put(tree: dict[str, Any], key: str, value: object) -> None:
 def _superseded(tree: Mapping[str, Any], overrides: Mapping[str, object]) -> list[str]:
     """List the keys of a file that flags do away with by giving others.
 
-    Another mode of planning has a cut and a grouping of its own, and clusters are given by their
+    Another mode of planning has cuts and a grouping of its own, and clusters are given by their
     number or by their size.
     """
     plan = tree.get("plan")
     mode = plan.get("mode", "auto") if isinstance(plan, dict) else "auto"
     keys = []
     if overrides.get("plan.mode", mode) != mode:
-        keys += ["plan.cut", "plan.grouping"]
+        keys += ["plan.cut", "plan.cuts", "plan.grouping"]
     if overrides.get("plan.cluster_size") is not None:
         keys.append("plan.clusters")
     if overrides.get("plan.clusters") is not None:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from edge_coordinator.job.file import load_job
 from edge_coordinator.job.replay import RecordedRound, ReplayedPlans
 from edge_coordinator.simulation.simulation import Simulation
 from edge_coordinator.training.algorithm import Smashed
@@ -263,6 +264,13 @@ def test_state_that_does_not_travel_begins_anew_on_the_server_too() -> None:
 def test_cuts_that_cannot_be_are_refused(settings: Mapping[str, object], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         make_job(OWN, settings)[0].check_devices([*OWN])
+
+
+def test_the_job_of_a_run_with_cuts_of_its_own_is_replayed(tmp_path: Path) -> None:
+    written = tmp_path / "job.toml"
+    written.write_text('[plan]\nmode = "by_hand"\ncut = "pool1"\ncuts = {d1 = "conv2"}\n')
+    assert load_job(written, {}).plan.cuts == {"d1": "conv2"}
+    assert load_job(written, {"plan.mode": "replay:run"}).plan.cuts == {}
 
 
 async def test_a_job_by_hand_says_who_cuts_elsewhere() -> None:
