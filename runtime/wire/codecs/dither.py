@@ -9,6 +9,7 @@ one part in a thousand: so sums of many values are as right as with numbers draw
 
 import struct
 import zlib
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -28,12 +29,13 @@ def add_dither(values: Floats32, key: Key) -> None:
     table = _table()
     for first in range(0, len(values), BLOCK):
         block = values[first : first + BLOCK]
-        start = _scattered(zlib.crc32(_packed(key, first))) % NUM_STARTS
+        start = _scattered(zlib.crc32(_packing(len(key) + 1)(*key, first))) % NUM_STARTS
         block += table[start : start + len(block)]
 
 
-def _packed(key: Key, first: int) -> bytes:
-    return struct.pack(f"<{len(key) + 1}Q", *key, first)
+@cache
+def _packing(num_words: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{num_words}Q").pack
 
 
 def _scattered(number: int) -> int:

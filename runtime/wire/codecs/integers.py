@@ -30,6 +30,7 @@ class Integers:
         """`bits` is 8 or 4."""
         self._bits = bits
         self._levels = 2**bits - 1
+        self._part = np.float32(1 / self._levels)
         self.name = f"int{bits}"
         self.error = f"within 1/{self._levels} of its group's range; right on average"
         self.relative_error = 1 / self._levels
@@ -49,12 +50,16 @@ class Integers:
         # In two steps, of which the first goes over whole rows: faster than over both axes at once.
         low = np.minimum.reduce(np.minimum.reduce(values, axis=0), axis=1)
         high = np.maximum.reduce(np.maximum.reduce(values, axis=0), axis=1)
-        if np.minimum.reduce(low) < -_MOST or np.maximum.reduce(high) > _MOST:
+        lows, highs = low.tolist(), high.tolist()
+        if min(lows) < -_MOST or max(highs) > _MOST:
             return self.encode(np.clip(x, -_MOST, _MOST), layout, key)
-        step = (high - low) * np.float32(1 / self._levels)
-        scale = 1 / np.maximum(step, _LEAST_STEP)
-        scaled = values - low[:, np.newaxis]
-        scaled *= scale[:, np.newaxis]
+        step = (high - low) * self._part
+        scale = (1 / np.maximum(step, _LEAST_STEP))[:, np.newaxis]
+        if any(lows):
+            scaled = values - low[:, np.newaxis]
+            scaled *= scale
+        else:  # As after a ReLU.
+            scaled = values * scale
         flat = scaled.reshape(-1)
         add_dither(flat, key)
         return [low, step, self._packed(flat.astype(np.uint8))]
