@@ -72,7 +72,7 @@ def without_collection() -> Iterator[None]:
     """Load libraries and networks without looking for cyclic garbage, for some seconds.
 
     All of it stays: among the hundreds of thousands of objects of torch and what stands on it the
-    search found nothing, and took a fifth of the time.
+    search found nothing, and took a tenth of the time.
     """
     was_enabled = gc.isenabled()
     gc.disable()
