@@ -7,10 +7,12 @@ from functools import cache
 import numpy as np
 
 from edge_coordinator.planning.bound.lower_bound import lower_bound_s, together_s
+from edge_coordinator.planning.clusters.clustering import in_order
+from edge_coordinator.planning.clusters.descent import descended
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds, turn_s
 from edge_coordinator.planning.plan import ClusterPlan
-from edge_coordinator.planning.pricing import Pricer
+from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
 from profiles.phases import SecondsByPhase
 from profiles.units import Counts, Floats
 
@@ -90,6 +92,38 @@ def choose_partings(
         )
         for row, count in enumerate(chosen)
     ]
+
+
+def regrouped(pricer: Pricer, seconds_of: SecondsOf, workload: Workload, members: Counts) -> Counts:
+    """Swap devices for as long as that shortens turns in the micro-batches that these take.
+
+    Sampling compares clusters that wait at barriers. `members` are [cluster, position]; they stay
+    as they are where mini-batches stay whole, or labels count.
+    """
+    if workload.partings == (1,) or pricer.balance_weight:
+        return members
+    overhead_s = workload.cluster_overhead_s
+
+    def partings(rows: Counts) -> list[Parting]:
+        shares = pricer.shares(rows, max_exchanges=THOROUGH_EXCHANGES)
+        return choose_partings(seconds_of, workload, members=rows, shares=shares)
+
+    before = partings(members)
+    counts = {each.micro_batches for each in before}
+
+    def prices(rows: Counts) -> Floats:
+        shares = pricer.shares(rows, max_exchanges=QUICK_EXCHANGES)
+        own = [
+            turn_s(seconds_of(count), members=rows, shares=shares, overhead_s=overhead_s)
+            for count in sorted(counts)
+        ]
+        shortest_s: Floats = np.min(own, axis=0)
+        return shortest_s
+
+    swapped = descended(prices, members)
+    after = partings(swapped)
+    is_shorter = sum(each.turn_s for each in after) < sum(each.turn_s for each in before)
+    return in_order(swapped) if is_shorter else members
 
 
 def round_bound_s(

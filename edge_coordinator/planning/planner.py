@@ -41,6 +41,7 @@ from edge_coordinator.planning.micro_batches import (
     SecondsOf,
     choose_partings,
     parting_reason,
+    regrouped,
     round_bound_s,
     seconds_by_parting,
 )
@@ -223,6 +224,8 @@ def _form(
     seconds_of = seconds_by_parting(fleet, workload, cut=cut, batch_sizes=batch_sizes)
     if batch_sizes is not None:
         exact = Pricer(seconds_of(1), workload.medium, fleet.label_mix, grouping.balance_weight)
+    if batch_sizes is None and form == "planned" and not grouping.equal_shares:
+        members = regrouped(pricer, seconds_of, workload, members)
     clusters = _cluster_plans(
         fleet, exact, members, workload, seconds_of,
         equal=grouping.equal_shares, batch_sizes=batch_sizes,
