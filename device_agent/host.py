@@ -11,6 +11,7 @@ from functools import partial
 
 from device_agent.agent.agent import Agent
 from device_agent.agent.desired import Applied, DesiredSettings, ProcessSettings, Started
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.agent.growth import watch_data
 from device_agent.agent.hosting import Hosting
 from device_agent.agent.own_data import OwnData
@@ -159,14 +160,11 @@ class HostedDevice:
         )
         desired = self._desired(topics, trainer)
         return Agent(
-            device=self.device,
-            bus=bus,
-            topics=topics,
+            endpoint=DeviceEndpoint(self.device, bus, topics, settings.chunk_bytes),
             status=self._status,
             profile=lambda: self._profile(desired),
             trainer=trainer,
             compute=self._compute,
-            chunk_bytes=settings.chunk_bytes,
             hosting=Hosting(
                 self._shared.findings,
                 link_class=self._class,

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from device_agent.agent.agent import Agent
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.agent.own_data import OwnData
 from device_agent.agent.trainer import Trainer
 from device_agent.engines.engine import Engine
@@ -147,14 +148,11 @@ async def serve_agent(
     will = Will(topics.status(device), offline.encode())
     async with broker.connect(f"{device}-{status.session}", will=will) as bus:
         agent = Agent(
-            device=device,
-            bus=bus,
-            topics=topics,
+            endpoint=DeviceEndpoint(device, bus, topics, chunk_bytes=2000),
             status=status,
             profile=partial(_profile_of, data, device, engine=engine),
             trainer=make_trainer(device, data, partial(_engine, engine), probe_s=0.0),
             compute=compute,
-            chunk_bytes=2000,
         )
         await agent.serve()
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.agent.agent import Agent
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.agent.trainer import Trainer
 from device_agent.engines.engine import DropoutKey, EmptyExecutor
 from device_agent.profiling.machine import measure_profile
@@ -141,16 +142,13 @@ async def serving_agent(
     samples = random_samples(40, (1, 28, 28), num_classes=10, seed=5)
     with ThreadPoolExecutor(1) as compute:
         agent = Agent(
-            device="d0",
-            bus=bus,
-            topics=TOPICS,
+            endpoint=DeviceEndpoint("d0", bus, TOPICS, chunk_bytes),
             status=STATUS,
             profile=partial(
                 measure_profile, "d0", engine="torch", num_samples=40, sample_shape=(1, 28, 28)
             ),
             trainer=Trainer("d0", samples, lambda _job, _shape: SmallEngine()),
             compute=compute,
-            chunk_bytes=chunk_bytes,
         )
         peer = Peer(broker.connect("coordinator"))
         serving = asyncio.create_task(agent.serve())

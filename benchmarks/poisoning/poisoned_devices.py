@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from device_agent.agent.agent import Agent
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.agent.trainer import Result, Trainer
 from device_agent.engines.open import open_engine
 from device_agent.profiling.machine import measure_profile
@@ -229,13 +230,10 @@ async def _serve(
     )
     async with broker.connect(f"{device}-{status.session}") as bus:
         agent = Agent(
-            device=device,
-            bus=bus,
-            topics=Topics("default"),
+            endpoint=DeviceEndpoint(device, bus, Topics("default"), chunk_bytes=262_144),
             status=status,
             profile=profile,
             trainer=trainer,
             compute=compute,
-            chunk_bytes=262_144,
         )
         await agent.serve()

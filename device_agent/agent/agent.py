@@ -9,6 +9,7 @@ from itertools import groupby
 
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
 from device_agent.agent.desired import DesiredSettings, Started
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.agent.hosting import Hosting
 from device_agent.agent.link_answers import LinkProbing
 from device_agent.agent.listening import CommandReader, FrameTopics, OlderCoordinator
@@ -19,7 +20,7 @@ from device_agent.agent.trainer import Trainer
 from device_agent.agent.uploads import Ranges, SendError, TurnMeter, Uploads, is_of
 from device_agent.profiling.link import LinkProbe
 from device_agent.profiling.machine import memory_sentence
-from runtime.bus.bus import Bus, BusEvent, Connected, Delivery, Disconnected
+from runtime.bus.bus import BusEvent, Connected, Delivery, Disconnected
 from runtime.bus.pacing import Pacer
 from runtime.errors import EdgeError, ProtocolError
 from runtime.protocol.device import DeviceSession, SessionState
@@ -44,7 +45,6 @@ from runtime.wire.commands import Assignment, Challenge, Join, MeasureLink
 from runtime.wire.fields import Message
 from runtime.wire.frames import Frame, FrameKind
 from runtime.wire.published import DeviceProfile, DeviceStatus
-from runtime.wire.topics import Topics
 
 TELL_EVERY_S = 3.0
 """So often a device says how far a frame is that takes long to come down."""
@@ -58,28 +58,24 @@ class Agent:
     def __init__(
         self,
         *,
-        device: str,
-        bus: Bus,
-        topics: Topics,
+        endpoint: DeviceEndpoint,
         status: DeviceStatus,
         profile: Callable[[], DeviceProfile],
         trainer: Trainer,
         compute: ThreadPool,
-        chunk_bytes: int,
         hosting: Hosting | None = None,
     ) -> None:
         """Make an agent that is alone in its process, unless `hosting` says otherwise."""
         hosting = hosting or Hosting()
-        self._device = device
-        self._bus = bus
-        self._topics = topics
+        device, topics = endpoint.device, endpoint.topics
+        self._endpoint, self._device, self._topics = endpoint, device, topics
         self._status = status
-        self._publisher = Publisher(device, bus, topics, status, profile)
-        self._own_id = OwnId(device, topics, status, self._publisher)
+        self._publisher = Publisher(endpoint, status, profile)
+        self._own_id = OwnId(endpoint, status, self._publisher)
         self._profile = self._publisher.profile
         line = hosting.findings.line_of(hosting.link_class)
-        self._uploads = Uploads(device, bus, topics, self._profile, line, chunk_bytes=chunk_bytes)
-        probe = LinkProbe(device, bus, topics, chunk_bytes=chunk_bytes)
+        self._uploads = Uploads(endpoint, self._profile, line)
+        probe = LinkProbe(device, endpoint.bus, topics, chunk_bytes=endpoint.chunk_bytes)
         self._probing = LinkProbing(probe, self._publisher, hosting)
         self._trainer, self._compute = trainer, compute
         self._measuring = Measuring(device, trainer, self._profile, compute, hosting)
@@ -92,18 +88,17 @@ class Agent:
         self._turn = TurnMeter(device=device)
         self.dropped = DroppedMessages(device)
         self._commands = CommandReader(device, self.dropped, self._reply)
-        self._frame_topics = FrameTopics(device, bus, topics)
-        self._older = OlderCoordinator(device, bus, topics)
+        self._frame_topics = FrameTopics(endpoint)
+        self._older = OlderCoordinator(endpoint)
         self._desired = hosting.desired or DesiredSettings(device, topics, Started())
 
     async def serve(self) -> None:
         """Claim the id, then answer the coordinator; the first failure stops all."""
-        events = self._bus.events()
-        await self._bus.subscribe(self._topics.command(self._device))
-        await self._bus.subscribe(self._topics.down(self._device, "+"))
+        events = self._endpoint.bus.events()
+        await self._endpoint.listen()
         await self._older.listen()
-        await self._own_id.claim(self._bus, events)
-        await self._desired.listen(self._bus)
+        await self._own_id.claim(events)
+        await self._desired.listen(self._endpoint.bus)
         await self._publisher.announce()
         log.info("%s is waiting for a coordinator on site %s", self._device, self._topics.site)
         async with asyncio.TaskGroup() as tasks:

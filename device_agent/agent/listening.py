@@ -8,13 +8,12 @@ from functools import partial
 from math import inf
 
 from device_agent.agent.background import BackgroundTasks, DroppedMessages
-from runtime.bus.bus import Bus
+from device_agent.agent.endpoint import DeviceEndpoint
 from runtime.errors import BusError, UnknownKindError
 from runtime.wire.chunks.inbox import leaf_of
 from runtime.wire.commands import AnyCommand, Assignment, Join, Refused, Stop
 from runtime.wire.control import decode_command
 from runtime.wire.frames import FrameKind
-from runtime.wire.topics import Topics
 from runtime.wire.versions import (
     LAST_OF_WIRE_1,
     Incompatible,
@@ -33,11 +32,12 @@ log = logging.getLogger(__name__)
 class FrameTopics:
     """The topics on which frames come to one device: its own, and its cluster's."""
 
-    def __init__(self, device: str, bus: Bus, topics: Topics) -> None:
-        self._device, self._bus, self._topics = device, bus, topics
+    def __init__(self, endpoint: DeviceEndpoint) -> None:
+        self._device, self._bus = endpoint.device, endpoint.bus
+        self._topics = endpoint.topics
         self._clusters: dict[str, FrameKind] = {}
         own = (FrameKind.MODEL, FrameKind.GRADIENT, FrameKind.GRAPHS)
-        self._kinds = {topics.down(device, leaf_of(kind)): kind for kind in own}
+        self._kinds = {self._topics.down(self._device, leaf_of(kind)): kind for kind in own}
 
     def kind_of(self, topic: str) -> FrameKind | None:
         """What comes on a topic; None if no frames do."""
@@ -119,14 +119,15 @@ class CommandReader:
 class OlderCoordinator:
     """A coordinator of version 0.2 or older, which sends and listens elsewhere: it is told so."""
 
-    def __init__(self, device: str, bus: Bus, topics: Topics) -> None:
-        self._device, self._bus, self._topics = device, bus, topics
+    def __init__(self, endpoint: DeviceEndpoint) -> None:
+        self._endpoint = endpoint
+        self._device, self._topics = endpoint.device, endpoint.topics
         self._is_told = False
 
     async def listen(self) -> None:
         """Hear it, if the broker's access list lets this device."""
         with contextlib.suppress(BusError):
-            await self._bus.subscribe(self._topics.command_of_wire_1(self._device))
+            await self._endpoint.bus.subscribe(self._topics.command_of_wire_1(self._device))
 
     def receive(self, payload: memoryview, background: BackgroundTasks) -> None:
         """Refuse an assignment; nothing else is asked before it is answered."""
@@ -142,5 +143,4 @@ class OlderCoordinator:
         background.start_once(("refuse", message.run), partial(self._refuse, refused))
 
     async def _refuse(self, refused: Refused) -> None:
-        topic = self._topics.reply_of_wire_1(self._device)
-        await self._bus.publish(topic, refused.encode(), retain=False)
+        await self._endpoint.publish(self._topics.reply_of_wire_1(self._device), refused)

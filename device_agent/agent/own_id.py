@@ -2,19 +2,21 @@
 
 from collections.abc import AsyncIterator
 
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.agent.publisher import Publisher
-from runtime.bus.bus import Bus, BusEvent
+from runtime.bus.bus import BusEvent
 from runtime.wire.ownership import Claim, Tenure, Verdict, clock_s, keep_alive
 from runtime.wire.published import DeviceStatus
-from runtime.wire.topics import Topics
 
 
 class OwnId:
     """One device's id, and who else wants it; see `runtime.wire.ownership`."""
 
     def __init__(
-        self, device: str, topics: Topics, status: DeviceStatus, publisher: Publisher
+        self, endpoint: DeviceEndpoint, status: DeviceStatus, publisher: Publisher
     ) -> None:
+        device, topics = endpoint.device, endpoint.topics
+        self._bus = endpoint.bus
         self._status = status
         self._publisher = publisher
         self._is_ours = False
@@ -26,9 +28,9 @@ class OwnId:
             decode=DeviceStatus.decode,
         )
 
-    async def claim(self, bus: Bus, events: AsyncIterator[BusEvent]) -> None:
+    async def claim(self, events: AsyncIterator[BusEvent]) -> None:
         """Own the id; TakenError if another program answers for it."""
-        await self._claim.make(bus, events)
+        await self._claim.make(self._bus, events)
         self._tenure = Tenure(now_s=clock_s())
         self._is_ours = True
 

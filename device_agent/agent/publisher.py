@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from time import perf_counter
 
+from device_agent.agent.endpoint import DeviceEndpoint
 from profiles.link_estimate import LinkEstimate, LinkFigures
-from runtime.bus.bus import Bus
 from runtime.wire.fields import LEAST_RATE, MAX_BPS, Message
 from runtime.wire.measures import ComputeProfile, LinkProfile
 from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
-from runtime.wire.topics import Topics
 
 CHANGED_FRACTION = 0.10
 """A figure that has moved by more than this part of itself is worth publishing."""
@@ -110,16 +109,13 @@ class Publisher:
 
     def __init__(
         self,
-        device: str,
-        bus: Bus,
-        topics: Topics,
+        endpoint: DeviceEndpoint,
         status: DeviceStatus,
         facts: Callable[[], DeviceProfile],
     ) -> None:
         self.profile = PublishedProfile(facts, self._publish_profile)
-        self._device = device
-        self._bus = bus
-        self._topics = topics
+        self._endpoint = endpoint
+        self._device, self._topics = endpoint.device, endpoint.topics
         self._status = status
 
     async def announce(self) -> None:
@@ -144,14 +140,15 @@ class Publisher:
         await self._publish(self._topics.metrics(self._device), metrics)
 
     async def _publish_profile(self, profile: DeviceProfile) -> None:
-        await self._bus.publish(self._topics.profile(self._device), profile.encode(), retain=True)
+        topic = self._topics.profile(self._device)
+        await self._endpoint.publish(topic, profile, retain=True)
 
     async def _publish_status(self, status: DeviceStatus) -> None:
-        await self._bus.publish(self._topics.status(self._device), status.encode(), retain=True)
+        await self._endpoint.publish(self._topics.status(self._device), status, retain=True)
 
     async def _publish(self, topic: str, message: Message) -> None:
         start_s = perf_counter()
-        await self._bus.publish(topic, message.encode(), retain=False)
+        await self._endpoint.publish(topic, message)
         self.profile.link = self.profile.link.after_small_message(
             acknowledged_after_s=perf_counter() - start_s
         )

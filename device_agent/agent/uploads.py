@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from time import perf_counter
 
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.agent.publisher import PublishedProfile
 from device_agent.agent.recorded_work import record_transfer
 from device_agent.profiling.energy_meter import start_meter
 from profiles.link_estimate import LinkEstimate
-from runtime.bus.bus import Bus
 from runtime.bus.pacing import Pacer
 from runtime.errors import BusError, EdgeError, MessageSizeError
 from runtime.wire.chunks.inbox import leaf_of, numbers_of
@@ -19,7 +19,6 @@ from runtime.wire.commands import Join
 from runtime.wire.frames import Frame, FrameKind, StepId
 from runtime.wire.measures import PhaseSeconds
 from runtime.wire.published import DeviceMetrics
-from runtime.wire.topics import Topics
 
 Ranges = tuple[tuple[int, int], ...]
 """Runs of chunks, by the first and the last of each."""
@@ -117,21 +116,13 @@ class Uploads:
     """Sends the frames of one device."""
 
     def __init__(
-        self,
-        device: str,
-        bus: Bus,
-        topics: Topics,
-        profile: PublishedProfile,
-        line: SharedLine,
-        *,
-        chunk_bytes: int,
+        self, endpoint: DeviceEndpoint, profile: PublishedProfile, line: SharedLine
     ) -> None:
         """`line` is that of all devices of this process that share one."""
-        self._device = device
-        self._bus = bus
-        self._topics = topics
+        self._device, self._bus = endpoint.device, endpoint.bus
+        self._topics = endpoint.topics
         self._profile = profile
-        self._size = ChunkSize(chunk_bytes)
+        self._size = ChunkSize(endpoint.chunk_bytes)
         self._line = line
         self._link = asyncio.Lock()
         self._sent: dict[int, tuple[FrameKind, StepId, int]] = {}

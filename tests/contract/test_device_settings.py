@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from device_agent.agent.agent import Agent
 from device_agent.agent.desired import DesiredSettings, Started
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.agent.hosting import Hosting
 from device_agent.agent.trainer import Trainer
 from device_agent.engines.open import open_engine
@@ -30,16 +31,13 @@ async def _agent(bus: Bus, topics: Topics) -> AsyncIterator[DesiredSettings]:
     samples = random_samples(20, (1, 28, 28), num_classes=10, seed=5)
     with ThreadPoolExecutor(1) as compute:
         agent = Agent(
-            device="d0",
-            bus=bus,
-            topics=topics,
+            endpoint=DeviceEndpoint("d0", bus, topics, chunk_bytes=1000),
             status=STATUS.model_copy(update={"session": new_session()}),
             profile=lambda: PROFILE.model_copy(update={"settings": desired.report}),
             trainer=Trainer(
                 "d0", samples, lambda job, shape: open_engine("torch", job, sample_shape=shape)
             ),
             compute=compute,
-            chunk_bytes=1000,
             hosting=Hosting(desired=desired),
         )
         serving = asyncio.create_task(agent.serve())
