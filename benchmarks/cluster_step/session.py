@@ -27,7 +27,7 @@ from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.prepare import prepare_job
 from edge_coordinator.job.settings import device_names
-from edge_coordinator.rounds.members import Member
+from edge_coordinator.rounds.members import Member, Members
 from edge_coordinator.rounds.remote_cluster import RemoteCluster
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.training.algorithm import train_cluster
@@ -108,13 +108,12 @@ class StepSession:
         side.bus.forget()
         size = self.job.settings.training.batch_size
         shape = self.job.smashed_shape(join.cut)
+        members = [Member(device, self._readies[device], size, shape) for device in self._devices]
         cluster = RemoteCluster(
             side.channel,
-            [Member(device, self._readies[device], size, shape) for device in self._devices],
-            joins=dict.fromkeys(self._devices, join),
+            Members(members, dict.fromkeys(self._devices, join), quorum=1.0),
             parts=ALIKE,
             num_classes=None,
-            quorum=1.0,
             seed=0,
             rate_by_size=False,
         )

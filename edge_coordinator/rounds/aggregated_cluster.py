@@ -19,7 +19,7 @@ class AggregatedCluster(RemoteCluster):
     @property
     def aggregated(self) -> int:
         """Samples of each device whose gradient is the same for all."""
-        return next(iter(self._joins.values())).aggregated or 0
+        return self._turn.aggregated or 0
 
     async def backward(self, gradients: Mapping[str, Tensor], aggregated: Tensor | None) -> None:
         """Return to all what is aggregated, and to each device the rest of its gradient."""

@@ -31,7 +31,7 @@ class OverlappedCluster(RemoteCluster):
 
     def open(self, tails_s: Mapping[str, float]) -> None:
         """Begin; `tails_s` is what each device has to do with its gradients, as far as known."""
-        micro_batches = next(iter(self._joins.values())).micro_batches or 1
+        micro_batches = self._turn.micro_batches or 1
         self._rows = {
             device: parted(member.batch_size, micro_batches)
             for device, member in self._members.items()
@@ -189,7 +189,7 @@ class OverlappedCluster(RemoteCluster):
         lost = {d: why for d, (why, _) in self._answers.gone.items() if d in self._members}
         for device in lost:
             self._note_late(device, self._answers.gone[device][1])
-        self._drop(lost)
+        self._members.drop(lost)
         self._require_quorum()
 
     def _note_time(self, taken: AnswerTaken) -> None:

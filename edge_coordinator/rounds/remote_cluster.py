@@ -10,13 +10,12 @@ import numpy as np
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import Answer, Question
 from edge_coordinator.devices.requests import DeviceGoneError, Exchange, LateError
-from edge_coordinator.rounds.members import Late, Member, least_of
+from edge_coordinator.rounds.members import Late, Member, Members
 from edge_coordinator.training.algorithm import ClusterLostError, Collected, Smashed
 from edge_coordinator.training.cuts import DeviceParts
 from runtime.protocol.coordinator_events import FrameRequest
 from runtime.protocol.events import Gathered
 from runtime.wire.codecs.turn import TurnCoder, together
-from runtime.wire.commands import Join
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor, TensorSpec, specs_of
 
 _LOSS = TensorSpec("<f4", ())
@@ -34,37 +33,28 @@ class RemoteCluster:
     def __init__(
         self,
         channel: DeviceChannel,
-        members: Sequence[Member],
+        members: Members,
         *,
-        joins: Mapping[str, Join],
         parts: DeviceParts,
         num_classes: int | None,
-        quorum: float,
         rate_by_size: bool,
         seed: int,
     ) -> None:
-        """`joins` is what each member is asked to take part in; all of one turn.
+        """`parts` has whose the tensors of the device-side model are.
 
-        `parts` has whose the tensors of the device-side model are; without `quorum`, a fraction of
-        the members, the turn is lost. With `rate_by_size` the rate in `joins` is |K_m| times
-        another: gradients make up for members that are lost.
+        With `rate_by_size` the rate of the turn is |K_m| times another: gradients make up for
+        members that are lost.
         """
         self._channel = channel
-        self._members = {member.device: member for member in members}
-        self._joins = joins
+        self._members, self._turn = members, members.turn
         self.parts, self._num_classes = parts, num_classes
-        one = next(iter(joins.values()))
-        self._purpose, self.local_epochs = one.purpose, one.local_epochs
-        self._coder = TurnCoder(one.codecs, seed=seed, round_=one.round)
+        self.local_epochs = self._turn.local_epochs
+        self._coder = TurnCoder(self._turn.codecs, seed=seed, round_=self._turn.round)
         self._exchange: Exchange | None = None
         self._question: Question | None = None
         self._device_side: Sequence[Tensor] = ()
         self._rate_by_size, self._epoch, self._asked_at_s = rate_by_size, 0, 0.0
-        self._size, self._least = len(members), least_of(len(members), quorum)
-        self.late: dict[str, Late] = {}
-        """Device id to what was waited for in vain; they are lost as well."""
-        self.lost: dict[str, str] = {}
-        """Device id to why it fell out of this turn."""
+        self.late, self.lost = members.late, members.lost
         self.answers_s: dict[str, list[float]] = {}
         """Device id to seconds from each request to its answer: the model, then every gradient."""
         self.finished: tuple[str, ...] = ()
@@ -75,12 +65,12 @@ class RemoteCluster:
     @property
     def learning_rate(self) -> float:
         """Of the devices."""
-        return next(iter(self._joins.values())).learning_rate
+        return self._turn.learning_rate
 
     @property
     def sample_counts(self) -> Mapping[str, int]:
         """|D_k| of each device."""
-        return {device: member.num_samples for device, member in self._members.items()}
+        return self._members.sample_counts
 
     async def join(self) -> None:
         """Have every member listen; those that do not are out of this turn."""
@@ -88,14 +78,14 @@ class RemoteCluster:
         answers = await asyncio.gather(*(self._join_one(device) for device in devices))
         for device, reason in zip(devices, answers, strict=True):
             if reason:
-                self._drop({device: reason})
+                self._members.drop({device: reason})
 
     async def load(self, device_side: Sequence[Tensor]) -> None:
         """Distribute the device-side model, one publish for all."""
         self._asked_at_s = time.monotonic()
         self._require_quorum()
         self._device_side = device_side
-        groups = {together(group): group for group in self.parts.groups(self._joins)}
+        groups = {together(group): group for group in self.parts.groups(self._members.joins)}
         model = await self._encoded(
             FrameKind.MODEL, {n: self._model_of(group[0]) for n, group in groups.items()}
         )
@@ -105,8 +95,10 @@ class RemoteCluster:
             for device in group
             if device in self._members
         }
-        kind = FrameKind.WEIGHTS if self._purpose == "train_locally" else FrameKind.SMASHED
-        self._expect(kind, _FIRST_ANSWER[self._purpose], {d: [own] for d, own in frames.items()})
+        kind = FrameKind.WEIGHTS if self._trains_locally else FrameKind.SMASHED
+        self._expect(
+            kind, _FIRST_ANSWER[self._turn.purpose], {d: [own] for d, own in frames.items()}
+        )
         if len(groups) == 1:
             await self._channel.publish(self._members, next(iter(frames.values())))
         else:
@@ -141,7 +133,7 @@ class RemoteCluster:
         gathered = await self._gathered()
         self.finished = tuple(gathered.answers)
         answers = await self._decoded(FrameKind.WEIGHTS, gathered)
-        if self._purpose != "train_locally":
+        if not self._trains_locally:
             return Collected(answers)
         return Collected(
             {device: tensors[:-1] for device, tensors in answers.items()},
@@ -150,14 +142,14 @@ class RemoteCluster:
 
     def drop(self, reasons: Mapping[str, str]) -> None:
         """Go on without some devices; ClusterLostError if too few are left."""
-        self._drop(reasons)
+        self._members.drop(reasons)
         self._require_quorum()
 
     def _scaled(
         self, gradient: Tensor | None, num_present: int | None = None
     ) -> tuple[Tensor, ...]:
         """Make up for a rate that is that of more devices than the gradient is a mean over."""
-        part = (num_present or len(self._members)) / self._size
+        part = (num_present or len(self._members)) / self._members.num_planned
         if gradient is None:
             return ()
         is_right = not self._rate_by_size or part == 1
@@ -176,7 +168,7 @@ class RemoteCluster:
 
     async def _join_one(self, device: str) -> str:
         try:
-            await self._channel.join(device, self._joins[device])
+            await self._channel.join(device, self._members.joins[device])
         except LateError as error:
             self.late[device] = Late(Answer.JOINED, error.waited_s)
             return str(error)
@@ -215,7 +207,7 @@ class RemoteCluster:
             labels = (member.batch_size, *member.ready.label_shape)
             return smashed, TensorSpec(member.ready.label_dtype, labels, self._num_classes)
         model = specs_of(self._model_of(member.device))
-        return (*model, _LOSS) if self._purpose == "train_locally" else model
+        return (*model, _LOSS) if self._trains_locally else model
 
     async def _encoded(
         self, kind: FrameKind, tensors: Mapping[str, Sequence[Tensor]], *, part: int = 0
@@ -249,27 +241,17 @@ class RemoteCluster:
         self._channel.learn(self._exchange, self._question)
         for device, waited_s in self._exchange.late.items():
             self.late[device] = Late(self._question.answer, waited_s)
-        self._drop(gathered.lost)
+        self._members.drop(gathered.lost)
         self._require_quorum()
         for device, at_s in self._exchange.answered_at_s.items():
             self.answers_s.setdefault(device, []).append(at_s - self._asked_at_s)
         return gathered
 
-    def _drop(self, lost: Mapping[str, str]) -> None:
-        for device, reason in lost.items():
-            self.lost[device] = reason
-            self._members.pop(device, None)
-
     def _require_quorum(self) -> None:
         """ClusterLostError if too few are left for the turn to count."""
-        if len(self._members) >= self._least:
-            return
-        self._channel.abandon()
-        reasons = "; ".join(f"{device} {reason}" for device, reason in self.lost.items())
-        raise ClusterLostError(
-            f"{len(self._members)} of {self._size} devices of the cluster are left, at least "
-            f"{self._least} are needed: {reasons}"
-        )
+        if why := self._members.why_too_few:
+            self._channel.abandon()
+            raise ClusterLostError(why)
 
     @property
     def first_step(self) -> StepId:
@@ -277,5 +259,8 @@ class RemoteCluster:
         return self._step(0)
 
     def _step(self, epoch: int) -> StepId:
-        join = next(iter(self._joins.values()))
-        return StepId(join.run, join.round, join.cluster, epoch)
+        return StepId(self._turn.run, self._turn.round, self._turn.cluster, epoch)
+
+    @property
+    def _trains_locally(self) -> bool:
+        return self._turn.purpose == "train_locally"

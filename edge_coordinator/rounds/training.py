@@ -14,7 +14,7 @@ from edge_coordinator.replanning.planner import PlannedRound
 from edge_coordinator.rounds.aggregated_cluster import AggregatedCluster
 from edge_coordinator.rounds.bounded_turn import TurnBounds
 from edge_coordinator.rounds.device_graphs import GraphExports
-from edge_coordinator.rounds.members import Member, least_of
+from edge_coordinator.rounds.members import Member, Members, least_of
 from edge_coordinator.rounds.overlapped_cluster import OverlappedCluster
 from edge_coordinator.rounds.recorded_turn import record_round, record_turn
 from edge_coordinator.rounds.remote_cluster import RemoteCluster
@@ -159,21 +159,20 @@ class Turns:
         parts = self._exports.model.device_parts({d: own.cut for d, own in joins.items()})
         one = next(iter(joins.values()))
         kind = RemoteCluster if one.aggregated is None else AggregatedCluster
+        offered = {
+            device: own.model_copy(
+                update={
+                    "graphs": self._exports.offer(device, own.cut),
+                    "frozen": self._exports.frozen(own.cut),
+                }
+            )
+            for device, own in joins.items()
+        }
         return (kind if one.micro_batches is None else OverlappedCluster)(
             self._channel,
-            members,
-            joins={
-                device: own.model_copy(
-                    update={
-                        "graphs": self._exports.offer(device, own.cut),
-                        "frozen": self._exports.frozen(own.cut),
-                    }
-                )
-                for device, own in joins.items()
-            },
+            Members(members, offered, quorum=quorum),
             parts=parts,
             num_classes=self._job.assignment.num_classes,
-            quorum=quorum,
             rate_by_size=self._job.steps_by_size,
             seed=self._job.settings.seed,
         )

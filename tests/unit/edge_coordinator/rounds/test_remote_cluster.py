@@ -10,7 +10,7 @@ import pytest
 from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.devices.tolerance import Tolerance
-from edge_coordinator.rounds.members import Member
+from edge_coordinator.rounds.members import Member, Members
 from edge_coordinator.rounds.remote_cluster import RemoteCluster
 from edge_coordinator.training.cuts import ALIKE
 from runtime.bus.bus import Delivery
@@ -73,13 +73,12 @@ class Devices:
         for device in ("d0", "d1"):
             self._say(TOPICS.status(device), STATUS)
             channel.registry.note_ready(device, READY)
+        members = [Member(device, READY, BATCH, (6, 14, 14)) for device in ("d0", "d1")]
         self.cluster = RemoteCluster(
             channel,
-            [Member(device, READY, BATCH, (6, 14, 14)) for device in ("d0", "d1")],
-            joins=dict.fromkeys(("d0", "d1"), ONE_EPOCH),
+            Members(members, dict.fromkeys(("d0", "d1"), ONE_EPOCH), quorum=0.5),
             parts=ALIKE,
             num_classes=10,
-            quorum=0.5,
             seed=0,
             rate_by_size=True,
         )
