@@ -1,28 +1,23 @@
 """Planning as a part of a run: profiles in, a plan each round, what was measured back in."""
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
 
-from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.devices.deadlines import predicted_answers
-from edge_coordinator.devices.link_survey import LinkSurvey
 from edge_coordinator.devices.registry import DeviceRecord
 from edge_coordinator.job.given_plans import num_clusters
 from edge_coordinator.job.job import Job
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning.unplanned import as_before, dealt
 from edge_coordinator.replanning.corrections import TurnMeasured
-from edge_coordinator.replanning.device_states import is_complete
 from edge_coordinator.replanning.energy import drawn_joules
 from edge_coordinator.replanning.memory import PlannerMemory
 from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask
 from edge_coordinator.replanning.task import make_task
-from edge_coordinator.rounds.compute_survey import ComputeSurvey, cuts_to_measure
 from edge_coordinator.rounds.device_graphs import GraphExports
+from edge_coordinator.rounds.device_survey import DeviceSurvey, cuts_to_measure
 from edge_coordinator.rounds.members import Late
 from edge_coordinator.rounds.report import measured_turns
 from edge_coordinator.rounds.server_thread import EdgeWorker
@@ -30,7 +25,6 @@ from edge_coordinator.rounds.trained import TurnTimes
 from edge_coordinator.run.faults import Faults
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.errors import CannotTrainError
-from runtime.wire.published import DeviceMetrics
 
 METRICS_PATIENCE_S = 1.0
 """How long a round waits for the last devices to say what it cost them."""
@@ -43,9 +37,8 @@ class RoundPlanning:
         self,
         job: Job,
         model: EdgeModel,
-        channel: DeviceChannel,
         exports: GraphExports,
-        links: LinkSurvey,
+        survey: DeviceSurvey,
         *,
         memory: PlannerMemory | None,
         faults: Faults,
@@ -53,11 +46,9 @@ class RoundPlanning:
         """`memory` is what the planner knew when the run was interrupted."""
         self._job = job
         self._model = model
-        self._channel = channel
         self._exports = exports
-        self._compute_survey = ComputeSurvey(channel, exports)
-        self._registry = channel.registry
-        self._links = links
+        self._survey = survey
+        self._registry = survey.registry
         self._task: PlanningTask | None = None
         self._planner: Planner | None = None
         self._memory = memory
@@ -95,7 +86,7 @@ class RoundPlanning:
         if not self._registry.ready:
             return None
         with self._faults.gone_on_from("planning", instead="rounds go on without a new plan"):
-            planned = await self._planned(round_, worker, self._links.survey(), resting=resting)
+            planned = await self._planned(round_, worker, self._survey.begin(), resting=resting)
             if planned is not None and planned.plan.clusters:
                 self._last = planned.plan
             return planned
@@ -112,7 +103,9 @@ class RoundPlanning:
                 self._planner.recall(self._memory)
         first_cuts = cuts_to_measure(self._task.workload.cuts, self._task.candidate_cuts)
         await self._measure_compute(round_, worker, first_cuts)
-        await self._until_complete(await self._links.until_measured(new), self._task)
+        await self._survey.until_complete(
+            new, self._task.workload.cuts, patience_s=self._task.settings.profile_patience_s
+        )
         all_ready = self._ready_records()
         records = {device: all_ready[device] for device in all_ready if device not in resting}
         if not records:
@@ -179,7 +172,8 @@ class RoundPlanning:
         if len(times) < len(planned.plan.clusters):
             return []
         devices = [device for turn in times for device in turn.devices]
-        metrics = await self._metrics(round_, devices)
+        patience_s = METRICS_PATIENCE_S if self._planner else 0.0  # Only learning needs them.
+        metrics = await self._survey.metrics(round_, devices, patience_s=patience_s)
         return measured_turns(planned.plan, times, metrics, job=self._job)
 
     def drawn(self, turns: Sequence[TurnMeasured], *, round_s: float) -> dict[str, float]:
@@ -234,47 +228,15 @@ class RoundPlanning:
         """Have links measured while a plan that needs none is trained, from its second round on."""
         self._first_round = min(self._first_round, round_)
         if round_ > self._first_round:
-            self._links.survey()
+            self._survey.begin()
 
     async def _measure_compute(self, round_: int, worker: EdgeWorker, cuts: Sequence[int]) -> None:
         """Have devices that run graphs time these cuts; refuse them if none can be exported."""
         assert self._task is not None
         task = self._task
-        await self._compute_survey.measure(task.workload.cuts, worker, round_=round_, cuts=cuts)
+        await self._survey.compute(task.workload.cuts, worker, round_=round_, cuts=cuts)
         candidates, refused = task.candidate_cuts, self._exports.refused
         if candidates and all(cut in refused for cut in candidates):
             reason = refused[min(candidates)]
             self._registry.refusals |= dict.fromkeys(self._exports.devices, reason)
             self._job.check_refusals(self._registry.refusals)
-
-    async def _until_complete(self, devices: Sequence[str], task: PlanningTask) -> None:
-        """Give new devices a moment to publish all that they measure."""
-
-        def is_known(device: str) -> bool:
-            return is_complete(self._registry.records[device].profile, task.workload.cuts)
-
-        await self._until_each(is_known, devices, timeout_s=task.settings.profile_patience_s)
-
-    async def _metrics(self, round_: int, devices: Sequence[str]) -> Mapping[str, DeviceMetrics]:
-        """Collect what a round's devices say of it; not all may, in time."""
-
-        def has_said(device: str) -> bool:
-            metrics = self._registry.records[device].metrics
-            return metrics is not None and (metrics.run, metrics.round) == (run, round_)
-
-        run = self._channel.run
-        patience_s = METRICS_PATIENCE_S if self._planner else 0.0  # Only learning needs them.
-        await self._until_each(has_said, devices, timeout_s=patience_s)
-        records = {device: self._registry.records[device] for device in devices}
-        return {d: each.metrics for d, each in records.items() if has_said(d) and each.metrics}
-
-    async def _until_each(
-        self, is_true: Callable[[str], bool], devices: Sequence[str], *, timeout_s: float
-    ) -> None:
-        """Wait until something is known of one device after the other, or for so long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                for device in devices:
-                    while not is_true(device):
-                        self._channel.learnt.clear()
-                        await self._channel.learnt.wait()

@@ -13,6 +13,7 @@ from edge_coordinator.devices.tolerance import Tolerance
 from edge_coordinator.job.job import Job
 from edge_coordinator.replanning.memory import RunMemory
 from edge_coordinator.rounds.device_graphs import GraphExports
+from edge_coordinator.rounds.device_survey import DeviceSurvey
 from edge_coordinator.rounds.planning import RoundPlanning
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.run.checkpoint import SavedProgress
@@ -143,9 +144,8 @@ def _coordinator(
 ) -> Coordinator:
     exports = GraphExports(job, model, channel, partial(_tell_waiting, observers))
     memory = RunMemory.decode(progress.reached.memory)
-    planning = RoundPlanning(
-        job, model, channel, exports, links, memory=memory.planner, faults=faults
-    )
+    survey = DeviceSurvey(channel, exports, links)
+    planning = RoundPlanning(job, model, exports, survey, memory=memory.planner, faults=faults)
     return Coordinator(
         job,
         model,

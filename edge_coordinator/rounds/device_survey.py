@@ -1,24 +1,87 @@
-"""Having devices without torch measure their compute: graphs of a few cuts, timed by each."""
+"""What devices measure of themselves: their links and compute before a plan, and each round.
+
+Devices without torch time graphs of a few cuts; the others know their compute already.
+"""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 
 import numpy as np
 
 from edge_coordinator.devices.channel import DeviceChannel
+from edge_coordinator.devices.link_survey import LinkSurvey
 from edge_coordinator.devices.machines import by_process
 from edge_coordinator.devices.requests import DeviceGoneError
-from edge_coordinator.replanning.device_states import MAX_NAME_LETTERS
+from edge_coordinator.replanning.device_states import MAX_NAME_LETTERS, is_complete
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.server_thread import EdgeWorker
 from profiles.cuts import CutTable
 from runtime.errors import SettingsError
 from runtime.wire.commands import MAX_LAYERS, Join
 from runtime.wire.measures import LayerWork
+from runtime.wire.published import DeviceMetrics
 
 log = logging.getLogger(__name__)
+
+
+class DeviceSurvey:
+    """Has devices measure, and waits for what they publish of it: each wait has an end."""
+
+    def __init__(self, channel: DeviceChannel, exports: GraphExports, links: LinkSurvey) -> None:
+        self.registry = channel.registry
+        """What the devices said of themselves so far."""
+        self._channel = channel
+        self._compute = ComputeSurvey(channel, exports)
+        self._links = links
+
+    def begin(self) -> list[str]:
+        """Have whoever is ready and new measure its link, in the background; which are new."""
+        return self._links.survey()
+
+    async def compute(
+        self, table: CutTable, worker: EdgeWorker, *, round_: int, cuts: Sequence[int]
+    ) -> None:
+        """Have every ready device that runs graphs time these cuts, if it has not."""
+        await self._compute.measure(table, worker, round_=round_, cuts=cuts)
+
+    async def until_complete(
+        self, new: Sequence[str], table: CutTable, *, patience_s: float
+    ) -> None:
+        """Give new devices a moment to publish all that they measure."""
+
+        def is_known(device: str) -> bool:
+            return is_complete(self.registry.records[device].profile, table)
+
+        measured = await self._links.until_measured(new)
+        await self._until_each(is_known, measured, timeout_s=patience_s)
+
+    async def metrics(
+        self, round_: int, devices: Sequence[str], *, patience_s: float
+    ) -> Mapping[str, DeviceMetrics]:
+        """Collect what a round's devices say of it; not all may, in time."""
+
+        def has_said(device: str) -> bool:
+            metrics = self.registry.records[device].metrics
+            return metrics is not None and (metrics.run, metrics.round) == (run, round_)
+
+        run = self._channel.run
+        await self._until_each(has_said, devices, timeout_s=patience_s)
+        records = {device: self.registry.records[device] for device in devices}
+        return {d: each.metrics for d, each in records.items() if has_said(d) and each.metrics}
+
+    async def _until_each(
+        self, is_true: Callable[[str], bool], devices: Sequence[str], *, timeout_s: float
+    ) -> None:
+        """Wait until something is known of one device after the other, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for device in devices:
+                    while not is_true(device):
+                        self._channel.learnt.clear()
+                        await self._channel.learnt.wait()
 
 
 class ComputeSurvey:

@@ -1,6 +1,6 @@
 """Which cuts are measured where only graphs can be."""
 
-from edge_coordinator.rounds.compute_survey import cuts_to_measure
+from edge_coordinator.rounds.device_survey import cuts_to_measure
 from profiles.cuts import CutTable, LayerCost
 from tests.fleets import CUTS
 
