@@ -10,17 +10,16 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 
-from runtime.bus.bus import Bus, BusEvent, Delivery
+from device_agent.agent.endpoint import DeviceEndpoint
+from runtime.bus.bus import BusEvent, Delivery
 from runtime.errors import EdgeError, ProtocolError
 from runtime.inference.half import Floats, HalfInfo
 from runtime.inference.travel import encode_smashed, spec, step_of
-from runtime.offered import DEFAULT_CHUNK_BYTES
 from runtime.wire.chunks.inbox import FrameInbox
 from runtime.wire.chunks.questions import InferenceAnswer, InferenceRequest
 from runtime.wire.chunks.transfer import ChunkSize, send_frame
 from runtime.wire.frames import Frame, FrameKind, StepId, TensorSpec
 from runtime.wire.published import InferenceStatus
-from runtime.wire.topics import Topics
 
 ASK_AGAIN_S, ASK_SELDOM_S = 1.0, 8.0
 """How long nothing may come of a request before it is repeated: at first, and at most."""
@@ -42,9 +41,7 @@ class InferenceClient:
 
     def __init__(
         self,
-        bus: Bus,
-        topics: Topics,
-        device: str,
+        endpoint: DeviceEndpoint,
         info: HalfInfo,
         *,
         codec: str,
@@ -52,7 +49,8 @@ class InferenceClient:
         say: Callable[[str], None],
     ) -> None:
         """`info` is of the device half; `say` hears what is waited for."""
-        self._bus, self._topics, self._device, self._info = bus, topics, device, info
+        self._endpoint, self._info = endpoint, info
+        self._bus, self._topics, self._device = endpoint.bus, endpoint.topics, endpoint.device
         self._codec, self._timeout_s, self._say = codec, timeout_s, say
         self._run, self._batch = secrets.randbits(64), 0
         self._status: InferenceStatus | None = None
@@ -60,7 +58,7 @@ class InferenceClient:
         self._came: asyncio.Queue[InferenceAnswer | Frame] = asyncio.Queue()
         self._request: InferenceRequest | None = None
         self._inbox = FrameInbox(self._asked_for)
-        self._size = ChunkSize(DEFAULT_CHUNK_BYTES)
+        self._size = ChunkSize(endpoint.chunk_bytes)
         self._said = ""
         self.sent_bytes = self.received_bytes = 0
 
@@ -146,7 +144,7 @@ class InferenceClient:
 
     async def _ask(self, request: InferenceRequest) -> None:
         topic = self._topics.inference_request(self._device)
-        await self._bus.publish(topic, request.encode(), retain=False)
+        await self._endpoint.publish(topic, request)
 
     async def _until_served(self) -> None:
         began_s = time.monotonic()

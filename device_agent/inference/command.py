@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.inference.client import InferenceClient
 from runtime.bus.broker_url import TlsFiles
 from runtime.bus.mqtt_bus import MqttBus
@@ -17,6 +18,7 @@ from runtime.datasets.inputs import Asked, load_asked
 from runtime.errors import StorageError
 from runtime.inference.half import Floats, OnnxHalf
 from runtime.inference.predictions import Predictions, batches, check_suffix
+from runtime.offered import DEFAULT_CHUNK_BYTES
 from runtime.wire.codecs.offered import choice_of
 from runtime.wire.ownership import new_session
 from runtime.wire.topics import Topics, check_name
@@ -90,9 +92,7 @@ async def predict(
         tls=settings.tls,
     ) as bus:
         client = InferenceClient(
-            bus,
-            Topics(settings.site),
-            settings.device,
+            DeviceEndpoint(settings.device, bus, Topics(settings.site), DEFAULT_CHUNK_BYTES),
             info,
             codec=settings.codec,
             timeout_s=settings.timeout_s,

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from device_agent.agent.endpoint import DeviceEndpoint
 from device_agent.inference.client import InferenceClient
 from edge_coordinator.serve.inference import InferenceServer
 from edge_coordinator.serve.inference_site import InferenceSite, new_inference_status
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.inference.half import Floats, HalfInfo
+from runtime.offered import DEFAULT_CHUNK_BYTES
 from runtime.wire.topics import Topics
 
 TOPICS = Topics("default")
@@ -56,8 +58,9 @@ async def client_of(
 ) -> AsyncIterator[InferenceClient]:
     """A device that has found the server half."""
     async with broker.connect(device) as bus:
+        endpoint = DeviceEndpoint(device, bus, TOPICS, DEFAULT_CHUNK_BYTES)
         client = InferenceClient(
-            bus, TOPICS, device, info(pair), codec="fp32", timeout_s=timeout_s, say=lambda _: None
+            endpoint, info(pair), codec="fp32", timeout_s=timeout_s, say=lambda _: None
         )
         listening = asyncio.create_task(client.listen(bus.events()))
         try:
