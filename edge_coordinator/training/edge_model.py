@@ -15,7 +15,7 @@ from edge_coordinator.training.algorithm import Smashed, joined
 from edge_coordinator.training.compiled import Compiled
 from edge_coordinator.training.cuts import ALIKE, CutsOfTurn, DeviceParts, device_parts
 from edge_coordinator.training.evaluation import Evaluation, evaluate_layers
-from edge_coordinator.training.middle_layers import MiddleLayers
+from edge_coordinator.training.middle_layers import DeviceSideModel, MiddleLayers
 from edge_coordinator.training.turn import Training, Turn
 from runtime.datasets.samples import Samples
 from runtime.models.dropout import seed_dropout
@@ -100,14 +100,13 @@ class EdgeModel:
             server_layers, training.server_optimizer, carry_state=True, state=self._state
         )
         return Turn(
-            device_side,
+            DeviceSideModel(device_side, middle),
             server_side,
             training,
             run=run,
             round_=round_,
             learning_rate=learning_rate,
             aggregated=aggregated,
-            middle=middle,
         )
 
     def frozen(self, cut: int) -> list[Tensor]:

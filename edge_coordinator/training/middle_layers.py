@@ -6,12 +6,13 @@ devices that do, on the mean of their gradients, at the devices' rate and with t
 that copy is what theirs would be on average. See docs/decisions/cut-by-device.md.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import nn
 
+from edge_coordinator.training.aggregation import Aggregate
 from edge_coordinator.training.cuts import CutsOfTurn, DeviceParts
 from runtime.models.sequence import Network
 from runtime.models.side import Side
@@ -104,6 +105,79 @@ class MiddleLayers:
                 if parameter.grad is not None:
                     parameter.grad *= made_up / num_devices
             side.step(task.learning_rate, task.clip)
+
+
+class DeviceSideModel:
+    """A cluster's device-side model in one turn, with what of it the server trains for some."""
+
+    def __init__(self, side: Side, middle: MiddleLayers | None = None) -> None:
+        """`middle` has the layers that some devices leave to the server; none if all cut alike."""
+        self._side = side
+        self._middle = middle
+
+    def tensors(self) -> list[Tensor]:
+        """Copies of its tensors, carried optimiser slots at the end."""
+        return self._side.tensors() if self._middle is None else [*self._middle.before]
+
+    def frozen(self) -> list[Tensor]:
+        """Parameters that do not learn, which are not in `tensors`."""
+        return self._side.frozen()
+
+    def parts(self) -> list[str]:
+        """What each of `tensors` is."""
+        return self._side.parts()
+
+    def aggregate(
+        self,
+        weights: Mapping[str, Sequence[Tensor]],
+        sample_counts: Mapping[str, int],
+        *,
+        by: Aggregate,
+    ) -> None:
+        """Take over what becomes of the devices' models and the server's part of them."""
+        before = self.tensors()
+        if self._middle is not None:
+            self._middle.bring_home()
+            weights = self._middle.parts.completed(weights, self._side.tensors())
+        self._side.load(by(weights, sample_counts, before))
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything of it does."""
+        return bool(self._side.trainable)
+
+    def learns_below(self, cut: int | None) -> bool:
+        """Whether a gradient is wanted at a cut, as `by_cut` has it."""
+        if self._middle is None or cut is None:
+            return self.learns
+        return cut in self._middle.learning_cuts
+
+    @property
+    def trainable_here(self) -> Sequence[nn.Parameter]:
+        """Parameters that the server trains for some devices."""
+        return self._middle.trainable if self._middle else []
+
+    def by_cut(self, devices: Iterable[str]) -> Mapping[int | None, list[str]]:
+        """Group devices, in order, by where they cut; None where all cut alike."""
+        found: dict[int | None, list[str]] = {}
+        for device in sorted(devices):
+            cut = self._middle.cuts[device] if self._middle else None
+            found.setdefault(cut, []).append(device)
+        return found
+
+    def lifted(
+        self, entered: Mapping[int | None, torch.Tensor], sizes: Sizes, run: Run
+    ) -> torch.Tensor:
+        """Bring what was sent at each cut up to the deepest; all samples, in device-id order."""
+        if self._middle is not None:
+            return self._middle.lifted(entered, sizes, run)
+        (all_of_them,) = entered.values()
+        return all_of_them
+
+    def step(self, present: Collection[str], *, is_mean_of_present: bool) -> None:
+        """Update what the server trains of it, if anything; see `MiddleLayers.step`."""
+        if self._middle is not None:
+            self._middle.step(present, is_mean_of_present=is_mean_of_present)
 
 
 def _split(joined: torch.Tensor, devices: Sequence[str], sizes: Sizes) -> dict[str, torch.Tensor]:

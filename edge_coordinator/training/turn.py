@@ -1,6 +1,6 @@
 """The server during one cluster's turn: its side of the cut network learns, step after step."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from edge_coordinator.training.compiled import Compiled
 from edge_coordinator.training.culprits import culprits
 from edge_coordinator.training.evaluation import TASKS_OWN
 from edge_coordinator.training.metrics import Metric
-from edge_coordinator.training.middle_layers import MiddleLayers, Sizes
+from edge_coordinator.training.middle_layers import DeviceSideModel, Sizes
 from runtime.errors import DivergedError
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.kernels import usual_kernels
@@ -60,7 +60,7 @@ class Turn:
 
     def __init__(
         self,
-        device_side: Side,
+        model: DeviceSideModel,
         server_side: Side,
         training: Training,
         *,
@@ -68,19 +68,16 @@ class Turn:
         round_: int,
         learning_rate: float,
         aggregated: int,
-        middle: MiddleLayers | None = None,
     ) -> None:
-        """`run` is what runs the server side, if not its own layers as they are.
+        """`model` is the devices'; `run` runs the server side, if not its own layers as they are.
 
-        `aggregated` samples of each device, the first, are given one gradient for all. `middle` has
-        those layers of the device side that some devices leave to the server.
+        `aggregated` samples of each device, the first, are given one gradient for all.
         """
         self._run = run
-        self._middle = middle
-        self._aggregated = aggregated if device_side.trainable else 0
+        self._aggregated = aggregated if model.learns else 0
         self._accelerator = training.accelerator
         self._scale = LossScale(training.accelerator)
-        self._device_side = device_side
+        self._model = model
         self.server_side = server_side
         """The layers that learn here, with their optimiser state."""
         self._training = training
@@ -90,7 +87,7 @@ class Turn:
 
     def device_side(self) -> list[Tensor]:
         """Copies of the device-side model's tensors, carried optimiser slots at the end."""
-        return self._device_side.tensors() if self._middle is None else [*self._middle.before]
+        return self._model.tensors()
 
     def device_specs(self) -> tuple[TensorSpec, ...]:
         """Shapes of `device_side`."""
@@ -98,21 +95,17 @@ class Turn:
 
     def frozen(self) -> list[Tensor]:
         """Parameters of the device side that do not learn, which are not in `device_side`."""
-        return self._device_side.frozen()
+        return self._model.frozen()
 
     def device_parts(self) -> list[str]:
         """What each of `device_side` is."""
-        return self._device_side.parts()
+        return self._model.parts()
 
     def aggregate(
         self, weights: Mapping[str, Sequence[Tensor]], sample_counts: Mapping[str, int]
     ) -> None:
         """Take over what becomes of the devices' models."""
-        before = self.device_side()
-        if self._middle is not None:
-            self._middle.bring_home()
-            weights = self._middle.parts.completed(weights, self._device_side.tensors())
-        self._device_side.load(self._training.aggregate(weights, sample_counts, before))
+        self._model.aggregate(weights, sample_counts, by=self._training.aggregate)
 
     @usual_kernels()
     def step(self, smashed: Mapping[str, Smashed]) -> ServerStep:
@@ -165,11 +158,10 @@ class Turn:
             cut: begin_fetch(each.grad) for cut, each in inputs.items() if each.grad is not None
         }
         self.server_side.step(self._learning_rate, self._training.clip)
-        if self._middle is not None:
-            self._middle.step(smashed, is_mean_of_present=True)
+        self._model.step(smashed, is_mean_of_present=True)
         self._epoch += 1
         gradients: dict[str, Tensor] = {}
-        for cut, devices in self._by_cut(smashed).items():
+        for cut, devices in self._model.by_cut(smashed).items():
             if cut in fetched:
                 ends = np.cumsum([len(smashed[device].data) for device in devices])[:-1]
                 parts = np.split(fetched[cut](), ends)
@@ -179,8 +171,8 @@ class Turn:
     def _backward(self, inputs: Inputs, loss: torch.Tensor) -> None:
         """Go back to the inputs, where these want it, and to what learns."""
         leaves = [each for each in inputs.values() if each.requires_grad]
-        middle = self._middle.trainable if self._middle else []
-        self._scale.backward(loss, [*leaves, *self.server_side.trainable, *middle])
+        learning = [*self.server_side.trainable, *self._model.trainable_here]
+        self._scale.backward(loss, [*leaves, *learning])
 
     def begin(self, batch_sizes: Mapping[str, int]) -> None:
         """Begin a step that comes in micro-batches, of so many samples of each device."""
@@ -190,7 +182,7 @@ class Turn:
             self._loss,
             self._backward,
             begin_fetch=self._accelerator.begin_fetch,
-            middle=self._middle.trainable if self._middle else (),
+            middle=self._model.trainable_here,
         )
 
     @usual_kernels()
@@ -209,8 +201,7 @@ class Turn:
     def update(self, devices: Collection[str]) -> float:
         """Update the server side by all that these devices sent; the mean loss."""
         loss = self._step.finish(devices, self._learning_rate, self._training.clip)
-        if self._middle is not None:
-            self._middle.step(devices, is_mean_of_present=False)
+        self._model.step(devices, is_mean_of_present=False)
         self._epoch += 1
         return loss
 
@@ -237,32 +228,16 @@ class Turn:
         labels = self._accelerator.put(joined_labels(smashed))
         inputs = {
             cut: self._accelerator.put(np.concatenate([smashed[d].data for d in devices]))
-            for cut, devices in self._by_cut(smashed).items()
+            for cut, devices in self._model.by_cut(smashed).items()
         }
         for cut, each in inputs.items():
-            each.requires_grad_(self._learns_below(cut))
-        if self._middle is None:
-            (entered,) = inputs.values()
-        else:
-            entered = self._middle.lifted(inputs, sizes, self._run_layers)
+            each.requires_grad_(self._model.learns_below(cut))
+        entered = self._model.lifted(inputs, sizes, self._run_layers)
         return inputs, self._mean_loss(self._forward(entered, sizes), labels)
 
     def _mean_loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with self._accelerator.computing():
             return self._training.loss(outputs, labels)
-
-    def _by_cut(self, devices: Iterable[str]) -> Mapping[int | None, list[str]]:
-        """Group devices, in order, by where they cut; None where all cut alike."""
-        found: dict[int | None, list[str]] = {}
-        for device in sorted(devices):
-            cut = self._middle.cuts[device] if self._middle else None
-            found.setdefault(cut, []).append(device)
-        return found
-
-    def _learns_below(self, cut: int | None) -> bool:
-        if self._middle is None or cut is None:
-            return bool(self._device_side.trainable)
-        return cut in self._middle.learning_cuts
 
     def _require_innocent(self, smashed: Mapping[str, Smashed]) -> None:
         """SpoiltStepError if it is some devices' fault that a step has no loss."""
