@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from edge_coordinator.job.codec_settings import CodecSettings
 from edge_coordinator.job.data_settings import DataSettings
@@ -23,6 +23,31 @@ Table = Mapping[str, Any]
 _HERE = "the job"
 
 
+class JobKeys(TypedDict, total=False):
+    """What stands above the tables of a job file."""
+
+    site: str
+    seed: int
+    server_threads: int
+    output: Path | str
+
+
+class JobTables(JobKeys, total=False):
+    """All of a job file; a table that is None is left out."""
+
+    model: ModelSettings | Table | None
+    data: DataSettings | Table | None
+    training: TrainingSettings | Table | None
+    codec: CodecSettings | Table | None
+    plan: PlanSettings | Table | None
+    devices: DeviceSettings | Table | None
+    evaluation: EvaluationSettings | Table | None
+    broker: BrokerSettings | Table | None
+
+
+_TABLES = JobTables.__annotations__.keys() - JobKeys.__annotations__.keys()
+
+
 class TypedJob(JobSettings):
     """What to train, and how: a table of the job file is an argument, and a key one of its own.
 
@@ -31,31 +56,9 @@ class TypedJob(JobSettings):
     SettingsError says in a sentence what is wrong.
     """
 
-    def __init__(
-        self,
-        *,
-        model: ModelSettings | Table | None = None,
-        data: DataSettings | Table | None = None,
-        training: TrainingSettings | Table | None = None,
-        codec: CodecSettings | Table | None = None,
-        plan: PlanSettings | Table | None = None,
-        devices: DeviceSettings | Table | None = None,
-        evaluation: EvaluationSettings | Table | None = None,
-        broker: BrokerSettings | Table | None = None,
-        **values: Any,  # noqa: ANN401 - site, seed, server_threads and output, checked as the rest
-    ) -> None:
-        tables = {
-            "model": model,
-            "data": data,
-            "training": training,
-            "codec": codec,
-            "plan": plan,
-            "devices": devices,
-            "evaluation": evaluation,
-            "broker": broker,
-        }
-        given = {name: table for name, table in tables.items() if table is not None}
-        super().__init__(**_fields(load_job(None, _all(given | values), said_by=_HERE)))
+    def __init__(self, **parts: Unpack[JobTables]) -> None:
+        given = {n: part for n, part in parts.items() if part is not None or n not in _TABLES}
+        super().__init__(**_fields(load_job(None, _all(given), said_by=_HERE)))
 
     @classmethod
     def read(cls, path: Path | str, changes: Table | None = None) -> "TypedJob":

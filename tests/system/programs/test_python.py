@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from edge_coordinator import Job, Run, run_local, run_local_async, simulate, simulate_async
+from edge_coordinator.api.job import JobTables
+from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.run.events import Progress, RoundDone
 from runtime.errors import SettingsError
 from runtime.plugins import import_factory
@@ -97,6 +99,10 @@ def test_code_stands_where_a_job_takes_its_name() -> None:
     assert job.model.name == f"{__name__}:small_network"
     with pytest.raises(SettingsError, match="has no name of its own"):
         job.but({"model.name": partial(small_network)})
+
+
+def test_a_job_takes_every_table_and_key_of_a_job_file() -> None:
+    assert JobTables.__annotations__.keys() == JobSettings.model_fields.keys()
 
 
 def test_a_mistake_in_a_job_is_one_sentence() -> None:
