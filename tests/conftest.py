@@ -24,7 +24,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side, so each takes one thread, as the programs that it starts do.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+"""What takes long on a busy machine is no fault of what is tested."""
+hypothesis.settings.load_profile("busy")
+hypothesis.settings.register_profile(
+    "long", parent=hypothesis.settings.get_profile("busy"), max_examples=20_000
+)
 """What `--hypothesis-profile=long` asks for: an hour or so, for one property at a time."""
 
 

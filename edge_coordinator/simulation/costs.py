@@ -40,7 +40,7 @@ class Costs:
             return self.network_cuts.index(network_cut)
         known = ", ".join(self.layer_names[cut] for cut in self.network_cuts)
         raise SettingsError(
-            f"plan.cut = {self.layer_names[network_cut]!r}: {self.where} states the costs of cuts "
+            f"cut after {self.layer_names[network_cut]!r}: {self.where} states the costs of cuts "
             f"after {known} alone; take one of these, or a scenario without layers"
         )
 
