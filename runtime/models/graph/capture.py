@@ -100,7 +100,6 @@ def _assemble(
         name=name,
         input_shape=row.sample_shape,
         uncut={**modes[False].places.refused, **modes[True].places.refused},
-        inputs=inputs.shapes,
         constants=frozenset(
             path
             for path, value in state.items()

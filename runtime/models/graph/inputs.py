@@ -32,12 +32,6 @@ class Inputs:
     outputs: object
     """What the module gives for the first batch, in training."""
 
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        """The shapes by name; empty where there is one."""
-        entries = zip(self.row.names, self.row.entries, strict=False)
-        return {name: entry.shape for name, entry in entries}
-
 
 def call(module: nn.Module, given: Given) -> object:
     """Run a module on what it takes."""

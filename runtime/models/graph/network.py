@@ -30,17 +30,12 @@ class GraphNetwork(Network):
         name: str,
         input_shape: Shape | None,
         uncut: Mapping[str, str] | None = None,
-        inputs: Mapping[str, Shape] | None = None,
         constants: frozenset[str] = frozenset(),
     ) -> None:
-        """`state` has the attributes of the steps; `uncut` says why, by the names of places.
-
-        `inputs` are the shapes of what a sample's row is made of, where it takes several.
-        """
+        """`state` has the attributes of the steps; `uncut` says why, by the names of places."""
         super().__init__(OrderedDict(), name=name, input_shape=input_shape)
         self._steps = tuple(steps)
         self._uncut = dict(uncut or {})
-        self.inputs = dict(inputs or {})
         self.constants = constants
         tree = _Tree()
         borrowed = {path for step in steps for path in step.borrowed}
