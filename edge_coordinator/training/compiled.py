@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from runtime.models.seeded import keep_draws_uncompiled
+from runtime.models.side import OptimizerState, Side
+from runtime.wire.commands import OptimizerSpec
 
 log = logging.getLogger(__name__)
 
@@ -40,3 +42,19 @@ class Compiled:
     def _as_they_are(self, inputs: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self._layers(inputs)
         return outputs
+
+
+class ServerSide(Side):
+    """The layers above the cut, which learn here; between turns their state stays."""
+
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        optimizer: OptimizerSpec,
+        *,
+        state: OptimizerState,
+        compiled: Compiled | None,
+    ) -> None:
+        """`compiled` is what runs the layers, if not they themselves."""
+        super().__init__(layers, optimizer, carry_state=True, state=state)
+        self.compiled = compiled

@@ -12,7 +12,7 @@ from torch import nn
 
 from edge_coordinator.training.accelerator import CPU, place
 from edge_coordinator.training.algorithm import Smashed, joined
-from edge_coordinator.training.compiled import Compiled
+from edge_coordinator.training.compiled import Compiled, ServerSide
 from edge_coordinator.training.cuts import ALIKE, CutsOfTurn, DeviceParts, device_parts
 from edge_coordinator.training.evaluation import Evaluation, evaluate_layers
 from edge_coordinator.training.middle_layers import DeviceSideModel, MiddleLayers
@@ -88,22 +88,21 @@ class EdgeModel:
         """
         by_device, cut = (None, cut) if isinstance(cut, int) else (cut, cut.deepest)
         device_layers, server_layers = split(self._network, cut)
-        training, run = self.training, None
+        training, compiled = self.training, None
         if training.accelerator.compiles and len(server_layers):
-            server_layers, run = self._compiled_at(cut, server_layers)
+            server_layers, compiled = self._compiled_at(cut, server_layers)
         self._place(device_layers, CPU)
         self._place(server_layers, training.accelerator.device)
         device_side = self._device_side(device_layers)
         is_mixed = by_device is not None and len(by_device.in_order) > 1
         middle = self._middle(by_device, device_side) if by_device and is_mixed else None
-        server_side = Side(
-            server_layers, training.server_optimizer, carry_state=True, state=self._state
+        server_side = ServerSide(
+            server_layers, training.server_optimizer, state=self._state, compiled=compiled
         )
         return Turn(
             DeviceSideModel(device_side, middle),
             server_side,
             training,
-            run=run,
             round_=round_,
             learning_rate=learning_rate,
             aggregated=aggregated,

@@ -19,7 +19,7 @@ from edge_coordinator.training.algorithm import (
     joined,
     joined_labels,
 )
-from edge_coordinator.training.compiled import Compiled
+from edge_coordinator.training.compiled import Compiled, ServerSide
 from edge_coordinator.training.culprits import culprits
 from edge_coordinator.training.evaluation import TASKS_OWN
 from edge_coordinator.training.metrics import Metric
@@ -28,7 +28,6 @@ from runtime.errors import DivergedError
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.kernels import usual_kernels
 from runtime.models.losses import Loss
-from runtime.models.side import Side
 from runtime.seeding import Purpose, step_key, torch_seed
 from runtime.seeding.torch_generator import seed_generators
 from runtime.wire.commands import Clip, OptimizerSpec
@@ -61,19 +60,17 @@ class Turn:
     def __init__(
         self,
         model: DeviceSideModel,
-        server_side: Side,
+        server_side: ServerSide,
         training: Training,
         *,
-        run: Compiled | None,
         round_: int,
         learning_rate: float,
         aggregated: int,
     ) -> None:
-        """`model` is the devices'; `run` runs the server side, if not its own layers as they are.
+        """`model` is the devices'.
 
         `aggregated` samples of each device, the first, are given one gradient for all.
         """
-        self._run = run
         self._aggregated = aggregated if model.learns else 0
         self._accelerator = training.accelerator
         self._scale = LossScale(training.accelerator)
@@ -247,7 +244,8 @@ class Turn:
             raise SpoiltStepError(found)
 
     def _forward(self, inputs: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-        return self._run_layers(self.server_side.layers, inputs, sizes, by=self._run)
+        side = self.server_side
+        return self._run_layers(side.layers, inputs, sizes, by=side.compiled)
 
     def _run_layers(
         self, layers: nn.Module, inputs: torch.Tensor, sizes: Sizes, by: Compiled | None = None
