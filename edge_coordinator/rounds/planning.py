@@ -24,7 +24,7 @@ from edge_coordinator.rounds.server_thread import EdgeWorker
 from edge_coordinator.rounds.trained import TurnTimes
 from edge_coordinator.run.faults import Faults
 from edge_coordinator.training.edge_model import EdgeModel
-from runtime.errors import CannotTrainError
+from runtime.errors import CannotTrainError, SettingsError
 
 METRICS_PATIENCE_S = 1.0
 """How long a round waits for the last devices to say what it cost them."""
@@ -165,7 +165,34 @@ class RoundPlanning:
         if self._planner is not None:
             self._planner.choose_anew("the cut is chosen again because somebody asked for it")
 
-    async def measured(
+    async def export(self, planned: PlannedRound, worker: EdgeWorker) -> bool:
+        """Export the device side where somebody needs it; False if those had to be refused."""
+        by_cut, devices = self._exports.devices_by_cut(planned.plan), list[str]()
+        try:
+            for cut, devices in by_cut.items():
+                await self._exports.prepare(cut, worker, beside=by_cut, is_run=bool(devices))
+        except SettingsError as error:
+            if self._job.cut is None and not planned.is_exact:
+                return False  # The next plan takes another.
+            self._registry.refusals |= dict.fromkeys(devices, str(error))
+            self._job.check_refusals(self._registry.refusals)
+            if not self._registry.ready:
+                raise
+            return False
+        return True
+
+    async def learn(
+        self, round_: int, planned: PlannedRound, times: Sequence[TurnTimes], *, round_s: float
+    ) -> tuple[list[TurnMeasured], dict[str, float]]:
+        """Learn from a round: what was measured of its turns, and the joules of each device."""
+        turns, drawn_j = list[TurnMeasured](), dict[str, float]()
+        with self._faults.gone_on_from("learning from a round", instead="nothing is learned"):
+            turns = await self._measured(round_, planned, times)
+            self._learn(turns, times, round_s=round_s)
+            drawn_j = self._drawn(turns, round_s=round_s)
+        return turns, drawn_j
+
+    async def _measured(
         self, round_: int, planned: PlannedRound, times: Sequence[TurnTimes]
     ) -> list[TurnMeasured]:
         """Put together what was measured of a round's turns, if they came to their ends."""
@@ -176,14 +203,14 @@ class RoundPlanning:
         metrics = await self._survey.metrics(round_, devices, patience_s=patience_s)
         return measured_turns(planned.plan, times, metrics, job=self._job)
 
-    def drawn(self, turns: Sequence[TurnMeasured], *, round_s: float) -> dict[str, float]:
+    def _drawn(self, turns: Sequence[TurnMeasured], *, round_s: float) -> dict[str, float]:
         """Joules of each device in a round; budgets hear of them."""
         joules = drawn_joules(self._job, self._registry, turns, round_s=round_s)
         if self._planner is not None:
             self._planner.note_energy(joules)
         return joules
 
-    def learn(
+    def _learn(
         self, turns: Sequence[TurnMeasured], times: Sequence[TurnTimes], *, round_s: float
     ) -> None:
         """Learn from the turns of a round that nobody was lost in."""
@@ -199,6 +226,10 @@ class RoundPlanning:
 
     def learn_late(self, plan: Plan, late: Mapping[str, Late]) -> None:
         """Learn from a round that some devices were late in."""
+        with self._faults.gone_on_from("learning from a round", instead="nothing is learned"):
+            self._learn_late(plan, late)
+
+    def _learn_late(self, plan: Plan, late: Mapping[str, Late]) -> None:
         if self._planner is None:
             return
         for cluster in plan.clusters:

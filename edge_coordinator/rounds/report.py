@@ -1,20 +1,120 @@
-"""What a round measured, as the message that people and programs read."""
+"""What a run tells of its rounds: each plan, and what a round measured, as people read them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from edge_coordinator.devices.channel import DeviceChannel
 from edge_coordinator.job.job import Job
 from edge_coordinator.planning.measured import DeviceTurn, measured_phases
 from edge_coordinator.planning.plan import ClusterPlan, Plan
+from edge_coordinator.planning.unplanned import unpredicted
 from edge_coordinator.replanning.corrections import TurnMeasured, predicted_phases
-from edge_coordinator.replanning.report import phase_seconds_message
+from edge_coordinator.replanning.planner import PlannedRound
+from edge_coordinator.replanning.report import phase_seconds_message, plan_report
 from edge_coordinator.rounds.trained import Trained, TurnTimes
+from edge_coordinator.run.events import Observer, Progress, RoundPlanned, Waiting
+from edge_coordinator.run.faults import Faults
 from profiles.corrections import phase_array
 from profiles.phases import Phase
 from profiles.units import Floats
 from runtime.wire.measures import PhaseSeconds
-from runtime.wire.published import DeviceMetrics, RoundReport
+from runtime.wire.published import DeviceMetrics, PlanReport, RoundReport
+
+
+class RoundTraffic:
+    """Counts bytes to and fro while a round is trained, and messages dropped from its plan on."""
+
+    def __init__(self, channel: DeviceChannel) -> None:
+        self._channel = channel
+        self._newer = channel.inbound.newer
+        self._dropped = channel.dropped.counts.copy()
+        self._unknown_fields = self._newer.unknown_fields.copy()
+        self._up_bytes = self._down_bytes = 0
+
+    def begin_training(self) -> None:
+        """Count bytes from here on."""
+        self._up_bytes, self._down_bytes = self._so_far()
+
+    def end_training(self) -> None:
+        """Count no more bytes: those of an evaluation are not its round's."""
+        up_bytes, down_bytes = self._so_far()
+        self._up_bytes, self._down_bytes = up_bytes - self._up_bytes, down_bytes - self._down_bytes
+
+    def reported(self) -> dict[str, object]:
+        """Give it the names that a round's report has for it."""
+        return {
+            "up_bytes": self._up_bytes,
+            "down_bytes": self._down_bytes,
+            "dropped": self._channel.dropped.since(self._dropped),
+            "unknown_fields": self._newer.since(self._unknown_fields),
+        }
+
+    def _so_far(self) -> tuple[int, int]:
+        return self._channel.inbound.up_bytes, self._channel.down_bytes
+
+
+class Reporting:
+    """Tells observers of a run; what goes wrong in that is left out, and counted."""
+
+    def __init__(
+        self, job: Job, channel: DeviceChannel, observers: Sequence[Observer], faults: Faults
+    ) -> None:
+        self._job = job
+        self._channel = channel
+        self._observers = observers
+        self._faults = faults
+
+    def tell(self, progress: Progress) -> None:
+        """Tell every observer."""
+        for observer in self._observers:
+            with self._faults.gone_on_from("telling of the run", instead="it goes on untold"):
+                observer.tell(progress)
+
+    def say(self, what: str) -> None:
+        """Say what is waited for."""
+        self.tell(Waiting(what))
+
+    def plan(
+        self, round_: int, planned: PlannedRound, barred: Mapping[str, str]
+    ) -> tuple[PlannedRound, PlanReport]:
+        """Tell of a plan; what cannot be told of it counts for nothing in the round either."""
+        planned, report = self._planned(round_, planned, barred)
+        self.tell(RoundPlanned(report, self._job.num_rounds, planned.basis))
+        return planned, report
+
+    def _planned(
+        self, round_: int, planned: PlannedRound, barred: Mapping[str, str]
+    ) -> tuple[PlannedRound, PlanReport]:
+        with self._faults.gone_on_from("reporting a plan", instead="its seconds are left out"):
+            return planned, plan_report(self._job, round_, planned, barred=barred)
+        planned = replace(planned, plan=unpredicted(planned.plan))
+        return planned, plan_report(self._job, round_, planned, barred=barred)
+
+    def round(
+        self,
+        round_: int,
+        plan: Plan,
+        trained: Trained,
+        turns: Sequence[TurnMeasured],
+        drawn_j: Mapping[str, float],
+        *,
+        round_s: float,
+    ) -> RoundReport:
+        """Write down what a round's training gave; evaluation and traffic are added later."""
+        with self._faults.gone_on_from("reporting a round", instead="its seconds are left out"):
+            report = round_report(self._job, round_, plan, trained, turns, round_s=round_s)
+            return report.model_copy(update={"drawn_j": drawn_j})
+        return round_report(self._job, round_, unpredicted(plan), trained, [], round_s=round_s)
+
+    def traffic(self) -> RoundTraffic:
+        """Begin to count a round's traffic."""
+        return RoundTraffic(self._channel)
+
+    def new_faults(self) -> dict[str, int]:
+        """Count what went wrong, and was gone on from, since this was asked last."""
+        return self._faults.new_ones()
 
 
 def round_report(

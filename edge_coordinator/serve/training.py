@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from edge_coordinator.coordinator import Coordinator
@@ -12,13 +11,19 @@ from edge_coordinator.devices.link_survey import LinkSurvey
 from edge_coordinator.devices.tolerance import Tolerance
 from edge_coordinator.job.job import Job
 from edge_coordinator.replanning.memory import RunMemory
+from edge_coordinator.replanning.participation import Participation
 from edge_coordinator.rounds.device_graphs import GraphExports
 from edge_coordinator.rounds.device_survey import DeviceSurvey
+from edge_coordinator.rounds.evaluation import Evaluator
 from edge_coordinator.rounds.planning import RoundPlanning
+from edge_coordinator.rounds.recovery import Recovery
+from edge_coordinator.rounds.report import Reporting
+from edge_coordinator.rounds.round import TrainingRounds
 from edge_coordinator.rounds.server_thread import EdgeWorker
+from edge_coordinator.rounds.training import RoundTraining, Turns
 from edge_coordinator.run.checkpoint import SavedProgress
 from edge_coordinator.run.control import RunControl
-from edge_coordinator.run.events import Observer, Waiting
+from edge_coordinator.run.events import Observer
 from edge_coordinator.run.faults import Faults
 from edge_coordinator.run.site_publisher import SitePublisher
 from edge_coordinator.training.edge_model import EdgeModel
@@ -107,7 +112,7 @@ async def serve_on(
                 "listen": channel.listen(events),
                 "publish": publisher.publish(),
                 "hold": publisher.hold(),
-                "admit": coordinator.admission.keep_open(),
+                "admit": coordinator.admit(),
                 "survey": links.serve(),
             }
             async with asyncio.TaskGroup() as tasks:
@@ -142,22 +147,18 @@ def _coordinator(
     faults: Faults,
     control: RunControl,
 ) -> Coordinator:
-    exports = GraphExports(job, model, channel, partial(_tell_waiting, observers))
+    reporting = Reporting(job, channel, observers, faults)
     memory = RunMemory.decode(progress.reached.memory)
+    participation = Participation(job, channel, memory, reporting.say)
+    exports = GraphExports(job, model, channel, reporting.say)
     survey = DeviceSurvey(channel, exports, links)
     planning = RoundPlanning(job, model, exports, survey, memory=memory.planner, faults=faults)
-    return Coordinator(
-        job,
-        model,
-        channel,
-        planning,
-        exports,
-        observers=observers,
-        progress=progress,
-        memory=memory,
-        faults=faults,
-        control=control,
-    )
+    turns = Turns(job, channel, exports)
+    training = RoundTraining(job, model, turns, reporting.tell, bounds=participation.bounds)
+    evaluator = Evaluator(job, model, channel, turns, reporting.tell)
+    rounds = TrainingRounds(participation, planning, training, evaluator, reporting)
+    recovery = Recovery(job, model, progress, faults)
+    return Coordinator(participation, planning, rounds, recovery, reporting, control=control)
 
 
 def _control_of(job: Job, progress: SavedProgress) -> RunControl:
@@ -165,11 +166,6 @@ def _control_of(job: Job, progress: SavedProgress) -> RunControl:
     control = RunControl(job.assignment.run, why_no_replan=given)
     control.round = progress.reached.round
     return control
-
-
-def _tell_waiting(observers: Sequence[Observer], what: str) -> None:
-    for observer in observers:
-        observer.tell(Waiting(what))
 
 
 def new_status(run: int, *, classes: ClassNames = ()) -> CoordinatorStatus:
