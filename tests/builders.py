@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -96,10 +96,12 @@ async def run_job(
     job, model = prepared or make_job(plain, overrides)
     reports = Reports(reached=reached)
     observers: list[Observer] = [each for each in (reports, progress, observer) if each]
-    agents = [
-        partial(serve_agent, broker, device, samples, engine=engine, make_trainer=make_trainer)
+    agents = {
+        device: partial(
+            serve_agent, broker, device, samples, engine=engine, make_trainer=make_trainer
+        )
         for (device, samples), engine in zip(own.items(), cycle(engines), strict=False)
-    ]
+    }
     async with _served(agents, own_threads=own_threads), broker.connect("coordinator") as bus:
         status, told = new_status(job.assignment.run), progress or reports
         await serve_on(bus, job, model, status=status, observers=observers, progress=told)
@@ -108,14 +110,16 @@ async def run_job(
 
 @asynccontextmanager
 async def _served(
-    agents: Sequence[Callable[[ThreadPoolExecutor], Awaitable[None]]], *, own_threads: bool
+    agents: Mapping[str, Callable[[ThreadPoolExecutor], Coroutine[object, object, None]]],
+    *,
+    own_threads: bool,
 ) -> AsyncIterator[None]:
-    """Serve agents for the length of the block, each with a thread to compute in."""
+    """Serve agents for the length of the block, each in a task with its id as its name."""
     with ExitStack() as threads:
         shared = _thread(threads)
         serving = [
-            asyncio.ensure_future(serve(_thread(threads) if own_threads else shared))
-            for serve in agents
+            asyncio.create_task(serve(_thread(threads) if own_threads else shared), name=device)
+            for device, serve in agents.items()
         ]
         try:
             yield
