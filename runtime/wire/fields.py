@@ -8,7 +8,7 @@ peer knows: they are ignored and counted (docs/compatibility.md).
 import math
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import Annotated, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -106,8 +106,18 @@ class Message(BaseModel):
 
     def encode(self) -> bytes:
         """Serialise as JSON."""
-        unsent = {name for name in self.unsent_if_none if getattr(self, name) is None}
-        return self.model_dump_json(exclude=unsent or None).encode()
+        return self.model_dump_json(exclude=self._unsent() or None).encode()
+
+    def _unsent(self) -> dict[str, Any]:
+        """Fields to leave out, those of messages in this one too, as pydantic's `exclude`."""
+        unsent: dict[str, Any] = {
+            name: True for name in self.unsent_if_none if getattr(self, name) is None
+        }
+        for name, value in self:
+            if isinstance(value, tuple) and value and isinstance(value[0], Message):
+                of_each = {index: each._unsent() for index, each in enumerate(value)}  # noqa: SLF001
+                unsent[name] = {index: below for index, below in of_each.items() if below}
+        return {name: what for name, what in unsent.items() if what}
 
     @classmethod
     def decode(
