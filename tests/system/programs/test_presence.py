@@ -137,9 +137,9 @@ async def test_a_report_that_the_broker_does_not_take_is_told_of_once_and_the_ru
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     broker, reports = MemoryBroker(), Reports()
-    await _train(broker, reports, num_devices=8, max_payload_bytes=1700)
+    await _train(broker, reports, num_devices=8, max_payload_bytes=1200)
     assert len(reports.rounds) == 3
     assert _retained(broker).state == "offline"
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1
-    assert "on cpsl/default/round: the broker accepts at most 1700" in said[0]
+    assert "on cpsl/default/round: the broker accepts at most 1200" in said[0]
