@@ -155,14 +155,7 @@ def measured_turns(
 ) -> list[TurnMeasured]:
     """Put together what the coordinator and the devices measured of each cluster's turn."""
     return [
-        TurnMeasured(
-            cluster,
-            {
-                device: _measured(device, cluster, turn, metrics.get(device), job=job)
-                for device in cluster.devices
-            },
-            turn.turn_s,
-        )
+        TurnMeasured(cluster, _measured(cluster, turn, metrics, job=job), turn.turn_s)
         for cluster, turn in zip(plan.clusters, times, strict=True)
     ]
 
@@ -178,33 +171,39 @@ def measured_message(turns: Sequence[TurnMeasured]) -> dict[str, PhaseSeconds]:
 
 
 def _measured(
-    device: str,
     cluster: ClusterPlan,
     turn: TurnTimes,
-    metrics: DeviceMetrics | None,
+    metrics: Mapping[str, DeviceMetrics],
     *,
     job: Job,
-) -> Floats:
-    server_s = float(np.mean(turn.server_s or [0.0])) * _part_of(device, cluster)
-    if cluster.micro_batches > 1:
-        return _overlapping(metrics, server_s=server_s)
+) -> dict[str, Floats]:
+    """Measured seconds of each device of a cluster, [phase]."""
+    server_s = float(np.mean(turn.server_s or [0.0]))
+    parts = dict(zip(cluster.devices, _parts_of(cluster), strict=True))
     predicted = predicted_phases(cluster) if cluster.phases else {}
-    device_turn = DeviceTurn(
-        answers_s=turn.answers_s.get(device, ()),
-        server_s=server_s,
-        forward_s=metrics.phases.forward_s if metrics else None,
-        backward_s=metrics.phases.backward_s if metrics else None,
-        local_epochs=job.local_epochs,
-        loss_on_device=job.loss_on_device,
-    )
-    return measured_phases(device_turn, predicted_s=predicted.get(device, np.zeros(len(Phase))))
+
+    def of(device: str) -> Floats:
+        own = metrics.get(device)
+        if cluster.micro_batches > 1:
+            return _overlapping(own, server_s=server_s * parts[device])
+        device_turn = DeviceTurn(
+            answers_s=turn.answers_s.get(device, ()),
+            server_s=server_s * parts[device],
+            forward_s=own.phases.forward_s if own else None,
+            backward_s=own.phases.backward_s if own else None,
+            local_epochs=job.local_epochs,
+            loss_on_device=job.loss_on_device,
+        )
+        return measured_phases(device_turn, predicted_s=predicted.get(device, np.zeros(len(Phase))))
+
+    return {device: of(device) for device in cluster.devices}
 
 
-def _part_of(device: str, cluster: ClusterPlan) -> float:
-    """Which part of a cluster's samples a device has."""
-    if not cluster.batch_sizes:
-        return 1 / len(cluster.devices)
-    return cluster.batch_sizes[cluster.devices.index(device)] / sum(cluster.batch_sizes)
+def _parts_of(cluster: ClusterPlan) -> list[float]:
+    """Which part of a cluster's samples each of its devices has."""
+    sizes = cluster.batch_sizes or (1,) * len(cluster.devices)
+    num_samples = sum(sizes)
+    return [size / num_samples for size in sizes]
 
 
 def _overlapping(metrics: DeviceMetrics | None, *, server_s: float) -> Floats:
