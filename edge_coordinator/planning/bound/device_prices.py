@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge_coordinator.planning.bound.link_price import by_link_price, cheapest
 from edge_coordinator.planning.bound.relaxation import Boxes, PairedWaits
 from profiles.units import Counts, Floats
 
@@ -30,8 +31,6 @@ COOLING = 0.95
 LEAST_STEP = 0.002
 """Of the whole; by this much a step aims higher at least."""
 TANGENTS = 6
-NEVER_S = 1e12
-"""The cost of a device in a box that it does not fit into."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ class _LinkPrices:
 
     def chosen(self, boxes: Boxes, prices: Floats, *, size: int) -> tuple[Floats, Counts]:
         """Give the cost less the prices, [box], of the cheapest devices, [box, position]."""
-        sums_s, used, devices = _cheapest(boxes, prices, link_price_s=self._price_s, size=size)
+        sums_s, used, devices = cheapest(boxes, prices, link_price_s=self._price_s, size=size)
         values_s = self._cost_s + sums_s - self._price_s
         direction = np.sign(used - 1)
         self._step_s = self._step_s * np.where(direction == self._direction, 1.3, 0.6)
@@ -165,48 +164,10 @@ class _LinkPrices:
 
 
 def _lowest_s(waits: PairedWaits, boxes: Boxes, prices: Floats, *, size: int) -> Floats:
-    """Bound the cost less the prices of any cluster of a size, [box].
-
-    It is concave in the price of the link and consists of straight lines: the next price to try
-    is where the tangents of the two nearest cross. Every price gives a bound.
-    """
-
-    def at(link_price_s: Floats) -> tuple[Floats, Floats]:
-        sums_s, used, _ = _cheapest(boxes, prices, link_price_s=link_price_s, size=size)
-        return sums_s - link_price_s, used - 1
-
+    """Bound the cost less the prices of any cluster of a size, [box]."""
+    if waits.is_divided:
+        lowest_s, _ = by_link_price(boxes, prices, size=size, tangents=TANGENTS)
+        return lowest_s
+    sums_s, _, _ = cheapest(boxes, prices, link_price_s=np.zeros(len(boxes)), size=size)
     whole_s: Floats = boxes.low_s.sum(axis=1)
-    low = np.zeros(len(boxes))
-    low_s, rising = at(low)
-    if not waits.is_divided:
-        return np.add(whole_s, low_s)
-    high = boxes.high_s.sum(axis=1)
-    high_s, falling = at(high)
-    best_s = np.maximum(low_s, high_s)
-    for _ in range(TANGENTS):
-        crosses = (rising > 0) & (falling < 0)
-        height_s = high_s - low_s + rising * low - falling * high
-        middle = np.divide(height_s, rising - falling, out=low.copy(), where=crosses)
-        middle = np.clip(middle, low, high)
-        middle_s, slope = at(middle)
-        best_s = np.maximum(best_s, middle_s)
-        is_low = slope > 0
-        low, low_s, rising = np.where(is_low, (middle, middle_s, slope), (low, low_s, rising))
-        high, high_s, falling = np.where(is_low, (high, high_s, falling), (middle, middle_s, slope))
-    return np.add(whole_s, best_s)
-
-
-def _cheapest(
-    boxes: Boxes, prices: Floats, *, link_price_s: Floats, size: int
-) -> tuple[Floats, Floats, Counts]:
-    """Choose the devices that cost least at these prices.
-
-    Gives what they cost together, [box], the shares that they need, [box], and who they are,
-    [box, position].
-    """
-    costs_s = link_price_s[:, np.newaxis] * boxes.needed - prices
-    costs_s[boxes.impossible] = NEVER_S
-    devices = np.argpartition(costs_s, size - 1, axis=-1)[:, :size]
-    sums_s = np.take_along_axis(costs_s, devices, axis=-1).sum(axis=-1)
-    used = np.take_along_axis(boxes.needed, devices, axis=-1).sum(axis=-1)
-    return sums_s, used, devices
+    return np.add(whole_s, sums_s)

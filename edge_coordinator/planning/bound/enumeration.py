@@ -11,6 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
+from edge_coordinator.planning.bound.link_price import NEVER_S, by_link_price, costs_of
 from edge_coordinator.planning.bound.relaxation import ROUNDING, Boxes
 from profiles.units import Counts, Floats
 
@@ -19,8 +20,6 @@ NUM_TRIED = 12
 BOXES_TRIED = 60
 """The lowest; the others are far enough above them."""
 TANGENTS = 4
-NEVER_S = 1e12
-"""The cost of a device in a box that it does not fit into."""
 NEAR = 0.1
 """Of a cluster's seconds: sets that are so far above the lowest are worth to be known."""
 
@@ -53,7 +52,7 @@ class LowestSets:
 
 def lowest_sets(boxes: Boxes, prices: Floats, *, size: int) -> LowestSets:
     """Bound clusters of a size in each box."""
-    values_s, link_price_s = _by_link_price(boxes, prices, size=size)
+    values_s, link_price_s = by_link_price(boxes, prices, size=size, tangents=TANGENTS)
     devices = np.full((len(boxes), size), -1)
     tried = values_s.argsort(kind="stable")[:BOXES_TRIED]
     if len(tried):
@@ -68,7 +67,7 @@ def _tried(
     boxes: Boxes, prices: Floats, *, link_price_s: Floats, size: int
 ) -> tuple[Floats, Counts]:
     """Try all sets of the devices that are cheapest with the link's price, and bound the others."""
-    costs_s = _costs_s(boxes, prices, link_price_s=link_price_s)
+    costs_s = costs_of(boxes, prices, link_price_s=link_price_s)
     order = costs_s.argsort(axis=-1, kind="stable")
     near, sets = order[:, :NUM_TRIED], _sets(min(NUM_TRIED, len(prices)), size)
     others_s = np.full(len(boxes), np.inf)
@@ -94,41 +93,3 @@ def _sets(num_devices: int, size: int) -> Floats:
     sets = np.zeros((num_devices, len(members)))
     sets[members.T, np.arange(len(members))] = 1
     return sets
-
-
-def _by_link_price(boxes: Boxes, prices: Floats, *, size: int) -> tuple[Floats, Floats]:
-    """Bound clusters of a size by a price of the link, both [box].
-
-    The bound is concave in the price and consists of straight lines: the next price to try is
-    where the tangents of the two nearest cross. Every price gives a bound.
-    """
-
-    def at(link_price_s: Floats) -> tuple[Floats, Floats]:
-        costs_s = _costs_s(boxes, prices, link_price_s=link_price_s)
-        devices = np.argpartition(costs_s, size - 1, axis=-1)[:, :size]
-        sums_s = np.take_along_axis(costs_s, devices, axis=-1).sum(axis=-1)
-        used = np.take_along_axis(boxes.needed, devices, axis=-1).sum(axis=-1)
-        return sums_s - link_price_s, used - 1
-
-    low, high = np.zeros(len(boxes)), boxes.high_s.sum(axis=1)
-    (low_s, rising), (high_s, falling) = at(low), at(high)
-    best_s, best = np.maximum(low_s, high_s), np.where(low_s > high_s, low, high)
-    for _ in range(TANGENTS):
-        crosses = (rising > 0) & (falling < 0)
-        height_s = high_s - low_s + rising * low - falling * high
-        middle = np.divide(height_s, rising - falling, out=low.copy(), where=crosses)
-        middle = np.clip(middle, low, high)
-        middle_s, slope = at(middle)
-        best = np.where(middle_s > best_s, middle, best)
-        best_s = np.maximum(best_s, middle_s)
-        is_low = slope > 0
-        low, low_s, rising = np.where(is_low, (middle, middle_s, slope), (low, low_s, rising))
-        high, high_s, falling = np.where(is_low, (high, high_s, falling), (middle, middle_s, slope))
-    return boxes.low_s.sum(axis=1) + best_s, best
-
-
-def _costs_s(boxes: Boxes, prices: Floats, *, link_price_s: Floats) -> Floats:
-    """What each device costs of a link at this price, less its own, [box, device]."""
-    costs_s: Floats = link_price_s[:, np.newaxis] * boxes.needed - prices
-    costs_s[boxes.impossible] = NEVER_S
-    return costs_s
