@@ -5,14 +5,14 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from device_agent.agent.agent import Agent
 from device_agent.agent.desired import Applied, DesiredSettings, ProcessSettings, Started
 from device_agent.agent.endpoint import DeviceEndpoint
-from device_agent.agent.growth import watch_data
+from device_agent.agent.growth import follow_scenario, watch_data
 from device_agent.agent.hosting import Hosting
 from device_agent.agent.own_data import OwnData
 from device_agent.agent.trainer import Trainer
@@ -29,6 +29,7 @@ from profiles.emulation import DeviceClass
 from runtime.bus.bus import Bus, Will
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.datasets.samples import Samples
+from runtime.datasets.shard import in_order_of_arrival
 from runtime.errors import BusError
 from runtime.event_loop import call_at_end_of_input, call_on_signals
 from runtime.offered import ONNX_ENGINE
@@ -101,7 +102,8 @@ class HostedDevice:
         """`device_class` is what it emulates; None for what this machine is."""
         self.device = device
         self._settings = settings
-        self._data = OwnData(device, samples, grows=settings.watch_data_s is not None)
+        self._num_samples = len(samples)
+        self._data = _own_data(settings, device, samples, device_class)
         self._compute = compute
         self._class = device_class
         self._shared = shared
@@ -141,13 +143,20 @@ class HostedDevice:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(agent.serve(), name=f"serve {self.device}")
-                    if self._settings.watch_data_s is not None:
-                        watch = watch_data(self._settings, self._data, agent, self._compute)
-                        tasks.create_task(watch, name=f"watch {self.device}")
+                    if (growth := self._growth(agent)) is not None:
+                        tasks.create_task(growth, name=f"growth {self.device}")
             finally:  # Whatever ended it: closing the connection silences the will.
                 with contextlib.suppress(BusError, TimeoutError):
                     async with asyncio.timeout(_GOODBYE_S):
                         await agent.leave()
+
+    def _growth(self, agent: Agent) -> Coroutine[None, None, None] | None:
+        """Whatever makes its data more, if anything does."""
+        if self._settings.watch_data_s is not None:
+            return watch_data(self._settings, self._data, agent, self._compute)
+        if self._class and self._class.growth:
+            return follow_scenario(self._class, self._num_samples, self._data, agent, self._compute)
+        return None
 
     def _agent(self, bus: Bus, topics: Topics) -> Agent:
         settings, data = self._settings, self._data
@@ -215,6 +224,17 @@ class HostedDevice:
             limits=self._settings.limits,
         )
         return EmulatedEngine(engine, self._class) if self._class else engine
+
+
+def _own_data(
+    settings: AgentSettings, device: str, samples: Samples, stated: DeviceClass | None
+) -> OwnData:
+    """Its data, of which only some may be there at the beginning."""
+    if stated is None or not stated.growth:
+        return OwnData(device, samples, grows=settings.watch_data_s is not None)
+    ordered = in_order_of_arrival(device, samples, stated.growth_order, seed=settings.seed)
+    first = stated.num_there(len(samples), round_=1, elapsed_s=0.0)
+    return OwnData(device, ordered, grows=True, num_there=first)
 
 
 def _status(hosted: Sequence[HostedDevice]) -> str:

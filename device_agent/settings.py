@@ -71,7 +71,8 @@ class AgentSettings:
             raise SettingsError(
                 "--watch-data is of one device that has a source to itself: shares of a source "
                 "(--shard, several --id) are dealt out of all its samples, so one more would move "
-                "others from device to device; give each device a folder or a table of its own"
+                "others from device to device; give each device a folder or a table of its own, or "
+                "have a --scenario with a growth say when a device gets which part of its share"
             )
         if self.shards and len(self.shards) != len(self.devices):
             raise SettingsError(
@@ -96,7 +97,13 @@ def device_classes(settings: AgentSettings) -> list[DeviceClass | None]:
     except EmulationError as error:
         raise SettingsError(str(error)) from error
     numbers = [shard.index for shard in settings.shards] or range(len(settings.devices))
-    return [scenario.class_of(number) for number in numbers]
+    classes: list[DeviceClass | None] = [scenario.class_of(number) for number in numbers]
+    if settings.watch_data_s is not None and any(each and each.growth for each in classes):
+        raise SettingsError(
+            f"--watch-data, and a growth of the data in scenario {settings.scenario}: data grow by "
+            "one of them; take the other away"
+        )
+    return classes
 
 
 class PublishedLabels(TypedDict, total=False):

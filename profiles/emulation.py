@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from profiles.stated_device import StatedDevice
 from profiles.stated_link import StatedLink, class_with_place
 from profiles.units import BITS_PER_BYTE
 
@@ -21,7 +22,7 @@ class _EmulationPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DeviceClass(StatedLink):
+class DeviceClass(StatedDevice):
     """One kind of device."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

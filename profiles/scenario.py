@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from profiles.cuts import CutTable, LayerCost
 from profiles.device import ComputeState, DeviceState
 from profiles.link import IndependentLinks, LinkState, Medium, Subcarriers
-from profiles.stated_link import StatedLink, class_with_place
+from profiles.stated_device import StatedDevice
+from profiles.stated_link import class_with_place
 from profiles.variation import Factors, Spread
 
 
@@ -30,7 +31,7 @@ class ScenarioLayer(_ScenarioPart):
     activation_bytes: int = Field(ge=0)
 
 
-class ScenarioDevices(StatedLink):
+class ScenarioDevices(StatedDevice):
     """One kind of device; its rates are on one subcarrier, or on its own line."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "device"
@@ -92,6 +93,11 @@ class Scenario(_ScenarioPart):
     def medium(self) -> Medium:
         """Tell how the devices of a cluster meet."""
         return Subcarriers(self.num_subcarriers) if self.num_subcarriers else IndependentLinks()
+
+    def without_growth(self) -> "Scenario":
+        """Have devices all their samples from the beginning."""
+        devices = tuple(each.model_copy(update={"growth": ()}) for each in self.devices)
+        return self.model_copy(update={"devices": devices})
 
     def class_of(self, index: int) -> ScenarioDevices:
         """Class of the device with this number, from 0, with the recording that is its own."""

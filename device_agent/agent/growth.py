@@ -1,4 +1,4 @@
-"""Reads a device's data again and again, for they grow: a folder, a table, code of one's own."""
+"""A device's data grow: its source is read again and again, or a scenario says what has come."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from pathlib import Path
 from device_agent.agent.agent import Agent
 from device_agent.agent.own_data import OwnData
 from device_agent.settings import AgentSettings, load_samples
+from profiles.emulation import DeviceClass
 from runtime.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,21 @@ async def watch_data(
             continue
         if num_new:
             log.info("%d new samples, %d by now", num_new, len(samples))
+            await agent.tell_growth()
+
+
+async def follow_scenario(
+    stated: DeviceClass, num_samples: int, data: OwnData, agent: Agent, compute: Executor
+) -> None:
+    """Have ever more of so many samples, as a scenario states it of the seconds since now."""
+    loop = asyncio.get_running_loop()
+    start_s = loop.time()
+    for from_s in sorted({point.from_s or 0.0 for point in stated.growth}):
+        await asyncio.sleep(start_s + from_s - loop.time())
+        num_there = stated.num_there(num_samples, round_=0, elapsed_s=from_s)
+        num_new = await loop.run_in_executor(compute, partial(data.arrive, num_there))
+        if num_new:
+            log.info("%d new samples by the scenario, %d by now", num_new, num_there)
             await agent.tell_growth()
 
 

@@ -1,5 +1,7 @@
 """A device's own data during a run: what it trains on in each turn, also where there is ever more.
 
+They grow as a source does that is read again, or as a scenario says of data that are all there.
+
 What was there stays where it was, and new samples follow. A turn names how many samples of the
 training part it draws from, the first so many; so a replay of the turn draws the same.
 """
@@ -20,18 +22,26 @@ _COMPARED = 64
 class OwnData:
     """Samples of one device, and how a job parts them."""
 
-    def __init__(self, device: str, samples: Samples, *, grows: bool = False) -> None:
-        """`grows` parts them so that a sample is held out or not whatever comes after it."""
+    def __init__(
+        self, device: str, samples: Samples, *, grows: bool = False, num_there: int | None = None
+    ) -> None:
+        """`grows` parts them so that a sample is held out or not whatever comes after it.
+
+        Of `samples`, the first `num_there` are there at the beginning; all, if it is not given.
+        """
         self._device = device
-        self.samples = samples
+        self._all = samples
+        self.samples = samples if num_there is None else samples.take(range(num_there))
+        """Those that are there."""
         self._grows = grows
         self._assignment: Assignment | None = None
         self._whole: Shard | None = None
 
     def prepare(self, assignment: Assignment) -> Ready:
         """Part them as a job wants it; SettingsError if they do not fit."""
-        shard = self._parted(self.samples, assignment)
-        self._assignment, self._whole, self.told = assignment, shard, shard
+        whole = self._parted(self._all, assignment)
+        shard = whole.arrived(len(self.samples)) if self._grows else whole
+        self._assignment, self._whole, self.told = assignment, whole, shard
         label, names = spec_of(shard.packed), self.samples.feature_names
         return Ready.model_validate(
             {
@@ -47,7 +57,10 @@ class OwnData:
         )
 
     def of_turn(self, join: Join) -> Shard:
-        """Give what a turn draws from; what was told of at the start, if it does not say."""
+        """Give what a turn draws from; what was told of at the start, if it does not say.
+
+        A replay may say more than are there by a scenario: it is given them.
+        """
         assert self._whole is not None
         shard = self.told if join.num_samples is None else self._whole.first(join.num_samples)
         return shard.of_batches(join.batch_size)
@@ -55,7 +68,16 @@ class OwnData:
     @property
     def num_training(self) -> int | None:
         """Samples to train on by now, where they become more; None before there is a job."""
-        return len(self._whole.kept) if self._grows and self._whole is not None else None
+        if not self._grows or self._whole is None:
+            return None
+        return self._whole.num_kept(len(self.samples))
+
+    def arrive(self, num_there: int) -> int:
+        """Have the first so many of the samples that were given; how many of them are new."""
+        num_new = num_there - len(self.samples)
+        if num_new > 0:
+            self.samples = self._all.take(range(num_there))
+        return max(0, num_new)
 
     def grow(self, samples: Samples) -> int:
         """Take over what the source holds now; how many samples are new.
@@ -73,7 +95,7 @@ class OwnData:
             return 0
         if self._assignment is not None:
             self._whole = self._parted(samples, self._assignment)
-        self.samples = samples
+        self.samples = self._all = samples
         return num_new
 
     def _parted(self, samples: Samples, assignment: Assignment) -> Shard:

@@ -3,8 +3,9 @@
 The engine's own `cl` makes one step of all devices' mini-batches together, 480 samples for thirty
 devices, and so few steps that it learns little: a handicap of the schedule, not of having the data
 in one place. Here it takes as many samples in a round as the devices would give, in steps of the
-size that vanilla split learning has. Time passes as for the engine's own: every device uploads its
-samples on its own part of the link, and the server works through as many of them.
+size that vanilla split learning has, and all samples are there from the beginning. Time passes as
+for the engine's own: every device uploads its samples on its own part of the link, and the server
+works through as many of them.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,9 @@ def pooled(spread: PreparedSimulation, data: DataSet, *, base_dir: Path) -> Prep
     steps = spread.simulation.num_devices * spread.job.local_epochs
     job, model = prepare_job(_in_one_place(before, steps), run=0, base_dir=base_dir, data=data)
     (name,) = device_names(1)
-    simulation = Simulation(job, model, {name: together}, spread.simulation.scenario)
+    simulation = Simulation(
+        job, model, {name: together}, spread.simulation.scenario.without_growth()
+    )
     return PreparedSimulation(job, model, simulation)
 
 

@@ -125,6 +125,7 @@ def read_replay(
         raise SettingsError(f"plan.mode = 'replay:{run}': {run} is not the directory of a run")
     _check_job(run, load_job(directory / "job.toml", {}), settings)
     recorded = _recorded(directory / "rounds.jsonl")
+    _check_growth(run, recorded, load_job(directory / "job.toml", {}), settings)
     wanted = settings.training.rounds
     if len(recorded) < wanted and not settings.evaluation.may_stop_early:
         raise SettingsError(
@@ -154,6 +155,19 @@ def _check_job(run: Path, theirs: JobSettings, ours: JobSettings) -> None:
                 f"{where} is {own!r} in this job and {other!r} in {run}: its plans would end in "
                 "other bits"
             )
+
+
+def _check_growth(
+    run: Path, recorded: Sequence[RecordedRound], theirs: JobSettings, ours: JobSettings
+) -> None:
+    """SettingsError if data grew in that run, and another scenario would have them grow here."""
+    grew = any(each.num_samples for done in recorded for each in done.plan.clusters)
+    if grew and theirs.devices.scenario != ours.devices.scenario:
+        raise SettingsError(
+            f"devices.scenario is {ours.devices.scenario!r} in this job and "
+            f"{theirs.devices.scenario!r} in {run}, where it says which samples came first: its "
+            "plans would end in other bits"
+        )
 
 
 def _at(tree: Any, key: str) -> Any:  # noqa: ANN401 - any value of a job

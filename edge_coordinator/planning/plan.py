@@ -114,6 +114,21 @@ class Plan:
         clusters = tuple(replace(each, cuts=cuts_in(each)) for each in self.clusters)
         return replace(self, clusters=clusters)
 
+    def with_samples(self, counts: Mapping[str, int]) -> "Plan":
+        """Say how many samples devices train on, of those whose data grow."""
+        if not counts:
+            return self
+        clusters = tuple(
+            replace(each, num_samples=tuple(counts.get(device, 0) for device in each.devices))
+            for each in self.clusters
+        )
+        return replace(self, clusters=clusters)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Device id to how many samples it trains on, of those whose data grow."""
+        return {device: n for each in self.clusters for device, n in each.counts.items()}
+
     def cuts_of(self, cluster: ClusterPlan) -> dict[str, int]:
         """Device id to the number of layers on it, of a cluster's devices."""
         cuts = cluster.cuts or (self.cut,) * len(cluster.devices)

@@ -68,11 +68,7 @@ class RoundPlanning:
         planned = await self._any_plan(round_, worker, resting=resting)
         if planned is None or planned.is_exact or not grown:
             return planned
-        clusters = tuple(
-            replace(each, num_samples=tuple(grown.get(device, 0) for device in each.devices))
-            for each in planned.plan.clusters
-        )
-        return replace(planned, plan=replace(planned.plan, clusters=clusters))
+        return replace(planned, plan=planned.plan.with_samples(grown))
 
     async def _any_plan(
         self, round_: int, worker: EdgeWorker, *, resting: Collection[str]

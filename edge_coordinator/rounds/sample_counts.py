@@ -23,7 +23,7 @@ class SampleCounts:
         Every device that is ready has a say, also one that is not in the round.
         """
         claimed = {device: ready.num_samples for device, ready in self._registry.ready.items()}
-        claimed |= {d: count for each in plan.clusters for d, count in each.counts.items()}
+        claimed |= plan.counts
         believed = believed_counts(claimed)
         for device, count in believed.items():
             if count != claimed[device] and device not in self._doubted:

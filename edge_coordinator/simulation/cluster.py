@@ -41,9 +41,9 @@ class TurnTask:
     coder: TurnCoder
     clips: Mapping[str, Clip | None]
     """Of each device."""
+    sample_counts: Mapping[str, int]
+    """What the |D_k| of each device counts as when the models are averaged."""
     micro_batches: int = 1
-    is_shared_out: bool = False
-    """Whether each device has its part of the cluster's samples; its shard says how many."""
 
     def step(self, epoch: int) -> StepId:
         """Name one of its local epochs."""
@@ -94,8 +94,7 @@ class InProcessCluster:
     @property
     def sample_counts(self) -> Mapping[str, int]:
         """|D_k| of each device; one where their samples of a step were shared out."""
-        is_shared = self._task.is_shared_out
-        return {d: 1 if is_shared else len(shard.kept) for d, shard in self._shards.items()}
+        return self._task.sample_counts
 
     async def load(self, device_side: Sequence[Tensor]) -> None:
         """Give every device the model: one message for all, where all have the same."""

@@ -155,7 +155,9 @@ class SimulatedPlanning:
             raise CannotTrainError(f"no plan for round {round_}: {plan.reason}: {reasons}")
         before, self._before, self._last = self._before, plan.cut, plan
         changed = why if before is not None and before != plan.cut else ""
-        return SimulatedPlan(_with_cuts(plan, self._costs.network_cuts), plan, changed)
+        counts = self._world.grown(round_, elapsed_s=elapsed_s)
+        trained = _with_cuts(plan, self._costs.network_cuts).with_samples(counts)
+        return SimulatedPlan(trained, plan, changed)
 
     def remember(self) -> SimulatedMemory:
         """Give what a checkpoint keeps."""
@@ -205,7 +207,8 @@ class ReplayedSimulation:
             priced = price_plan(states, self._workload, _with_cuts(given, table))
         except InfeasiblePlanError as error:
             raise CannotTrainError(f"round {round_} cannot be replayed here: {error}") from error
-        return SimulatedPlan(_with_cuts(priced, self._costs.network_cuts), priced, "")
+        plan = _with_cuts(priced, self._costs.network_cuts).with_samples(given.counts)
+        return SimulatedPlan(plan, priced, "")
 
     def remember(self) -> None:
         """Nothing: what is given does not depend on what was."""

@@ -1,7 +1,7 @@
 """A whole run under a virtual clock: plans, trains and evaluates as the coordinator does."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ from edge_coordinator.simulation.planning import SimulatedPlan, make_workload, p
 from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
+from edge_coordinator.training.averaging import believed_counts
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.evaluation import Evaluation
 from edge_coordinator.training.overlapped_turn import train_overlapped
@@ -66,31 +67,32 @@ class Simulation:
         self.scenario = scenario
         self._job = job
         self._model = model
-        self._shards = make_shards(job, own)
+        shards = make_shards(job, own, scenario)
         self.costs: Costs = costs_of(scenario, job, model)
         self.counted = counted_costs(job, model)
         """The network's own costs, also where the scenario states others."""
-        label = spec_of(next(iter(self._shards.values())).packed[:1])
+        label = spec_of(next(iter(shards.values())).packed[:1])
         self.label_bits = float(label.num_bytes * BITS_PER_BYTE)
         """Of the data, also where the scenario states others."""
         self.workload = make_workload(job, scenario, self.costs, own_label_bits=self.label_bits)
         self.world = World(
             scenario,
             sorted(own),
-            self._shards,
+            shards,
             self.costs.table,
             seed=job.settings.seed,
             power=job.settings.plan.power_of,
         )
         self._planning = plan_source(
-            job, self.world, self.costs, self.workload, devices=sorted(self._shards)
+            job, self.world, self.costs, self.workload, devices=sorted(shards)
         )
+        self._at_start = self.world.at_start()
         self._networks: list[DeviceNetwork] = []
 
     @property
     def num_devices(self) -> int:
         """How many take part."""
-        return len(self._shards)
+        return len(self._at_start)
 
     def check_first_plan(self) -> None:
         """CannotTrainError if the first round has no plan; of a simulation that is not run."""
@@ -163,18 +165,20 @@ class Simulation:
     ) -> list[float]:
         """First parallel, then sequential: the clusters' turns, one after another."""
         losses: list[float] = []
+        own = self.world.shards(plan.counts)
+        believed = believed_counts({device: len(shard.kept) for device, shard in own.items()})
         for index, planned in enumerate(plan.clusters):
             _tell(observers, ClusterStarted(round_, index, len(plan.clusters), planned.devices))
             await asyncio.sleep(0)  # Whoever wants to stop us is heard here.
             cuts = self._job.turn_cuts(round_, plan, planned)
-            shards = self._shards_of(planned)
+            shards = self._shards_of(planned, own)
             turn = self._model.turn(
                 cut=cuts,
                 round_=round_,
                 learning_rate=self._job.server_rate(round_),
                 aggregated=self._job.num_aggregated([each.num_drawn for each in shards.values()]),
             )
-            task = self._task(round_, index, planned, plan)
+            task = self._task(round_, index, planned, plan, believed)
             frozen = {cut: self._model.frozen(cut) for cut in cuts.in_order}
             cluster = InProcessCluster(shards, self._networks, task, traffic, frozen=frozen)
             edge = InlineEdge(turn, num_threads=self._job.settings.server_threads)
@@ -186,18 +190,25 @@ class Simulation:
                 losses += await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)
         return losses
 
-    def _shards_of(self, planned: ClusterPlan) -> dict[str, Shard]:
+    def _shards_of(self, planned: ClusterPlan, own: Mapping[str, Shard]) -> dict[str, Shard]:
         """The devices of a cluster, as they draw in this turn; there are networks for them."""
         while len(self._networks) < len(planned.devices):
             shape = self._job.shapes[0]
             self._networks.append(DeviceNetwork(self._job.assignment, sample_shape=shape))
         sizes = planned.batch_sizes or [None] * len(planned.devices)
         return {
-            device: self._shards[device].of_batches(size)
+            device: own[device].of_batches(size)
             for device, size in zip(planned.devices, sizes, strict=True)
         }
 
-    def _task(self, round_: int, index: int, planned: ClusterPlan, plan: Plan) -> TurnTask:
+    def _task(
+        self,
+        round_: int,
+        index: int,
+        planned: ClusterPlan,
+        plan: Plan,
+        believed: Mapping[str, int],
+    ) -> TurnTask:
         job, cuts = self._job, plan.cuts_of(planned)
         return TurnTask(
             first=StepId(job.assignment.run, round_, index, 0),
@@ -209,7 +220,7 @@ class Simulation:
             coder=TurnCoder(job.codecs_of(plan), seed=job.settings.seed, round_=round_),
             micro_batches=planned.micro_batches,
             clips=job.device_clips(planned),
-            is_shared_out=bool(planned.batch_sizes),
+            sample_counts={d: 1 if planned.batch_sizes else believed[d] for d in planned.devices},
         )
 
     def _evaluate(
@@ -222,7 +233,7 @@ class Simulation:
         test = self._job.test
         if test is not None:
             return self._model.evaluate(test)
-        shards = {d: shard for d, shard in self._shards.items() if len(shard.held_out)}
+        shards = {d: shard for d, shard in self._at_start.items() if len(shard.held_out)}
         if not shards:
             return None
         smashed = {}

@@ -1,6 +1,6 @@
 """The devices of a simulation: their data, and what each computes and carries in each round."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_coordinator.job.job import Job
 from edge_coordinator.job.settings import device_names
+from edge_coordinator.training.averaging import believed_counts
 from profiles.cuts import CutTable
 from profiles.device import DeviceState
 from profiles.power import Power
@@ -15,7 +16,7 @@ from profiles.scenario import Scenario
 from profiles.variation import between_devices, between_rounds
 from runtime.datasets.partition import partition
 from runtime.datasets.samples import MOST_CLASSES, Samples
-from runtime.datasets.shard import Shard, make_shard
+from runtime.datasets.shard import Shard, in_order_of_arrival, make_shard
 from runtime.errors import SettingsError
 from runtime.seeding import Purpose
 
@@ -31,14 +32,16 @@ def deal_samples(job: Job, train: Samples) -> OwnSamples:
     return {device: train.take(part) for device, part in zip(names, parts, strict=True)}
 
 
-def make_shards(job: Job, own: OwnSamples) -> dict[str, Shard]:
+def make_shards(job: Job, own: OwnSamples, scenario: Scenario) -> dict[str, Shard]:
     """Split the samples of each device that takes part as an agent would."""
     excluded = job.settings.devices.exclude
-    shards = {
-        device: make_shard(device, job.assignment, samples)
-        for device, samples in sorted(own.items())
-        if device not in excluded
-    }
+    shards = {}
+    for number, (device, samples) in enumerate(sorted(own.items())):
+        if device not in excluded:
+            stated, seed = scenario.class_of(number), job.settings.seed
+            order = stated.growth_order if stated.growth else "source"
+            ordered = in_order_of_arrival(device, samples, order, seed=seed)
+            shards[device] = make_shard(device, job.assignment, ordered, grows=bool(stated.growth))
     if not shards:
         raise SettingsError(f"devices.exclude leaves none of {len(own)} devices")
     return shards
@@ -101,20 +104,50 @@ class World:
             round_=round_,
             elapsed_s=elapsed_s,
         )
+        shards = self.shards(self.grown(round_, elapsed_s=elapsed_s))
+        believed = believed_counts({device: len(shard.kept) for device, shard in shards.items()})
         return [
-            self._with_data(state, with_labels=with_labels)
+            self._with_data(
+                replace(state, num_samples=believed[state.device]),
+                shards[state.device],
+                with_labels=with_labels,
+            )
             for state in states
-            if state.device in self._shards
+            if state.device in shards
         ]
 
-    def _with_data(self, state: DeviceState, *, with_labels: bool) -> DeviceState:
-        shard = self._shards[state.device]
+    def grown(self, round_: int, *, elapsed_s: float) -> dict[str, int]:
+        """How many samples devices train on in such a round, of those whose data grow."""
+        return {
+            device: shard.num_kept(num_there)
+            for device, shard, num_there in self._there(round_, elapsed_s)
+        }
+
+    def at_start(self) -> dict[str, Shard]:
+        """What devices have when they become ready: they evaluate on what they then hold out."""
+        there = {device: shard.arrived(n) for device, shard, n in self._there(1, 0.0)}
+        return {**self._shards, **there}
+
+    def shards(self, counts: Mapping[str, int]) -> dict[str, Shard]:
+        """What devices train on, where these have so many samples for it and the others all."""
+        first = {device: self._shards[device].first(count) for device, count in counts.items()}
+        return {**self._shards, **first}
+
+    def _there(self, round_: int, elapsed_s: float) -> Iterator[tuple[str, Shard, int]]:
+        """Devices whose data grow, with how many of all their samples are there."""
+        for number, device in enumerate(self._devices):
+            stated, shard = self._scenario.class_of(number), self._shards.get(device)
+            if stated.growth and shard is not None:
+                total = len(shard.samples)
+                yield device, shard, stated.num_there(total, round_=round_, elapsed_s=elapsed_s)
+
+    def _with_data(self, state: DeviceState, shard: Shard, *, with_labels: bool) -> DeviceState:
         counts, labels = None, shard.packed
         are_classes = np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1
         if with_labels and are_classes and self._num_classes <= MOST_CLASSES:
             counts = tuple(np.bincount(shard.y, minlength=self._num_classes).tolist())
         power = self._power(state.device, "")
-        return replace(state, num_samples=len(shard.kept), label_counts=counts, power=power)
+        return replace(state, label_counts=counts, power=power)
 
     @cached_property
     def _num_classes(self) -> int:

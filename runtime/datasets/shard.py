@@ -51,6 +51,15 @@ class Shard:
             )
         return replace(self, kept=self.kept[:num_samples])
 
+    def arrived(self, num_samples: int) -> "Shard":
+        """Have only the first so many of all samples, of data that grow: to train on, held out."""
+        kept, held_out = (part[part < num_samples] for part in (self.kept, self.held_out))
+        return replace(self, kept=kept, held_out=held_out)
+
+    def num_kept(self, num_samples: int) -> int:
+        """How many of the first so many of all samples are to train on, of data that grow."""
+        return int(np.searchsorted(self.kept, num_samples))
+
     def batch(self, num_samples: int) -> NDArray[np.float32]:
         """Inputs of the first so many samples of the training part."""
         return self.samples.x_of(self.kept[:num_samples])
@@ -83,6 +92,14 @@ class Shard:
         return step_key(
             purpose, seed=self.seed, device=self.device, round_=step.round, epoch=step.epoch
         )
+
+
+def in_order_of_arrival(device: str, samples: Samples, order: str, *, seed: int) -> Samples:
+    """Put a device's samples in the order in which it is to get them: as they are, or drawn."""
+    if order == "source":
+        return samples
+    key = step_key(Purpose.ARRIVAL, seed=seed, device=device, round_=0, epoch=0)
+    return samples.take(np.random.default_rng(key).permutation(len(samples)))
 
 
 def make_shard(

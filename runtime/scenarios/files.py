@@ -2,15 +2,17 @@
 
 import json
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from profiles.emulation import EMULATED, EmulationError, EmulationScenario
+from profiles.emulation import EMULATED, DeviceClass, EmulationError, EmulationScenario
 from profiles.scenario import Scenario, ScenarioDevices, ScenarioLayer
-from profiles.stated_link import StatedLink, TracePoint
+from profiles.stated_device import Growth, StatedDevice
+from profiles.stated_link import TracePoint
 from profiles.variation import Spread
 from runtime.scenarios.recordings import RecordingError, read_recordings
 
@@ -23,7 +25,18 @@ assumption: a simulation may not depend on the machine that it runs on."""
 
 
 def load_emulation(reference: str, *, base_dir: Path) -> EmulationScenario:
-    """Read a scenario by its shipped name, or a .toml or .json file of one's own."""
+    """Read a scenario of real devices, by its shipped name or from a .toml or .json file."""
+    scenario = _read_emulation(reference, base_dir=base_dir)
+    for each in scenario.devices:
+        if any(point.from_round is not None for point in each.growth):
+            raise EmulationError(
+                f"scenario {reference}: growth of {each.name} states from_round, which only a "
+                "simulation knows beforehand; state from_s, seconds since the device started"
+            )
+    return scenario
+
+
+def _read_emulation(reference: str, *, base_dir: Path) -> EmulationScenario:
     if reference in EMULATED:
         name = f"emulation-{reference}.toml"
         text = files("profiles").joinpath("data", name).read_text(encoding="utf-8")
@@ -52,9 +65,8 @@ def _parse_emulation(tree: Any, where: str) -> EmulationScenario:  # noqa: ANN40
     try:
         return EmulationScenario.model_validate(tree)
     except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in found["loc"]) or "the file"
-        raise EmulationError(f"scenario {where}: {place}: {found['msg']}") from error
+        told = describe(error, _EMULATED_PARTS)
+        raise EmulationError(f"scenario {where}: {told}") from error
 
 
 class ScenarioError(ValueError):
@@ -73,7 +85,7 @@ def load_scenario(reference: str, *, base_dir: Path = Path()) -> Scenario:
         )
         return _parse(_decode(folder.joinpath(name).read_text(encoding="utf-8"), name), reference)
     if reference in EMULATED:
-        return of_emulation(load_emulation(reference, base_dir=base_dir), name=reference)
+        return of_emulation(_read_emulation(reference, base_dir=base_dir), name=reference)
     path = base_dir / Path(reference).expanduser()
     if path.suffix not in (".toml", ".json"):
         raise ScenarioError(
@@ -87,7 +99,7 @@ def load_scenario(reference: str, *, base_dir: Path = Path()) -> Scenario:
     except ValueError as error:
         raise ScenarioError(f"scenario {path} is not {path.suffix[1:]}: {error}") from error
     if _is_emulation(tree):
-        return of_emulation(load_emulation(reference, base_dir=base_dir), name=path.stem)
+        return of_emulation(_read_emulation(reference, base_dir=base_dir), name=path.stem)
     try:
         tree = _with_recordings(tree, path.parent)
     except RecordingError as error:
@@ -122,7 +134,7 @@ def of_emulation(emulation: EmulationScenario, *, name: str) -> Scenario:
             name=each.name,
             count=each.count,
             flop_per_s=REFERENCE_FLOP_PER_S / each.slowdown,
-            **{name: getattr(each, name) for name in StatedLink.model_fields},
+            **{name: getattr(each, name) for name in StatedDevice.model_fields},
         )
         for each in emulation.devices
     )
@@ -134,12 +146,30 @@ def of_emulation(emulation: EmulationScenario, *, name: str) -> Scenario:
     )
 
 
-def describe(error: ValidationError) -> str:
+Parts = Mapping[str, type[BaseModel]]
+"""Key to what stands there; the empty one to the whole."""
+_EMULATED_PARTS: Parts = {
+    "": EmulationScenario,
+    "devices": DeviceClass,
+    "trace": TracePoint,
+    "growth": Growth,
+}
+_STATED_PARTS: Parts = {
+    "": Scenario,
+    "devices": ScenarioDevices,
+    "trace": TracePoint,
+    "growth": Growth,
+    "layers": ScenarioLayer,
+    "spread": Spread,
+}
+
+
+def describe(error: ValidationError, parts: Parts) -> str:
     """Name the first wrong place, its value, and what would be right."""
     found = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in found["loc"]) or "the file"
     if found["type"] == "extra_forbidden":
-        return f"unknown key {place}; {_keys_at(found['loc'][:-1])}"
+        return f"unknown key {place}; {_keys_at(found['loc'][:-1], parts)}"
     if found["type"] == "missing":
         return f"{place} is missing"
     message = found["msg"].removeprefix("Value error, ")
@@ -147,16 +177,10 @@ def describe(error: ValidationError) -> str:
     return f"{place}{shown}: {message[:1].lower()}{message[1:]}"
 
 
-def _keys_at(place: tuple[int | str, ...]) -> str:
+def _keys_at(place: tuple[int | str, ...], parts: Parts) -> str:
     """Say which keys there are in the part of a scenario at this place."""
-    parts: dict[str, type[BaseModel]] = {
-        "devices": ScenarioDevices,
-        "layers": ScenarioLayer,
-        "trace": TracePoint,
-        "spread": Spread,
-    }
     named = [part for part in place if isinstance(part, str)]
-    model = parts.get(named[-1], Scenario) if named else Scenario
+    model = parts.get(named[-1], parts[""]) if named else parts[""]
     keys = [key for key in model.model_fields if key != "recordings"]  # Read, not written.
     return f"the keys there are {', '.join(keys)}"
 
@@ -176,4 +200,4 @@ def _parse(tree: Any, where: str) -> Scenario:  # noqa: ANN401 - not checked yet
     try:
         return Scenario.model_validate(tree)
     except ValidationError as error:
-        raise ScenarioError(f"scenario {where}: {describe(error)}") from error
+        raise ScenarioError(f"scenario {where}: {describe(error, _STATED_PARTS)}") from error

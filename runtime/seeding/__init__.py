@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     SPREAD = 8
     ROUNDING = 9
     AUGMENTATION = 10
+    ARRIVAL = 11
 
 
 def step_key(purpose: Purpose, *, seed: int, device: str, round_: int, epoch: int) -> Key:

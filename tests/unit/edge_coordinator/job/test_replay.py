@@ -109,6 +109,8 @@ def _record(folder: Path, *rounds: RoundReport, plan: PlanReport, **changes: obj
 
 ROUNDS = [make_round(number) for number in (1, 2, 3)]
 PLAN = make_plan("ab", cut=3, cut_layer="pool1")
+CLUSTER = PLAN.clusters[0]
+GROWN = PLAN.model_copy(update={"clusters": (CLUSTER.model_copy(update={"num_samples": (12, 0)}),)})
 LOST = make_round(2, lost={"d1": "was late"})
 
 
@@ -120,6 +122,7 @@ LOST = make_round(2, lost={"d1": "was late"})
         (ROUNDS, PLAN, {"seed": 7}, "seed is 7 in this job and 0 in "),
         (ROUNDS, PLAN, {"model.name": "mlp"}, "model.name is 'mlp' in this job and 'lenet' in "),
         (ROUNDS, PLAN, {"training.batch_size": 8}, "training.batch_size is 8 in this job and 16"),
+        (ROUNDS, GROWN, {"devices.scenario": "mixed"}, "it says which samples came first: its"),
         (ROUNDS, make_plan("ab", cut=1, cut_layer="pool9"), {}, "round 1 of "),
     ],
 )
