@@ -1,13 +1,17 @@
-"""Seconds, bytes and accuracy of each codec on links of 3 to 20 Mbit/s, from real runs.
+"""Seconds, bytes and accuracy of each way to spend fewer of them, beside none of them.
 
-    python -m benchmarks.economy DIR [--simulated] [--seeds 3] [--rounds 60]
+    python -m benchmarks.economy DIR [--simulated] [--seeds 3] [--rounds 60] [--variants LIST]
 
-DIR is a folder with MNIST's IDX files. Six local agents hold three classes each; LeNet is trained
-through a local broker, every variant with every seed, one run after another. Runs that the output
-folder holds already are read, not repeated. With `--simulated` the same jobs are simulated: the
-training is real, the seconds are those of the latency model on the same links, and so do not hang
-on what else this machine does. What is left in the folder: the table, and a picture of accuracy
-against MB and against seconds; a second one for aggregated gradients, whose MB go down.
+DIR is a folder with MNIST's IDX files. Printed are, in this order: what encoding costs a device;
+rounds of the paper scenario in micro-batches and as int8, by the latency model; rounds of real
+agents in micro-batches beside whole mini-batches, and how far apart their weights end; and each
+variant beside float32 in whole mini-batches. For these six local agents hold three classes each,
+and LeNet is trained through a local broker on links of 3 to 20 Mbit/s, every variant with every
+seed, one run after another. Runs that the output folder holds already are read, not repeated. With
+`--simulated` the same jobs are simulated and no agents run: the training is real, the seconds are
+those of the latency model on the same links, and so do not hang on what else this machine does.
+What is left in the folder: the tables, and a picture of accuracy against MB and against seconds; a
+second one for aggregated gradients, whose MB go down.
 """
 
 import argparse
@@ -16,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.economy.encoding import encoding_lines
 from benchmarks.economy.figures import VariantFigures, lines, phi_lines
+from benchmarks.economy.overlap import overlap_lines, paper_lines
 from benchmarks.economy.picture import draw
 from benchmarks.economy.runs import EconomyJob, RunCurve, run
 from benchmarks.economy.variants import BASELINE, PHI, VARIANTS, Variant, variants_named
@@ -27,10 +32,13 @@ def main() -> None:
     """Run what is asked for and print the tables."""
     flags = _flags()
     flags.output.mkdir(parents=True, exist_ok=True)
-    print(*encoding_lines(), "", sep="\n", flush=True)
+    print(*encoding_lines(), "", *paper_lines(), "", sep="\n", flush=True)
     setting = EconomyJob(flags.mnist, flags.output, flags.rounds, is_simulated=flags.simulated)
     how = "simulated" if flags.simulated else "measured"
     try:
+        if not flags.simulated:
+            print("overlap of real agents …", flush=True)
+            print(*overlap_lines(), "", sep="\n", flush=True)
         curves = _curves(setting, flags.variants, num_seeds=flags.seeds)
     except RuntimeError as error:
         sys.exit(str(error))
@@ -66,7 +74,9 @@ def _curves(
 
 
 def _flags() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Codecs on thin links, by real runs on MNIST.")
+    parser = argparse.ArgumentParser(
+        description="Fewer seconds and bytes on thin links, by real runs on MNIST."
+    )
     add = parser.add_argument
     add("mnist", type=Path, help="folder with MNIST's IDX files")
     add("--seeds", type=int, default=3)

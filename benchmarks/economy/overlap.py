@@ -1,8 +1,9 @@
 """A turn in micro-batches beside one in whole mini-batches: `python -m benchmarks.economy.overlap`.
 
 The same job twice, in micro-batches and without, over real local agents, a real broker and emulated
-links: seconds of a round, and how far apart the weights are after the last. Then the paper
-scenario, by the latency model: with identical devices, and with a spread of 50 % between rounds.
+links: seconds of a round, and how far apart the weights are after the last. And the paper scenario,
+by the latency model: with identical devices, and with a spread of 50 % between rounds, each with
+tensors as they are and as int8.
 """
 
 import argparse
@@ -19,47 +20,83 @@ from safetensors.numpy import load_file
 from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.planner import plan_round
+from edge_coordinator.planning.wire import WireTable
 from edge_coordinator.simulation.world import drawn_states
 from profiles.variation import Spread
 from runtime.scenarios.files import load_scenario
+from runtime.wire.codecs.names import TurnCodecs
 
 LINKS_MBPS = (3, 8, 20)
 SLOWDOWN = 1.0
 """Of each device beside this machine's processor."""
 DRAWS = 20
+ROUNDS = 20
+MICRO_BATCHES = 4
 
 
 def main() -> None:
     """Run both and print what they took."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--micro-batches", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--micro-batches", type=int, default=MICRO_BATCHES)
     flags = parser.parse_args()
-    for spread in (0.0, 0.5):
-        whole_s, parted_s = (_paper_s(count, spread) for count in (1, flags.micro_batches))
-        print(
-            f"paper scenario, spread {spread:.0%}: {whole_s:.2f} s a round, {parted_s:.2f} s in "
-            f"{flags.micro_batches} micro-batches: {whole_s / parted_s:.2f} times shorter"
+    print(*paper_lines(flags.micro_batches), sep="\n", flush=True)
+    try:
+        print(*overlap_lines(flags.rounds, flags.micro_batches), sep="\n")
+    except RuntimeError as error:
+        sys.exit(str(error))
+
+
+def paper_lines(micro_batches: int = MICRO_BATCHES) -> list[str]:
+    """Give mean seconds of a round of the paper scenario, and how many times shorter it gets."""
+    lines = [f"{'paper scenario, by the model':<30}{'s a round':>10}{'':>7}{'spread 50 %':>13}"]
+    rows = [
+        (name, [_paper_s(count, spread, codec) for spread in (0.0, 0.5)])
+        for name, count, codec in (
+            ("fp32", 1, None),
+            (f"{micro_batches} micro-batches", micro_batches, None),
+            ("int8", 1, "int8"),
+            (f"{micro_batches} micro-batches, int8", micro_batches, "int8"),
         )
+    ]
+    for name, (equal_s, spread_s) in rows:
+        base = rows[0][1]
+        lines.append(
+            f"{name:<30}{equal_s:>10.2f}{_times(base[0], equal_s)}"
+            f"{spread_s:>13.2f}{_times(base[1], spread_s)}"
+        )
+    return lines
+
+
+def overlap_lines(num_rounds: int = ROUNDS, micro_batches: int = MICRO_BATCHES) -> list[str]:
+    """Run the job both ways; RuntimeError with what it said if a run fails."""
     with tempfile.TemporaryDirectory() as folder:
         whole, parted = (
-            _run(Path(folder) / str(count), count, flags.rounds)
-            for count in (1, flags.micro_batches)
+            _run(Path(folder) / str(count), count, num_rounds) for count in (1, micro_batches)
         )
-        print(
-            f"real agents, links of {LINKS_MBPS} Mbit/s: {_round_s(whole):.2f} s a round, "
-            f"{_round_s(parted):.2f} s in {flags.micro_batches} micro-batches: "
-            f"{_round_s(whole) / _round_s(parted):.2f} times shorter"
-        )
-        print(f"largest difference of a weight after {flags.rounds} rounds: "
-              f"{_difference(whole, parted):.1e}")  # fmt: skip
+        whole_s, parted_s = _round_s(whole), _round_s(parted)
+        links = ", ".join(map(str, LINKS_MBPS))
+        return [
+            f"real agents, links of {links} Mbit/s: {whole_s:.2f} s a round, {parted_s:.2f} s in "
+            f"{micro_batches} micro-batches:",
+            f"{whole_s / parted_s:.2f} times shorter; the largest difference of a weight after "
+            f"{num_rounds} rounds is {_difference(whole, parted):.1e}",
+        ]
 
 
-def _paper_s(micro_batches: int, spread: float) -> float:
+def _times(base_s: float, seconds: float) -> str:
+    return f"{f'/{base_s / seconds:.2f}':>7}"
+
+
+def _paper_s(micro_batches: int, spread: float, codec: str | None) -> float:
     """Mean seconds of a round of the paper scenario."""
     paper = load_scenario("paper")
     scenario = paper.model_copy(update={"spread": Spread.between_rounds(spread)})
     work = Workload.of_scenario(paper, loss_on_device=False)
+    if codec is not None:
+        codecs = TurnCodecs(model=codec, smashed=codec, gradient=codec, weights=codec)
+        wire = WireTable.of(work.cuts, codecs, batch_size=work.batch_size)
+        work = replace(work, wires=(wire,))
     seconds = []
     for round_ in range(1, DRAWS + 1):
         plan = plan_round(
@@ -92,7 +129,7 @@ def _run(folder: Path, micro_batches: int, num_rounds: int) -> Path:
     )
     finished = subprocess.run(command, check=False, capture_output=True, text=True)
     if finished.returncode:
-        sys.exit(finished.stderr or finished.stdout)
+        raise RuntimeError((finished.stderr or finished.stdout).strip())
     return next((folder / "runs").iterdir())
 
 

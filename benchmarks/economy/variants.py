@@ -22,7 +22,19 @@ OVERLAP = Variant("overlap", ("--micro-batches", "4"))
 BOTH = Variant("overlap+int8", ("--micro-batches", "4", "--codec", "int8"))
 PHI = tuple(Variant(f"phi:{phi}", ("--phi", phi)) for phi in ("0.25", "0.5", "1"))
 """Aggregated gradients; the baseline has none of them."""
-VARIANTS = (BASELINE, *CODECS, OVERLAP, BOTH, *PHI)
+PLANNED = (
+    Variant("by-device", ("--set", "plan.cuts=by_device")),
+    Variant("shares", ("--batch-sizes", "auto")),
+    Variant(
+        "everything",
+        (
+            *("--codec", "auto", "--micro-batches", "auto", "--batch-sizes", "auto"),
+            *("--set", "plan.cuts=by_device"),
+        ),
+    ),
+)
+"""What a plan chooses for each device, alone and with all else that it may choose."""
+VARIANTS = (BASELINE, *CODECS, OVERLAP, BOTH, *PLANNED, *PHI)
 
 
 def variants_named(names: list[str]) -> list[Variant]:
