@@ -34,7 +34,10 @@ PLANNED = (
     ),
 )
 """What a plan chooses for each device, alone and with all else that it may choose."""
-VARIANTS = (BASELINE, *CODECS, OVERLAP, BOTH, *PLANNED, *PHI)
+SHARED = Variant("shared", ("--set", "plan.medium=shared"))
+"""All devices on one link, the sum of theirs: what one is not sent is time for the others."""
+SHARED_PHI = Variant("shared+phi:auto", (*SHARED.flags, "--phi", "auto"))
+VARIANTS = (BASELINE, *CODECS, OVERLAP, BOTH, *PLANNED, *PHI, SHARED, SHARED_PHI)
 
 
 def variants_named(names: list[str]) -> list[Variant]:

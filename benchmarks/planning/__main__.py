@@ -21,9 +21,9 @@ from edge_coordinator.planning.clusters.clustering import (
     random_clusters,
     sorted_clusters,
 )
-from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.clusters.grouping import Grouping, cluster_sizes
 from edge_coordinator.planning.cuts.cut_layer import CUT_SCHEDULE, choose_cut
-from edge_coordinator.planning.fleet import Fleet, cluster_sizes
+from edge_coordinator.planning.fleet import Fleet
 from edge_coordinator.planning.latency import cluster_latency_s
 from edge_coordinator.planning.planner import plan_round
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer

@@ -101,6 +101,7 @@ def _round(priced: PricedRound, job: Job) -> dict[str, Any]:
                 "devices": each.devices,
                 "shares": each.shares,
                 "micro_batches": each.micro_batches,
+                "phi": each.phi,
                 "batch_sizes": each.batch_sizes,
                 "predicted_s": each.predicted_s,
             }

@@ -109,6 +109,8 @@ class Job:
     """The coordinator's test set; None if the devices evaluate."""
     refused_cuts: Mapping[int, str]
     """Cuts that this network cannot be cut at, whatever the devices are; and why."""
+    plain_cuts: Mapping[int, str]
+    """Cuts at which no gradients are aggregated where plans choose how many, and why."""
     codecs: tuple[TurnCodecs, ...]
     """How tensors may travel: as given, or what a plan may choose from."""
     whole_batches: str = ""
@@ -150,11 +152,14 @@ class Job:
             return (1,)
         return AUTOMATIC if given == "auto" else (given,)
 
-    def num_aggregated(self, batch_sizes: Sequence[int]) -> int:
+    def phi_of(self, cluster: ClusterPlan) -> float:
+        """Share of the mini-batches of a cluster whose gradients are aggregated."""
+        training = self.settings.training
+        return (cluster.phi or 0.0) if training.phis else training.given_phi
+
+    def num_aggregated(self, cluster: ClusterPlan, batch_sizes: Sequence[int]) -> int:
         """How many samples of each device of a cluster are given one gradient for all."""
-        if self.loss_on_device:
-            return 0
-        return num_aggregated(self.settings.training.phi, batch_sizes)
+        return 0 if self.loss_on_device else num_aggregated(self.phi_of(cluster), batch_sizes)
 
     def cut_name(self, cut: int) -> str:
         """Name of the last layer on the device."""

@@ -112,7 +112,10 @@ class PlanSettings(Section):
         "idle_w, compute_w and radio_w; by its processor if left out",
     )
     energy_weight: float = Field(
-        0.0, ge=0, description="seconds that a joule counts as, where cuts and codecs are chosen"
+        0.0,
+        ge=0,
+        description="seconds that a joule counts as, where cuts, codecs, micro-batches and phi are "
+        "chosen",
     )
     energy_budgets: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {}, description="device id, or * for all others, to the joules that it may draw in a run"

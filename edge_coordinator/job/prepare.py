@@ -112,10 +112,9 @@ def _made(
     """Put together what was looked up."""
     names, cut = tuple(layers_of(network)), given_cut(settings, network)
     why_whole = whole_batches(settings, network, loss, shape=shape, test=test)
-    if why_whole:
-        log.warning("mini-batches stay whole: %s", why_whole)
-    if why_equal := equal_batches(settings, network, shape=shape):
-        log.warning("mini-batches stay equal: %s", why_equal)
+    why_equal = equal_batches(settings, network, shape=shape)
+    _tell_of_batches(whole=why_whole, equal=why_equal)
+    refused, plain = _cuts_to_avoid(settings, network, shape=shape)
     return Job(
         settings=settings,
         assignment=assignment,
@@ -127,7 +126,8 @@ def _made(
             settings, cut, network, layer_names=names, base_dir=base_dir, is_whole=bool(why_whole)
         ),
         test=some_of(test, settings.evaluation.max_samples),
-        refused_cuts=refused_cuts(network, shape) | not_averaged(settings, network, shape=shape),
+        refused_cuts=refused,
+        plain_cuts=plain,
         codecs=codecs,
         whole_batches=why_whole,
         equal_batches=why_equal,
@@ -140,12 +140,32 @@ def _made(
     )
 
 
+def _tell_of_batches(**reasons: str) -> None:
+    """Say what mini-batches stay, and why."""
+    for kept, why in reasons.items():
+        if why:
+            log.warning("mini-batches stay %s: %s", kept, why)
+
+
+def _cuts_to_avoid(
+    settings: JobSettings, network: Network, *, shape: Shape
+) -> tuple[dict[int, str], dict[int, str]]:
+    """List cuts that cannot be, and those at which nothing is aggregated where plans may choose."""
+    refused, plain = refused_cuts(network, shape), not_averaged(settings, network, shape=shape)
+    return (refused, plain) if settings.training.phis else (refused | plain, {})
+
+
 def _check_plan(job: Job) -> None:
     """SettingsError for plans that are not to be had."""
     if job.settings.codec.is_planned and job.settings.plan.is_by_hand:
         raise SettingsError(
             "codec.name = 'auto' is chosen by plans, and by hand nothing is: name a codec, or take "
             "plan.mode = 'auto'"
+        )
+    if job.settings.training.phis and job.settings.plan.is_by_hand:
+        raise SettingsError(
+            "training.phi = 'auto' is chosen by plans, and by hand nothing is: give a share from 0 "
+            "to 1, or take plan.mode = 'auto'"
         )
     given = {} if job.cut is None else {"plan.cut": job.cut}
     for key, cut in (given | {f"plan.cuts.{d}": own for d, own in job.own_cuts.items()}).items():

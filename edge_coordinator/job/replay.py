@@ -34,6 +34,7 @@ class _Part(BaseModel):
 class _Cluster(_Part):
     devices: tuple[str, ...]
     micro_batches: int = 1
+    phi: float | None = None
     batch_sizes: tuple[int, ...] | None = None
     cuts: tuple[int, ...] | None = None
     cut_layers: tuple[str, ...] | None = None
@@ -94,6 +95,7 @@ class ReplayedPlans:
                     each.devices,
                     (1.0,) * len(each.devices),
                     micro_batches=each.micro_batches,
+                    phi=each.phi,
                     batch_sizes=each.batch_sizes or (),
                     cuts=each.cuts or (),
                     num_samples=each.num_samples or (),

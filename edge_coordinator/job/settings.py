@@ -196,7 +196,7 @@ class JobSettings(Section):
         phi, sizes = self.training.phi, self.plan.batch_sizes
         if phi and sizes != "equal":
             raise ValueError(
-                f"training.phi = {phi:g} aggregates over mini-batches of one size, and "
+                f"training.phi = {phi} aggregates over mini-batches of one size, and "
                 f"plan.batch_sizes = {sizes!r} makes them differ: take phi = 0 or 'equal'"
             )
         return self

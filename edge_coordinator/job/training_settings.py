@@ -89,12 +89,14 @@ class TrainingSettings(Section):
         description="that a mini-batch goes in, so that computing and sending overlap; auto: as "
         "many as the plan expects to gain by",
     )
-    phi: float = Field(
+    phi: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
         0.0,
-        ge=0,
-        le=1,
         description="share of a mini-batch whose last-layer gradients are aggregated over the "
-        "devices of a cluster (EPSL): one gradient for all of them; 0: none",
+        "devices of a cluster (EPSL): one gradient for all of them; 0: none; auto: for each "
+        "cluster what its plan expects to gain by, up to max_phi",
+    )
+    max_phi: float = Field(
+        0.25, ge=0, le=1, description="auto: the most of a mini-batch that is aggregated"
     )
     loss: str = Field("cross_entropy", description=LOSSES)
     class_weights: Literal["balanced"] | tuple[Annotated[float, Field(ge=0)], ...] = Field(
@@ -153,12 +155,12 @@ class TrainingSettings(Section):
             return self
         if self.method == "fl":
             raise ValueError(
-                f"phi = {self.phi:g} aggregates gradients on the server, and with method 'fl' "
+                f"phi = {self.phi} aggregates gradients on the server, and with method 'fl' "
                 "none are computed there: take phi = 0"
             )
-        if self.micro_batches != 1:
+        if self.micro_batches != 1 and not (self.phi == self.micro_batches == "auto"):
             raise ValueError(
-                f"phi = {self.phi:g} aggregates over whole mini-batches of all devices, and "
+                f"phi = {self.phi} aggregates over whole mini-batches of all devices, and "
                 f"micro_batches = {self.micro_batches!r} answers each part as it comes: take "
                 "phi = 0 or micro_batches = 1"
             )
@@ -179,6 +181,19 @@ class TrainingSettings(Section):
         if not self.class_weights and not self.label_smoothing:
             return None
         return LossOptions(class_weights=weights, label_smoothing=self.label_smoothing)
+
+    @property
+    def phis(self) -> tuple[float, ...]:
+        """What plans choose phi from: none, quarters, and the most there may be."""
+        if self.phi != "auto":
+            return ()
+        quarters = (quarter / 4 for quarter in range(4))
+        return (*(each for each in quarters if each < self.max_phi), self.max_phi)
+
+    @property
+    def given_phi(self) -> float:
+        """That of all rounds; 0 where plans choose it."""
+        return 0.0 if self.phi == "auto" else self.phi
 
     def device_spec(self) -> OptimizerSpec:
         """The devices' optimiser without its learning rate."""

@@ -69,7 +69,7 @@ def not_averaged(settings: JobSettings, network: Network, *, shape: Shape) -> di
         if cut < len(names) and (types := whole_numbers_into(network, cut)):
             above = f"what crosses it is {types}"
         if above:
-            found[cut] = f"training.phi = {phi:g} averages samples over devices, and {above}"
+            found[cut] = f"training.phi = {phi} averages samples over devices, and {above}"
     return found
 
 

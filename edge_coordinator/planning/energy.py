@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import PhasesByShare, device_phase_s
 from edge_coordinator.planning.plan import Plan
@@ -36,6 +38,32 @@ def weighed_s(
     idle_w, compute_w, radio_w = fleet.power_w[:, devices]
     joules = idle_w * round_s + compute_w * compute_s + radio_w * radio_s
     return workload.energy_weight * float(joules.sum())
+
+
+def turn_weighed_s(
+    fleet: Fleet,
+    workload: Workload,
+    seconds: PhasesByShare,
+    *,
+    members: Counts,
+    shares: Floats,
+    turns_s: Floats,
+) -> Floats:
+    """Seconds that each turn's joules count as, [cluster]: of its devices, and of all that wait."""
+    weighed_s = np.zeros(len(members))
+    if workload.energy_weight == 0:
+        return weighed_s
+    for cluster, (row, divided) in enumerate(zip(members, shares, strict=True)):
+        devices = row[row >= 0]
+        rows = device_phase_s(seconds, members=devices, shares=divided[row >= 0])
+        compute_s, radio_s = busy_seconds(
+            {phase: rows[phase] for phase in Phase}, local_epochs=seconds.local_epochs
+        )
+        _, compute_w, radio_w = fleet.power_w[:, devices]
+        weighed_s[cluster] = compute_w @ compute_s + radio_w @ radio_s
+    weighed_s += fleet.power_w[0].sum() * turns_s
+    weighed_s *= workload.energy_weight
+    return weighed_s
 
 
 def with_joules(plan: Plan, states: Sequence[DeviceState], workload: Workload) -> Plan:

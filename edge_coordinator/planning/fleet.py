@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edge_coordinator.planning.form import BatchSizes
-from edge_coordinator.planning.plan import InfeasiblePlanError
+from edge_coordinator.planning.plan import InfeasiblePlanError, StepFlow
 from edge_coordinator.planning.wire import WireTable
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
@@ -72,7 +72,12 @@ class Workload:
     """Why mini-batches cannot go in parts, where that is asked for and they cannot."""
 
     phi: float = 0.0
-    """Share of a mini-batch whose gradients are aggregated over the devices of a cluster."""
+    """Share of a mini-batch whose gradients are aggregated over the devices of a cluster; what
+    clusters are sampled by, where plans choose it for each."""
+    phis: tuple[float, ...] = ()
+    """Shares that plans choose from, the least first; empty where it is given."""
+    plain_cuts: Mapping[int, str] = field(default_factory=dict)
+    """Cuts at which plans choose none, and why nothing can be aggregated there."""
 
     energy_weight: float = 0.0
     """Seconds that a joule counts as."""
@@ -89,6 +94,18 @@ class Workload:
         if self.loss_on_device:
             return (1,)
         return tuple(sorted({min(count, self.batch_size) for count in self.micro_batches}))
+
+    def phis_at(self, cut: int) -> tuple[float, ...]:
+        """Shares of a mini-batch that may be aggregated at a cut; the given one, if it is."""
+        if not self.phis:
+            return (self.phi,)
+        is_plain = self.loss_on_device or cut in self.plain_cuts or not self.cuts.learns[cut]
+        return (0.0,) if is_plain else self.phis
+
+    def flows(self, cut: int) -> tuple[StepFlow, ...]:
+        """How mini-batches may travel at a cut."""
+        both = (StepFlow(count, phi) for phi in self.phis_at(cut) for count in self.partings)
+        return tuple(flow for flow in both if flow.micro_batches == 1 or not flow.phi)
 
     def num_aggregated(self, cut: int) -> int:
         """How many samples of each device of a cluster have one gradient for all."""
@@ -200,24 +217,6 @@ class Fleet:
             power_w=np.array([_watts(state) for state in states]).T,
             label_mix=_label_mix(states),
         )
-
-
-def cluster_sizes(
-    num_devices: int, *, num_clusters: int | None = None, cluster_size: int | None = None
-) -> Counts:
-    """Divide devices as evenly as possible, the larger clusters first, [cluster].
-
-    One of the two must be given; `cluster_size` is the most that a cluster may hold.
-    """
-    if cluster_size is not None:
-        num_clusters = -(-num_devices // cluster_size)
-    if num_clusters is None:
-        raise InfeasiblePlanError("neither the number nor the size of clusters is given")
-    num_clusters = min(num_clusters, num_devices)
-    smaller, num_larger = divmod(num_devices, num_clusters)
-    return np.array(
-        [smaller + 1] * num_larger + [smaller] * (num_clusters - num_larger), dtype=np.int64
-    )
 
 
 def leave_out(

@@ -88,15 +88,16 @@ class PhasesByShare:
         """Seconds of the server for one device's mini-batch, [device]; the least there may be."""
         return _with_empty_device(self.fixed_s[Phase.SERVER])
 
-    def least_aggregated_s(self, sizes: Counts) -> float:
+    def least_aggregated_s(self, sizes: Counts, *, or_none: bool) -> float:
         """Seconds of the server for aggregated samples, at the least, in clusters of these sizes.
 
-        Beside `server_s` of all devices, in one local epoch.
+        Beside `server_s` of all devices, in one local epoch; `or_none` if they may go back plainly.
         """
         if self.aggregated_s is None:
             return 0.0
         together_s, alone_s = self.aggregated_s.min(axis=-1)
-        return float(np.where(sizes > 1, together_s, alone_s).sum())
+        once_s = np.where(sizes > 1, together_s, alone_s)
+        return float((np.minimum(once_s, sizes * alone_s) if or_none else once_s).sum())
 
     def step_s(self, members: Counts) -> Floats:
         """Seconds of the server's step for each device of clusters, [..., position]."""

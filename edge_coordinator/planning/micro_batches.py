@@ -1,157 +1,209 @@
-"""Into how many micro-batches the mini-batches of each cluster go, by the latency model."""
+"""How the mini-batches of each cluster travel, by the latency model.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+Into how many micro-batches they go, and where a plan may choose it, which share of them is
+aggregated over the devices: both at once, since each changes what the other is worth.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from edge_coordinator.planning.bound.lower_bound import lower_bound_s, together_s
 from edge_coordinator.planning.clusters.clustering import in_order
 from edge_coordinator.planning.clusters.descent import descended
+from edge_coordinator.planning.energy import turn_weighed_s
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds, turn_s
-from edge_coordinator.planning.plan import ClusterPlan
+from edge_coordinator.planning.plan import ClusterPlan, StepFlow
 from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.spectrum import equal_shares
 from profiles.phases import SecondsByPhase
 from profiles.units import Counts, Floats
 
 LEAST_GAIN = 0.002
 """Of a turn, by which each further micro-batch has to shorten it: a frame is not for nothing."""
+LEAST_GAIN_OF_QUARTER = 0.02
+"""Of a turn, by which each quarter of a mini-batch that is aggregated has to shorten it: it costs
+some accuracy."""
 
 
 @dataclass(frozen=True)
 class Parting:
-    """How a cluster's mini-batches are parted, and what its turn takes so."""
+    """How a cluster's mini-batches travel, and what its turn takes so."""
 
-    micro_batches: int
+    flow: StepFlow
     seconds: PhasesByShare
+    shares: Floats
+    """Of the link, [position]."""
     turn_s: float
-    overhead_s: float
-    """Of `turn_s`, what was learned of turns beyond their phases."""
     whole_batches_s: float | None
     """What it would take with whole mini-batches, where these are not whole."""
+    plain_s: float | None
+    """What it would take with nothing aggregated, where that is chosen and something is."""
 
     def plan(
         self,
+        workload: Workload,
         *,
         devices: tuple[str, ...],
         shares: tuple[float, ...],
         phases: tuple[SecondsByPhase, ...],
         batch_sizes: tuple[int, ...],
     ) -> ClusterPlan:
-        """Write down the cluster that was parted so."""
+        """Write down the cluster whose mini-batches travel so."""
         return ClusterPlan(
             devices=devices,
             shares=shares,
             predicted_s=self.turn_s,
             phases=phases,
-            micro_batches=self.micro_batches,
-            overhead_s=self.overhead_s,
+            micro_batches=self.flow.micro_batches,
+            overhead_s=workload.cluster_overhead_s,
             whole_batches_s=self.whole_batches_s,
             batch_sizes=batch_sizes,
+            phi=self.flow.phi if workload.phis else None,
+            plain_s=self.plain_s,
         )
 
 
-SecondsOf = Callable[[int], PhasesByShare]
-"""Seconds of every phase by the number of micro-batches."""
+@dataclass(frozen=True)
+class Flows:
+    """What the turns of clusters take, however their mini-batches travel."""
 
+    fleet: Fleet
+    workload: Workload
+    cut: int
+    batch_sizes: Floats | None = None
+    """Samples, [device], if not the workload's."""
+    equal_shares: bool = field(default=False, kw_only=True)
+    """Divide a shared link evenly."""
+    _known: dict[StepFlow, PhasesByShare] = field(default_factory=dict, init=False, compare=False)
 
-def seconds_by_parting(
-    fleet: Fleet, workload: Workload, *, cut: int, batch_sizes: Floats | None = None
-) -> SecondsOf:
-    """Work out the seconds of each number of micro-batches, each once."""
-    return cache(
-        lambda count: phase_seconds(
-            fleet, workload, cut=cut, micro_batches=count, batch_sizes=batch_sizes
+    def seconds(self, flow: StepFlow) -> PhasesByShare:
+        """Seconds of every phase."""
+        if flow not in self._known:
+            self._known[flow] = phase_seconds(
+                self.fleet,
+                replace(self.workload, phi=flow.phi),
+                cut=self.cut,
+                micro_batches=flow.micro_batches,
+                batch_sizes=self.batch_sizes,
+            )
+        return self._known[flow]
+
+    def pricer(self, phi: float) -> Pricer:
+        """Price clusters whose mini-batches are whole."""
+        return Pricer(
+            self.seconds(StepFlow(1, phi)), self.workload.medium, None, balance_weight=0.0
         )
-    )
 
+    def shares(self, members: Counts, phi: float, *, max_exchanges: int) -> Floats:
+        """Divide the link as is best with whole mini-batches, [..., position]."""
+        if self.equal_shares:
+            return equal_shares(present=members >= 0, medium=self.workload.medium)
+        return self.pricer(phi).shares(members, max_exchanges=max_exchanges)
 
-def choose_partings(
-    seconds_of: SecondsOf, workload: Workload, *, members: Counts, shares: Floats
-) -> list[Parting]:
-    """Choose for each cluster among the numbers of micro-batches that the workload allows.
+    def turns_s(self, flow: StepFlow, *, members: Counts, shares: Floats) -> Floats:
+        """Seconds of each cluster's turn, [...]; members and shares are [..., position]."""
+        overhead_s = self.workload.cluster_overhead_s
+        return turn_s(self.seconds(flow), members=members, shares=shares, overhead_s=overhead_s)
 
-    Members and shares are [cluster, position].
-    """
-    counts, overhead_s = workload.partings, workload.cluster_overhead_s
-    turns_s = {
-        count: turn_s(seconds_of(count), members=members, shares=shares, overhead_s=overhead_s)
-        for count in sorted({1, *counts})
-    }
-    weighed_s = np.stack([turns_s[count] * (1 + LEAST_GAIN * count) for count in counts])
-    chosen = np.array(counts)[weighed_s.argmin(axis=0)].tolist()
-    return [
-        Parting(
-            count,
-            seconds_of(count),
-            float(turns_s[count][row]),
-            overhead_s,
-            float(turns_s[1][row]) if count > 1 else None,
+    def costs_s(
+        self, flow: StepFlow, turns_s: Floats, *, members: Counts, shares: Floats
+    ) -> Floats:
+        """What turns count as, [cluster]: with their joules, and what a flow is worth less for."""
+        seconds, workload = self.seconds(flow), self.workload
+        weighed_s = turn_weighed_s(
+            self.fleet, workload, seconds, members=members, shares=shares, turns_s=turns_s
         )
-        for row, count in enumerate(chosen)
-    ]
+        return (turns_s + weighed_s) * (1 + gain_asked(flow))
+
+    def chosen(self, members: Counts, among: Collection[StepFlow] = ()) -> list[Parting]:
+        """Choose for each cluster, [cluster, position], what counts as least.
+
+        Among all that the workload allows, or those that are given.
+        """
+        flows = sorted(among or self.workload.flows(self.cut), key=lambda flow: flow[::-1])
+        priced = sorted({each for flow in flows for each in (flow, *self._without(flow))})
+        shares = {
+            phi: self.shares(members, phi, max_exchanges=THOROUGH_EXCHANGES)
+            for phi in {flow.phi for flow in priced}
+        }
+        turns_s = {
+            flow: self.turns_s(flow, members=members, shares=shares[flow.phi]) for flow in priced
+        }
+        costs_s = [
+            self.costs_s(flow, turns_s[flow], members=members, shares=shares[flow.phi])
+            for flow in flows
+        ]
+        best = [flows[index] for index in np.stack(costs_s).argmin(axis=0)]
+        return [
+            Parting(
+                flow,
+                self.seconds(flow),
+                shares[flow.phi][row],
+                float(turns_s[flow][row]),
+                *(
+                    None if other == flow else float(turns_s[other][row])
+                    for other in self._without(flow)
+                ),
+            )
+            for row, flow in enumerate(best)
+        ]
+
+    def _without(self, flow: StepFlow) -> tuple[StepFlow, StepFlow]:
+        """The same with whole mini-batches; and with nothing aggregated, if that is chosen."""
+        phi = 0.0 if self.workload.phis else flow.phi
+        return StepFlow(1, flow.phi), StepFlow(flow.micro_batches, phi)
 
 
-def regrouped(pricer: Pricer, seconds_of: SecondsOf, workload: Workload, members: Counts) -> Counts:
+def gain_asked(flow: StepFlow) -> float:
+    """Of a turn, what a flow has to gain to be taken."""
+    return LEAST_GAIN * flow.micro_batches + LEAST_GAIN_OF_QUARTER * 4 * flow.phi
+
+
+def regrouped(pricer: Pricer, flows: Flows, members: Counts) -> Counts:
     """Swap devices for as long as that shortens turns in the micro-batches that these take.
 
     Sampling compares clusters that wait at barriers. `members` are [cluster, position]; they stay
     as they are where mini-batches stay whole, or labels count.
     """
-    if workload.partings == (1,) or pricer.balance_weight:
+    if flows.workload.partings == (1,) or pricer.balance_weight:
         return members
-    overhead_s = workload.cluster_overhead_s
-
-    def partings(rows: Counts) -> list[Parting]:
-        shares = pricer.shares(rows, max_exchanges=THOROUGH_EXCHANGES)
-        return choose_partings(seconds_of, workload, members=rows, shares=shares)
-
-    before = partings(members)
-    counts = {each.micro_batches for each in before}
+    before = flows.chosen(members)
+    taken = sorted({each.flow for each in before})
 
     def prices(rows: Counts) -> Floats:
-        shares = pricer.shares(rows, max_exchanges=QUICK_EXCHANGES)
-        own = [
-            turn_s(seconds_of(count), members=rows, shares=shares, overhead_s=overhead_s)
-            for count in sorted(counts)
-        ]
+        shares = {
+            phi: flows.shares(rows, phi, max_exchanges=QUICK_EXCHANGES)
+            for phi in {flow.phi for flow in taken}
+        }
+        own = [flows.turns_s(flow, members=rows, shares=shares[flow.phi]) for flow in taken]
         shortest_s: Floats = np.min(own, axis=0)
         return shortest_s
 
     swapped = descended(prices, members)
-    after = partings(swapped)
+    after = flows.chosen(swapped)
     is_shorter = sum(each.turn_s for each in after) < sum(each.turn_s for each in before)
     return in_order(swapped) if is_shorter else members
 
 
-def round_bound_s(
-    fleet: Fleet, pricer: Pricer, workload: Workload, *, cut: int, members: Counts
-) -> float:
+def round_bound_s(flows: Flows, members: Counts) -> float:
     """Seconds that no round beats at a cut, in clusters of the sizes of these, [cluster, position].
 
     In micro-batches no turn ends before each of its devices could have ended it alone, with all of
-    the link.
+    the link. Of gradients, the more is aggregated the less a device waits for its own.
     """
+    workload, cut = flows.workload, flows.cut
     if workload.partings == (1,):
-        return lower_bound_s(pricer, workload, members=members)
+        return lower_bound_s(flows.pricer(workload.phis_at(cut)[-1]), workload, members=members)
     sizes = (members >= 0).sum(axis=-1)
-    alone = np.arange(fleet.num_devices)[:, np.newaxis]
-    overhead_s = workload.cluster_overhead_s
-    own_s = np.min(
-        [
-            turn_s(
-                phase_seconds(fleet, workload, cut=cut, micro_batches=count),
-                members=alone,
-                shares=np.ones(alone.shape),
-                overhead_s=overhead_s,
-            )
-            for count in workload.partings
-        ],
-        axis=0,
-    )
-    return together_s(own_s, sizes=sizes) + workload.round_overhead_s
+    alone = np.arange(flows.fleet.num_devices)[:, np.newaxis]
+    own_s = [
+        flows.turns_s(flow, members=alone, shares=np.ones(alone.shape))
+        for flow in workload.flows(cut)
+    ]
+    return together_s(np.min(own_s, axis=0), sizes=sizes) + workload.round_overhead_s
 
 
 def parting_reason(clusters: Sequence[ClusterPlan], workload: Workload) -> str:
@@ -162,3 +214,19 @@ def parting_reason(clusters: Sequence[ClusterPlan], workload: Workload) -> str:
         counts = " or ".join(map(str, sorted({each.micro_batches for each in parted})))
         return f"; {counts} micro-batches save {saved_s:.3g} s"
     return f"; mini-batches stay whole: {workload.whole_batches}" if workload.whole_batches else ""
+
+
+def phi_reason(clusters: Sequence[ClusterPlan], workload: Workload, *, cut: int) -> str:
+    """Say what it saves to aggregate gradients, or why none are; nothing where no plan chooses."""
+    if not workload.phis:
+        return ""
+    aggregated = [each for each in clusters if each.plain_s is not None]
+    if aggregated:
+        saved_s = sum((each.plain_s or 0.0) - (each.predicted_s or 0.0) for each in aggregated)
+        shares = " or ".join(f"{phi:g}" for phi in sorted({each.phi or 0.0 for each in aggregated}))
+        return (
+            f"; phi {shares} in {len(aggregated)} of {len(clusters)} clusters saves {saved_s:.3g} s"
+        )
+    if cut in workload.plain_cuts:
+        return f"; phi stays 0: {workload.plain_cuts[cut]}"
+    return f"; phi stays 0: a quarter saves less than {LEAST_GAIN_OF_QUARTER:.0%} of any turn"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from profiles.phases import SecondsByPhase
 from runtime.wire.codecs.names import TurnCodecs
@@ -9,6 +10,15 @@ from runtime.wire.codecs.names import TurnCodecs
 
 class InfeasiblePlanError(ValueError):
     """No plan can satisfy what was asked for; the message carries the numbers."""
+
+
+class StepFlow(NamedTuple):
+    """How the mini-batches of a cluster travel in a local epoch."""
+
+    micro_batches: int
+    """Parts of each mini-batch."""
+    phi: float
+    """Share of each mini-batch whose gradients are aggregated."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,11 @@ class ClusterPlan:
     """Of `predicted_s`, what was learned of turns beyond their phases."""
     whole_batches_s: float | None = None
     """What the same would take with whole mini-batches, where it goes in micro-batches."""
+    phi: float | None = None
+    """Share of each mini-batch whose gradients are aggregated, if the plan chose it; else as the
+    job says."""
+    plain_s: float | None = None
+    """What the same would take with none aggregated, where the plan chose to aggregate."""
     batch_sizes: tuple[int, ...] = ()
     """Samples of each device's mini-batch, in the order of `devices`, where they were shared out;
     else all have the job's."""

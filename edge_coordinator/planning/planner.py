@@ -38,20 +38,18 @@ from edge_coordinator.planning.fleet import Fleet, Workload, leave_out
 from edge_coordinator.planning.form import OwnGrouping
 from edge_coordinator.planning.latency import device_phase_s, phase_seconds
 from edge_coordinator.planning.micro_batches import (
-    SecondsOf,
-    choose_partings,
+    Flows,
     parting_reason,
+    phi_reason,
     regrouped,
     round_bound_s,
-    seconds_by_parting,
 )
-from edge_coordinator.planning.plan import ClusterPlan, Plan
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
-from edge_coordinator.planning.spectrum import equal_shares
-from edge_coordinator.planning.wire_choice import choose_wire
+from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, StepFlow
+from edge_coordinator.planning.pricing import Pricer
+from edge_coordinator.planning.wire_choice import WireChoice, choose_wire
 from profiles.corrections import by_phase
 from profiles.device import DeviceState
-from profiles.units import Counts, Floats
+from profiles.units import Counts
 
 
 def plan_round(
@@ -104,19 +102,15 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     fleet = Fleet.of([state for state in devices if state.device in cuts]).cut_at(plan.cut, cuts)
     rows = {device: row for row, device in enumerate(fleet.devices)}
     batch_sizes = planned_sizes(plan, rows, batch_size=workload.batch_size)
-    seconds_of = seconds_by_parting(fleet, workload, cut=plan.cut, batch_sizes=batch_sizes)
-    pricer = Pricer(seconds_of(1), workload.medium, fleet.label_mix, balance_weight=0.0)
+    flows = Flows(fleet, workload, plan.cut, batch_sizes)
     clusters = tuple(
         cluster
         for each in plan.clusters
         for cluster in _cluster_plans(
-            fleet,
-            pricer,
+            flows,
             np.array([[rows[d] for d in each.devices]]),
-            replace(workload, micro_batches=(each.micro_batches,)),
-            seconds_of,
-            equal=False,
-            batch_sizes=batch_sizes if each.batch_sizes else None,
+            is_shared_out=bool(each.batch_sizes),
+            among=[_flow_of(each, workload)],
         )
     )
     predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
@@ -124,11 +118,18 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     return with_joules(priced, devices, workload)
 
 
+def _flow_of(cluster: ClusterPlan, workload: Workload) -> StepFlow:
+    """How the mini-batches of a cluster travel, whose plan is given."""
+    (count,) = replace(workload, micro_batches=(cluster.micro_batches,)).partings
+    return StepFlow(count, (cluster.phi or 0.0) if workload.phis else workload.phi)
+
+
 @dataclass(frozen=True)
 class _Formed:
     """Clusters whose samples are shared out in one way."""
 
     pricer: Pricer
+    flows: Flows
     start: Counts
     members: Counts
     clusters: tuple[ClusterPlan, ...]
@@ -148,7 +149,8 @@ def _plan(
 ) -> Plan:
     """Cluster the devices that take part and write down why."""
     cut, sizes = choice.cut, grouping.sizes(fleet.num_devices)
-    workload = choose_wire(fleet, workload, cut=cut, sizes=sizes)
+    wire = choose_wire(fleet, workload, cut=cut, sizes=sizes)
+    workload = wire.workload
     form = partial(
         _form, fleet, workload, cut, grouping,
         devices=devices, schedule=schedule, generator=generator,
@@ -161,12 +163,8 @@ def _plan(
     alternatives = price_alternatives(
         equal.pricer, priced, workload, choice, start=equal.start, generator=generator
     )
-    bound_s = _bound_s(fleet, workload, cut, formed, can_share=bool(asked))
-    reason = reason_of(cut, workload, formed.predicted_s, alternatives, grouping.method)
-    own = own_reason(choice, grouping.form, grouping.choose_cut, grouping.method)
-    reason += cuts_reason(fleet, workload, cut) + own + parting_reason(formed.clusters, workload)
-    saved_s = equal.predicted_s - formed.predicted_s
-    reason += sharing_reason(formed.clusters, workload, cut=cut, saved_s=saved_s)
+    bound_s = _bound_s(formed, can_share=bool(asked))
+    reason = _reason(wire, choice, grouping, formed, equal, other=alternatives)
     return Plan(
         cut=cut,
         clusters=formed.clusters,
@@ -177,6 +175,27 @@ def _plan(
     ).cut_at(choice.own)  # fmt: skip
 
 
+def _reason(
+    wire: WireChoice,
+    choice: CutChoice,
+    grouping: Grouping,
+    formed: _Formed,
+    equal: _Formed,
+    *,
+    other: Alternatives,
+) -> str:
+    """Say what was chosen, over what, and what each choice saves; `equal` is with equal batches."""
+    workload, clusters, cut = wire.workload, formed.clusters, choice.cut
+    reason = reason_of(
+        cut, workload, formed.predicted_s, other, grouping.method, saved_s=wire.saved_s
+    )
+    reason += cuts_reason(formed.flows.fleet, workload, cut)
+    reason += own_reason(choice, grouping.form, grouping.choose_cut, grouping.method)
+    reason += parting_reason(clusters, workload) + phi_reason(clusters, workload, cut=cut)
+    saved_s = equal.predicted_s - formed.predicted_s
+    return reason + sharing_reason(clusters, workload, cut=cut, saved_s=saved_s)
+
+
 def _worth_more(shared: _Formed, equal: _Formed, workload: Workload) -> _Formed:
     """Share samples out if that is asked for, or shortens the round by enough."""
     is_asked = workload.batch_sizes != "auto"
@@ -184,13 +203,13 @@ def _worth_more(shared: _Formed, equal: _Formed, workload: Workload) -> _Formed:
     return shared if is_asked or is_shorter else equal
 
 
-def _bound_s(
-    fleet: Fleet, workload: Workload, cut: int, formed: _Formed, *, can_share: bool
-) -> float:
+def _bound_s(formed: _Formed, *, can_share: bool) -> float:
     """Seconds that no clusters of these sizes beat, their samples shared out as is allowed."""
+    flows, members = formed.flows, formed.members
     if not can_share:
-        return round_bound_s(fleet, formed.pricer, workload, cut=cut, members=formed.members)
-    return shared_bound_s(fleet, workload, cut=cut, sizes=(formed.members >= 0).sum(axis=-1))
+        return round_bound_s(flows, members)
+    sizes = (members >= 0).sum(axis=-1)
+    return shared_bound_s(flows.fleet, flows.workload, cut=flows.cut, sizes=sizes)
 
 
 def _form(
@@ -220,46 +239,32 @@ def _form(
     else:
         named = "planned" if isinstance(form, OwnGrouping) else form
         members = clusters_as(pricer, named, start=start, schedule=schedule, generator=generator)
-    batch_sizes, exact = shared_sizes(pricer, workload, members), pricer
-    seconds_of = seconds_by_parting(fleet, workload, cut=cut, batch_sizes=batch_sizes)
-    if batch_sizes is not None:
-        exact = Pricer(seconds_of(1), workload.medium, fleet.label_mix, grouping.balance_weight)
+    batch_sizes = shared_sizes(pricer, workload, members)
+    flows = Flows(fleet, workload, cut, batch_sizes, equal_shares=grouping.equal_shares)
     if batch_sizes is None and form == "planned" and not grouping.equal_shares:
-        members = regrouped(pricer, seconds_of, workload, members)
-    clusters = _cluster_plans(
-        fleet, exact, members, workload, seconds_of,
-        equal=grouping.equal_shares, batch_sizes=batch_sizes,
-    )  # fmt: skip
+        members = regrouped(pricer, flows, members)
+    clusters = _cluster_plans(flows, members, is_shared_out=batch_sizes is not None)
     predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
-    return _Formed(pricer, start, members, clusters, predicted_s)
+    return _Formed(pricer, flows, start, members, clusters, predicted_s)
 
 
 def _cluster_plans(
-    fleet: Fleet,
-    pricer: Pricer,
-    members: Counts,
-    workload: Workload,
-    seconds_of: SecondsOf,
-    *,
-    equal: bool,
-    batch_sizes: Floats | None,
+    flows: Flows, members: Counts, *, is_shared_out: bool, among: Sequence[StepFlow] = ()
 ) -> tuple[ClusterPlan, ...]:
-    """Write clusters down; members are [cluster, position], `batch_sizes` [device]."""
-    if equal:
-        shares = equal_shares(present=members >= 0, medium=pricer.medium)
-    else:
-        shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-    partings = choose_partings(seconds_of, workload, members=members, shares=shares)
-    clusters = []
-    for parting, row, divided in zip(partings, members, shares, strict=True):
-        of_row, own = row[row >= 0], divided[row >= 0]
+    """Write clusters down, [cluster, position], their mini-batches as is best or as is given."""
+    clusters, sizes = [], flows.batch_sizes
+    for parting, row in zip(flows.chosen(members, among), members, strict=True):
+        of_row, own = row[row >= 0], parting.shares[row >= 0]
         phase_s = device_phase_s(parting.seconds, members=of_row, shares=own)
         clusters.append(
             parting.plan(
-                devices=tuple(fleet.devices[member] for member in of_row),
+                flows.workload,
+                devices=tuple(flows.fleet.devices[member] for member in of_row),
                 shares=tuple(own.tolist()),
                 phases=tuple(by_phase(column) for column in phase_s.T),
-                batch_sizes=() if batch_sizes is None else tuple(map(int, batch_sizes[of_row])),
+                batch_sizes=tuple(map(int, sizes[of_row]))
+                if sizes is not None and is_shared_out
+                else (),
             )
         )
     return tuple(clusters)

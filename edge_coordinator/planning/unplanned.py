@@ -31,6 +31,7 @@ def unpredicted(plan: Plan) -> Plan:
             cluster.devices,
             cluster.shares,
             micro_batches=cluster.micro_batches,
+            phi=cluster.phi,
             batch_sizes=cluster.batch_sizes,
             cuts=cluster.cuts,
             num_samples=cluster.num_samples,
@@ -48,6 +49,7 @@ def _of_those(cluster: ClusterPlan, present: Collection[str]) -> ClusterPlan:
         tuple(cluster.devices[place] for place in kept),
         (1.0,) * len(kept),
         micro_batches=cluster.micro_batches,
+        phi=cluster.phi,
         batch_sizes=tuple(sizes[place] for place in kept) if sizes else (),
         cuts=tuple(cuts[place] for place in kept) if cuts else (),
     )

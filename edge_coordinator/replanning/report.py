@@ -57,6 +57,7 @@ def _cluster_report(job: Job, cluster: ClusterPlan) -> ClusterReport:
         shares=tuple(round(share, SIGNIFICANT_DIGITS) for share in cluster.shares),
         predicted_s=_short(cluster.predicted_s),
         micro_batches=cluster.micro_batches,
+        phi=cluster.phi,
         batch_sizes=cluster.batch_sizes or None,
         cuts=cluster.cuts or None,
         cut_layers=tuple(map(job.cut_name, cluster.cuts)) or None,

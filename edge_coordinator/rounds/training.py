@@ -81,7 +81,7 @@ class Turns:
             for d in cluster.devices
         ]
         quorum = 1.0 if planned.is_exact else self._job.settings.devices.cluster_quorum
-        count = self._job.num_aggregated([member.batch_size for member in members]) or None
+        count = self._job.num_aggregated(cluster, [each.batch_size for each in members]) or None
         joins = {d: own.model_copy(update={"aggregated": count}) for d, own in joins.items()}
         remote = self._remote(members, joins, quorum=quorum)
         if isinstance(remote, OverlappedCluster):

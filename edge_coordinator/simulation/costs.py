@@ -150,7 +150,8 @@ def round_costs(plan: Plan, workload: Workload) -> RoundCosts:
             (epochs * bits.get(Phase.UPLOAD, nothing) + bits[Phase.MODEL_UPLOAD]).sum()
         )
         gradient_bits = bits.get(Phase.DOWNLOAD, nothing)
-        part = workload.num_aggregated(plan.cut) / workload.batch_size
+        phi = (cluster.phi or 0.0) if workload.phis else workload.phi
+        part = replace(workload, phi=phi).num_aggregated(plan.cut) / workload.batch_size
         # What is aggregated counts once for a cluster, whose devices all cut alike then.
         down_bits += epochs * float(gradient_bits.sum() - part * gradient_bits[1:].sum())
         down_bits += float(models_bits.sum() if len(set(at)) > 1 else models_bits[0])

@@ -87,7 +87,13 @@ def make_workload(job: Job, scenario: Scenario, costs: Costs, *, own_label_bits:
         refused_cuts={costs.table_cut(cut): why for cut, why in job.refused_cuts.items()},
         micro_batches=job.micro_batches,
         whole_batches=job.whole_batches,
-        phi=settings.training.phi,
+        phi=settings.training.given_phi,
+        phis=settings.training.phis,
+        plain_cuts={
+            costs.table_cut(cut): why
+            for cut, why in job.plain_cuts.items()
+            if cut in costs.network_cuts
+        },
         batch_sizes=settings.plan.batch_sizes,
         energy_weight=settings.plan.energy_weight,
         equal_batches=job.equal_batches,

@@ -176,7 +176,9 @@ class Simulation:
                 cut=cuts,
                 round_=round_,
                 learning_rate=self._job.server_rate(round_),
-                aggregated=self._job.num_aggregated([each.num_drawn for each in shards.values()]),
+                aggregated=self._job.num_aggregated(
+                    planned, [each.num_drawn for each in shards.values()]
+                ),
             )
             task = self._task(round_, index, planned, plan, believed)
             frozen = {cut: self._model.frozen(cut) for cut in cuts.in_order}

@@ -135,12 +135,17 @@ class DeviceMetrics(Message):
 class ClusterReport(Message):
     """One cluster of a plan."""
 
-    unsent_if_none: ClassVar[tuple[str, ...]] = ("batch_sizes", "cuts", "cut_layers", "num_samples")
+    unsent_if_none: ClassVar[tuple[str, ...]] = (
+        *("phi", "batch_sizes", "cuts", "cut_layers", "num_samples"),
+    )
 
     devices: tuple[DeviceId, ...]
     shares: tuple[float, ...]
     predicted_s: float | None = Field(None, ge=0, description="seconds of its turn")
     micro_batches: Positive = Field(1, description="that each mini-batch goes in")
+    phi: float | None = Field(
+        None, ge=0, le=1, description="share of a mini-batch that is aggregated, if the plan chose"
+    )
     batch_sizes: tuple[Positive, ...] | None = Field(
         None, description="samples of each device's mini-batch, where they were shared out"
     )

@@ -37,7 +37,8 @@ def lower_bound_s(pricer: Pricer, workload: Workload, *, members: Counts) -> flo
     the bound.
     """
     seconds, sizes = pricer.seconds, (members >= 0).sum(axis=-1)
-    step_s = float(seconds.server_s.sum()) + seconds.least_aggregated_s(sizes)
+    once_s = seconds.least_aggregated_s(sizes, or_none=bool(workload.phis))
+    step_s = float(seconds.server_s.sum()) + once_s
     server_s = seconds.local_epochs * step_s
     # No turn ends before any of its devices could have ended it alone.
     own_s = seconds.distribute_s + seconds.finish.sum(axis=0)

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-from edge_coordinator.planning.fleet import cluster_sizes
+import numpy as np
+
 from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
+from edge_coordinator.planning.plan import InfeasiblePlanError
 from profiles.units import Counts
 
 
@@ -45,3 +47,21 @@ class Grouping:
                 return range(1)
             case _:
                 return range(1, num_layers)
+
+
+def cluster_sizes(
+    num_devices: int, *, num_clusters: int | None = None, cluster_size: int | None = None
+) -> Counts:
+    """Divide devices as evenly as possible, the larger clusters first, [cluster].
+
+    One of the two must be given; `cluster_size` is the most that a cluster may hold.
+    """
+    if cluster_size is not None:
+        num_clusters = -(-num_devices // cluster_size)
+    if num_clusters is None:
+        raise InfeasiblePlanError("neither the number nor the size of clusters is given")
+    num_clusters = min(num_clusters, num_devices)
+    smaller, num_larger = divmod(num_devices, num_clusters)
+    return np.array(
+        [smaller + 1] * num_larger + [smaller] * (num_clusters - num_larger), dtype=np.int64
+    )

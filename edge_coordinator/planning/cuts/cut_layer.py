@@ -15,7 +15,8 @@ from edge_coordinator.planning.clusters.clustering import GibbsSchedule, gibbs_c
 from edge_coordinator.planning.energy import weighed_s
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.form import CutTask, OwnCut
-from edge_coordinator.planning.latency import phase_seconds, round_s
+from edge_coordinator.planning.latency import round_s
+from edge_coordinator.planning.micro_batches import Flows, gain_asked
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES
 from edge_coordinator.planning.wire_choice import choose_wire
@@ -136,7 +137,7 @@ def _round(
     seed: int,
 ) -> tuple[float, float]:
     """Seconds of the round that would be planned at this cut in this state; those of its joules."""
-    workload = choose_wire(fleet, workload, cut=cut, sizes=sizes)
+    workload = choose_wire(fleet, workload, cut=cut, sizes=sizes).workload
     rounds = []
     for sharing in sharings(workload, cut=cut):
         pricer = pricer_of(fleet, workload, cut=cut, sharing=sharing)
@@ -146,13 +147,13 @@ def _round(
         )
         shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
         batch_sizes = shared_sizes(pricer, workload, members)
-        for count in workload.partings:
-            seconds = phase_seconds(
-                fleet, workload, cut=cut, micro_batches=count, batch_sizes=batch_sizes
-            )
+        flows = Flows(fleet, workload, cut, batch_sizes)
+        for flow in workload.flows(cut):
+            seconds = flows.seconds(flow)
             took_s = float(round_s(seconds, workload, members=members, shares=shares))
             energy_s = weighed_s(
                 fleet, workload, seconds, members=members, shares=shares, round_s=took_s
             )
-            rounds.append((took_s, energy_s))
-    return min(rounds, key=sum)
+            asked_s = gain_asked(flow) * took_s if workload.phis else 0.0
+            rounds.append((took_s + energy_s + asked_s, took_s, energy_s))
+    return min(rounds)[1:]

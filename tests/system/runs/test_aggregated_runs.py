@@ -1,13 +1,16 @@
 """Runs with aggregated gradients through the bus: one frame for all, and the simulation's bits."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from device_agent.agent.own_data import OwnData
 from device_agent.agent.trainer import BuildEngine, Result, Trainer
+from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.simulation.simulation import Simulation
 from runtime.bus.bus import Will
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
@@ -169,3 +172,36 @@ async def test_whoever_is_left_alone_of_a_cluster_has_its_plain_gradients() -> N
 async def test_those_that_are_left_aggregate_among_themselves() -> None:
     left = await _without(shards((20, 20, 20), SHAPE), 0.5, from_epoch=1)
     assert all(np.isfinite(each).all() for each in left.values())
+
+
+async def test_what_plans_chose_is_written_down_and_replayed_by_real_devices(
+    tmp_path: Path,
+) -> None:
+    own = shards((40, 30, 20, 35), SHAPE)
+    settings = {**SETTINGS, "training.phi": "auto", "training.max_phi": 0.3}
+    settings |= {"plan.mode": "auto", "plan.medium": "shared", "output": str(tmp_path)}
+    job, model = make_job(own, settings)
+    simulation = Simulation(job, model, own, load_scenario("uniform"))
+    directory = RunDirectory.make(job.settings, now=datetime.now(UTC))
+    rounds = await simulation.run(observers=[directory], progress=Reports())
+    assert [{own.phi for own in done.plan.clusters} for done in rounds] == [{0.3}] * 2
+    replayed = {**settings, "plan.mode": f"replay:{directory.path}"}
+    real, reports = await run_job(own, replayed, broker=MemoryBroker())
+    assert same_bits(weights_of(real), weights_of(model))
+    traffic = [(done.report.up_bytes, done.report.down_bytes) for done in rounds]
+    assert [(told.up_bytes, told.down_bytes) for told in reports] == traffic
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"training.phi": "auto"}, "by hand nothing is: give a share from 0 to 1"),
+        ({"training.phi": "auto", "training.method": "fl"}, "none are computed there: take phi"),
+        ({"training.phi": "much"}, "training.phi"),
+    ],
+)
+def test_a_share_that_cannot_be_is_refused_in_a_sentence(
+    settings: Mapping[str, object], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make_job(shards((20, 20), SHAPE), settings)

@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.clusters.clustering import in_order, sorted_clusters
-from edge_coordinator.planning.fleet import Fleet, cluster_sizes
-from edge_coordinator.planning.micro_batches import (
-    choose_partings,
-    regrouped,
-    seconds_by_parting,
-)
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.clusters.grouping import cluster_sizes
+from edge_coordinator.planning.fleet import Fleet
+from edge_coordinator.planning.micro_batches import Flows, regrouped
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers
 from profiles.units import Counts
 from tests.fleets import random_devices, workload
@@ -29,16 +25,14 @@ def _shorter_s(medium: Medium, seed: int) -> float:
     """Regroup sorted clusters, and tell by how much the round is shorter then."""
     work = replace(workload(medium), micro_batches=(1, 4))
     fleet = Fleet.of(random_devices(np.random.default_rng(seed), 12, up_bps=3e6))
-    seconds_of = seconds_by_parting(fleet, work, cut=2)
-    pricer = Pricer(seconds_of(1), medium, label_mix=None, balance_weight=0.0)
+    flows = Flows(fleet, work, 2)
+    pricer = flows.pricer(0.0)
 
     def round_s(members: Counts) -> float:
-        shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-        partings = choose_partings(seconds_of, work, members=members, shares=shares)
-        return sum(each.turn_s for each in partings)
+        return sum(each.turn_s for each in flows.chosen(members))
 
     start = in_order(sorted_clusters(pricer, sizes=cluster_sizes(12, cluster_size=4)))
-    found = regrouped(pricer, seconds_of, work, start)
+    found = regrouped(pricer, flows, start)
     assert sorted(found.ravel().tolist()) == list(range(12))
     return round_s(start) - round_s(found)
 
@@ -46,7 +40,7 @@ def _shorter_s(medium: Medium, seed: int) -> float:
 def test_where_mini_batches_stay_whole_clusters_do_too() -> None:
     work = workload(SharedLink())
     fleet = Fleet.of(random_devices(np.random.default_rng(0), 12))
-    seconds_of = seconds_by_parting(fleet, work, cut=2)
-    pricer = Pricer(seconds_of(1), SharedLink(), label_mix=None, balance_weight=0.0)
+    flows = Flows(fleet, work, 2)
+    pricer = flows.pricer(0.0)
     start = sorted_clusters(pricer, sizes=cluster_sizes(12, cluster_size=4))
-    assert regrouped(pricer, seconds_of, work, start) is start
+    assert regrouped(pricer, flows, start) is start

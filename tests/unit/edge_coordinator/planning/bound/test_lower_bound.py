@@ -11,8 +11,7 @@ from edge_coordinator.planning.clusters.clustering import (
     random_clusters,
     sorted_clusters,
 )
-from edge_coordinator.planning.clusters.grouping import Grouping
-from edge_coordinator.planning.fleet import cluster_sizes
+from edge_coordinator.planning.clusters.grouping import Grouping, cluster_sizes
 from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.planner import plan_round
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
