@@ -46,7 +46,7 @@ from runtime.wire.commands import Assignment, FrozenOffer, GraphsOffer, Join
 from runtime.wire.device_graphs import read_graphs, unpack_frozen
 from runtime.wire.frames import FrameKind, StepId, Tensor
 from runtime.wire.measures import ComputeProfile
-from runtime.wire.micro_batches import gradient_rows, parted
+from runtime.wire.micro_batches import FirstSamples, Rows, gradient_rows, parted
 
 log = logging.getLogger(__name__)
 
@@ -153,8 +153,10 @@ class Trainer:
         self._shard = self._data.of_turn(join)
         if self._shard.num_drawn > self.assignment.batch_size:
             self._engine.check_batch(join.cut, self._shard.num_drawn)
-        self._rows = parted(self._shard.num_drawn, join.micro_batches or 1)
-        parts = gradient_rows(self._rows, join.aggregated if has_gradient else None)
+        self._rows = self._parted(join, self._shard.num_drawn)
+        # In micro-batches each has a gradient of its own, whoever else is given it.
+        is_whole = has_gradient and join.micro_batches is None
+        parts = gradient_rows(self._rows, join.aggregated if is_whole else None)
         self._gradients = [self._executor.smashed_spec(len(rows)) for rows in parts]
         gradient, *more_gradients = (
             self._coder.specs(FrameKind.GRADIENT, (part,) if has_gradient else ())
@@ -163,6 +165,14 @@ class Trainer:
         return PassOpened(
             join, self._coder.specs(FrameKind.MODEL, model), gradient, tuple(more_gradients)
         )
+
+    def _parted(self, join: Join, num_samples: int) -> tuple[Rows, ...]:
+        """Part a mini-batch as a turn has it."""
+        parts, count, size = join.micro_batches or 1, join.aggregated, self.assignment.batch_size
+        if parts == 1 or count is None:
+            return parted(num_samples, parts)
+        first = FirstSamples.of(count, micro_batches=parts, batch_size=size)
+        return parted(num_samples, parts, first)
 
     def _check_cut(self, who: str, cut: float) -> None:
         """Keep what would leave this device too early; the owner's word goes before a plan's."""
@@ -266,7 +276,7 @@ class Trainer:
         if not gradient:
             return  # Nothing on the device to train.
         start_s = perf_counter()
-        is_whole, place = self._join.aggregated is not None, step.micro_batch
+        is_whole, place = self._join.micro_batches is None, step.micro_batch
         plain = self._gradients if is_whole else self._gradients[place : place + 1]
         self._executor.backward(
             whole_gradient(self._coder.decode(FrameKind.GRADIENT, gradient, plain)),

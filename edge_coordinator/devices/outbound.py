@@ -93,7 +93,7 @@ class Outbound:
         sizes = [self._chunk_bytes_of(device, frame) for device in devices]
         chunk_bytes = min(sizes, default=self._chunk_bytes)
         for device in devices:
-            self._frames[device][0] = (frame, chunk_bytes)
+            self._frames[device][frame.step.micro_batch] = (frame, chunk_bytes)
         is_model = frame.kind is FrameKind.MODEL
         topic_of = self._topics.cluster_model if is_model else self._topics.cluster_gradient
         topic = topic_of(frame.step.cluster)

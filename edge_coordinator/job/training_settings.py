@@ -150,19 +150,11 @@ class TrainingSettings(Section):
         raise ValueError(f"there are {offered}, and your own is package.module:function")
 
     @model_validator(mode="after")
-    def _aggregates_whole_batches(self) -> Self:
-        if not self.phi:
-            return self
-        if self.method == "fl":
+    def _aggregates_on_the_server(self) -> Self:
+        if self.phi and self.method == "fl":
             raise ValueError(
                 f"phi = {self.phi} aggregates gradients on the server, and with method 'fl' "
                 "none are computed there: take phi = 0"
-            )
-        if self.micro_batches != 1 and not (self.phi == self.micro_batches == "auto"):
-            raise ValueError(
-                f"phi = {self.phi} aggregates over whole mini-batches of all devices, and "
-                f"micro_batches = {self.micro_batches!r} answers each part as it comes: take "
-                "phi = 0 or micro_batches = 1"
             )
         return self
 

@@ -104,8 +104,8 @@ class Workload:
 
     def flows(self, cut: int) -> tuple[StepFlow, ...]:
         """How mini-batches may travel at a cut."""
-        both = (StepFlow(count, phi) for phi in self.phis_at(cut) for count in self.partings)
-        return tuple(flow for flow in both if flow.micro_batches == 1 or not flow.phi)
+        phis = self.phis_at(cut)
+        return tuple(StepFlow(count, phi) for phi in phis for count in self.partings)
 
     def num_aggregated(self, cut: int) -> int:
         """How many samples of each device of a cluster have one gradient for all."""

@@ -15,10 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_coordinator.planning.fleet import Fleet, Workload
-from edge_coordinator.planning.overlap import Stages, overlapped_epochs_s
+from edge_coordinator.planning.overlap import (
+    Aggregated,
+    PartedPhases,
+    overlapped_s,
+    with_empty_device,
+)
 from edge_coordinator.planning.spectrum import Waits
 from profiles.phases import Phase
 from profiles.units import BITS_PER_BYTE, Counts, Floats
+from runtime.wire.micro_batches import FirstSamples, parted
 
 
 @dataclass(frozen=True)
@@ -34,16 +40,15 @@ class PhasesByShare:
     delay_s: Floats
     """Of `fixed_s`, what a transfer is under way without holding the link, [phase, device]."""
     micro_batches: int = 1
-    aggregated_s: Floats | None = None
-    """Seconds of the server for the aggregated samples of a cluster, as each device has them, in a
-    cluster of several and of one alone, [several or one, device]; None where there are none."""
+    aggregated: Aggregated | None = None
+    """What is computed and sent once for a cluster, if anything is."""
     cuts: Counts | None = None
     """Where each device cuts, [device], if not all alike: such devices are given a model each."""
 
     @cached_property
     def waits(self) -> Waits:
         """What a cluster waits for in a round, with a last, empty device that pads clusters."""
-        parts_s = _with_empty_device(np.stack([self.fixed_s, self.link_s]))
+        parts_s = with_empty_device(np.stack([self.fixed_s, self.link_s]))
         forward_s = parts_s[:, Phase.FORWARD] + parts_s[:, Phase.UPLOAD]
         backward_s = parts_s[:, Phase.DOWNLOAD] + parts_s[:, Phase.BACKWARD]
         last_s = backward_s + parts_s[:, Phase.MODEL_UPLOAD]
@@ -55,6 +60,12 @@ class PhasesByShare:
         fixed_s, link_s = np.stack([forward_s, backward_s, last_s], axis=1)
         return Waits(counts[counts > 0], fixed_s[counts > 0], link_s[counts > 0])
 
+    @property
+    def parted(self) -> PartedPhases:
+        """The same, for turns in micro-batches."""
+        every = (self.fixed_s, self.link_s, self.delay_s)
+        return PartedPhases(*every, self.local_epochs, self.micro_batches, self.aggregated)
+
     @cached_property
     def finish(self) -> Floats:
         """What a device would take by itself, [fixed or link, device], the empty one last."""
@@ -64,15 +75,15 @@ class PhasesByShare:
     def distribute_s(self) -> Floats:
         """Seconds until a device has the model that is broadcast over the whole link, [device]."""
         phase = Phase.DISTRIBUTE
-        return _with_empty_device(self.fixed_s[phase] + self.link_s[phase])
+        return with_empty_device(self.fixed_s[phase] + self.link_s[phase])
 
     def distributed_s(self, *, members: Counts, shares: Floats) -> Floats:
         """Seconds until all devices of each cluster have their model, [...]."""
         broadcast_s: Floats = self.distribute_s[members].max(axis=-1)
         if self.cuts is None:
             return broadcast_s
-        own_s = _with_empty_device(self.fixed_s[Phase.DISTRIBUTE])[members]
-        own_s = own_s + _with_empty_device(self.link_s[Phase.DISTRIBUTE])[members] / shares
+        own_s = with_empty_device(self.fixed_s[Phase.DISTRIBUTE])[members]
+        own_s = own_s + with_empty_device(self.link_s[Phase.DISTRIBUTE])[members] / shares
         return np.where(self.are_mixed(members), own_s.max(axis=-1), broadcast_s)
 
     def are_mixed(self, members: Counts) -> NDArray[np.bool_]:
@@ -86,28 +97,25 @@ class PhasesByShare:
     @cached_property
     def server_s(self) -> Floats:
         """Seconds of the server for one device's mini-batch, [device]; the least there may be."""
-        return _with_empty_device(self.fixed_s[Phase.SERVER])
+        return with_empty_device(self.fixed_s[Phase.SERVER])
 
     def least_aggregated_s(self, sizes: Counts, *, or_none: bool) -> float:
         """Seconds of the server for aggregated samples, at the least, in clusters of these sizes.
 
         Beside `server_s` of all devices, in one local epoch; `or_none` if they may go back plainly.
         """
-        if self.aggregated_s is None:
+        if self.aggregated is None:
             return 0.0
-        together_s, alone_s = self.aggregated_s.min(axis=-1)
+        together_s, alone_s = self.aggregated.server_s.min(axis=-1)
         once_s = np.where(sizes > 1, together_s, alone_s)
         return float((np.minimum(once_s, sizes * alone_s) if or_none else once_s).sum())
 
     def step_s(self, members: Counts) -> Floats:
         """Seconds of the server's step for each device of clusters, [..., position]."""
         step_s: Floats = self.server_s[members]
-        if self.aggregated_s is None:
+        if self.aggregated is None:
             return step_s
-        together_s, alone_s = _with_empty_device(self.aggregated_s)[:, members]
-        count = (members >= 0).sum(axis=-1, keepdims=True)
-        more_s: Floats = np.where(count > 1, together_s / np.maximum(count, 1), alone_s)
-        return step_s + more_s
+        return step_s + self.aggregated.step_s(members)
 
 
 def phase_seconds(
@@ -172,7 +180,10 @@ def _aggregated(
     fixed_s[Phase.DOWNLOAD] += broadcast_s
     link_s[Phase.DOWNLOAD] -= broadcast_s
     once_s = np.stack([forward_s + backward_s, backward_s])
-    return replace(seconds, fixed_s=fixed_s, link_s=link_s, aggregated_s=once_s)
+    parts, batch = seconds.micro_batches, workload.batch_size
+    first = FirstSamples.of(count, micro_batches=parts, batch_size=batch)
+    apart = Aggregated(once_s, broadcast_s, parted(batch, parts, first), first)
+    return replace(seconds, fixed_s=fixed_s, link_s=link_s, aggregated=apart)
 
 
 def cluster_latency_s(seconds: PhasesByShare, *, members: Counts, shares: Floats) -> Floats:
@@ -183,7 +194,7 @@ def cluster_latency_s(seconds: PhasesByShare, *, members: Counts, shares: Floats
     """
     distribute_s = seconds.distributed_s(members=members, shares=shares)
     if seconds.micro_batches > 1:
-        return _overlapped_s(seconds, members=members, shares=shares, start_s=distribute_s)
+        return overlapped_s(seconds.parted, members=members, shares=shares, start_s=distribute_s)
     server_s = seconds.step_s(members).sum(axis=-1)
     waited_s = seconds.waits.of(members).total_s(shares)
     latency_s: Floats = distribute_s + seconds.local_epochs * server_s + waited_s
@@ -231,37 +242,10 @@ def device_phase_s(seconds: PhasesByShare, *, members: Counts, shares: Floats) -
     return phase_s
 
 
-def _overlapped_s(
-    seconds: PhasesByShare, *, members: Counts, shares: Floats, start_s: Floats
-) -> Floats:
-    """Seconds of each cluster in micro-batches, [...], from the time when it has the model."""
-    padded = _with_empty_device(np.stack([seconds.fixed_s, seconds.link_s, seconds.delay_s]))
-    fixed_s, link_s, delay_s = padded[:, :, members]
-    busy_s = fixed_s - delay_s + link_s / shares
-    stages = Stages(
-        forward_s=busy_s[Phase.FORWARD],
-        upload_s=busy_s[Phase.UPLOAD],
-        upload_delay_s=delay_s[Phase.UPLOAD],
-        server_s=busy_s[Phase.SERVER],
-        download_s=busy_s[Phase.DOWNLOAD],
-        download_delay_s=delay_s[Phase.DOWNLOAD],
-        backward_s=busy_s[Phase.BACKWARD],
-    )
-    updated_s = overlapped_epochs_s(
-        stages,
-        start_s=start_s,
-        local_epochs=seconds.local_epochs,
-        micro_batches=seconds.micro_batches,
-    )
-    model_s = busy_s[Phase.MODEL_UPLOAD] + delay_s[Phase.MODEL_UPLOAD]
-    latency_s: Floats = (updated_s + model_s).max(axis=-1)
-    return latency_s
-
-
 def _computing_s(seconds: PhasesByShare) -> Floats:
     """What a device computes in a turn, [device], the empty one last: no turn takes less."""
     epoch_s = seconds.fixed_s[Phase.FORWARD] + seconds.fixed_s[Phase.BACKWARD]
-    return _with_empty_device(seconds.local_epochs * epoch_s)
+    return with_empty_device(seconds.local_epochs * epoch_s)
 
 
 def transfer_bits(workload: Workload, *, cut: int | Counts) -> dict[Phase, Floats]:
@@ -294,7 +278,3 @@ def _encode_s(fleet: Fleet, workload: Workload, *, cuts: Counts) -> Floats:
     flop, forward_s = workload.cuts.device_forward_flop[cuts], fleet.device_forward_s
     own_s = workload.wire.encode_flop[cuts] * forward_s[np.arange(fleet.num_devices), cuts]
     return np.divide(own_s, flop, out=encode_s, where=flop > 0)
-
-
-def _with_empty_device(values: Floats) -> Floats:
-    return np.concatenate([values, np.zeros((*values.shape[:-1], 1))], axis=-1)

@@ -16,11 +16,6 @@ from runtime.wire.frames import Frame, FrameKind, Tensor
 class AggregatedCluster(RemoteCluster):
     """One cluster's turn, as `algorithm.Cluster` has it."""
 
-    @property
-    def aggregated(self) -> int:
-        """Samples of each device whose gradient is the same for all."""
-        return self._turn.aggregated or 0
-
     async def backward(self, gradients: Mapping[str, Tensor], aggregated: Tensor | None) -> None:
         """Return to all what is aggregated, and to each device the rest of its gradient."""
         if aggregated is None:  # Nothing learns on the devices.

@@ -4,6 +4,9 @@ Each device has a conversation of its own: it is asked for its next micro-batche
 given all its gradients, while others may be behind. Micro-batches of one device are taken in order.
 Of several devices the one goes first that has the most to do after, by the plan: so the last of
 them is done as early as can be (Jackson's rule). Whatever goes first, the sums are the same.
+
+Where the first samples are aggregated they are micro-batches of their own. Each of these is taken
+once that of all devices is there, and its gradient is published once, on the cluster's topic.
 """
 
 import asyncio
@@ -17,11 +20,12 @@ from edge_coordinator.devices.turn_answers import AnswerTaken, TurnAnswers
 from edge_coordinator.rounds.members import Late
 from edge_coordinator.rounds.remote_cluster import RemoteCluster
 from edge_coordinator.training.algorithm import Collected, Smashed
-from edge_coordinator.training.overlapped_turn import MicroBatch
+from edge_coordinator.training.overlapped_turn import AggregatedMicroBatch, MicroBatch
 from runtime.protocol.coordinator_events import FrameRequest
 from runtime.protocol.events import Gathered
+from runtime.wire.codecs.turn import together
 from runtime.wire.frames import Frame, FrameKind, Tensor, TensorSpec
-from runtime.wire.micro_batches import Rows, parted
+from runtime.wire.micro_batches import FirstSamples, Rows, parted
 
 
 class OverlappedCluster(RemoteCluster):
@@ -29,13 +33,20 @@ class OverlappedCluster(RemoteCluster):
 
     _rows: Mapping[str, tuple[Rows, ...]]
 
-    def open(self, tails_s: Mapping[str, float]) -> None:
-        """Begin; `tails_s` is what each device has to do with its gradients, as far as known."""
-        micro_batches = self._turn.micro_batches or 1
+    def open(self, tails_s: Mapping[str, float], *, batch_size: int) -> None:
+        """Begin; `tails_s` is what each device has to do with its gradients, as far as known.
+
+        `batch_size` is the job's.
+        """
+        micro_batches, count = self._turn.micro_batches or 1, self.aggregated
+        first = FirstSamples.of(count, micro_batches=micro_batches, batch_size=batch_size)
         self._rows = {
-            device: parted(member.batch_size, micro_batches)
+            device: parted(member.batch_size, micro_batches, first if count else None)
             for device, member in self._members.items()
         }
+        self._num_first = first.micro_batches if count else 0
+        self._num_together: Counter[int] = Counter()
+        """By local epoch, micro-batches that were taken of all devices at once."""
         self._tails_s = tails_s
         self._answers = TurnAnswers()
         self._asked: dict[str, tuple[Answer, float]] = {}
@@ -60,18 +71,17 @@ class OverlappedCluster(RemoteCluster):
         """Samples that each device that is left sends in a local epoch."""
         return {device: self._rows[device][0].of for device in self._members}
 
-    async def micro_batches(self) -> AsyncIterator[MicroBatch]:
+    async def micro_batches(self) -> AsyncIterator[MicroBatch | AggregatedMicroBatch]:
         """Those of the next local epoch as they come, until all have that are to come."""
         self._num_taken.clear()
         self._num_returned.clear()
         self._num_present = len(self._members)
         while any(self._num_taken[d] < len(self._rows[d]) for d in self._members):
-            device = self._next_device()
-            if device is None:
+            taken = await self._take_next()
+            if taken is None:
                 await self._answers.until_news()
-                self._take_news()
-                continue
-            yield await self._take(device)
+            else:
+                yield taken
             self._take_news()
         self.arrived_at_s.append(time.monotonic())
         self._epoch += 1
@@ -85,12 +95,35 @@ class OverlappedCluster(RemoteCluster):
         tensors = self._coder.encode(
             FrameKind.GRADIENT, plain, device=device, epoch=self._epoch, micro_batch=index
         )
-        self._num_returned[device] += 1
-        if self._num_returned[device] == len(self._rows[device]):
-            self._ask(device, self._next_request(device))
+        self._note_returned(device)
         if device not in self._answers.gone:
             step = self._step(self._epoch).part(index)
             self._start(self._send(device, Frame(FrameKind.GRADIENT, step, tensors)))
+
+    async def give_to_all(self, batch: AggregatedMicroBatch, gradient: Tensor | None) -> None:
+        """Return one gradient to all devices, without waiting until it is there."""
+        if gradient is None:  # Nothing learns on the devices.
+            for each in batch.parts.values():
+                await self.give_back(each, None)
+            return
+        tensors = self._coder.encode(
+            FrameKind.GRADIENT,
+            self._scaled(gradient, self._num_present),
+            device=together(self._members),
+            epoch=self._epoch,
+            micro_batch=batch.index,
+        )
+        for device in self._members:
+            self._note_returned(device)
+        present = dict.fromkeys(d for d in self._members if d not in self._answers.gone)
+        frame = Frame(FrameKind.GRADIENT, self._step(self._epoch).part(batch.index), tensors)
+        self._start(self._channel.publish(present, frame))
+
+    def _note_returned(self, device: str) -> None:
+        """Ask a device for what follows as the last of its gradients goes out."""
+        self._num_returned[device] += 1
+        if self._num_returned[device] == len(self._rows[device]):
+            self._ask(device, self._next_request(device))
 
     async def weights(self) -> Collected:
         """The device-side models after the last local epoch."""
@@ -148,22 +181,35 @@ class OverlappedCluster(RemoteCluster):
         self._answers.outstanding[device] = request
         self._channel.ask(device, request, self._question_of(answer))
 
+    async def _take_next(self) -> MicroBatch | AggregatedMicroBatch | None:
+        """Take what is there of all devices, or whose turn it is; None while nothing is there."""
+        index = self._num_together[self._epoch]
+        if index < self._num_first and all(
+            (device, self._epoch, index) in self._came for device in self._members
+        ):
+            self._num_together[self._epoch] += 1
+            parts = {device: await self._take(device, index) for device in sorted(self._members)}
+            return AggregatedMicroBatch(index, parts)
+        device = self._next_device()
+        return None if device is None else await self._take(device, self._next_of(device)[2])
+
     def _next_device(self) -> str | None:
         """Whose micro-batch to compute next: who has the most to do with what is left."""
         ready = [device for device in self._members if self._next_of(device) in self._came]
         return min(ready, key=lambda device: (-self._tail_s(device), device), default=None)
 
     def _next_of(self, device: str) -> tuple[str, int, int]:
-        return (device, self._epoch, self._num_taken[device])
+        """Which of those that it does not share."""
+        own = self._num_taken[device] - self._num_together[self._epoch]
+        return (device, self._epoch, self._num_first + own)
 
     def _tail_s(self, device: str) -> float:
         rows = self._rows[device]
         left = (len(rows) - self._num_taken[device]) / len(rows)
         return self._tails_s.get(device, 0.0) * left
 
-    async def _take(self, device: str) -> MicroBatch:
-        frame = self._came.pop(self._next_of(device))
-        index = self._num_taken[device]
+    async def _take(self, device: str, index: int) -> MicroBatch:
+        frame = self._came.pop((device, self._epoch, index))
         self._num_taken[device] += 1
         rows = self._rows[device][index]
         kind, specs = FrameKind.SMASHED, self._part_specs(device, rows)

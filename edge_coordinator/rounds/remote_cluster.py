@@ -68,6 +68,11 @@ class RemoteCluster:
         return self._turn.learning_rate
 
     @property
+    def aggregated(self) -> int:
+        """Samples of each device whose gradient is the same for all."""
+        return self._turn.aggregated or 0
+
+    @property
     def sample_counts(self) -> Mapping[str, int]:
         """|D_k| of each device."""
         return self._members.sample_counts

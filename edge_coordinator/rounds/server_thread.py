@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
-from edge_coordinator.training.overlapped_turn import MicroBatch
+from edge_coordinator.training.overlapped_turn import AggregatedMicroBatch, MicroBatch
 from edge_coordinator.training.turn import Turn
 from runtime.wire.frames import Tensor
 
@@ -114,6 +114,13 @@ class OffLoopEdge:
         start_s = time.monotonic()
         device, rows = micro_batch.device, micro_batch.rows
         gradient = await self._worker.do(lambda: self._turn.add(device, rows, micro_batch.smashed))
+        self._step_s += self._note_work(start_s)
+        return gradient
+
+    async def add_together(self, batch: AggregatedMicroBatch) -> Tensor | None:
+        """Forward and loss of the same samples of all devices, and backward once."""
+        start_s = time.monotonic()
+        gradient = await self._worker.do(lambda: self._turn.add_together(batch.of_devices))
         self._step_s += self._note_work(start_s)
         return gradient
 

@@ -86,7 +86,8 @@ class Turns:
         remote = self._remote(members, joins, quorum=quorum)
         if isinstance(remote, OverlappedCluster):
             after = (Phase.DOWNLOAD, Phase.BACKWARD)
-            remote.open({d: sum(own[each] for each in after) for d, own in phases.items()})
+            tails_s = {d: sum(own[each] for each in after) for d, own in phases.items()}
+            remote.open(tails_s, batch_size=self._job.settings.training.batch_size)
         return remote
 
     def _joins(
@@ -238,9 +239,8 @@ class RoundTraining:
         start_s = time.monotonic()
         before = await worker.do(self._model.snapshot)
         rate = self._job.server_rate(round_)
-        count = cluster.aggregated if isinstance(cluster, AggregatedCluster) else 0
         make_turn = partial(self._model.turn, cut=cuts, round_=round_, learning_rate=rate)
-        turn = await worker.do(partial(make_turn, aggregated=count))
+        turn = await worker.do(partial(make_turn, aggregated=cluster.aggregated))
         edge = worker.edge(turn)
         bounds = self._turn_bounds(planned.plan, turn, cluster, worker)
         try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.training.algorithm import Collected, Smashed
 from edge_coordinator.training.cuts import DeviceParts
-from edge_coordinator.training.overlapped_turn import MicroBatch
+from edge_coordinator.training.overlapped_turn import AggregatedMicroBatch, MicroBatch
 from runtime.datasets.shard import Shard
 from runtime.errors import DivergedError, EdgeError, SettingsError
 from runtime.local_training import check_finite, train_locally
@@ -19,7 +19,7 @@ from runtime.models.device_side import DeviceNetwork, DeviceSide
 from runtime.wire.codecs.turn import TurnCoder, together, whole_gradient
 from runtime.wire.commands import Clip
 from runtime.wire.frames import FrameKind, StepId, Tensor, specs_of
-from runtime.wire.micro_batches import Rows, parted
+from runtime.wire.micro_batches import FirstSamples, Rows, parted
 
 Result = TypeVar("Result")
 
@@ -44,6 +44,8 @@ class TurnTask:
     sample_counts: Mapping[str, int]
     """What the |D_k| of each device counts as when the models are averaged."""
     micro_batches: int = 1
+    aggregated: FirstSamples | None = None
+    """What is in micro-batches of its own, for it is aggregated over the devices."""
 
     def step(self, epoch: int) -> StepId:
         """Name one of its local epochs."""
@@ -124,20 +126,37 @@ class InProcessCluster:
                 self._go_back(device, (*for_all, *own), None)
         self._epoch += 1
 
-    async def micro_batches(self) -> AsyncIterator[MicroBatch]:
+    async def micro_batches(self) -> AsyncIterator[MicroBatch | AggregatedMicroBatch]:
         """Those of the next local epoch: each device's first, then each one's next."""
-        parts = {d: parted(n, self._task.micro_batches) for d, n in self.batch_sizes.items()}
+        task, first = self._task, self._task.aggregated
+        parts = {d: parted(n, task.micro_batches, first) for d, n in self.batch_sizes.items()}
         for index in range(max(map(len, parts.values()))):
-            for device, rows in parts.items():
-                if index < len(rows):
-                    smashed = self._forward(device, rows[index], index)
-                    yield MicroBatch(device, index, rows[index], smashed)
+            each = {
+                d: MicroBatch(d, index, rows[index], self._forward(d, rows[index], index))
+                for d, rows in parts.items()
+                if index < len(rows)
+            }
+            if first is not None and index < first.micro_batches:
+                yield AggregatedMicroBatch(index, each)
+            else:
+                for own in each.values():
+                    yield own
         self._epoch += 1
         self._batches.clear()
 
     async def give_back(self, micro_batch: MicroBatch, gradient: Tensor | None) -> None:
         """Return its gradient to the device; where nothing learns, an empty frame."""
         self._give_back(micro_batch.device, gradient, micro_batch.rows, micro_batch.index)
+
+    async def give_to_all(self, batch: AggregatedMicroBatch, gradient: Tensor | None) -> None:
+        """Return one gradient to all devices."""
+        if gradient is None:
+            for each in batch.parts.values():
+                await self.give_back(each, None)
+            return
+        for_all = self._sent_down(gradient, together(self._sides), batch.index)
+        for device, each in batch.parts.items():
+            self._go_back(device, for_all, each.rows)
 
     async def weights(self) -> Collected:
         """The device-side models after the last local epoch."""

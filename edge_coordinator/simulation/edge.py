@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
-from edge_coordinator.training.overlapped_turn import MicroBatch
+from edge_coordinator.training.overlapped_turn import AggregatedMicroBatch, MicroBatch
 from edge_coordinator.training.turn import Turn
 from runtime.wire.frames import Tensor
 
@@ -37,6 +37,10 @@ class InlineEdge:
         return self._with_own_threads(
             lambda: self._turn.add(micro_batch.device, micro_batch.rows, micro_batch.smashed)
         )
+
+    async def add_together(self, batch: AggregatedMicroBatch) -> Tensor | None:
+        """Forward and loss of the same samples of all devices, backward once."""
+        return self._with_own_threads(lambda: self._turn.add_together(batch.of_devices))
 
     async def update(self, devices: Collection[str]) -> float:
         """Update the server-side model by what all of these devices sent; the mean loss."""

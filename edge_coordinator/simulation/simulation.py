@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ from runtime.errors import DivergedError
 from runtime.models.device_side import DeviceNetwork
 from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.frames import StepId, spec_of
+from runtime.wire.micro_batches import FirstSamples
 from runtime.wire.published import RoundReport
 
 
@@ -172,15 +173,15 @@ class Simulation:
             await asyncio.sleep(0)  # Whoever wants to stop us is heard here.
             cuts = self._job.turn_cuts(round_, plan, planned)
             shards = self._shards_of(planned, own)
+            first = self._first_samples(planned, shards)
             turn = self._model.turn(
                 cut=cuts,
                 round_=round_,
                 learning_rate=self._job.server_rate(round_),
-                aggregated=self._job.num_aggregated(
-                    planned, [each.num_drawn for each in shards.values()]
-                ),
+                aggregated=first.count if first else 0,
             )
             task = self._task(round_, index, planned, plan, believed)
+            task = replace(task, aggregated=first)
             frozen = {cut: self._model.frozen(cut) for cut in cuts.in_order}
             cluster = InProcessCluster(shards, self._networks, task, traffic, frozen=frozen)
             edge = InlineEdge(turn, num_threads=self._job.settings.server_threads)
@@ -191,6 +192,15 @@ class Simulation:
             else:
                 losses += await train_cluster(cluster, edge, local_epochs=self._job.local_epochs)
         return losses
+
+    def _first_samples(
+        self, planned: ClusterPlan, shards: Mapping[str, Shard]
+    ) -> FirstSamples | None:
+        """What is aggregated over a cluster's devices; None if nothing is."""
+        count = self._job.num_aggregated(planned, [each.num_drawn for each in shards.values()])
+        size = self._job.settings.training.batch_size
+        parts = planned.micro_batches
+        return FirstSamples.of(count, micro_batches=parts, batch_size=size) if count else None
 
     def _shards_of(self, planned: ClusterPlan, own: Mapping[str, Shard]) -> dict[str, Shard]:
         """The devices of a cluster, as they draw in this turn; there are networks for them."""

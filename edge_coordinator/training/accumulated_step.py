@@ -8,12 +8,14 @@ the server side, whose mean is over those that are left; the others have their g
 the mean over all that were expected.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import isfinite
 
 import torch
 from torch import nn
 
+from edge_coordinator.training.aggregated_step import AggregatedStep
 from edge_coordinator.training.algorithm import Smashed
 from runtime.models.side import Side
 from runtime.wire.commands import Clip
@@ -28,6 +30,10 @@ Backward = Callable[[Inputs, torch.Tensor], None]
 """From the inputs and a loss to gradients, which are added to those that there are."""
 BeginFetch = Callable[[torch.Tensor], Callable[[], Tensor]]
 """Begins to copy a tensor to the processor; what it returns waits for it."""
+
+
+_OF_ALL = ""
+"""In the place of a device: what is aggregated over all of them."""
 
 
 class AccumulatedStep:
@@ -49,13 +55,14 @@ class AccumulatedStep:
         """
         self._side = side
         self._learning = [*side.trainable, *middle]
-        self._sizes = dict(sizes)
         self._num_samples = sum(sizes.values())
         self._loss_of = loss_of
         self._backward = backward
         self._begin_fetch = begin_fetch
         self._gradients: dict[str, list[torch.Tensor | None]] = {}
         self._losses: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+        """Samples that were added."""
 
     def add(self, device: str, rows: Rows, smashed: Smashed) -> tuple[float, Tensor | None]:
         """Forward, loss and backward of a micro-batch; its mean loss, and the device's gradient.
@@ -66,26 +73,48 @@ class AccumulatedStep:
         mean = loss.item()
         if not isfinite(mean):
             return mean, None
+        with self._adding_to(device, len(rows), mean):
+            self._backward(inputs, loss * (len(rows) / self._num_samples))
+        (entered,) = inputs.values()
+        return mean, None if entered.grad is None else self._begin_fetch(entered.grad)()
+
+    def add_together(
+        self, step: AggregatedStep, inputs: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[float, Tensor | None]:
+        """Add samples that are aggregated; their mean loss, and the gradient of all devices."""
+        mean, num_samples = step.loss(inputs, labels).item(), len(inputs)
+        if not isfinite(mean):
+            return mean, None
+        with self._adding_to(_OF_ALL, num_samples, mean):
+            step.backward(
+                lambda backed, own: self._backward(dict(enumerate(own)), backed),
+                share=num_samples / self._num_samples,
+            )
+        return mean, self._begin_fetch(step.for_all)()
+
+    @contextmanager
+    def _adding_to(self, device: str, num_samples: int, mean: float) -> Iterator[None]:
+        """Add gradients to what a device has given before."""
         own = self._gradients.setdefault(device, [None] * len(self._learning))
         for parameter, gradient in zip(self._learning, own, strict=True):
             parameter.grad = gradient
-        self._backward(inputs, loss * (len(rows) / self._num_samples))
+        yield
         self._gradients[device] = [parameter.grad for parameter in self._learning]
         for parameter in self._learning:
             parameter.grad = None
-        self._losses[device] = self._losses.get(device, 0.0) + mean * len(rows)
-        (entered,) = inputs.values()
-        return mean, None if entered.grad is None else self._begin_fetch(entered.grad)()
+        self._losses[device] = self._losses.get(device, 0.0) + mean * num_samples
+        self._counts[device] = self._counts.get(device, 0) + num_samples
 
     def finish(
         self, devices: Collection[str], learning_rate: float, clip: Clip | None = None
     ) -> float:
         """Update the server side by what these devices sent; the mean loss over their samples.
 
-        What else learns is left with the gradient of the mean over all that were expected.
+        What is aggregated is of all that gave it. What else learns is left with the gradient of the
+        mean over all that were expected.
         """
-        present = sorted(device for device in devices if device in self._gradients)
-        num_samples = sum(self._sizes[device] for device in present)
+        present = sorted(each for each in (_OF_ALL, *devices) if each in self._gradients)
+        num_samples = sum(self._counts[device] for device in present)
         num_renormalised = len(self._side.trainable) if num_samples < self._num_samples else 0
         for place, parameter in enumerate(self._learning):
             total: torch.Tensor | None = None

@@ -31,12 +31,22 @@ class AggregatedStep:
     """Forward and loss on all samples, backward on those that are left of them."""
 
     def __init__(
-        self, smashed: Mapping[str, Smashed], aggregated: int, *, forward: Forward, loss: LossOf
+        self,
+        smashed: Mapping[str, Smashed],
+        aggregated: int,
+        *,
+        forward: Forward,
+        loss: LossOf,
+        rows: Mapping[str, Rows] | None = None,
     ) -> None:
-        """Aggregate the first `aggregated` samples of each device, which all of them have."""
+        """Aggregate the first `aggregated` samples of each device, which all of them have.
+
+        `rows` of its mini-batch, where these are all that it sends now.
+        """
         self._sizes = {device: len(smashed[device].data) for device in sorted(smashed)}
         self._aggregated = aggregated
         self._forward, self._loss_of = forward, loss
+        self._first_rows = rows or {d: Rows(0, aggregated, n) for d, n in self._sizes.items()}
         starts = np.cumsum([0, *self._sizes.values()])[:-1]
         self._first = np.concatenate([start + np.arange(aggregated) for start in starts])
         self._rest = np.setdiff1d(np.arange(sum(self._sizes.values())), self._first)
@@ -46,7 +56,7 @@ class AggregatedStep:
         first, rest = (self._rows(inputs, rows) for rows in (self._first, self._rest))
         count = self._aggregated
         with torch.no_grad():
-            of_first = self._forward(first, {d: Rows(0, count, n) for d, n in self._sizes.items()})
+            of_first = self._forward(first, self._first_rows)
         self._together = self._by_device(first).mean(0).requires_grad_()
         self._left = rest.requires_grad_()
         tails = {d: Rows(count, n, n) for d, n in self._sizes.items() if n > count}
@@ -59,15 +69,24 @@ class AggregatedStep:
         self._loss = self._loss_of(self._outputs, labels)
         return self._loss.detach()
 
-    def backward(self, backward: Backward) -> None:
-        """Go back: from each sample's loss that is left, and once for all the others."""
+    def backward(self, backward: Backward, *, share: float = 1.0) -> None:
+        """Go back: from each sample's loss that is left, and once for all the others.
+
+        `share` of all samples of the cluster are these, of whose loss this is the mean.
+        """
         (slopes,) = torch.autograd.grad(self._loss, self._outputs)
         of_all = self._by_device(self._rows(slopes, self._first)).sum(0)
-        once = self._forward(self._together, {together(self._sizes): self._aggregated})
+        once = self._forward(self._together, {together(self._sizes): self._rows_of_mean})
         # The gradient of this sum is what goes back from the outputs with these slopes.
         backed = (once * of_all).sum() + (self._of_left * self._rows(slopes, self._rest)).sum()
         inputs = [self._together, self._left] if len(self._rest) else [self._together]
-        backward(backed, inputs)
+        backward(backed if share == 1 else backed * share, inputs)
+
+    @property
+    def _rows_of_mean(self) -> Rows:
+        """Which of the aggregated samples there are."""
+        first = next(iter(self._first_rows.values()))
+        return Rows(first.start, first.stop, first.stop)
 
     @property
     def for_all(self) -> torch.Tensor:

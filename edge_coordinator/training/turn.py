@@ -195,6 +195,28 @@ class Turn:
         return gradient
 
     @usual_kernels()
+    def add_together(self, parts: Mapping[str, tuple[Rows, Smashed]]) -> Tensor | None:
+        """Forward and loss of the same micro-batch of several devices, backward once for all."""
+        if not self._aggregated or len(parts) == 1:  # Nothing learns there, or others are lost.
+            each = [self.add(device, rows, own) for device, (rows, own) in sorted(parts.items())]
+            return each[0]
+        smashed = {device: own for device, (_, own) in parts.items()}
+        rows = {device: own for device, (own, _) in sorted(parts.items())}
+        count = len(next(iter(rows.values())))
+        step = AggregatedStep(
+            smashed, count, forward=self._forward, loss=self._mean_loss, rows=rows
+        )
+        try:
+            loss, gradient = self._step.add_together(
+                step, *map(self._accelerator.put, joined(smashed))
+            )
+        except Exception as error:  # The network and the loss may be the user's own.
+            raise self._failed(smashed, error) from error
+        if not np.isfinite(loss):
+            raise self._diverged(smashed, loss)
+        return gradient
+
+    @usual_kernels()
     def update(self, devices: Collection[str]) -> float:
         """Update the server side by all that these devices sent; the mean loss."""
         loss = self._step.finish(devices, self._learning_rate, self._training.clip)

@@ -124,7 +124,7 @@ class TurnOfDevice:
         assert self.opened is not None
         assert self.join is not None
         num_frames = len(self.opened.gradients)
-        is_whole = self.join.aggregated is not None
+        is_whole = self.join.aggregated is not None and self.join.micro_batches is None
         num_parts = num_answers or (1 if is_whole else num_frames)
         self.epoch = ReturnedGradients(step, num_parts, num_frames if is_whole else None)
         self.answers.begin(request, num_parts)

@@ -36,15 +36,47 @@ class Rows:
         return cls(0, num_samples, num_samples)
 
 
-def parted(num_samples: int, micro_batches: int) -> tuple[Rows, ...]:
+@dataclass(frozen=True)
+class FirstSamples:
+    """The first samples of each mini-batch of a cluster, which are aggregated over its devices.
+
+    They are micro-batches of their own, the same ones on all devices, whatever else these have.
+    """
+
+    count: int
+    micro_batches: int
+
+    @classmethod
+    def of(cls, count: int, *, micro_batches: int, batch_size: int) -> "FirstSamples":
+        """Give them their part of the micro-batches that the job's mini-batches go in."""
+        return cls(count, max(1, min(micro_batches * count // batch_size, count)))
+
+    def parts(self) -> tuple[Rows, ...]:
+        """Which of them each micro-batch holds."""
+        return parted(self.count, self.micro_batches)
+
+
+def parted(
+    num_samples: int, micro_batches: int, first: FirstSamples | None = None
+) -> tuple[Rows, ...]:
     """Part a mini-batch as evenly as possible, the larger micro-batches first.
 
-    There are fewer of them where there are fewer samples.
+    There are fewer of them where there are fewer samples; samples that are aggregated are apart.
     """
-    count = max(1, min(micro_batches, num_samples))
-    size, larger = divmod(num_samples, count)
-    starts = [index * size + min(index, larger) for index in range(count + 1)]
-    return tuple(Rows(start, stop, num_samples) for start, stop in pairwise(starts))
+    if first is None:
+        ends = _ends(0, num_samples, micro_batches)
+    else:
+        ends = _ends(0, first.count, first.micro_batches)
+        if first.count < num_samples:
+            ends += _ends(first.count, num_samples, micro_batches - first.micro_batches)[1:]
+    return tuple(Rows(start, stop, num_samples) for start, stop in pairwise(ends))
+
+
+def _ends(start: int, stop: int, parts: int) -> list[int]:
+    """Where parts of some rows begin and end."""
+    count = max(1, min(parts, stop - start))
+    size, larger = divmod(stop - start, count)
+    return [start + index * size + min(index, larger) for index in range(count + 1)]
 
 
 def num_aggregated(phi: float, batch_sizes: Sequence[int]) -> int:

@@ -48,26 +48,36 @@ async def _simulated(
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"training.phi": 1.0}, {"codec.gradient": "int8"}, {"codec.gradient": "bf16+zlib"}],
-    ids=["half", "all", "int8", "bf16+zlib"],
+    [
+        {},
+        {"training.phi": 1.0},
+        {"codec.gradient": "int8"},
+        {"codec.gradient": "bf16+zlib"},
+        {"training.micro_batches": 4},
+        {"training.micro_batches": 4, "training.phi": 1.0, "codec.gradient": "int8"},
+    ],
+    ids=["half", "all", "int8", "bf16+zlib", "parts", "parts of all, int8"],
 )
 async def test_a_run_with_aggregated_gradients_ends_in_the_weights_and_bytes_of_a_simulation(
     changed: Mapping[str, object],
 ) -> None:
     own, settings = shards(SIZES, SHAPE), {**SETTINGS, **changed}
-    real, reports = await run_job(own, settings, broker=MemoryBroker())
+    real, reports = await run_job(own, settings, broker=MemoryBroker(), own_threads=True)
     simulated, traffic = await _simulated(own, settings)
     assert not any(told.lost for told in reports)
     assert same_bits(weights_of(real), simulated)
     assert [(told.up_bytes, told.down_bytes) for told in reports] == traffic
 
 
-async def test_both_engines_take_aggregated_gradients_alike() -> None:
-    own = shards(SIZES, SHAPE)
+@pytest.mark.parametrize("parts", [1, 4])
+async def test_both_engines_take_aggregated_gradients_alike(parts: int) -> None:
+    own, settings = shards(SIZES, SHAPE), {**SETTINGS, "training.micro_batches": parts}
     engines = ("torch", "onnxruntime")
-    mixed, _ = await run_job(own, SETTINGS, broker=MemoryBroker(), engines=engines)
-    simulated, _ = await _simulated(own, SETTINGS)
+    mixed, _ = await run_job(own, settings, broker=MemoryBroker(), engines=engines)
+    simulated, _ = await _simulated(own, settings)
     assert largest_difference(weights_of(mixed), simulated) <= 1e-5
+    whole, _ = await _simulated(own, SETTINGS)
+    assert largest_difference(simulated, whole) <= 1e-5
 
 
 def _travels(num_bytes: int, header: int = CHUNK_HEADER.size) -> int:
@@ -125,9 +135,11 @@ class DeafTo(MemoryBroker):
         super().route(topic, payload, retain=retain)
 
 
-async def test_whoever_lacks_the_gradient_for_all_asks_and_gets_it_alone() -> None:
+@pytest.mark.parametrize("parts", [1, 2])
+async def test_whoever_lacks_the_gradient_for_all_asks_and_gets_it_alone(parts: int) -> None:
     own, settings = shards((40, 40, 40), SHAPE), {**SETTINGS, "training.phi": 1.0}
     settings |= {"training.rounds": 1, "training.local_epochs": 1, "plan.clusters": 1}
+    settings |= {"training.micro_batches": parts}
     broker = DeafTo("d1")
     deaf, (report,) = await run_job(own, settings, broker=broker)
     plain, _ = await _simulated(own, settings)
@@ -152,9 +164,12 @@ class Dying(Trainer):
         return super().run(work)
 
 
-async def _without(own: Mapping[str, Samples], phi: float, *, from_epoch: int) -> dict[str, Tensor]:
+async def _without(
+    own: Mapping[str, Samples], phi: float, *, from_epoch: int, parts: int = 1
+) -> dict[str, Tensor]:
     """Run one round, in which `d1` is lost; the weights."""
     once = {"training.rounds": 1, "plan.clusters": 1, "training.phi": phi}
+    once |= {"training.micro_batches": parts}
     dying = partial(Dying, from_epoch)
     broker = MemoryBroker()
     model, [report] = await run_job(own, {**SETTINGS, **once}, broker=broker, make_trainer=dying)
@@ -169,8 +184,16 @@ async def test_whoever_is_left_alone_of_a_cluster_has_its_plain_gradients() -> N
         assert same_bits(await _without(pair, phi, from_epoch=0), plain)
 
 
-async def test_those_that_are_left_aggregate_among_themselves() -> None:
-    left = await _without(shards((20, 20, 20), SHAPE), 0.5, from_epoch=1)
+async def test_in_micro_batches_whoever_is_left_alone_has_the_same() -> None:
+    pair = shards((20, 20), SHAPE)
+    plain = await _without(pair, 0.0, from_epoch=0)
+    parted = await _without(pair, 0.5, from_epoch=0, parts=4)
+    assert largest_difference(parted, plain) <= 1e-5
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+async def test_those_that_are_left_aggregate_among_themselves(parts: int) -> None:
+    left = await _without(shards((20, 20, 20), SHAPE), 0.5, from_epoch=1, parts=parts)
     assert all(np.isfinite(each).all() for each in left.values())
 
 

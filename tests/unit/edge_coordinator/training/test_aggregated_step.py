@@ -16,7 +16,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.turn import Turn
 from runtime.models.load import network_of
 from runtime.wire.frames import Tensor
-from runtime.wire.micro_batches import num_aggregated
+from runtime.wire.micro_batches import FirstSamples, Rows, num_aggregated, parted
 from tests.builders import make_job
 from tests.noise import random_samples, shards
 from tests.unit.runtime.models.brought_networks import TOKENS, Masked
@@ -138,6 +138,88 @@ def test_slopes_of_all_go_back_once_through_the_layers_at_the_mean_of_their_samp
     for now, then, gradient in zip(turn.server_side.tensors(), before, gradients, strict=True):
         assert gradient is not None
         assert is_close(np.subtract(now, then, dtype=np.float32), -RATE * gradient.numpy())
+
+
+@pytest.mark.parametrize(("parts", "count"), [(2, 3), (4, 4), (4, BATCH)])
+def test_in_micro_batches_gradients_and_weights_are_those_of_whole_ones_whatever_comes_first(
+    parts: int, count: int
+) -> None:
+    own = {"a": sent(1), "b": sent(2, BATCH + 3), "c": sent(3)}
+    dropout = {"model.options": {"dropout": 0.3}}
+    whole_turn = turn_of(count, **dropout)
+    expected, first = (
+        whole_turn.step(own),
+        FirstSamples.of(count, micro_batches=parts, batch_size=BATCH),
+    )
+    rows = {d: parted(len(each.labels), parts, first) for d, each in own.items()}
+    found = []
+    for order in (1, -1):
+        turn, returned = turn_of(count, **dropout), dict[tuple[str, int], Tensor]()
+        turn.begin({d: len(each.labels) for d, each in own.items()})
+
+        def part_of(device: str, index: int) -> tuple[Rows, Smashed]:
+            rows_of, each = rows[device][index], own[device]
+            part = slice(rows_of.start, rows_of.stop)
+            return rows_of, Smashed(each.data[part], each.labels[part])
+
+        for index in range(first.micro_batches)[::order]:
+            gradient = turn.add_together({d: part_of(d, index) for d in own})
+            assert gradient is not None
+            returned |= {(d, index): gradient for d in own}
+        for device in sorted(own)[::order]:
+            for index in range(first.micro_batches, len(rows[device])):
+                gradient = turn.add(device, *part_of(device, index))
+                assert gradient is not None
+                returned[device, index] = gradient
+        loss = turn.update(own)
+        assert loss == pytest.approx(expected.loss, rel=1e-6)
+        for device in own:
+            parts_of = [returned[device, index] for index in range(len(rows[device]))]
+            assert is_close(np.concatenate(parts_of), whole(expected, device))
+        for one, other in zip(
+            turn.server_side.tensors(), whole_turn.server_side.tensors(), strict=True
+        ):
+            assert is_close(one, other)
+        found.append(turn.server_side.tensors())
+    # Micro-batches that are aggregated are taken in their order, and there may be one alone.
+    if first.micro_batches == 1:
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(*found, strict=True))
+
+
+def test_what_is_aggregated_counts_for_all_that_gave_it_also_if_one_is_lost_after() -> None:
+    count, own = 3, {"a": sent(1), "b": sent(2)}
+    first = FirstSamples.of(count, micro_batches=2, batch_size=BATCH)
+
+    def moved(*devices: str, joint: bool) -> list[NDArray[np.float32]]:
+        """By how much the server's weights move; `devices` send their rest."""
+        turn = turn_of(count)
+        before = [np.copy(each) for each in turn.server_side.tensors()]
+        turn.begin(dict.fromkeys(own, BATCH))
+        rows, rest = parted(BATCH, 2, first)
+        parts = {d: Smashed(each.data[:count], each.labels[:count]) for d, each in own.items()}
+        if joint:
+            turn.add_together({device: (rows, each) for device, each in parts.items()})
+        for device in devices:
+            each = own[device]
+            turn.add(device, rest, Smashed(each.data[count:], each.labels[count:]))
+        turn.update(devices)
+        pairs = zip(turn.server_side.tensors(), before, strict=True)
+        return [np.subtract(now, then, dtype=np.float32) for now, then in pairs]
+
+    of_all, of_rest = 2 * count, BATCH - count
+    together, alone = moved(joint=True), moved("a", joint=False)
+    for lost, one, other in zip(moved("a", joint=True), together, alone, strict=True):
+        mean = (of_all * one + of_rest * other) / (of_all + of_rest)
+        assert np.abs(lost - mean).max() <= 1e-5 * np.abs(mean).max()
+
+
+def test_samples_that_are_aggregated_are_the_same_micro_batches_on_all_devices() -> None:
+    half = FirstSamples.of(5, micro_batches=4, batch_size=10)
+    assert half == FirstSamples(5, 2)
+    assert [len(rows) for rows in parted(10, 4, half)] == [3, 2, 3, 2]
+    assert [len(rows) for rows in parted(6, 4, half)] == [3, 2, 1]
+    assert [len(rows) for rows in parted(5, 4, half)] == [3, 2]
+    assert [len(rows) for rows in parted(16, 2, FirstSamples(4, 1))] == [4, 12]
 
 
 def test_outputs_that_are_not_one_a_sample_are_refused_in_a_sentence() -> None:
