@@ -24,6 +24,7 @@ from profiles.cuts import CutTable
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, SharedLink
 from profiles.units import BITS_PER_BYTE
+from runtime.models.batch_layers import random_samples
 from runtime.models.cut_table import measure_cut_table
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.given_gradient import with_gradient
@@ -47,17 +48,15 @@ def measure_server(
     num_samples: int,
     accelerator: Accelerator = PROCESSOR,
 ) -> ComputeState:
-    """Time every layer forward and backward on a batch of random numbers.
+    """Time every layer forward and backward on a batch of random numbers, or of token ids.
 
     The network and torch's random generator stay as they were.
     """
     subject = seed_dropout(copy.deepcopy(network)).train()
-    accelerator.place(subject)
     with forked_generator(0):
-        rounds = [
-            _layer_seconds(subject, torch.randn(num_samples, *sample_shape), accelerator)
-            for _ in range(REPETITIONS)
-        ]
+        batch = random_samples(subject, sample_shape, num_samples)
+        accelerator.place(subject)
+        rounds = [_layer_seconds(subject, batch, accelerator) for _ in range(REPETITIONS)]
     forward_s, backward_s = np.median(rounds[1:], axis=0) / num_samples
     return ComputeState.of_server_layers(layer_forward_s=forward_s, layer_backward_s=backward_s)
 

@@ -30,7 +30,7 @@ def batch_layers(network: Network, sample_shape: Shape) -> dict[int, str]:
     subject = seed_dropout(copy.deepcopy(network)).train()
     found = {}
     with forked_generator(0), torch.no_grad():
-        inputs = _random_samples(subject, sample_shape)
+        inputs = random_samples(subject, sample_shape)
         for index, (name, layer) in enumerate(layers_of(subject).items()):
             what = f"layer {name} ({type(layer).__name__})"
             before = [buffer.clone() for buffer in layer.buffers()]
@@ -43,13 +43,21 @@ def batch_layers(network: Network, sample_shape: Shape) -> dict[int, str]:
     return found
 
 
-def _random_samples(network: nn.Sequential, sample_shape: Shape) -> torch.Tensor:
-    """Draw numbers; ones and zeros, and a one to begin with, where it takes token ids and masks."""
-    numbers = torch.randn(_BATCH, *sample_shape)
+def random_samples(
+    network: nn.Sequential, sample_shape: Shape, num_samples: int = _BATCH
+) -> torch.Tensor:
+    """Draw numbers; ones and zeros, and a one to begin with, where it takes token ids and masks.
+
+    The network stays as it was; torch's random generator does not.
+    """
+    numbers, subject = torch.randn(num_samples, *sample_shape), copy.deepcopy(network)
+    inputs, rows = numbers[:_BATCH], Rows.all(min(num_samples, _BATCH))
     try:
-        _run(next(iter(layers_of(copy.deepcopy(network)).values())), numbers, Rows.all(_BATCH))
+        with torch.no_grad():
+            for layer in layers_of(subject).values():
+                inputs = _run(layer, inputs, rows)
     except (RuntimeError, IndexError):
-        numbers = torch.randint(2, (_BATCH, *sample_shape)).float()
+        numbers = torch.randint(2, (num_samples, *sample_shape)).float()
         numbers[..., 0] = 1
     return numbers
 
