@@ -75,33 +75,47 @@ def import_factory(reference: str, *, base_dir: Path) -> Factory:
     return found
 
 
+def import_function(reference: str, *, base_dir: Path) -> Factory:
+    """Import what is to be called again and again; of a class, as of a loss of torch's, an object.
+
+    Raises SettingsError when there is no such function.
+    """
+    found = import_factory(reference, base_dir=base_dir)
+    if not inspect.isclass(found):
+        return found
+    made = call_factory(found, {}, name=reference)
+    if not callable(made):
+        raise SettingsError(f"{reference} is a class whose objects cannot be called")
+    return made
+
+
 def call_factory(factory: Factory, options: Mapping[str, object], *, name: str) -> object:
     """Call a factory with its options; raises SettingsError for options it does not take.
 
     Errors that the factory raises about its arguments become SettingsError as well.
     """
-    signature = inspect.signature(factory)
     allowed = option_names(factory)
     for option in options:
         if allowed is not None and option not in allowed:
             known = f"it takes {', '.join(allowed)}" if allowed else "it takes no options"
             raise SettingsError(f"{name} has no option {option!r}; {known}")
     try:
-        signature.bind(**options)
+        if (signature := _signature(factory)) is not None:
+            signature.bind(**options)
         built: object = factory(**options)
     except SettingsError:
         raise
     except (Exception, SystemExit) as error:  # It is the user's own.
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         how = f"with {given}" if given else "without options"
-        raise SettingsError(f"{name} cannot be built {how}: {_described(error)}") from error
+        raise SettingsError(f"{name} cannot be built {how}: {described(error)}") from error
     return built
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """Say what code of the user's own raised, and where, if it did not mean to say it to a user."""
     if isinstance(error, TypeError | ValueError | RuntimeError) and str(error):
-        return str(error)
+        return str(error).partition("\n")[0]
     place = traceback.extract_tb(error.__traceback__)[-1]
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"{said} ({place.filename}, line {place.lineno})"
@@ -109,11 +123,21 @@ def _described(error: BaseException) -> str:
 
 def option_names(factory: Factory) -> list[str] | None:
     """Name the options that a factory takes; None when it takes any."""
-    parameters = inspect.signature(factory).parameters.values()
+    if (signature := _signature(factory)) is None:
+        return None
+    parameters = signature.parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [parameter.name for parameter in parameters if parameter.kind in named]
+
+
+def _signature(factory: Factory) -> inspect.Signature | None:
+    """What it takes; None of what is written in C and does not say."""
+    try:
+        return inspect.signature(factory)
+    except ValueError:
+        return None
 
 
 def check_not_imported(what: str) -> None:
@@ -163,6 +187,6 @@ def _import_module(module_name: str, base_dir: Path) -> ModuleType:
     except SyntaxError as error:
         raise SettingsError(f"cannot import {module_name}: {error}") from error
     except (Exception, SystemExit) as error:  # It is the user's own.
-        raise SettingsError(f"cannot import {module_name}: {_described(error)}") from error
+        raise SettingsError(f"cannot import {module_name}: {described(error)}") from error
     finally:
         _importing.module = None

@@ -1,8 +1,11 @@
-"""Which targets a loss compares with which outputs, one by one."""
+"""Which targets a loss compares with which outputs, one by one, and which with none."""
 
 from runtime.errors import SettingsError
 
 Shape = tuple[int, ...]
+
+IGNORED = -100
+"""The label of a place in a sample, a pixel or a word, that counts for nothing, as torch has it."""
 
 
 def target_shape(outputs: Shape, targets: Shape) -> Shape:

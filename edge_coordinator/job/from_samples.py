@@ -10,6 +10,7 @@ from runtime.datasets.normalise import measure_features, normalised
 from runtime.datasets.samples import DataSet, Samples
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
+from runtime.offered import FILE_SOURCES
 
 
 def whole_test_set(
@@ -24,10 +25,18 @@ def whole_test_set(
     source = data or load_source(settings.data.source, base_dir=base_dir)
     if source.test is None:
         raise SettingsError(
-            f"data.source {settings.data.source} has no test set; set data.test to 'devices', "
-            "or to another source"
+            f"data.source {settings.data.source} has no test set; set data.test to 'devices' or to "
+            f"another source{_by_option(settings.data.source)}"
         )
     return source.test
+
+
+def _by_option(source: str) -> str:
+    """Say how a source has a part to test on, if it is from files."""
+    scheme, _, rest = source.partition(":")
+    if scheme not in FILE_SOURCES or scheme == "mnist":
+        return ""
+    return f", or add {'&' if '?' in rest else '?'}test=0.2 to its name"
 
 
 def some_of(whole: Samples | None, most: int | None) -> Samples | None:

@@ -15,7 +15,7 @@ from edge_coordinator.training.cuts import CutsOfTurn
 from edge_coordinator.training.schedule import Schedule
 from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
-from runtime.plugins import import_factory
+from runtime.plugins import described, import_factory
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.commands import Assignment, Clip
 from runtime.wire.micro_batches import num_aggregated
@@ -77,10 +77,10 @@ def own_stop(reference: str | None, *, base_dir: Path) -> StopRule | None:
 
     def stop(report: FinishedRound, standing: Standing, /) -> str:
         try:
-            return str(function(report, standing) or "")
+            why = function(report, standing)
         except Exception as error:  # It is the user's own function.
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise SettingsError(f"evaluation.stop = {reference}: {reason}") from error
+            raise SettingsError(f"evaluation.stop = {reference}: {described(error)}") from error
+        return f"by {reference}" if why is True else str(why or "")
 
     return stop
 

@@ -1,5 +1,6 @@
 """One try of a job's loss, on real samples and before any round."""
 
+import numpy as np
 import torch
 
 from edge_coordinator.job.settings import EvaluationSettings
@@ -14,6 +15,13 @@ from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.models.losses import Loss
 from runtime.models.sequence import Network
+from runtime.plugins import described
+from runtime.target_shape import IGNORED
+
+_OF_CLASSES = (
+    f"; it takes outputs [sample, class, ...] and labels [sample, ...] from 0 on, or {IGNORED} for "
+    "what counts for nothing"
+)
 
 _NUM_TRIED = 2
 
@@ -31,11 +39,12 @@ def check_loss(
 
     `name` is the loss's; `rules` say whether the job ends at some accuracy, or at what `metric` is.
     """
-    tried = samples.take(range(min(_NUM_TRIED, len(samples))))
-    labels = torch.from_numpy(tried.y)
+    first = np.arange(min(_NUM_TRIED, len(samples)))
+    x, tried = samples.usable(first, among=np.arange(len(samples)))
+    labels = torch.from_numpy(samples.y[tried])
     was_training = network.training
     with torch.no_grad():
-        outputs = network.eval()(torch.from_numpy(tried.x))
+        outputs = network.eval()(torch.from_numpy(x))
     network.train(was_training)
     given = f"outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)}"
     given += f" ({labels.dtype})".replace("torch.", "")
@@ -103,5 +112,7 @@ def _value(
     except SettingsError:
         raise
     except Exception as error:  # It is the user's own function.
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise SettingsError(f"the loss {name} cannot take {given}: {reason}") from error
+        hint = _OF_CLASSES if name == "cross_entropy" else ""
+        raise SettingsError(
+            f"the loss {name} cannot take {given}: {described(error)}{hint}"
+        ) from error

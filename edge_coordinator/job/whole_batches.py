@@ -1,5 +1,6 @@
 """Why a job's mini-batches have to stay whole, or equal: where others are other mathematics."""
 
+import numpy as np
 import torch
 
 from edge_coordinator.job.settings import JobSettings
@@ -9,6 +10,7 @@ from runtime.models.batch_layers import batch_layers
 from runtime.models.graph.network import whole_numbers_into
 from runtime.models.losses import BUILT_IN, Loss
 from runtime.models.sequence import Network, Shape, layers_of
+from runtime.target_shape import IGNORED
 
 _NUM_TRIED, _FIRST = 4, 3
 _TOLERANCE = 1e-4
@@ -76,14 +78,15 @@ def not_averaged(settings: JobSettings, network: Network, *, shape: Shape) -> di
 def _why_no_mean(loss: Loss, network: Network, test: Samples | None, *, name: str) -> str:
     """Say why a loss is no mean over samples; nothing if it is one."""
     if name in BUILT_IN:
-        return ""
+        ignores = test is not None and test.y.dtype.kind == "i" and bool((test.y == IGNORED).any())
+        return f"labels of {IGNORED} count for nothing, in some samples more" if ignores else ""
     if test is None or len(test) < _NUM_TRIED:
         return f"the loss {name} could not be tried, to see whether it is a mean over samples"
-    tried = test.take(range(_NUM_TRIED))
-    labels = torch.from_numpy(tried.y)
+    x, tried = test.usable(np.arange(_NUM_TRIED), among=np.arange(len(test)))
+    labels = torch.from_numpy(test.y[tried])
     was_training = network.training
     with torch.no_grad():
-        outputs = network.eval()(torch.from_numpy(tried.x))
+        outputs = network.eval()(torch.from_numpy(x))
         whole = float(loss(outputs, labels))
         first = float(loss(outputs[:_FIRST], labels[:_FIRST]))
         rest = float(loss(outputs[_FIRST:], labels[_FIRST:]))

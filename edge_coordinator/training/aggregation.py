@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_coordinator.training.averaging import average
 from runtime.errors import SettingsError
-from runtime.plugins import import_factory
+from runtime.plugins import described, import_factory
 from runtime.wire.frames import Tensor
 
 Models = Mapping[str, Sequence[Tensor]]
@@ -65,13 +65,18 @@ class _OwnAggregate:
         try:
             found = [np.asarray(each) for each in self._function(models, sample_counts, before)]
         except Exception as error:  # It is the user's own function.
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise SettingsError(f"the aggregation {self._name} failed: {reason}") from error
+            raise SettingsError(
+                f"the aggregation {self._name} failed: {described(error)}"
+            ) from error
         given, wanted = ([each.shape for each in tensors] for tensors in (found, before))
         if given != wanted:
             raise SettingsError(
                 f"the aggregation {self._name} gave {len(given)} tensors {given[:3]}…; it has to "
                 f"give {len(wanted)}, of the shapes {wanted[:3]}…"
+            )
+        if not all(np.isfinite(each).all() for each in found):
+            raise SettingsError(
+                f"the aggregation {self._name} gave numbers that are not finite (NaN or infinity)"
             )
         return [each.astype(like.dtype) for each, like in zip(found, before, strict=True)]
 

@@ -85,7 +85,7 @@ def evaluate_layers(
         own = free.get()
         batch = slice(start, start + _EVALUATION_BATCH)
         try:
-            x, y = test.x_of(batch), test.y[batch]
+            x, y = test.without_unusable(batch)
             return _evaluate_batch(own, x, y, loss, metric=metric, accelerator=accelerator)
         finally:
             free.put(own)

@@ -8,6 +8,7 @@ sees all outputs at once.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from runtime.errors import SettingsError
 from runtime.models.losses import BUILT_IN as BUILT_IN_LOSSES
 from runtime.models.losses import Loss
-from runtime.plugins import import_factory
+from runtime.plugins import described, import_function
 
 Sums = Mapping[str, NDArray[np.float64]]
 Figures = dict[str, float]
@@ -113,14 +114,19 @@ class Metric:
         """Call the user's own function; SettingsError unless it gives one number."""
         assert self.own is not None
         try:
-            value = float(self.own(outputs, labels))  # type: ignore[arg-type]
+            found: Any = self.own(outputs, labels)
             if (forget := getattr(self.own, "reset", None)) is not None:
                 forget()  # A metric of torchmetrics keeps what it saw, for a mean over batches.
         except Exception as error:  # It is the user's own function.
-            reason = str(error).partition("\n")[0] or type(error).__name__
             raise SettingsError(
                 f"the metric {self.name} cannot take outputs of shape {tuple(outputs.shape)} and "
-                f"labels of shape {tuple(labels.shape)}: {reason}"
+                f"labels of shape {tuple(labels.shape)}: {described(error)}"
+            ) from error
+        try:
+            value = float(found)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise SettingsError(
+                f"the metric {self.name} returned a {type(found).__name__}; it has to be one number"
             ) from error
         return {self.name.rpartition(":")[2]: value}
 
@@ -138,7 +144,7 @@ class Metric:
 def load_metric(reference: str, *, base_dir: Path) -> Metric:
     """Give the metric with this name, or the function at `package.module:function`."""
     if ":" in reference:
-        return Metric(reference, import_factory(reference, base_dir=base_dir))
+        return Metric(reference, import_function(reference, base_dir=base_dir))
     if reference not in ("auto", *BUILT_IN):
         raise SettingsError(
             f"no metric named {reference!r}; there are auto, {', '.join(BUILT_IN)}, and your own "

@@ -17,8 +17,6 @@ from runtime.wire.fields import VECTORS, named_by
 
 _WRAPPED_AS = ("state_dict", "model_state_dict", "model")
 """Where the files of training scripts keep the weights, beside an optimiser's state."""
-_PARALLEL = "module."
-"""What torch's data parallel puts before all names."""
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -41,8 +39,8 @@ def start_from(network: nn.Module, given: Path, *, leave: Sequence[str], sha256:
             f"{where} has changed: the SHA-256 of {path} is {found[:12]}…, and model.start_digest "
             f"is {str(sha256)[:12]}…; take the file that it was, or model.start_digest = none"
         )
-    weights = _read(content, where)
     own = network.state_dict()
+    weights = _unwrapped(_read(content, where), own)
     for name in leave:
         if not any(named_by([name], each) for each in own):
             raise _names_nothing("model.start_except", name, own)
@@ -90,9 +88,17 @@ def _read(content: bytes, where: str) -> Weights:
         isinstance(name, str) and isinstance(each, torch.Tensor) for name, each in found.items()
     ):
         raise SettingsError(f"{where} holds no state_dict: names, each with a tensor")
-    if found and all(name.startswith(_PARALLEL) for name in found):
-        return {name.removeprefix(_PARALLEL): tensor for name, tensor in found.items()}
     return found
+
+
+def _unwrapped(weights: Weights, own: Weights) -> Weights:
+    """Leave out what a wrapper has put before all names, as data parallel and Lightning do."""
+    while weights and not own.keys() & weights.keys():
+        heads = {name.partition(".")[0] if "." in name else "" for name in weights}
+        if len(heads) > 1 or "" in heads:
+            break
+        weights = {name.partition(".")[2]: tensor for name, tensor in weights.items()}
+    return weights
 
 
 def _check(offered: Weights, wanted: Weights, where: str) -> None:

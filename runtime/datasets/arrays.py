@@ -30,10 +30,22 @@ def load_npz(path: Path, *, name: str) -> DataSet:
                 "and a folder of .npy files is npy:DIR"
             )
         with loaded as file:
-            arrays = {key: file[key] for key in file.files}
+            arrays = {key: _plain(file, key, path) for key in file.files}
     except _UNREADABLE as error:
         raise SettingsError(f"cannot read {path} as an npz file of arrays: {error}") from error
     return _named(arrays, path, name=name)
+
+
+def _plain(file: Mapping[str, NDArray[Any]], key: str, path: Path) -> NDArray[Any]:
+    try:
+        return file[key]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise SettingsError(
+            f"{path}: {key} holds objects of Python; save text as np.array(values, dtype=str), and "
+            "numbers as an array of numbers"
+        ) from error
 
 
 def load_npy_folder(path: Path, *, name: str) -> DataSet:

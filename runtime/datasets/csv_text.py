@@ -43,7 +43,13 @@ def read_csv(path: Path, options: SourceOptions) -> "pl.DataFrame":
     """
     polars = import_polars("csv")
     stated = options.text("separator", "auto", among=("auto", *SEPARATORS))
+    decimal = options.text("decimal", ".", among=(".", ","))
     form = _csv_form(path, SEPARATORS.get(stated))
+    if form.separator == decimal:
+        raise SettingsError(
+            f"{options.source}: a comma cannot be between columns and within numbers; "
+            "take another separator= or leave decimal= out"
+        )
     names = [name.strip() for name in form.header]
     are_names = options.values.get("targets") == "names"
     targets = options.names("target", among=names) if are_names else []
@@ -58,10 +64,11 @@ def read_csv(path: Path, options: SourceOptions) -> "pl.DataFrame":
             if name in targets
         },
         null_values=list(MISSING),
+        decimal_comma=decimal == ",",
         glob=False,
     )
     named = [
-        _without_white_space(column, is_name=name in targets).alias(name)
+        _without_white_space(column, decimal, is_name=name in targets).alias(name)
         for name, column in zip(names, frame, strict=False)
         if name
     ]
@@ -71,14 +78,15 @@ def read_csv(path: Path, options: SourceOptions) -> "pl.DataFrame":
     return whole.head(max(rows, default=-1) + 1)
 
 
-def _without_white_space(column: "pl.Series", *, is_name: bool) -> "pl.Series":
+def _without_white_space(column: "pl.Series", decimal: str, *, is_name: bool) -> "pl.Series":
     """Take numbers from text that has them, perhaps with blanks and signs around."""
     polars = import_polars("csv")
     if column.dtype != polars.String or is_name:
         return column
     text = column.str.strip_chars().replace([*MISSING], None)
     for kind in (polars.Int64, polars.Float64):
-        numbers: pl.Series = text.str.strip_prefix("+").cast(kind, strict=False)
+        plain = text.str.strip_prefix("+").str.replace(decimal, ".", literal=True)
+        numbers: pl.Series = plain.cast(kind, strict=False)
         if numbers.null_count() == text.null_count() < len(text):
             return numbers
     return column

@@ -1,14 +1,20 @@
 """A folder of images: one folder for each class, perhaps below `train/` and `test/`."""
 
 import logging
-from collections.abc import Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets.images import MODES, UnreadableImageError, import_pillow, read_image
-from runtime.datasets.options import options_in, whole_number
+from runtime.datasets.options import (
+    SourceOptions,
+    options_in,
+    whole_number,
+    with_test_part,
+)
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.errors import SettingsError
 from runtime.wire.names import as_class_name, in_words
@@ -19,8 +25,12 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", "
 NO_CLASSES = frozenset(
     {"lost+found", "system volume information", "__macosx", "__pycache__", "$recycle.bin"}
     | {"#recycle", "#snapshot", "@eadir", "@recycle", "@recently-snapshot"}
+    | {"thumbs.db", "desktop.ini"}
 )
-"""Folders that file systems, programs and network drives leave behind, in small letters."""
+"""What file systems, programs and network drives leave behind, in small letters."""
+IMAGE_OPTIONS = ("size", "channels", "order")
+FOLDER_OPTIONS = (*IMAGE_OPTIONS, "test")
+"""What a folder takes after the `?`."""
 # Bytes 0 to 255 become -1 to 1, whatever the images are, so that all devices scale alike.
 PIXEL_SCALE = 2 / 255
 PIXEL_OFFSET = -1.0
@@ -37,10 +47,10 @@ def load_image_folder(directory: Path, query: str, *, name: str) -> DataSet:
 
     Classes are the folders with an image in them, by their names. `query` is `size=32` (bring
     images to 32 x 32), `channels=1` (grey; colour is the default), `order=time` (the last written
-    come last, for a folder that grows), joined by `&`. Files that cannot be read as images are left
-    out, and said.
+    come last, for a folder that grows), `test=0.2` (a part to test on), joined by `&`. Files that
+    cannot be read as images are left out, and said.
     """
-    size, channels, by_time = image_options(query, name=name)
+    size, channels, by_time = image_options(query, name=name, known=FOLDER_OPTIONS)
     import_pillow()
     train_dir = directory / "train" if (directory / "train").is_dir() else directory
     train, test = find_classes(train_dir, SUFFIXES, what="image"), None
@@ -52,12 +62,13 @@ def load_image_folder(directory: Path, query: str, *, name: str) -> DataSet:
     loaded = _load_part(
         train_dir, train, tuple(train), size=size, channels=channels, by_time=by_time
     )
-    return make_data_set(loaded, test, name=name)
+    options = SourceOptions(options_in(query, source=name, takes="", known=FOLDER_OPTIONS), name)
+    return with_test_part(make_data_set(loaded, test, name=name), options)
 
 
 def find_classes(directory: Path, suffixes: Set[str], *, what: str) -> ClassFiles:
     """Find the files of every class that end so, and say which folders hold none."""
-    found: dict[str, list[Path]] = {}
+    found, others = dict[str, list[Path]](), Counter[str]()
     for folder in _entries(directory):
         if not folder.is_dir():
             continue
@@ -66,6 +77,7 @@ def find_classes(directory: Path, suffixes: Set[str], *, what: str) -> ClassFile
         if images:
             class_name = as_class_name(folder.name, where=f"the name of {str(folder)!a}")
             found.setdefault(class_name, []).extend(images)
+            others.update(_ending(path) for path in files if path not in images)
         else:
             log.warning(
                 "%s/%s is no class: %s",
@@ -73,6 +85,12 @@ def find_classes(directory: Path, suffixes: Set[str], *, what: str) -> ClassFile
                 name_of(folder),
                 _why_none(files, suffixes, what),
             )
+    if others:
+        counted = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
+        log.warning(
+            "files of %s that are no %ss by their names are left out: %s; taken are %s",
+            *(directory, what, counted, ", ".join(sorted(suffixes))),
+        )
     if not found:
         raise SettingsError(
             f"{directory} has no {what}s; it needs one folder for each class with {what}s in it"
@@ -94,9 +112,13 @@ def _entries(directory: Path) -> list[Path]:
 
 
 def _why_none(files: Sequence[Path], suffixes: Set[str], what: str) -> str:
-    endings = ", ".join(sorted({path.suffix.lower() or path.name for path in files})[:3])
+    endings = ", ".join(sorted({_ending(path) for path in files})[:3])
     taken = ", ".join(sorted(suffixes))
     return f"it has no {what} in it, only {endings}; taken are {taken}" if files else "it is empty"
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower() or name_of(path)
 
 
 def _load_part(
@@ -169,11 +191,13 @@ def say_broken(broken: Sequence[str], directory: Path, *, total: int, what: str)
         )
 
 
-def image_options(query: str, *, name: str) -> tuple[int | None, int, bool]:
+def image_options(
+    query: str, *, name: str, known: Collection[str] = IMAGE_OPTIONS
+) -> tuple[int | None, int, bool]:
     """Read the side that images are brought to, None for their own, their channels, and order."""
-    known = ("size", "channels", "order")
     options = dict(options_in(query, source=name, takes="a folder", known=known))
     order = options.pop("order", "name")
+    options.pop("test", None)
     if order not in {"name", "time"}:
         raise SettingsError(f"{name}: order is {order!r}; it has to be name or time")
     sizes = {option: whole_number(value, option, source=name) for option, value in options.items()}

@@ -94,7 +94,7 @@ def _array(path: Path) -> NDArray[Any]:
 
 def _table(path: Path, rest: str, *, where: str) -> Asked:
     scheme = path.suffix.lower().removeprefix(".")
-    known = ("features", "drop", "missing", "separator")
+    known = ("features", "drop", "missing", "separator", "decimal")
     _, options = part_source(rest, scheme=scheme, known=known)
     frame = read_frame([path], scheme=scheme, options=options)
     dropped = columns_of(frame, "drop", options)

@@ -7,7 +7,7 @@ be gone through is read once, into memory. Neither library is imported here.
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.datasets.images import image_as_bytes
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
-from runtime.datasets.stored import Items, seeded
+from runtime.datasets.stored import Items, Picked, Stored, Unusable, seeded
 from runtime.errors import SettingsError
 from runtime.wire.names import as_class_name
 
@@ -30,6 +30,8 @@ SAY_EVERY_S = 2.0
 def is_data_set(made: object) -> bool:
     """Whether this gives items, and is no array, list or dictionary of them."""
     if isinstance(made, np.ndarray | list | tuple | str | bytes | dict) or hasattr(made, "dtype"):
+        return False
+    if type(made).__name__ == "DataFrame":  # Its items are columns.
         return False
     return hasattr(made, "__getitem__") or hasattr(made, "__iter__")
 
@@ -62,14 +64,17 @@ def _samples(dataset: Any, *, where: str) -> Samples:  # noqa: ANN401 - any libr
     def read(index: int) -> NDArray[Any]:
         return _input(_item(dataset, index, where=where), where=where)
 
-    with seeded((0,)):
-        first, label = _pair(_item(dataset, 0, where=where), where=where)
+    unusable = Unusable()
+    index, (first, label) = next(_usable_pairs(dataset, unusable, where=where), (0, (None, None)))
+    if first is None:
+        raise SettingsError(f"{where} has no sample that can be used; the log names the first")
     shown = as_input(first, where=where)
-    y = _known_labels(dataset, label)
+    y, rows = _known_labels(dataset, index, label), np.arange(len(dataset))
     if y is None:
-        y = _read_labels(dataset, where=where)
+        y, rows = _read_labels(dataset, unusable, where=where)
     dtype = np.dtype(np.uint8 if shown.dtype == np.uint8 else np.float32)
-    stored = Items(read, (len(dataset), *shown.shape), dtype)
+    stored: Stored = Items(read, (len(dataset), *shown.shape), dtype, unusable)
+    stored = stored if len(rows) == len(dataset) else Picked(stored, rows)
     scale = PIXEL_SCALE if dtype == np.uint8 else 1.0
     names = _class_names(dataset, y, where=where)
     return make_samples(x=stored, y=y, where=where, scale=scale, class_names=names)
@@ -97,7 +102,9 @@ def _gone_through(dataset: Iterable[object], *, where: str) -> Samples:
         raise SettingsError(f"{where} is empty; it needs one sample at least")
     x = _stacked([as_input(x, where=where) for x, _ in pairs], where=where)
     y = _stacked([as_array(label) for _, label in pairs], where=f"the targets of {where}")
-    return make_samples(x=x, y=y, where=where, scale=PIXEL_SCALE if x.dtype == np.uint8 else 1.0)
+    scale = PIXEL_SCALE if x.dtype == np.uint8 else 1.0
+    names = _class_names(dataset, y, where=where)
+    return make_samples(x=x, y=y, where=where, scale=scale, class_names=names)
 
 
 def _item(dataset: Any, index: int, *, where: str) -> object:  # noqa: ANN401 - any library's
@@ -162,18 +169,30 @@ def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _known_labels(dataset: Any, first: object) -> NDArray[Any] | None:  # noqa: ANN401
+def _known_labels(dataset: Any, index: int, label: object) -> NDArray[Any] | None:  # noqa: ANN401
     """Labels that a data set has as a whole, where they are those that its items have."""
-    candidates = [getattr(dataset, name, None) for name in ("targets", "labels")]
+    candidates = [_of_whole(dataset, name) for name in ("targets", "labels")]
     columns = getattr(dataset, "column_names", None)
     if isinstance(columns, list):
         candidates = [_column(dataset, key) for key in LABEL_KEYS if key in columns][:1]
     for labels in candidates:
         if labels is not None and hasattr(labels, "__len__") and len(labels) == len(dataset):
             y = as_array(labels if hasattr(labels, "dtype") else list(labels))
-            if y.ndim and y.dtype != object and np.array_equal(y[0], as_array(first)):
+            if y.ndim and y.dtype != object and np.array_equal(y[index], as_array(label)):
                 return y
     return None
+
+
+def _of_whole(dataset: Any, name: str) -> Any:  # noqa: ANN401
+    """A list of the data set's own, or, of a part as torch's `Subset` is, of the whole's."""
+    found = getattr(dataset, name, None)
+    whole, indices = getattr(dataset, "dataset", None), getattr(dataset, "indices", None)
+    if found is not None or whole is None or indices is None:
+        return found
+    of_whole = _of_whole(whole, name)
+    if name == "classes" or not hasattr(of_whole, "__len__") or len(of_whole) != len(whole):
+        return of_whole
+    return [of_whole[index] for index in indices]
 
 
 def _column(dataset: Any, key: str) -> Any:  # noqa: ANN401
@@ -184,13 +203,35 @@ def _column(dataset: Any, key: str) -> Any:  # noqa: ANN401
         return None
 
 
-def _read_labels(dataset: Any, *, where: str) -> NDArray[Any]:  # noqa: ANN401
-    labels = []
+def _usable_pairs(
+    dataset: Any,  # noqa: ANN401
+    unusable: Unusable,
+    *,
+    where: str,
+) -> Iterator[tuple[int, tuple[object, object]]]:
+    """Go through the items that can be read, each with its number."""
     for index in _said(range(len(dataset)), where=where):
-        with seeded((index,)):
-            item = _item(dataset, index, where=where)
-        labels.append(as_array(_pair(item, where=where)[1]))
-    return _stacked(labels, where=f"the targets of {where}")
+        unusable.note(index)
+        try:
+            with seeded((index,)):
+                item = _item(dataset, index, where=where)
+        except SettingsError as error:
+            unusable.leave_out(index, str(error))
+            continue
+        yield index, _pair(item, where=where)
+
+
+def _read_labels(
+    dataset: Any,  # noqa: ANN401
+    unusable: Unusable,
+    *,
+    where: str,
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Targets of the items that can be read, and their numbers."""
+    pairs = _usable_pairs(dataset, unusable, where=where)
+    labels = {index: as_array(label) for index, (_, label) in pairs}
+    y = _stacked(list(labels.values()), where=f"the targets of {where}")
+    return y, np.array(list(labels), np.int64)
 
 
 def _stacked(arrays: Sequence[NDArray[Any]], *, where: str) -> NDArray[Any]:
@@ -205,7 +246,7 @@ def _stacked(arrays: Sequence[NDArray[Any]], *, where: str) -> NDArray[Any]:
 
 def _class_names(dataset: Any, y: NDArray[Any], *, where: str) -> tuple[str, ...] | None:  # noqa: ANN401
     """Names that the data set itself gives its numbered classes."""
-    names = getattr(dataset, "classes", None)
+    names = _of_whole(dataset, "classes")
     features = getattr(dataset, "features", None)
     if isinstance(features, Mapping):
         names = next(

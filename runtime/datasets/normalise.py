@@ -16,7 +16,8 @@ def measure_features(samples: Samples) -> Normalisation:
     others = (0, *(each + 1 for each in range(len(samples.sample_shape)) if each != axis))
     count, total, square = 0, np.zeros(()), np.zeros(())
     for start in range(0, len(samples), _BLOCK):
-        x = samples.x_of(slice(start, start + _BLOCK)).astype(np.float64)
+        some, _ = samples.without_unusable(slice(start, start + _BLOCK))
+        x = some.astype(np.float64)
         count += x.size // x.shape[axis + 1]
         total = total + x.sum(axis=others)
         square = square + np.square(x).sum(axis=others)

@@ -84,7 +84,8 @@ def options_in(query: str, *, source: str, takes: str, known: Collection[str]) -
     for part in query.split("&") if query else ():
         option, _, value = part.partition("=")
         if option not in known:
-            raise SettingsError(f"{source}: no option {option!r}; {takes} takes {', '.join(known)}")
+            taken = ", ".join(known) or "none"
+            raise SettingsError(f"{source}: no option {option!r}; {takes} takes {taken}")
         if option in values:
             raise SettingsError(f"{source}: {option} is there twice; give one of them")
         values[option] = unquote(value)
@@ -98,6 +99,15 @@ def whole_number(value: str, option: str, *, source: str) -> int:
             f"{source}: {option} is {value!r}; it has to be a whole number from 1 to {MOST}"
         )
     return int(value)
+
+
+def with_test_part(data: DataSet, options: SourceOptions) -> DataSet:
+    """Part what has no test set of its own, if the options say so."""
+    if not options.test_fraction:
+        return data
+    if data.test is not None:
+        raise SettingsError(f"{options.source} has a test set of its own; leave test= out")
+    return part_for_testing(data.train, options)
 
 
 def part_for_testing(samples: Samples, options: SourceOptions) -> DataSet:

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets.classes import is_text, number_text, renumber, union
-from runtime.datasets.stored import Drawn, Picked, Stored
+from runtime.datasets.stored import Drawn, Picked, Stored, usable, without_unusable
 from runtime.errors import SettingsError
 from runtime.seeding import Key
+from runtime.target_shape import IGNORED
 from runtime.wire.names import ClassNames, in_words
 
 MOST_CLASSES = 100_000
@@ -72,6 +74,20 @@ class Samples:
         scaled *= np.asarray(self.scale, np.float32)
         scaled += np.asarray(self.offset, np.float32)
         return scaled
+
+    def usable(
+        self, chosen: Indices, *, among: Indices, key: Key = ()
+    ) -> tuple[NDArray[np.float32], Indices]:
+        """Inputs of as many samples, and which they are.
+
+        For one that cannot be used stands in what follows it `among` those that may be drawn.
+        """
+        return usable(partial(self.x_of, key=key), chosen, among)
+
+    def without_unusable(self, chosen: slice) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Inputs and targets of those of these samples that can be used."""
+        x, rows = without_unusable(self.x_of, np.arange(len(self))[chosen])
+        return x, self.y[rows]
 
     def _drawn(self, chosen: Indices | slice, key: Key) -> NDArray[Any]:
         if not isinstance(self.stored, Drawn):
@@ -267,10 +283,11 @@ def _as_targets(y: NDArray[Any], *, where: str) -> NDArray[Any]:
         if not np.isfinite(floats := _as_floats(y)).all():
             raise SettingsError(f"{where} has targets beyond the range of 32-bit floats")
         return floats
-    if y.min() < 0:
-        sample = np.unravel_index(np.argmin(y), y.shape)[0]
+    is_out = (y < 0) & (y != IGNORED) if y.ndim > 1 else y < 0
+    if is_out.any():
+        sample = np.unravel_index(np.argmax(is_out), y.shape)[0]
         raise SettingsError(
-            f"label {y.min()} of sample {sample} in {where} is out of range; "
+            f"label {y[sample].min()} of sample {sample} in {where} is out of range; "
             "labels count from 0, and targets that are no classes are floats"
         )
     if y.max() > np.iinfo(np.int64).max:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 OPTIONS = (
-    *("target", "targets", "features", "drop", "missing", "separator", "test"),
+    *("target", "targets", "features", "drop", "missing", "separator", "decimal", "test"),
     *("length", "stride", "series", "label", "ahead", "layout"),
 )
 """What windows take after the `?`."""

@@ -62,7 +62,7 @@ class Shard:
 
     def batch(self, num_samples: int) -> NDArray[np.float32]:
         """Inputs of the first so many samples of the training part."""
-        return self.samples.x_of(self.kept[:num_samples])
+        return self.samples.usable(self.kept[:num_samples], among=self.kept)[0]
 
     def draw(self, step: StepId) -> tuple[NDArray[np.float32], Tensor]:
         """Mini-batch of a step: the same step gives the same batch."""
@@ -74,15 +74,14 @@ class Shard:
             round_=step.round,
             epoch=step.epoch,
         )
-        rows = self.kept[chosen]
-        return self.samples.x_of(rows, key=self._key(Purpose.AUGMENTATION, step)), self.packed[rows]
+        key = self._key(Purpose.AUGMENTATION, step)
+        x, rows = self.samples.usable(self.kept[chosen], among=self.kept, key=key)
+        return x, self.packed[rows]
 
     def evaluation(self) -> tuple[NDArray[np.float32], Tensor]:
         """Inputs and labels of what is held out."""
-        return self._at(self.held_out)
-
-    def _at(self, chosen: Indices) -> tuple[NDArray[np.float32], Tensor]:
-        return self.samples.x_of(chosen), self.packed[chosen]
+        x, rows = self.samples.usable(self.held_out, among=self.held_out)
+        return x, self.packed[rows]
 
     def dropout_key(self, step: StepId) -> Key:
         """Address of a step's dropout masks."""

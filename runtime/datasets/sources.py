@@ -12,7 +12,7 @@ from runtime.datasets.digits import load_digits
 from runtime.datasets.folder import load_image_folder
 from runtime.datasets.idx import load_idx_folder
 from runtime.datasets.items import as_array, load_items, parts_of
-from runtime.datasets.options import part_source
+from runtime.datasets.options import part_source, with_test_part
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
 from runtime.errors import SettingsError
 from runtime.offered import FILE_SOURCES, KNOWN_SOURCES
@@ -20,7 +20,8 @@ from runtime.plugins import call_factory, import_factory
 
 _IS_FOLDER = {"mnist": True, "npz": False, "npy": True, "folder": True, "audio": True}
 """Whether a source is a folder or a file; the others may be either."""
-_WITHOUT_OPTIONS = {"mnist": load_idx_folder, "npz": load_npz, "npy": load_npy_folder}
+_ARRAYS = {"mnist": load_idx_folder, "npz": load_npz, "npy": load_npy_folder}
+_OPTIONS_OF_ARRAYS = {"mnist": (), "npz": ("test",), "npy": ("test",)}
 
 
 def load_source(reference: str, *, base_dir: Path) -> DataSet:
@@ -48,8 +49,9 @@ def load_source(reference: str, *, base_dir: Path) -> DataSet:
 
 
 def _load_files(scheme: str, path: Path, rest: str, *, name: str) -> DataSet:
-    if scheme in _WITHOUT_OPTIONS:
-        return _WITHOUT_OPTIONS[scheme](path, name=name)
+    if scheme in _ARRAYS:
+        _, options = part_source(rest, scheme=scheme, known=_OPTIONS_OF_ARRAYS[scheme])
+        return with_test_part(_ARRAYS[scheme](path, name=name), options)
     match scheme:
         case "folder":
             return load_image_folder(path, rest.partition("?")[2], name=name)
@@ -96,10 +98,18 @@ def _load_from_factory(reference: str, base_dir: Path) -> DataSet:
     if isinstance(made, tuple) and len(made) in (2, 4):
         return from_arrays([_array(part, reference) for part in made], name=reference)
     raise SettingsError(
-        f"{reference} returned a {type(made).__name__}; it has to be a data set (of torch or "
+        f"{reference} returned a {_name_of(made)}; it has to be a data set (of torch or "
         "Hugging Face, or two: to train and to test on), or a tuple of arrays (x, y) or (x_train, "
         "y_train, x_test, y_test)"
     )
+
+
+def _name_of(made: object) -> str:
+    if isinstance(made, tuple):
+        return f"tuple of {len(made)}"
+    if type(made).__name__ == "DataFrame":
+        return "DataFrame (take numbers out of it by to_numpy(), or name its file by csv:)"
+    return type(made).__name__
 
 
 def _array(part: object, reference: str) -> NDArray[Any]:

@@ -1,13 +1,14 @@
 """Inputs that are not held as one array: made, or read, when a mini-batch of them is drawn."""
 
+import logging
 import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,6 +18,14 @@ from runtime.errors import SettingsError
 from runtime.seeding import Key
 
 Indices = NDArray[np.int64]
+Inputs = TypeVar("Inputs")
+
+NUM_NAMED = 3
+"""Samples that are named one by one; of more, they are counted."""
+MOST_UNUSABLE, MOST_UNUSABLE_PART = 10, 0.1
+"""So many samples, or this part of those that were tried, may be unusable, whichever is more."""
+
+log = logging.getLogger(__name__)
 
 _ONE_AT_A_TIME = Lock()
 """Whoever seeds the global generators is alone with them."""
@@ -109,6 +118,40 @@ class Windows:
         return self._views[self.starts[chosen]]
 
 
+class UnusableSampleError(SettingsError):
+    """One of the samples that are drawn cannot be used: another may stand in for it."""
+
+    def __init__(self, why: str, place: int) -> None:
+        super().__init__(why)
+        self.place = place
+        """Among those that are drawn."""
+
+
+class Unusable:
+    """Samples that cannot be used: named and counted, until they are too many for an oversight."""
+
+    def __init__(self) -> None:
+        self._seen = set[int]()
+        self._unusable = set[int]()
+
+    def note(self, index: int) -> None:
+        """Take note of one that is tried."""
+        self._seen.add(index)
+
+    def leave_out(self, index: int, why: str) -> None:
+        """Say the first few, and then how many there are; SettingsError if they are too many."""
+        if index in self._unusable:
+            return
+        self._unusable.add(index)
+        count, tried = len(self._unusable), len(self._seen)
+        if count > max(MOST_UNUSABLE, MOST_UNUSABLE_PART * tried):
+            raise SettingsError(f"{count} of {tried} samples cannot be used, the last: {why}")
+        if count <= NUM_NAMED:
+            log.warning("%s; it is left out", why)
+        elif count.bit_count() == 1:  # 4, 8, 16, …
+            log.warning("%d samples that cannot be used are left out, the last: %s", count, why)
+
+
 @dataclass(frozen=True, eq=False)
 class Items:
     """Inputs that a function of an index gives, perhaps at random: a data set of the user's own.
@@ -120,6 +163,7 @@ class Items:
     read: Callable[[int], NDArray[Any]]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    unusable: Unusable = field(default_factory=Unusable)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -131,20 +175,56 @@ class Items:
         """Give these samples as this address has them."""
         drawn = np.empty((len(chosen), *self.shape[1:]), self.dtype)
         for place, index in enumerate(chosen.tolist()):
-            with seeded((*key, index)):
-                item = self.read(index)
-            if item.shape != self.shape[1:]:
-                raise SettingsError(
-                    f"sample {index} has the shape {item.shape}, sample 0 has {self.shape[1:]}; "
-                    "bring all to one, as by a transform"
-                )
-            if (item.dtype == np.uint8) != (self.dtype == np.uint8) or not np.isfinite(item).all():
-                what = item.dtype if np.isfinite(item).all() else "numbers that are not finite"
-                raise SettingsError(
-                    f"sample {index} has {what}, sample 0 has {self.dtype}; bring all to one kind"
-                )
-            drawn[place] = item
+            self.unusable.note(index)
+            try:
+                with seeded((*key, index)):
+                    drawn[place] = self._checked(index)
+            except SettingsError as error:
+                self.unusable.leave_out(index, str(error))
+                raise UnusableSampleError(str(error), place) from error
         return drawn
+
+    def _checked(self, index: int) -> NDArray[Any]:
+        item = self.read(index)
+        if item.shape != self.shape[1:]:
+            raise SettingsError(
+                f"sample {index} has the shape {item.shape}, others have {self.shape[1:]}; bring "
+                "all to one, as by a transform"
+            )
+        if (item.dtype == np.uint8) != (self.dtype == np.uint8) or not np.isfinite(item).all():
+            what = item.dtype if np.isfinite(item).all() else "numbers that are not finite"
+            raise SettingsError(
+                f"sample {index} has {what}, others have {self.dtype}; bring all to one kind"
+            )
+        return item
+
+
+def usable(
+    read: Callable[[Indices], Inputs], chosen: Indices, among: Indices
+) -> tuple[Inputs, Indices]:
+    """Read as many samples, and say which: what follows stands in for one that cannot be used."""
+    rows, passed = np.array(chosen), set[int]()
+    while True:
+        try:
+            return read(rows), rows
+        except UnusableSampleError as error:
+            passed.add(int(rows[error.place]))
+            place = int(np.flatnonzero(among == rows[error.place])[0])
+            following = np.roll(among, -place - 1)[:-1].tolist()
+            free = [row for row in following if row not in passed]
+            if not free:
+                raise
+            rows[error.place] = next((row for row in free if row not in rows), free[0])
+
+
+def without_unusable(read: Callable[[Indices], Inputs], chosen: Indices) -> tuple[Inputs, Indices]:
+    """Read those of these samples that can be used, and say which they are."""
+    rows = chosen
+    while True:
+        try:
+            return read(rows), rows
+        except UnusableSampleError as error:
+            rows = np.delete(rows, error.place)
 
 
 @contextmanager

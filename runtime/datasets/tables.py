@@ -5,6 +5,7 @@ files have them in another order agree.
 """
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from runtime.wire.names import in_words
 if TYPE_CHECKING:
     import polars as pl
 
-OPTIONS = ("target", "targets", "features", "drop", "missing", "separator", "test")
+OPTIONS = ("target", "targets", "features", "drop", "missing", "separator", "decimal", "test")
 """What a table takes after the `?`."""
+_DECIMAL = re.compile(r"'\s*[+-]?\d+,\d+\s*'")
 TARGETS = ("auto", "floats", "names")
 """What target values are: as their type says, always numbers to come near to, always names."""
 
@@ -141,9 +143,11 @@ def check_numbers(frame: "pl.DataFrame", options: SourceOptions) -> None:
                 "by drop="
             )
         if not (column.dtype.is_numeric() or str(column.dtype) == "Boolean"):
+            example = _example(column)
+            hint = "; if that is a number, add decimal=," if _DECIMAL.search(example) else ""
             raise SettingsError(
-                f"column {column.name!r} of {options.source} is {_kind(column)}{_example(column)}; "
-                "inputs are numbers: leave it out by drop=, or list the inputs by features="
+                f"column {column.name!r} of {options.source} is {_kind(column)}{example}; "
+                f"inputs are numbers: leave it out by drop=, or list the inputs by features={hint}"
             )
 
 

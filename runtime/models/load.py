@@ -85,6 +85,10 @@ def _made(reference: str, options: Mapping[str, object], *, base_dir: Path) -> n
     if ":" not in reference:
         return _build(reference, options)
     name, factory = f"model {reference}", import_factory(reference, base_dir=base_dir)
+    if isinstance(factory, nn.Module):
+        raise SettingsError(
+            f"{name} is a network that is made already; name a function, or a class, that makes it"
+        )
     allowed = option_names(factory)
     if allowed is not None and "input_shape" not in allowed:
         options = {key: value for key, value in options.items() if key != "input_shape"}
@@ -149,9 +153,16 @@ def check_sample_shape(network: nn.Sequential, sample_shape: Shape) -> None:
     if isinstance(network, Network) and network.input_shape not in (None, sample_shape):
         raise SettingsError(
             f"a sample of shape {sample_shape} does not fit model {name_of(network)}, "
-            f"which takes {network.input_shape}"
+            f"which takes {network.input_shape}{_by_option(network, sample_shape)}"
         )
     layer_shapes(network, sample_shape)
+
+
+def _by_option(network: nn.Sequential, sample_shape: Shape) -> str:
+    """Say how a network of ours takes other samples."""
+    if ":" in name_of(network):
+        return ""
+    return f"; add input_shape = {list(sample_shape)} to model.options"
 
 
 def layer_shapes(network: nn.Sequential, sample_shape: Shape) -> tuple[Shape, ...]:

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional
 
 from runtime.errors import SettingsError
-from runtime.plugins import import_factory
-from runtime.target_shape import target_shape
+from runtime.plugins import import_function
+from runtime.target_shape import IGNORED, target_shape
 from runtime.wire.commands import LossOptions
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -57,13 +57,9 @@ def weighed_cross_entropy(options: LossOptions) -> Loss:
             label_smoothing=options.label_smoothing,
             reduction="sum",
         )
-        return total / (labels != _IGNORED).sum()
+        return total / (labels != IGNORED).sum()
 
     return loss
-
-
-_IGNORED = -100
-"""A label that counts for nothing, as torch has it."""
 
 
 def load_loss(
@@ -79,4 +75,4 @@ def load_loss(
             f"no loss named {reference!r}; the built-in losses are {', '.join(BUILT_IN)}, and your "
             "own is 'package.module:function'"
         )
-    return import_factory(reference, base_dir=base_dir)
+    return import_function(reference, base_dir=base_dir)

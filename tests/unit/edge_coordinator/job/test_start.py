@@ -33,10 +33,13 @@ def _save(path: Path, kind: str) -> Path:
         case "checkpoint":
             wrapped = {f"module.{name}": tensor for name, tensor in weights.items()}
             torch.save({"state_dict": wrapped, "epoch": 3}, file)
+        case "lightning":
+            wrapped = {f"model.net.{name}": tensor for name, tensor in weights.items()}
+            torch.save({"state_dict": wrapped, "pytorch-lightning_version": "2"}, file)
     return file
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pt", "checkpoint", "run"])
+@pytest.mark.parametrize("kind", ["safetensors", "pt", "checkpoint", "lightning", "run"])
 def test_a_job_begins_with_the_weights_of_a_file_or_a_run(tmp_path: Path, kind: str) -> None:
     given = {"model.start": str(_save(tmp_path, kind)), "model.start_except": ["fc3.*"]}
     job, model = make_job(shards([20], (1, 28, 28)), given)

@@ -168,7 +168,7 @@ def fails(_models: Models, counts: Mapping[str, int], _before: Sequence[Tensor])
     raise ValueError(["", "its first line\nand a second"][counts["d0"]])
 
 
-@pytest.mark.parametrize(("kind", "reason"), [(0, "ValueError"), (1, "its first line")])
+@pytest.mark.parametrize(("kind", "reason"), [(0, r"ValueError \(.*\)"), (1, "its first line")])
 def test_an_aggregation_of_ones_own_that_fails_says_why_in_a_line(kind: int, reason: str) -> None:
     models, before = _models(1)
     own = aggregation(f"{__name__}:fails", trim=0.2)

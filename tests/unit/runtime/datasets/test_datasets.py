@@ -132,7 +132,7 @@ def test_an_npz_file_that_cannot_be_used_says_why(tmp_path: Path) -> None:
         ({"x": np.zeros(4), "y": np.arange(4)}, r"inputs of shape \(4,\)"),
         ({"x": x, "y": np.zeros(4, dtype="M8[s]")}, "needs numbers"),
         ({"x": x, "y": np.array([0, 1, 2, 2**64 - 1], dtype="u8")}, r"sample 3 .* below 2\^63"),
-        ({"x": x, "y": np.array([None] * 4)}, "cannot read .*data.npz"),
+        ({"x": x, "y": np.array([None] * 4)}, "y holds objects of Python; save text as"),
     ]
     for arrays, message in faults:
         np.savez(path, **arrays)  # type: ignore[arg-type]
@@ -235,3 +235,22 @@ def test_a_shard_keeps_the_bytes_it_was_given_and_scales_what_is_drawn() -> None
     held_out_x, _ = shard.evaluation()
     assert held_out_x.tobytes() == as_floats[shard.held_out].tobytes()
     assert set(shard.kept).isdisjoint(shard.held_out)
+
+
+def test_files_without_a_test_set_keep_a_part_for_it(tmp_path: Path) -> None:
+    x, y = np.arange(20.0).reshape(10, 2), np.repeat([0, 1], 5)
+    np.savez(tmp_path / "all.npz", x=x, y=y)
+    np.savez(tmp_path / "both.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    for source in ("npz:all.npz?test=0.2", "npy:.?test=0.2"):
+        data = load_source(source, base_dir=tmp_path)
+        assert data.test is not None
+        assert data.test.x[:, 0].tolist() == [8, 18]
+        assert len(data.train) == 8
+    with pytest.raises(SettingsError, match="has a test set of its own; leave test= out"):
+        load_source("npz:both.npz?test=0.2", base_dir=tmp_path)
+    with pytest.raises(SettingsError, match="no option 'size'; npz takes test"):
+        load_source("npz:all.npz?size=8", base_dir=tmp_path)
+    with pytest.raises(SettingsError, match="no option 'test'; mnist takes none"):
+        load_source("mnist:.?test=0.2", base_dir=tmp_path)

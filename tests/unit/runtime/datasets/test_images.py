@@ -142,3 +142,19 @@ def test_by_time_files_come_as_they_were_written_whatever_their_class(tmp_path: 
     assert train.y.tolist() == [1, 0, 1]
     with pytest.raises(SettingsError, match="order is 'size'; it has to be name or time"):
         load_image_folder(tmp_path, "order=size", name="folder")
+
+
+def test_a_folder_keeps_a_part_to_test_on_and_says_which_files_it_passes_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for shade in range(5):
+            Image.new("L", (2, 2), 10 * shade).save(tmp_path / name / f"{shade}.png")
+    for name in ("phone.HEIC", "Thumbs.db", "desktop.ini"):
+        (tmp_path / "cat" / name).touch()
+    data = load_source(f"folder:{tmp_path}?channels=1&test=0.2", base_dir=Path())
+    assert data.test is not None
+    assert data.test.y.tolist() == [0, 1]
+    assert len(data.train) == 8
+    assert "no images by their names are left out: 1 .heic; taken are" in caplog.text

@@ -139,7 +139,7 @@ def test_images_of_a_data_set_are_bytes_and_another_size_is_named() -> None:
     assert data.train.x_of(np.array([0])).shape == (1, 3, 4, 4)
     assert data.train.x_of(np.array([0])).max() == 1.0
     assert data.train.class_names == ("a", "b")
-    with pytest.raises(SettingsError, match=r"sample 1 has the shape \(3, 5, 4\), sample 0 has"):
+    with pytest.raises(SettingsError, match=r"sample 1 has the shape \(3, 5, 4\), others have"):
         data.train.x_of(np.array([1]))
 
 
@@ -162,7 +162,7 @@ def test_an_item_that_is_no_pair_is_told(items: list[object], words: str) -> Non
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (np.full(2, 0.5), "sample 1 has float64, sample 0 has uint8"),
+        (np.full(2, 0.5), "sample 1 has float64, others have uint8"),
         (np.array([np.nan, 1]), "sample 1 has numbers that are not finite"),
     ],
 )

@@ -154,3 +154,16 @@ def test_files_that_are_no_table_are_named(tmp_path: Path) -> None:
     (tmp_path / "two" / "b.csv").write_text("a,c\n1,2\n")
     with pytest.raises(SettingsError, match=r"b\.csv has the columns a, c, but .*a\.csv has a, b"):
         load_source("csv:two?target=a", base_dir=tmp_path)
+
+
+def test_numbers_may_have_a_decimal_comma(tmp_path: Path) -> None:
+    text = "m\u00b2;price\n 70,5;+210,25\n12;3\n"
+    with pytest.raises(
+        SettingsError, match=r"\(' 70,5' in row 1\).*if that is a number, add decimal="
+    ):
+        _load(tmp_path, "target=price", text)
+    data = _load(tmp_path, "target=price&decimal=,", text)
+    assert data.train.x.tolist() == [[70.5], [12]]
+    assert data.train.y.tolist() == [210.25, 3]
+    with pytest.raises(SettingsError, match="between columns and within numbers"):
+        _load(tmp_path, "target=price&decimal=,")
