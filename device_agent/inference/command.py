@@ -62,7 +62,9 @@ def infer(flags: argparse.Namespace, tls: TlsFiles) -> str:
     if flags.output is not None:
         check_suffix(flags.output.suffix)
     half = OnnxHalf.load(settings.half, "device", num_threads=settings.num_threads)
-    asked = load_asked(flags.data, part=flags.part, base_dir=Path.cwd())
+    asked = load_asked(
+        flags.data, part=flags.part, base_dir=Path.cwd(), features=half.info.features
+    )
     predictions, sent = asyncio.run(predict(settings, half, asked))
     if flags.output is not None:
         _write(flags.output, predictions)

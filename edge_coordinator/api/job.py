@@ -75,6 +75,13 @@ class TypedJob(JobSettings):
         """Write it as a job file."""
         return dump_job(self)
 
+    def __repr__(self) -> str:
+        """Say what differs from the defaults, as it could be written."""
+        stated = self.model_dump(exclude_defaults=True, exclude_none=True)
+        return f"Job({', '.join(f'{name}={value!r}' for name, value in stated.items())})"
+
+    __str__ = __repr__
+
     @classmethod
     def _of(cls, settings: JobSettings) -> "TypedJob":
         return cls.model_construct(**_fields(settings))

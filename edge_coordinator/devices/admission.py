@@ -38,7 +38,7 @@ class Admission:
         self._registry.numbered = job.test is not None and job.test.class_names is None
         self._registry.gathers = job.test is None and not job.classes
         self._registry.aggregates = job.settings.training.phi != 0
-        names = job.test.feature_names if job.test else None
+        names = job.settings.data.features or (job.test.feature_names if job.test else None)
         self._registry.features = FeatureNames.of(names) if names else None
         self._assignment = job.assignment
         self._say = say

@@ -52,6 +52,12 @@ class DataSettings(Section):
         description="names of the classes, in the order of the network's outputs; if left out, "
         "those of the local source, or of the test set, in alphabetical order",
     )
+    features: tuple[str, ...] = Field(
+        (),
+        max_length=MAX_FEATURES,
+        description="names of the columns, in the order of the inputs; if left out, those of the "
+        "local source, or of the test set",
+    )
     normalise: NormaliseSettings = NormaliseSettings()
     held_out: float = Field(
         0.2, ge=0, lt=1, description="fraction each device keeps, where the devices evaluate"

@@ -11,6 +11,8 @@ from runtime.datasets.samples import DataSet, Samples
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 from runtime.offered import FILE_SOURCES
+from runtime.wire.commands import MAX_FEATURES
+from runtime.wire.names import FeatureNames, why_other_features
 
 
 def whole_test_set(
@@ -46,7 +48,32 @@ def some_of(whole: Samples | None, most: int | None) -> Samples | None:
     return whole.take(np.linspace(0, len(whole), most, endpoint=False).astype(np.int64))
 
 
-def agree_on_normalisation(
+def agree_on_inputs(
+    settings: JobSettings, *, test: Samples | None, train: Samples | None
+) -> tuple[JobSettings, Samples | None]:
+    """Fill in what inputs are called and how they are normalised, and bring the test set to it."""
+    settings = _agree_on_features(settings, test=test, train=train)
+    return _agree_on_normalisation(settings, test=test, train=train)
+
+
+def _agree_on_features(
+    settings: JobSettings, *, test: Samples | None, train: Samples | None
+) -> JobSettings:
+    """Fill the names of the columns in; SettingsError if those of the samples are others."""
+    parts = {settings.data.source: train, f"the test set of {settings.data.test_source}": test}
+    named = {w: part.feature_names for w, part in parts.items() if part and part.feature_names}
+    features = settings.data.features or next(iter(named.values()), ())
+    for where, names in named.items():
+        if why := why_other_features(
+            FeatureNames.of(names), FeatureNames.of(features), of="the job"
+        ):
+            raise SettingsError(f"{where}: {why}")
+    few = features if len(features) <= MAX_FEATURES else ()
+    data = settings.data.model_copy(update={"features": few})
+    return settings.model_copy(update={"data": data})
+
+
+def _agree_on_normalisation(
     settings: JobSettings, *, test: Samples | None, train: Samples | None
 ) -> tuple[JobSettings, Samples | None]:
     """Fill the figures in, and bring the test set to them."""

@@ -10,7 +10,7 @@ from edge_coordinator.job.classes import agree_on_classes, check_outputs, check_
 from edge_coordinator.job.cuts import deepest_cut, given_cut, own_cuts
 from edge_coordinator.job.from_samples import (
     agree_on_class_weights,
-    agree_on_normalisation,
+    agree_on_inputs,
     some_of,
     whole_test_set,
 )
@@ -62,7 +62,7 @@ def prepare_job(
     train = data.train if data else None
     given = settings.data.classes
     settings, test = agree_on_classes(settings, test=test, train=train)
-    settings, test = agree_on_normalisation(settings, test=test, train=train)
+    settings, test = agree_on_inputs(settings, test=test, train=train)
     known = data.sample_shape if data else test.sample_shape if test else None
     network = _network(settings, sample_shape=known, base_dir=base_dir)
     shape = known or input_shape_of(network)

@@ -77,14 +77,20 @@ def _write_model(
 ) -> None:
     weights, onnx = (directory.path / f"{name}{suffix}" for suffix in (_WEIGHTS, _ONNX))
     classes = job.classes or directory.classes
-    by = job.assignment.normalisation
+    features, by = job.settings.data.features, job.assignment.normalisation
     save_them = partial(
-        save_weights, weights, model.network, round_=of.round, classes=classes, by=by
+        save_weights,
+        *(weights, model.network),
+        round_=of.round,
+        classes=classes,
+        features=features,
+        by=by,
     )
     results.attempt(weights.name, save_them)
     if complete:
         export = partial(save_onnx, onnx, model.network, job.shapes[0], round_=of.round)
-        results.attempt(onnx.name, partial(export, classes=classes, by=by))
+        export_them = partial(export, classes=classes, features=features, by=by)
+        results.attempt(onnx.name, export_them)
 
 
 def _copy_model(directory: RunDirectory, results: Results, *, complete: bool) -> None:

@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from runtime.datasets.options import (
     with_test_part,
 )
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
+from runtime.datasets.stored import said
 from runtime.errors import SettingsError
 from runtime.wire.names import as_class_name, in_words
 
@@ -131,8 +133,9 @@ def _load_part(
     by_time: bool = False,
 ) -> Samples:
     images, paths, labels = [], [], list[int]()
+    reading = said(chain.from_iterable(files.values()), where=str(directory))
     for class_name, of_class in files.items():
-        read = read_images(of_class, size=size, channels=channels)
+        read = read_images(of_class, size=size, channels=channels, reading=reading)
         paths += list(read)
         images += list(read.values())
         labels += [classes.index(class_name)] * len(read)
@@ -162,15 +165,24 @@ def _by_time(paths: Sequence[Path]) -> list[int]:
 
 
 def read_images(
-    paths: Sequence[Path], *, size: int | None, channels: int
+    paths: Sequence[Path],
+    *,
+    size: int | None,
+    channels: int,
+    reading: Iterator[Path] | None = None,
 ) -> dict[Path, NDArray[np.uint8]]:
-    """Read the images of a class; name and count those that cannot be read."""
+    """Read the images of a class; name and count those that cannot be read.
+
+    `reading` goes through the paths of all classes, and says how many there were so far.
+    """
     read, broken = {}, list[str]()
-    for path in paths:
+    for path in said(paths, where=str(paths[0].parent)) if reading is None else reading:
         try:
             read[path] = read_image(path, size=size, channels=channels)
         except UnreadableImageError as error:
             broken.append(f"{name_of(path)} ({error})")
+        if path == paths[-1]:  # What follows is of another class.
+            break
     say_broken(broken, paths[0].parent, total=len(paths), what="images")
     return read
 

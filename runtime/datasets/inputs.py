@@ -1,6 +1,7 @@
 """Samples without labels, which a trained model is to say something of."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ from runtime.datasets.tables import (
 )
 from runtime.errors import SettingsError
 from runtime.offered import KNOWN_INPUTS
+from runtime.wire.names import in_words
 
 _SCHEME = "inputs"
 _TABLES = (".csv", ".parquet")
+_ROW = " row"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +45,36 @@ class Asked:
     """Of their files, where each is one."""
 
 
-def load_asked(reference: str, *, part: str | None, base_dir: Path) -> Asked:
+def load_asked(
+    reference: str, *, part: str | None, base_dir: Path, features: Sequence[str] = ()
+) -> Asked:
     """Load a data source of a job, or samples without labels.
 
-    `part` is `train` or `test`; None: what is there to test by, or else all.
+    `part` is `train` or `test`; None: what is there to test by, or else all. `features` are the
+    columns that the model takes, in their order, if it knows them: so a table may have more.
     """
+    asked = _load_asked(reference, part=part, base_dir=base_dir, features=features)
+    samples = _with_columns(asked.samples, features, where=reference)
+    return replace(asked, samples=samples)
+
+
+def _with_columns(samples: Samples, features: Sequence[str], *, where: str) -> Samples:
+    """Bring named columns to the model's; SettingsError where one is not there."""
+    names, wanted = samples.feature_names, tuple(features)
+    if not names or not wanted or names == wanted:
+        return samples
+    missing = [name for name in wanted if name not in names]
+    if missing or not isinstance(samples.stored, np.ndarray):
+        raise SettingsError(
+            f"the model takes the columns {in_words(wanted)}, and {where} has {in_words(names)}"
+        )
+    places = [names.index(name) for name in wanted]
+    return replace(samples, stored=samples.stored[:, places], feature_names=wanted)
+
+
+def _load_asked(
+    reference: str, *, part: str | None, base_dir: Path, features: Sequence[str]
+) -> Asked:
     scheme, _, rest = reference.partition(":")
     if scheme != _SCHEME:
         return Asked(_part(load_source(reference, base_dir=base_dir), part), has_labels=True)
@@ -59,7 +87,7 @@ def load_asked(reference: str, *, part: str | None, base_dir: Path) -> Asked:
     if path.suffix.lower() == ".npy":
         return _unlabelled(_array(path), where=reference, scale=None)
     if path.suffix.lower() in _TABLES:
-        return _table(path, f"{text}{question}{query}", where=reference)
+        return _table(path, f"{text}{question}{query}", features, where=reference)
     return _images(path, query, name=reference)
 
 
@@ -92,17 +120,26 @@ def _array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _table(path: Path, rest: str, *, where: str) -> Asked:
+def _table(path: Path, rest: str, wanted: Sequence[str], *, where: str) -> Asked:
     scheme = path.suffix.lower().removeprefix(".")
     known = ("features", "drop", "missing", "separator", "decimal")
     _, options = part_source(rest, scheme=scheme, known=known)
     frame = read_frame([path], scheme=scheme, options=options)
     dropped = columns_of(frame, "drop", options)
     features = columns_of(frame, "features", options)
-    features = features or sorted(name for name in frame.columns if name not in dropped)
+    if missing := [name for name in wanted if name not in frame.columns and not features]:
+        raise SettingsError(
+            f"{where} has no column {missing[0]!r}, which the model takes; it takes "
+            f"{in_words(wanted)}"
+        )
+    others = sorted(name for name in frame.columns if name not in dropped)
+    features = features or list(wanted) or others
     check_numbers(frame.select(*features), options)
-    frame = without_missing(frame.select(*features), options)
-    return _unlabelled(as_numbers(frame), where=where, scale=None)
+    kept = without_missing(frame.select(*features).with_row_index(_ROW, 1), options)
+    rows = kept[_ROW].to_list()
+    names = tuple(f"row {row}" for row in rows) if len(rows) < len(frame) else ()
+    asked = _unlabelled(as_numbers(kept.select(*features)), where=where, scale=None, names=names)
+    return replace(asked, samples=replace(asked.samples, feature_names=tuple(features)))
 
 
 def _images(path: Path, query: str, *, name: str) -> Asked:

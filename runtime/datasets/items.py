@@ -5,8 +5,6 @@ is drawn, through the data set's own transforms, and only the labels are read be
 be gone through is read once, into memory. Neither library is imported here.
 """
 
-import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,16 +13,13 @@ from numpy.typing import NDArray
 
 from runtime.datasets.images import image_as_bytes
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples
-from runtime.datasets.stored import Items, Picked, Stored, Unusable, seeded
+from runtime.datasets.stored import Items, Picked, Stored, Unusable, said, seeded
 from runtime.errors import SettingsError
 from runtime.wire.names import as_class_name
-
-log = logging.getLogger(__name__)
 
 LABEL_KEYS = ("label", "labels", "target", "targets", "y", "class", "fine_label")
 """Under which an item that is a dictionary may have what is to be learnt."""
 PIXEL_SCALE = 1 / 255
-SAY_EVERY_S = 2.0
 
 
 def is_data_set(made: object) -> bool:
@@ -91,7 +86,7 @@ def _gone_through(dataset: Iterable[object], *, where: str) -> Samples:
     pairs = list[tuple[object, object]]()
     try:
         with seeded((0,)):
-            pairs.extend(_pair(item, where=where) for item in _said(dataset, where=where))
+            pairs.extend(_pair(item, where=where) for item in said(dataset, where=where))
     except SettingsError:
         raise
     except Exception as error:  # It is the user's own.
@@ -210,7 +205,7 @@ def _usable_pairs(
     where: str,
 ) -> Iterator[tuple[int, tuple[object, object]]]:
     """Go through the items that can be read, each with its number."""
-    for index in _said(range(len(dataset)), where=where):
+    for index in said(range(len(dataset)), where=where):
         unusable.note(index)
         try:
             with seeded((index,)):
@@ -258,13 +253,3 @@ def _class_names(dataset: Any, y: NDArray[Any], *, where: str) -> tuple[str, ...
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         return None
     return tuple(as_class_name(name, where=f"a class of {where}") for name in names)
-
-
-def _said(items: Iterable[Any], *, where: str) -> Iterable[Any]:
-    """Go through items, and say how many there were where it takes long."""
-    say_at_s = time.monotonic() + SAY_EVERY_S
-    for count, item in enumerate(items):
-        yield item
-        if time.monotonic() >= say_at_s:
-            log.warning("reading %s: %d samples so far", where, count + 1)
-            say_at_s = time.monotonic() + SAY_EVERY_S

@@ -3,7 +3,8 @@
 import logging
 import random
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,10 @@ from runtime.seeding import Key
 
 Indices = NDArray[np.int64]
 Inputs = TypeVar("Inputs")
+Item = TypeVar("Item")
 
+SAY_EVERY_S = 2.0
+"""While samples are read that take long."""
 NUM_NAMED = 3
 """Samples that are named one by one; of more, they are counted."""
 MOST_UNUSABLE, MOST_UNUSABLE_PART = 10, 0.1
@@ -225,6 +229,16 @@ def without_unusable(read: Callable[[Indices], Inputs], chosen: Indices) -> tupl
             return read(rows), rows
         except UnusableSampleError as error:
             rows = np.delete(rows, error.place)
+
+
+def said(items: Iterable[Item], *, where: str) -> Iterator[Item]:
+    """Go through items, and say how many there were where it takes long."""
+    say_at_s = time.monotonic() + SAY_EVERY_S
+    for count, item in enumerate(items):
+        yield item
+        if time.monotonic() >= say_at_s:
+            log.warning("reading %s: %d samples so far", where, count + 1)
+            say_at_s = time.monotonic() + SAY_EVERY_S
 
 
 @contextmanager

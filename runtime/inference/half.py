@@ -51,13 +51,16 @@ class HalfInfo:
     round: int
     classes: tuple[str, ...] = ()
     """In the order of the outputs, where they have names."""
+    features: tuple[str, ...] = ()
+    """Names of the columns of the inputs, where they have any."""
 
     def words(self, side: Side) -> dict[str, str]:
         """Give it as a file's metadata."""
         plain = ("network", "cut", "pair", "task", "loss", "metric")
         words = {name: str(getattr(self, name)) for name in plain}
         words |= {"half": side, "round": str(self.round)}
-        return words | ({"classes": json.dumps(self.classes)} if self.classes else {})
+        lists = {"classes": self.classes, "features": self.features}
+        return words | {name: json.dumps(names) for name, names in lists.items() if names}
 
     @classmethod
     def read(cls, words: Mapping[str, str], *, where: str, side: Side) -> "HalfInfo":
@@ -78,6 +81,7 @@ class HalfInfo:
                 metric=words["metric"],
                 round=int(words["round"]),
                 classes=tuple(map(str, json.loads(words.get("classes", "[]")))),
+                features=tuple(map(str, json.loads(words.get("features", "[]")))),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise SettingsError(

@@ -26,6 +26,7 @@ INNER = {
     "NotRebuildableError": "runtime/models",
     "UnreadableClipError": "runtime/datasets",
     "UnreadableImageError": "runtime/datasets",
+    "UnusableSampleError": "runtime/datasets",
     "NotHereError": "benchmarks",
     "SimulationError": "benchmarks",
     "VersionError": "runtime/bus",

@@ -1,6 +1,7 @@
 """What `cpsl infer` does: a model is cut, and predicts, is written down, or is served."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def infer(flags: argparse.Namespace, console: Output) -> None:
         _by_files(flags, console)
         return
     settings = _settings(flags, needs_judge=flags.data is not None)
-    asked = _asked(flags, console)
+    asked = _asked(flags, console, settings.data.features)
     shape = asked.samples.sample_shape if asked else None
     model = _saved(flags, settings, shape, console)
     cut = model.cut(flags.cut if flags.cut is not None else _last_cut(flags.model))
@@ -105,7 +106,8 @@ def _by_files(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.cli.inference.predicting import judge_of_info
     from edge_coordinator.run.model.halves import load_halves
 
-    split, asked = load_halves(flags.model), _asked(flags, console)
+    split = load_halves(flags.model)
+    asked = _asked(flags, console, split.info.features)
     assert asked is not None
     _predict(flags, console, split, asked, judge_of_info(split.info))
 
@@ -141,7 +143,7 @@ def _settings(flags: argparse.Namespace, *, needs_judge: bool) -> "JobSettings":
     return settings
 
 
-def _asked(flags: argparse.Namespace, console: Output) -> "Asked | None":
+def _asked(flags: argparse.Namespace, console: Output, features: Sequence[str]) -> "Asked | None":
     from runtime.datasets.inputs import load_asked
     from runtime.inference.predictions import check_suffix
 
@@ -150,7 +152,7 @@ def _asked(flags: argparse.Namespace, console: Output) -> "Asked | None":
     if flags.output is not None:
         check_suffix(flags.output.suffix)
     with console.status(f"reading {flags.data}"):
-        return load_asked(flags.data, part=flags.part, base_dir=Path.cwd())
+        return load_asked(flags.data, part=flags.part, base_dir=Path.cwd(), features=features)
 
 
 def _saved(

@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -39,6 +39,7 @@ def save_weights(
     *,
     round_: int,
     classes: ClassNames = (),
+    features: Sequence[str] = (),
     by: Normalisation | None = None,
 ) -> None:
     """Write a whole model as safetensors, which say the round that it is of and its classes.
@@ -48,16 +49,22 @@ def save_weights(
     # Copies: weights that are tied are in the file under each of their names.
     state = network.state_dict()
     weights = {n: t.clone().contiguous() for n, t in state.items() if n not in network.constants}
-    said = _metadata(round_, classes, by)
+    said = _metadata(round_, classes, features, by)
     if network.input_shape is not None:
         said["input_shape"] = json.dumps(network.input_shape)
     content = save(weights, said)
     write_file(path, _in_order(content) if len(said) > 1 else content)
 
 
-def _metadata(round_: int, classes: ClassNames, by: Normalisation | None) -> dict[str, str]:
-    """What both files say of a model; its classes as a JSON list, in the order of the outputs."""
+def _metadata(
+    round_: int, classes: ClassNames, features: Sequence[str], by: Normalisation | None
+) -> dict[str, str]:
+    """What both files say of a model; its classes as a JSON list, in the order of the outputs.
+
+    So are the names of its inputs' columns.
+    """
     said = {"round": str(round_)} | ({"classes": json.dumps(classes)} if classes else {})
+    said |= {"features": json.dumps(features)} if features else {}
     return said | ({"normalisation": by.model_dump_json()} if by else {})
 
 
@@ -78,11 +85,12 @@ def save_onnx(
     *,
     round_: int,
     classes: ClassNames = (),
+    features: Sequence[str] = (),
     by: Normalisation | None = None,
 ) -> None:
     """Write a whole model as ONNX, any batch size, in evaluation mode; it normalises its inputs."""
     whole = Normalising(network, by, sample_shape) if by else network
-    write_file(path, as_onnx(whole, sample_shape, _metadata(round_, classes, by)))
+    write_file(path, as_onnx(whole, sample_shape, _metadata(round_, classes, features, by)))
 
 
 def as_onnx(

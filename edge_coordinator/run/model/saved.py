@@ -33,6 +33,8 @@ class SavedModel:
     settings: JobSettings
     round: int
     classes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    """Names of the columns of its inputs, where they have any."""
     by: Normalisation | None = None
     """What its inputs have to be normalised by."""
 
@@ -66,6 +68,7 @@ class SavedModel:
             metric=self.settings.evaluation.metric,
             round=self.round,
             classes=self.classes,
+            features=self.features,
         )
 
 
@@ -98,6 +101,7 @@ def load_saved(
         settings,
         round=int(said.get("round", 0)),
         classes=tuple(json.loads(said.get("classes", "[]"))),
+        features=tuple(json.loads(said.get("features", "[]"))),
         by=_normalisation(said, path),
     )
 

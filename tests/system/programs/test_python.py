@@ -105,6 +105,12 @@ def test_a_job_takes_every_table_and_key_of_a_job_file() -> None:
     assert JobTables.__annotations__.keys() == JobSettings.model_fields.keys()
 
 
+def test_a_job_shows_what_differs_from_the_defaults() -> None:
+    job = Job(model={"name": "mlp"}, training={"rounds": 3})
+    assert repr(job).startswith("Job(model={'name': 'mlp'}, training={'rounds': 3}")
+    assert "learning_rate" not in str(job)
+
+
 def test_a_mistake_in_a_job_is_one_sentence() -> None:
     with pytest.raises(SettingsError) as caught:
         Job(training={"round": 3})

@@ -1,23 +1,17 @@
 """What people name by path and is not what was meant: taken where it can be, else one sentence."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from edge_coordinator.job.job import own_stop
 from edge_coordinator.job.standing import BEGINNING
-from edge_coordinator.training.aggregation import aggregation
 from edge_coordinator.training.metrics import load_metric
-from runtime.datasets.samples import make_samples
-from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 from runtime.models.load import load_network
 from runtime.models.losses import load_loss
-from runtime.wire.frames import Tensor
 from tests.sites import make_round
 
 HERE = Path()
@@ -35,38 +29,9 @@ def looks_up(*_: object) -> str:
     return places["nowhere"]
 
 
-def nowhere(
-    models: Mapping[str, Sequence[Tensor]],
-    _counts: Mapping[str, int],
-    _before: Sequence[Tensor],
-) -> list[Tensor]:
-    """Divide by a sum that is 0."""
-    return [np.full_like(each, np.nan) for each in models["d0"]]
-
-
 def figures(*_: object) -> dict[str, float]:
     """Give several figures at once."""
     return {"a": 1.0}
-
-
-class DataFrame:
-    """As pandas has it: what it gives by a number is a column."""
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> object:
-        raise KeyError(index)
-
-
-def table() -> DataFrame:
-    """Give a table as it is."""
-    return DataFrame()
-
-
-def triple() -> tuple[object, ...]:
-    """Give three parts."""
-    return (table(), table(), table())
 
 
 def test_a_rule_that_says_true_is_named_and_one_that_fails_says_where() -> None:
@@ -76,13 +41,6 @@ def test_a_rule_that_says_true_is_named_and_one_that_fails_says_where() -> None:
     assert stop(make_round(1), BEGINNING) == f"by {__name__}:agrees"
     with pytest.raises(SettingsError, match=r"KeyError: 'nowhere' \(.*by_path\.py, line \d+"):
         fails(make_round(1), BEGINNING)
-
-
-def test_an_aggregation_that_gives_no_numbers_is_named_and_not_the_learning_rate() -> None:
-    weights = [np.ones(2, np.float32)]
-    own = aggregation(f"{__name__}:nowhere", trim=0.2)
-    with pytest.raises(SettingsError, match=f"aggregation {__name__}:nowhere gave numbers that"):
-        own({"d0": weights}, {"d0": 1}, weights)
 
 
 def test_a_metric_that_is_no_number_is_told_so() -> None:
@@ -100,20 +58,3 @@ def test_a_class_of_losses_is_taken_as_one_of_its_objects() -> None:
 def test_a_network_that_is_made_already_is_told_what_would_make_one() -> None:
     with pytest.raises(SettingsError, match="made already; name a function, or a class, that"):
         load_network(f"{__name__}:made", {}, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"), [("table", r"returned a DataFrame \(take numbers"), ("triple", "tuple of 3;")]
-)
-def test_a_factory_that_gives_something_else_is_told_what_it_gave(name: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
-        load_source(f"{__name__}:{name}", base_dir=HERE)
-
-
-def test_a_place_may_count_for_nothing_and_a_sample_may_not() -> None:
-    y = np.array([[0, 1], [-100, 2]])
-    assert make_samples(x=np.ones((2, 3)), y=y, where="own").y.tolist() == y.tolist()
-    with pytest.raises(SettingsError, match="label -1 of sample 1"):
-        make_samples(x=np.ones((2, 3)), y=np.array([[0, -100], [3, -1]]), where="own")
-    with pytest.raises(SettingsError, match="label -100 of sample 0"):
-        make_samples(x=np.ones((2, 3)), y=np.array([-100, 1]), where="own")

@@ -195,6 +195,17 @@ def test_what_ones_own_aggregation_gives_has_the_types_and_the_shapes_of_the_mod
         aggregation(f"{__name__}:transposed", trim=0.2)(models, COUNTS, before)
 
 
+def no_numbers(models: Models, *_: object) -> list[Tensor]:
+    """Divide by a sum that is 0."""
+    return [np.full(each.shape, np.nan) for each in models["d0"]]
+
+
+def test_an_aggregation_that_gives_no_numbers_is_named_and_not_the_learning_rate() -> None:
+    models, before = _models(1)
+    with pytest.raises(SettingsError, match=f"aggregation {__name__}:no_numbers gave numbers that"):
+        aggregation(f"{__name__}:no_numbers", trim=0.2)(models, COUNTS, before)
+
+
 def test_coordinates_are_put_together_in_float64() -> None:
     values = (2.0**30, 1.0, -(2.0**30))
     models = {f"d{i}": [np.array([value], np.float32)] for i, value in enumerate(values)}

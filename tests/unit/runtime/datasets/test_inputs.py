@@ -27,6 +27,29 @@ def test_arrays_tables_and_images_are_read_without_labels(tmp_path: Path) -> Non
     assert images.tolist() == [[[[1, 1], [1, 1]]], [[[-1, -1], [-1, -1]]]]
 
 
+def test_of_a_table_the_columns_that_the_model_takes_are_taken_in_its_order(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t.csv").write_text("city,b,a,kind\nBonn,2,1,x\nKiel,,7,y\nUlm,4,3,x\n")
+    features = ("b", "a")
+    asked = load_asked("inputs:t.csv?missing=drop", part=None, base_dir=tmp_path, features=features)
+    assert asked.samples.x.tolist() == [[2, 1], [4, 3]]
+    assert asked.names == ("row 1", "row 3")
+    for source in ("inputs:t.csv?missing=drop&features=a,b", "csv:t.csv?target=kind&missing=drop"):
+        only = f"{source}&drop=city" if "target" in source else source
+        found = load_asked(only, part=None, base_dir=tmp_path, features=features)
+        assert found.samples.x.tolist() == [[2, 1], [4, 3]]
+    with pytest.raises(SettingsError, match=r"no column 'c', which the model takes; it takes a, c"):
+        load_asked("inputs:t.csv", part=None, base_dir=tmp_path, features=("a", "c"))
+    with pytest.raises(SettingsError, match=r"the model takes the columns a, c, and .* has a, b"):
+        load_asked(
+            "csv:t.csv?target=kind&drop=city&missing=drop",
+            part=None,
+            base_dir=tmp_path,
+            features=("a", "c"),
+        )
+
+
 @pytest.mark.parametrize(
     ("reference", "part", "reason"),
     [
