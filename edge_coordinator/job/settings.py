@@ -192,12 +192,13 @@ class JobSettings(Section):
     broker: BrokerSettings = BrokerSettings()
 
     @model_validator(mode="after")
-    def _aggregates_equal_batches(self) -> Self:
-        phi, sizes = self.training.phi, self.plan.batch_sizes
-        if phi and sizes != "equal":
+    def _aggregates_equal_parts(self) -> Self:
+        training, sizes = self.training, self.plan.batch_sizes
+        if training.given_phi and training.micro_batches not in (1, "auto") and sizes != "equal":
             raise ValueError(
-                f"training.phi = {phi} aggregates over mini-batches of one size, and "
-                f"plan.batch_sizes = {sizes!r} makes them differ: take phi = 0 or 'equal'"
+                f"training.phi = {training.phi} aggregates micro-batches of one size, and "
+                f"plan.batch_sizes = {sizes!r} makes them differ: take phi = 0, micro_batches = 1 "
+                "or 'auto', or sizes that are 'equal'"
             )
         return self
 

@@ -24,7 +24,7 @@ from edge_coordinator.planning.overlap import (
 from edge_coordinator.planning.spectrum import Waits
 from profiles.phases import Phase
 from profiles.units import BITS_PER_BYTE, Counts, Floats
-from runtime.wire.micro_batches import FirstSamples, parted
+from runtime.wire.micro_batches import FirstSamples, num_aggregated, parted
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,12 @@ def phase_seconds(
     cut: int,
     micro_batches: int = 1,
     batch_sizes: Floats | None = None,
+    smallest: Floats | None = None,
 ) -> PhasesByShare:
     """Work out the seconds of every phase at a cut, or at its own, for every device by itself.
 
-    `batch_sizes` are samples, [device], if not the workload's.
+    `batch_sizes` are samples, [device], if not the workload's; `smallest` those of the device of
+    its cluster that has the fewest, if not its own.
     """
     batch, rows, cuts = workload.batch_size, np.arange(fleet.num_devices), fleet.cuts_by(cut)
     times = np.ones(len(rows)) if batch_sizes is None else batch_sizes / batch
@@ -157,31 +159,43 @@ def phase_seconds(
         micro_batches=micro_batches,
         cuts=fleet.cuts,
     )
-    return _aggregated(seconds, fleet, workload, cut=cut)
+    if not (count := workload.num_aggregated(cut)):
+        return seconds
+    if (least := batch_sizes if smallest is None else smallest) is None:
+        return _aggregated(seconds, fleet, workload, cut=cut, count=count, shares=count / batch)
+    counts = np.array([num_aggregated(workload.phi, [size] * 2) for size in least.astype(int)])
+    own = counts if batch_sizes is None else counts / batch_sizes
+    return _aggregated(seconds, fleet, workload, cut=cut, count=counts, shares=own)
 
 
 def _aggregated(
-    seconds: PhasesByShare, fleet: Fleet, workload: Workload, *, cut: int
+    seconds: PhasesByShare,
+    fleet: Fleet,
+    workload: Workload,
+    *,
+    cut: int,
+    count: Counts | int,
+    shares: Floats | float,
 ) -> PhasesByShare:
     """Take out of each device's seconds what is computed and sent once for a cluster.
 
-    For a device alone the aggregated samples go back as the others do.
+    These are `count` samples of each device, which are `shares` of its mini-batch. For a device
+    alone they go back as the others do.
     """
-    count, server = workload.num_aggregated(cut), workload.server
-    if not count:
-        return seconds
+    server = workload.server
     forward_s, backward_s = (
         count * each[cut] * fleet.scale[Phase.SERVER]
         for each in (server.forward_s, server.backward_s)
     )
     fixed_s, link_s = seconds.fixed_s.copy(), seconds.link_s.copy()
     fixed_s[Phase.SERVER] -= backward_s
-    broadcast_s = link_s[Phase.DOWNLOAD] * count / workload.batch_size
+    broadcast_s = link_s[Phase.DOWNLOAD] * shares
     fixed_s[Phase.DOWNLOAD] += broadcast_s
     link_s[Phase.DOWNLOAD] -= broadcast_s
     once_s = np.stack([forward_s + backward_s, backward_s])
     parts, batch = seconds.micro_batches, workload.batch_size
-    first = FirstSamples.of(count, micro_batches=parts, batch_size=batch)
+    of_equal = workload.num_aggregated(cut)  # Micro-batches have none of other sizes.
+    first = FirstSamples.of(of_equal, micro_batches=parts, batch_size=batch)
     apart = Aggregated(once_s, broadcast_s, parted(batch, parts, first), first)
     return replace(seconds, fixed_s=fixed_s, link_s=link_s, aggregated=apart)
 

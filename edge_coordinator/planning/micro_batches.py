@@ -4,7 +4,7 @@ Into how many micro-batches they go, and where a plan may choose it, which share
 aggregated over the devices: both at once, since each changes what the other is worth.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -75,9 +75,19 @@ class Flows:
     cut: int
     batch_sizes: Floats | None = None
     """Samples, [device], if not the workload's."""
+    smallest: Floats | None = None
+    """Of the device of each one's cluster that has the fewest, [device], if not the workload's."""
     equal_shares: bool = field(default=False, kw_only=True)
     """Divide a shared link evenly."""
     _known: dict[StepFlow, PhasesByShare] = field(default_factory=dict, init=False, compare=False)
+
+    @property
+    def allowed(self) -> tuple[StepFlow, ...]:
+        """All that there may be; with mini-batches of several sizes in parts or aggregated."""
+        flows = self.workload.flows(self.cut)
+        if self.batch_sizes is None:
+            return flows
+        return tuple(flow for flow in flows if flow.micro_batches == 1 or not flow.phi)
 
     def seconds(self, flow: StepFlow) -> PhasesByShare:
         """Seconds of every phase."""
@@ -88,6 +98,7 @@ class Flows:
                 cut=self.cut,
                 micro_batches=flow.micro_batches,
                 batch_sizes=self.batch_sizes,
+                smallest=self.smallest,
             )
         return self._known[flow]
 
@@ -123,7 +134,7 @@ class Flows:
 
         Among all that the workload allows, or those that are given.
         """
-        flows = sorted(among or self.workload.flows(self.cut), key=lambda flow: flow[::-1])
+        flows = sorted(among or self.allowed, key=lambda flow: flow[::-1])
         priced = sorted({each for flow in flows for each in (flow, *self._without(flow))})
         shares = {
             phi: self.shares(members, phi, max_exchanges=THOROUGH_EXCHANGES)
@@ -155,6 +166,19 @@ class Flows:
         """The same with whole mini-batches; and with nothing aggregated, if that is chosen."""
         phi = 0.0 if self.workload.phis else flow.phi
         return StepFlow(1, flow.phi), StepFlow(flow.micro_batches, phi)
+
+
+def smallest_of(members: Iterable[Counts], batch_sizes: Floats | None) -> Floats | None:
+    """Samples of the device with the fewest of each one's cluster, [device].
+
+    `members` are those of each cluster, -1 for none.
+    """
+    if batch_sizes is None:
+        return None
+    smallest = batch_sizes.copy()
+    for row in members:
+        smallest[row[row >= 0]] = batch_sizes[row[row >= 0]].min()
+    return smallest
 
 
 def gain_asked(flow: StepFlow) -> float:

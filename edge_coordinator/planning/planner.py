@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -43,6 +44,7 @@ from edge_coordinator.planning.micro_batches import (
     phi_reason,
     regrouped,
     round_bound_s,
+    smallest_of,
 )
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, StepFlow
 from edge_coordinator.planning.pricing import Pricer
@@ -102,13 +104,15 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     fleet = Fleet.of([state for state in devices if state.device in cuts]).cut_at(plan.cut, cuts)
     rows = {device: row for row, device in enumerate(fleet.devices)}
     batch_sizes = planned_sizes(plan, rows, batch_size=workload.batch_size)
-    flows = Flows(fleet, workload, plan.cut, batch_sizes)
+    members = [np.array([[rows[d] for d in each.devices]]) for each in plan.clusters]
+    smallest = smallest_of(chain.from_iterable(members), batch_sizes)
+    flows = Flows(fleet, workload, plan.cut, batch_sizes, smallest)
     clusters = tuple(
         cluster
-        for each in plan.clusters
+        for each, row in zip(plan.clusters, members, strict=True)
         for cluster in _cluster_plans(
             flows,
-            np.array([[rows[d] for d in each.devices]]),
+            row,
             is_shared_out=bool(each.batch_sizes),
             among=[_flow_of(each, workload)],
         )
@@ -240,7 +244,10 @@ def _form(
         named = "planned" if isinstance(form, OwnGrouping) else form
         members = clusters_as(pricer, named, start=start, schedule=schedule, generator=generator)
     batch_sizes = shared_sizes(pricer, workload, members)
-    flows = Flows(fleet, workload, cut, batch_sizes, equal_shares=grouping.equal_shares)
+    flows = Flows(
+        *(fleet, workload, cut, batch_sizes, smallest_of(members, batch_sizes)),
+        equal_shares=grouping.equal_shares,
+    )
     if batch_sizes is None and form == "planned" and not grouping.equal_shares:
         members = regrouped(pricer, flows, members)
     clusters = _cluster_plans(flows, members, is_shared_out=batch_sizes is not None)

@@ -19,6 +19,7 @@ from profiles.phases import Phase
 from profiles.scenario import Scenario
 from profiles.units import BITS_PER_BYTE, Floats
 from runtime.errors import SettingsError
+from runtime.wire.micro_batches import num_aggregated
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def round_costs(plan: Plan, workload: Workload) -> RoundCosts:
         )
         gradient_bits = bits.get(Phase.DOWNLOAD, nothing)
         phi = (cluster.phi or 0.0) if workload.phis else workload.phi
-        part = replace(workload, phi=phi).num_aggregated(plan.cut) / workload.batch_size
+        sizes = cluster.batch_sizes or (workload.batch_size,) * len(at)
+        part = num_aggregated(phi, sizes) / workload.batch_size if gradient_bits.any() else 0.0
         # What is aggregated counts once for a cluster, whose devices all cut alike then.
         down_bits += epochs * float(gradient_bits.sum() - part * gradient_bits[1:].sum())
         down_bits += float(models_bits.sum() if len(set(at)) > 1 else models_bits[0])

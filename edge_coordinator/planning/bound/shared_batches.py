@@ -24,7 +24,8 @@ def shared_bound_s(fleet: Fleet, workload: Workload, *, cut: int, sizes: Counts)
     What a message costs at any size does not count here.
     """
     overhead_s = len(sizes) * min(workload.cluster_overhead_s, 0.0) + workload.round_overhead_s
-    workload = replace(workload, message_bytes=np.inf)
+    # A device alone has nobody to aggregate with; in company the server does no less for it.
+    workload = replace(workload, message_bytes=np.inf, phi=0.0)
     once_s, doubled_s = (_alone_s(fleet, workload, cut=cut, times=times) for times in (1, 2))
     sample_s = np.maximum(doubled_s - once_s, _SHORTEST_S)  # Of a mini-batch's worth of them.
     least_s = once_s - sample_s  # Without any samples.

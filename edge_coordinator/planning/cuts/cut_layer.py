@@ -16,7 +16,7 @@ from edge_coordinator.planning.energy import weighed_s
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.form import CutTask, OwnCut
 from edge_coordinator.planning.latency import round_s
-from edge_coordinator.planning.micro_batches import Flows, gain_asked
+from edge_coordinator.planning.micro_batches import Flows, gain_asked, smallest_of
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
 from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES
 from edge_coordinator.planning.wire_choice import choose_wire
@@ -147,8 +147,8 @@ def _round(
         )
         shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
         batch_sizes = shared_sizes(pricer, workload, members)
-        flows = Flows(fleet, workload, cut, batch_sizes)
-        for flow in workload.flows(cut):
+        flows = Flows(fleet, workload, cut, batch_sizes, smallest_of(members, batch_sizes))
+        for flow in flows.allowed:
             seconds = flows.seconds(flow)
             took_s = float(round_s(seconds, workload, members=members, shares=shares))
             energy_s = weighed_s(

@@ -13,6 +13,7 @@ from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.form import BatchSizes
 from edge_coordinator.planning.latency import phase_seconds, round_s
+from edge_coordinator.planning.micro_batches import smallest_of
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.planner import plan_round
 from profiles.device import DeviceState
@@ -125,20 +126,21 @@ def test_where_mini_batches_have_to_be_equal_a_plan_says_why() -> None:
     assert not any(each.batch_sizes for each in (*layers.clusters, *graphs.clusters))
 
 
+@pytest.mark.parametrize("phi", [0.0, 0.5])
 @pytest.mark.parametrize("seed", range(3))
-def test_no_clusters_and_no_sizes_beat_the_bound(seed: int) -> None:
+def test_no_clusters_and_no_sizes_beat_the_bound(seed: int, phi: float) -> None:
     devices = random_devices(np.random.default_rng(seed), 4)
-    work, fleet = sharing_work("by_speed", batch=2), Fleet.of(devices)
+    work, fleet = replace(sharing_work("by_speed", batch=2), phi=phi), Fleet.of(devices)
     pairs = [np.array([[0, k], [a, b]]) for k, a, b in ((1, 2, 3), (2, 1, 3), (3, 1, 2))]
-    best_s = min(
-        float(
-            round_s(
-                phase_seconds(fleet, work, cut=CUT, batch_sizes=np.array([*first, *rest])[order]),
-                work,
-                members=members,
-                shares=np.ones((2, 2)),
-            )
+
+    def took_s(members: Counts, sizes: Floats) -> float:
+        seconds = phase_seconds(
+            *(fleet, work), cut=CUT, batch_sizes=sizes, smallest=smallest_of(members, sizes)
         )
+        return float(round_s(seconds, work, members=members, shares=np.ones((2, 2))))
+
+    best_s = min(
+        took_s(members, np.array([*first, *rest])[order])
         for members in pairs
         for order in [np.argsort(members.ravel())]
         for first in all_sizes(2, 4)

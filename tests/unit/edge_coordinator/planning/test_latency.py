@@ -1,5 +1,6 @@
 """The latency of phases, epochs, clusters and rounds, against loops over the table."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from edge_coordinator.planning.latency import (
     transfer_bits,
     turn_s,
 )
+from edge_coordinator.planning.micro_batches import Flows, smallest_of
+from edge_coordinator.planning.plan import StepFlow
 from edge_coordinator.planning.wire import WireTable
 from profiles.corrections import Corrections
 from profiles.device import ComputeState, DeviceState
@@ -30,21 +33,28 @@ def cluster_s(seconds: PhasesByShare, shares: list[float]) -> float:
 
 
 def waited_through_s(
-    states: list[DeviceState], *, cut: int, epochs: int, shares: list[float], aggregated: int = 0
+    states: list[DeviceState],
+    *,
+    cut: int,
+    epochs: int,
+    shares: list[float],
+    aggregated: int = 0,
+    sizes: Sequence[int] = (),
 ) -> float:
     """Walk through a cluster's turn phase by phase, as the table in the design has it."""
     work = workload(IndependentLinks(), local_epochs=epochs)
-    batch, smashed, model = 16, float(CUTS.smashed_bits[cut]), float(CUTS.device_model_bits[cut])
-    rest, num_devices = batch - aggregated, len(states)
-    forwards = num_devices * batch + (aggregated if num_devices > 1 else 0)
-    backwards = num_devices * rest + aggregated
+    smashed, model = float(CUTS.smashed_bits[cut]), float(CUTS.device_model_bits[cut])
+    batches, num_devices = sizes or (16,) * len(states), len(states)
+    forwards = sum(batches) + (aggregated if num_devices > 1 else 0)
+    backwards = sum(batches) - num_devices * aggregated + aggregated
     server_s = forwards * work.server.forward_s[cut] + backwards * work.server.backward_s[cut]
     now_s = max(model / state.link.down_bps for state in states if state.link)
     for epoch in range(epochs):
         first, second = [], []
-        for state, share in zip(states, shares, strict=True):
+        for state, share, batch in zip(states, shares, batches, strict=True):
             assert state.compute is not None
             assert state.link is not None
+            rest = batch - aggregated
             up_bps, down_bps = state.link.up_bps * share, state.link.down_bps * share
             first.append(batch * (state.compute.forward_s[cut] + (smashed + 8.0) / up_bps))
             download_s = rest * smashed / down_bps + aggregated * smashed / state.link.down_bps
@@ -84,6 +94,20 @@ def test_an_aggregated_gradient_has_the_whole_link_and_goes_back_through_the_ser
         np.array([len(shares)]), or_none=False
     )
     assert least_s == pytest.approx(seconds.step_s(members).sum())
+
+
+def test_of_mini_batches_of_several_sizes_a_share_of_the_smallest_is_aggregated() -> None:
+    states, sizes, shares = random_devices(np.random.default_rng(1), 4), (8, 24, 12, 20), [0.25] * 4
+    work = replace(workload(IndependentLinks(), local_epochs=2), phi=0.3)
+    flows = Flows(
+        Fleet.of(states),
+        work,
+        2,
+        np.array(sizes, dtype=float),
+        smallest_of([np.arange(4)], np.array(sizes, dtype=float)),
+    )
+    expected_s = waited_through_s(states, cut=2, epochs=2, shares=shares, aggregated=3, sizes=sizes)
+    assert cluster_s(flows.seconds(StepFlow(1, 0.3)), shares) == pytest.approx(expected_s)
 
 
 def test_the_model_is_broadcast_at_the_slowest_rate_of_the_whole_link() -> None:
