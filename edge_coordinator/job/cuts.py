@@ -30,10 +30,11 @@ def own_cuts(settings: JobSettings, network: Network) -> dict[str, int]:
             f"plan.cuts gives devices cuts of their own, and with training.method {method!r} all "
             f"cut {where}: take 'cpsl' or 'sl'"
         )
-    if settings.plan.cuts and settings.training.phi:
+    if settings.plan.cuts and settings.training.given_phi:
         raise SettingsError(
             f"training.phi = {settings.training.phi} aggregates over smashed data of one layer, "
-            "and plan.cuts has devices cut at different ones: take phi 0, or no cuts of their own"
+            "and plan.cuts has devices cut at different ones: take phi 0, 'auto' (where a whole "
+            "cluster cuts alike), or no cuts of their own"
         )
     found = dict[str, int]()
     given = {} if isinstance(settings.plan.cuts, str) else settings.plan.cuts

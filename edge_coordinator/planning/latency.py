@@ -182,9 +182,9 @@ def _aggregated(
     These are `count` samples of each device, which are `shares` of its mini-batch. For a device
     alone they go back as the others do.
     """
-    server = workload.server
+    server, cuts = workload.server, fleet.cuts_by(cut)
     forward_s, backward_s = (
-        count * each[cut] * fleet.scale[Phase.SERVER]
+        count * each[cuts] * fleet.scale[Phase.SERVER]
         for each in (server.forward_s, server.backward_s)
     )
     fixed_s, link_s = seconds.fixed_s.copy(), seconds.link_s.copy()

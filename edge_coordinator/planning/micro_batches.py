@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_coordinator.planning.bound.lower_bound import lower_bound_s, together_s
 from edge_coordinator.planning.clusters.clustering import in_order
@@ -143,8 +144,13 @@ class Flows:
         turns_s = {
             flow: self.turns_s(flow, members=members, shares=shares[flow.phi]) for flow in priced
         }
+        is_plain = self._are_plain(members)
         costs_s = [
-            self.costs_s(flow, turns_s[flow], members=members, shares=shares[flow.phi])
+            np.where(
+                is_plain & bool(flow.phi),
+                np.inf,
+                self.costs_s(flow, turns_s[flow], members=members, shares=shares[flow.phi]),
+            )
             for flow in flows
         ]
         best = [flows[index] for index in np.stack(costs_s).argmin(axis=0)]
@@ -161,6 +167,19 @@ class Flows:
             )
             for row, flow in enumerate(best)
         ]
+
+    def _are_plain(self, members: Counts) -> NDArray[np.bool_]:
+        """Whether a plan chooses to aggregate nothing in clusters, since their cuts allow none.
+
+        Devices that cut at different layers have no samples of one shape.
+        """
+        if not self.workload.phis or self.fleet.cuts is None:
+            return np.zeros(len(members), dtype=np.bool_)
+        plain_cuts = [*self.workload.plain_cuts]
+        at_plain = np.isin(self.fleet.cuts[members], plain_cuts) & (members >= 0)
+        mixed = self.seconds(StepFlow(1, 0.0)).are_mixed(members)
+        plain: NDArray[np.bool_] = mixed | at_plain.any(axis=-1)
+        return plain
 
     def _without(self, flow: StepFlow) -> tuple[StepFlow, StepFlow]:
         """The same with whole mini-batches; and with nothing aggregated, if that is chosen."""

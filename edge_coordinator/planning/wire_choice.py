@@ -30,6 +30,8 @@ def choose_wire(fleet: Fleet, workload: Workload, *, cut: int, sizes: Counts) ->
     Rounds are compared with devices of like finish time together, whoever trains with whom later.
     """
     phis, wired = workload.phis_at(cut), [workload]
+    if workload.phis and fleet.cuts is not None:
+        phis = (0.0,)  # Who cuts at another layer aggregates with those of its cut alone.
     if len(workload.wires) > 1:
         wired = [replace(workload, chosen=wire.codecs) for wire in workload.wires]
     if len(wired) * len(phis) < 2:

@@ -197,19 +197,28 @@ async def test_those_that_are_left_aggregate_among_themselves(parts: int) -> Non
     assert all(np.isfinite(each).all() for each in left.values())
 
 
-@pytest.mark.parametrize("sizes", ["equal", "by_data"])
+@pytest.mark.parametrize(
+    ("changed", "lowest"),
+    [
+        ({}, 0.3),
+        ({"plan.batch_sizes": "by_data"}, 0.25),
+        ({"plan.cuts": {"d3": "conv2"}, "plan.cut": "pool1"}, 0.0),
+    ],
+    ids=["equal", "by data", "a cut of its own"],
+)
 async def test_what_plans_chose_is_written_down_and_replayed_by_real_devices(
-    sizes: str, tmp_path: Path
+    changed: Mapping[str, object], lowest: float, tmp_path: Path
 ) -> None:
     own = shards((40, 30, 20, 35), SHAPE)
     settings = {**SETTINGS, "training.phi": "auto", "training.max_phi": 0.3}
     settings |= {"plan.mode": "auto", "plan.medium": "shared", "output": str(tmp_path)}
-    settings |= {"plan.batch_sizes": sizes}
+    settings |= changed
     job, model = make_job(own, settings)
     simulation = Simulation(job, model, own, load_scenario("uniform"))
     directory = RunDirectory.make(job.settings, now=datetime.now(UTC))
     rounds = await simulation.run(observers=[directory], progress=Reports())
-    assert all(own.phi for done in rounds for own in done.plan.clusters)
+    chosen = {own.phi or 0.0 for done in rounds for own in done.plan.clusters}
+    assert (min(chosen), max(chosen)) == (lowest, 0.3)
     replayed = {**settings, "plan.mode": f"replay:{directory.path}"}
     real, reports = await run_job(own, replayed, broker=MemoryBroker())
     assert same_bits(weights_of(real), weights_of(model))

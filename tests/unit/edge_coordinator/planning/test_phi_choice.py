@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.cuts.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.micro_batches import gain_asked
 from edge_coordinator.planning.plan import ClusterPlan, Plan, StepFlow
@@ -132,3 +133,33 @@ def test_where_nothing_can_be_aggregated_the_plan_says_why() -> None:
     alone = plan_of(states, choosing(SharedLink()), num_clusters=4)
     assert {own.phi for own in alone.clusters} == {0.0}
     assert "; phi stays 0: a quarter saves less than 2% of any turn" in alone.reason
+
+
+def test_only_clusters_that_cut_alike_aggregate_and_at_their_own_cut() -> None:
+    states = [device(f"d{k}", up_bps=1e6, down_bps=1e6, flop_per_s=1e9) for k in range(6)]
+    plan = plan_round(
+        states,
+        choosing(SharedLink()),
+        grouping=Grouping("cpsl", num_clusters=3, form="by_id"),
+        cut=CutChoice(CUT, (), {"d3": 1, "d4": 1, "d5": 1}),
+        generator=np.random.default_rng(0),
+    )
+    alike, mixed, others = plan.clusters
+    assert (alike.phi, mixed.phi, others.phi) == (0.5, 0.0, 0.5)
+    alone = plan_round(
+        states[4:],
+        choosing(SharedLink()),
+        grouping=Grouping("cpsl", num_clusters=1),
+        cut=1,
+        generator=np.random.default_rng(0),
+    )
+    assert others.predicted_s == pytest.approx(alone.predicted_s)
+    refusing = choosing(SharedLink(), plain_cuts={1: "a layer looks at all"})
+    at_plain = plan_round(
+        states,
+        refusing,
+        grouping=Grouping("cpsl", num_clusters=3, form="by_id"),
+        cut=CutChoice(CUT, (), {"d4": 1, "d5": 1}),
+        generator=np.random.default_rng(0),
+    )
+    assert [own.phi for own in at_plain.clusters] == [0.5, 0.5, 0.0]
