@@ -29,7 +29,7 @@ PLANNED = (
         "everything",
         (
             *("--codec", "auto", "--micro-batches", "auto", "--batch-sizes", "auto"),
-            *("--set", "plan.cuts=by_device"),
+            *("--phi", "auto", "--set", "plan.cuts=by_device"),
         ),
     ),
 )

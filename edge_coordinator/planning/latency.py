@@ -26,6 +26,8 @@ from profiles.phases import Phase
 from profiles.units import BITS_PER_BYTE, Counts, Floats
 from runtime.wire.micro_batches import FirstSamples, num_aggregated, parted
 
+_PARTED = (Phase.UPLOAD, Phase.DOWNLOAD)
+
 
 @dataclass(frozen=True)
 class PhasesByShare:
@@ -129,8 +131,7 @@ def phase_seconds(
 ) -> PhasesByShare:
     """Work out the seconds of every phase at a cut, or at its own, for every device by itself.
 
-    `batch_sizes` are samples, [device], if not the workload's; `smallest` those of the device of
-    its cluster that has the fewest, if not its own.
+    `batch_sizes` are samples, [device], if not the workload's; `smallest` its cluster's fewest.
     """
     batch, rows, cuts = workload.batch_size, np.arange(fleet.num_devices), fleet.cuts_by(cut)
     times = np.ones(len(rows)) if batch_sizes is None else batch_sizes / batch
@@ -144,8 +145,7 @@ def phase_seconds(
         fixed_s[Phase.SERVER] = times * server_s + micro_batches * workload.server_device_s
     for phase, whole_bits in transfer_bits(workload, cut=cuts).items():
         rate_bps = fleet.down_bps if phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD} else fleet.up_bps
-        of_samples = phase in {Phase.UPLOAD, Phase.DOWNLOAD}
-        bits, count = (whole_bits * times, micro_batches) if of_samples else (whole_bits, 1)
+        bits, count = (whole_bits * times, micro_batches) if phase in _PARTED else (whole_bits, 1)
         link_s[phase] = bits / rate_bps
         num_messages = count * np.ceil(bits / count / (workload.message_bytes * BITS_PER_BYTE))
         delay_s[phase] = (bits > 0) * fleet.round_trip_s / 2
@@ -159,13 +159,7 @@ def phase_seconds(
         micro_batches=micro_batches,
         cuts=fleet.cuts,
     )
-    if not (count := workload.num_aggregated(cut)):
-        return seconds
-    if (least := batch_sizes if smallest is None else smallest) is None:
-        return _aggregated(seconds, fleet, workload, cut=cut, count=count, shares=count / batch)
-    counts = np.array([num_aggregated(workload.phi, [size] * 2) for size in least.astype(int)])
-    own = counts if batch_sizes is None else counts / batch_sizes
-    return _aggregated(seconds, fleet, workload, cut=cut, count=counts, shares=own)
+    return _aggregated(seconds, fleet, workload, cut=cut, sizes=batch * times, smallest=smallest)
 
 
 def _aggregated(
@@ -174,14 +168,18 @@ def _aggregated(
     workload: Workload,
     *,
     cut: int,
-    count: Counts | int,
-    shares: Floats | float,
+    sizes: Floats,
+    smallest: Floats | None,
 ) -> PhasesByShare:
     """Take out of each device's seconds what is computed and sent once for a cluster.
 
-    These are `count` samples of each device, which are `shares` of its mini-batch. For a device
-    alone they go back as the others do.
+    It is a share of the smallest mini-batch of its cluster; `sizes` are those of the devices. For a
+    device alone these samples go back as the others do.
     """
+    if not workload.num_aggregated(cut):
+        return seconds
+    least = sizes if smallest is None else smallest
+    count = np.array([num_aggregated(workload.phi, [round(size)] * 2) for size in least])
     server, cuts = workload.server, fleet.cuts_by(cut)
     forward_s, backward_s = (
         count * each[cuts] * fleet.scale[Phase.SERVER]
@@ -189,7 +187,7 @@ def _aggregated(
     )
     fixed_s, link_s = seconds.fixed_s.copy(), seconds.link_s.copy()
     fixed_s[Phase.SERVER] -= backward_s
-    broadcast_s = link_s[Phase.DOWNLOAD] * shares
+    broadcast_s = link_s[Phase.DOWNLOAD] * count / sizes
     fixed_s[Phase.DOWNLOAD] += broadcast_s
     link_s[Phase.DOWNLOAD] -= broadcast_s
     once_s = np.stack([forward_s + backward_s, backward_s])

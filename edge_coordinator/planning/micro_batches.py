@@ -144,7 +144,7 @@ class Flows:
         turns_s = {
             flow: self.turns_s(flow, members=members, shares=shares[flow.phi]) for flow in priced
         }
-        is_plain = self._are_plain(members)
+        is_plain = self.are_plain(members)
         costs_s = [
             np.where(
                 is_plain & bool(flow.phi),
@@ -168,7 +168,7 @@ class Flows:
             for row, flow in enumerate(best)
         ]
 
-    def _are_plain(self, members: Counts) -> NDArray[np.bool_]:
+    def are_plain(self, members: Counts) -> NDArray[np.bool_]:
         """Whether a plan chooses to aggregate nothing in clusters, since their cuts allow none.
 
         Devices that cut at different layers have no samples of one shape.
@@ -259,17 +259,25 @@ def parting_reason(clusters: Sequence[ClusterPlan], workload: Workload) -> str:
     return f"; mini-batches stay whole: {workload.whole_batches}" if workload.whole_batches else ""
 
 
-def phi_reason(clusters: Sequence[ClusterPlan], workload: Workload, *, cut: int) -> str:
-    """Say what it saves to aggregate gradients, or why none are; nothing where no plan chooses."""
+def phi_reason(clusters: Sequence[ClusterPlan], flows: Flows, members: Counts) -> str:
+    """Say what it saves to aggregate gradients, or why none are; nothing where no plan chooses.
+
+    `members` are those of the clusters, [cluster, position].
+    """
+    workload = flows.workload
     if not workload.phis:
         return ""
     aggregated = [each for each in clusters if each.plain_s is not None]
     if aggregated:
         saved_s = sum((each.plain_s or 0.0) - (each.predicted_s or 0.0) for each in aggregated)
         shares = " or ".join(f"{phi:g}" for phi in sorted({each.phi or 0.0 for each in aggregated}))
-        return (
-            f"; phi {shares} in {len(aggregated)} of {len(clusters)} clusters saves {saved_s:.3g} s"
-        )
-    if cut in workload.plain_cuts:
-        return f"; phi stays 0: {workload.plain_cuts[cut]}"
-    return f"; phi stays 0: a quarter saves less than {LEAST_GAIN_OF_QUARTER:.0%} of any turn"
+        where = f"{len(aggregated)} of {len(clusters)} clusters"
+        return f"; phi {shares} in {where} saves {saved_s:.3g} s"
+    if flows.cut in workload.plain_cuts:
+        return f"; phi stays 0: {workload.plain_cuts[flows.cut]}"
+    if flows.are_plain(members).all():
+        return "; phi stays 0: in no cluster do all devices cut at one layer that allows more"
+    return (
+        f"; phi stays 0: it saves less than {LEAST_GAIN_OF_QUARTER:.0%} of any turn for each "
+        "quarter of a mini-batch"
+    )

@@ -195,7 +195,8 @@ def _reason(
     )
     reason += cuts_reason(formed.flows.fleet, workload, cut)
     reason += own_reason(choice, grouping.form, grouping.choose_cut, grouping.method)
-    reason += parting_reason(clusters, workload) + phi_reason(clusters, workload, cut=cut)
+    reason += parting_reason(clusters, workload)
+    reason += phi_reason(clusters, formed.flows, formed.members)
     saved_s = equal.predicted_s - formed.predicted_s
     return reason + sharing_reason(clusters, workload, cut=cut, saved_s=saved_s)
 

@@ -132,7 +132,7 @@ def test_where_nothing_can_be_aggregated_the_plan_says_why() -> None:
     assert "; phi stays 0: a layer looks at all" in plan.reason
     alone = plan_of(states, choosing(SharedLink()), num_clusters=4)
     assert {own.phi for own in alone.clusters} == {0.0}
-    assert "; phi stays 0: a quarter saves less than 2% of any turn" in alone.reason
+    assert "; phi stays 0: it saves less than 2% of any turn for each quarter" in alone.reason
 
 
 def test_only_clusters_that_cut_alike_aggregate_and_at_their_own_cut() -> None:
@@ -163,3 +163,11 @@ def test_only_clusters_that_cut_alike_aggregate_and_at_their_own_cut() -> None:
         generator=np.random.default_rng(0),
     )
     assert [own.phi for own in at_plain.clusters] == [0.5, 0.5, 0.0]
+    split = plan_round(
+        states[:2],
+        choosing(SharedLink()),
+        grouping=Grouping("cpsl", num_clusters=1),
+        cut=CutChoice(CUT, (), {"d1": 1}),
+        generator=np.random.default_rng(0),
+    )
+    assert "; phi stays 0: in no cluster do all devices cut at one layer" in split.reason
