@@ -16,10 +16,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from runtime.errors import SettingsError
 
 Factory = Callable[..., Any]
 
+_HERE = Path(__file__).resolve().parents[1]
+_NOT_THEIRS = (
+    *(str(_HERE / package) for package in ("runtime", "device_agent", "edge_coordinator")),
+    str(Path(np.__file__).parents[1]),
+)
+"""Where code is that is not the user's own: ours, and what is installed beside numpy."""
 _importing = threading.local()
 """`module`: what this thread imports just now to find what was named of it."""
 
@@ -116,7 +124,9 @@ def described(error: BaseException) -> str:
     """Say what code of the user's own raised, and where, if it did not mean to say it to a user."""
     if isinstance(error, TypeError | ValueError | RuntimeError) and str(error):
         return str(error).partition("\n")[0]
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    places = traceback.extract_tb(error.__traceback__)
+    theirs = [each for each in places if not each.filename.startswith(_NOT_THEIRS)]
+    place = (theirs or places)[-1]
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"{said} ({place.filename}, line {place.lineno})"
 

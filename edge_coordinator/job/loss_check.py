@@ -1,7 +1,11 @@
 """One try of a job's loss, on real samples and before any round."""
 
+import logging
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edge_coordinator.job.settings import EvaluationSettings
 from edge_coordinator.training.metrics import (
@@ -18,6 +22,10 @@ from runtime.models.sequence import Network
 from runtime.plugins import described
 from runtime.target_shape import IGNORED
 
+log = logging.getLogger(__name__)
+
+_FAR = 100.0
+"""A target and a loss beyond are far from what a usual learning rate is for."""
 _OF_CLASSES = (
     f"; it takes outputs [sample, class, ...] and labels [sample, ...] from 0 on, or {IGNORED} for "
     "what counts for nothing"
@@ -50,12 +58,24 @@ def check_loss(
     given += f" ({labels.dtype})".replace("torch.", "")
     value = _value(loss, outputs.requires_grad_(outputs.is_floating_point()), labels, name, given)
     _check_value(value, name, given)
+    _warn_of_large_targets(value, samples.y)
     if rules.target_accuracy is not None and not is_classification(outputs, labels):
         raise SettingsError(
             f"evaluation.target_accuracy: {given} have no accuracy; it takes two outputs or more a "
             "sample and one whole number as its label"
         )
     _check_metric(metric, rules, outputs.detach(), labels, loss=loss, given=given)
+
+
+def _warn_of_large_targets(value: object, targets: NDArray[Any]) -> None:
+    """Say that numbers far from 1 are learnt badly, before a run diverges by them."""
+    most = float(np.abs(targets).max()) if targets.dtype.kind == "f" else 0.0
+    if most > _FAR and isinstance(value, torch.Tensor) and float(value.detach()) > _FAR:
+        log.warning(
+            "targets go up to %.4g, and the loss begins at %.4g: bring them to about -1 to 1 (by "
+            "their mean and deviation, say), or take a small learning rate",
+            *(most, float(value.detach())),
+        )
 
 
 def _check_metric(
@@ -113,6 +133,5 @@ def _value(
         raise
     except Exception as error:  # It is the user's own function.
         hint = _OF_CLASSES if name == "cross_entropy" else ""
-        raise SettingsError(
-            f"the loss {name} cannot take {given}: {described(error)}{hint}"
-        ) from error
+        reason = str(error).partition("\n")[0].rstrip(".") if hint else described(error)
+        raise SettingsError(f"the loss {name} cannot take {given}: {reason}{hint}") from error

@@ -124,6 +124,10 @@ def part_for_testing(samples: Samples, options: SourceOptions) -> DataSet:
         places = np.arange(int(len(group) * fraction)) + 1
         is_test[group[np.floor(places / fraction).astype(int) - 1]] = True
     if not is_test.any():
-        raise SettingsError(f"{name}: test={fraction:g} of {len(y)} samples is none at all")
+        each = f", of each of {len(groups)} classes by itself," if len(groups) > 1 else ""
+        raise SettingsError(
+            f"{name}: test={fraction:g} of {len(y)} samples{each} is none at all; take a larger "
+            "part"
+        )
     train, test = (samples.take(np.flatnonzero(part)) for part in (~is_test, is_test))
     return make_data_set(train, test, name=name)

@@ -263,6 +263,8 @@ def _hint(y: NDArray[Any]) -> str:
     """Say what to do about labels that only look like something else."""
     if y.dtype.kind == "f" and y.ndim == 1 and (y == np.rint(y)).all():
         return ": save them as integers"
+    if y.ndim == 2 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
+        return ": rows with one 1 become numbers of classes by y.argmax(axis=1)"
     if y.dtype.kind == "i" and y.ndim == 1 and y.max() >= MOST_CLASSES:
         return ": if they are ids, give them as text, and each becomes the name of a class"
     return ""

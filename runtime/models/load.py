@@ -86,9 +86,7 @@ def _made(reference: str, options: Mapping[str, object], *, base_dir: Path) -> n
         return _build(reference, options)
     name, factory = f"model {reference}", import_factory(reference, base_dir=base_dir)
     if isinstance(factory, nn.Module):
-        raise SettingsError(
-            f"{name} is a network that is made already; name a function, or a class, that makes it"
-        )
+        raise SettingsError(f"{name} is made already; name a function, or a class, that makes it")
     allowed = option_names(factory)
     if allowed is not None and "input_shape" not in allowed:
         options = {key: value for key, value in options.items() if key != "input_shape"}
@@ -158,10 +156,12 @@ def check_sample_shape(network: nn.Sequential, sample_shape: Shape) -> None:
     layer_shapes(network, sample_shape)
 
 
-def _by_option(network: nn.Sequential, sample_shape: Shape) -> str:
+def _by_option(network: Network, sample_shape: Shape) -> str:
     """Say how a network of ours takes other samples."""
-    if ":" in name_of(network):
+    if ":" in network.name or not (wanted := network.input_shape):
         return ""
+    if len(wanted) == len(sample_shape) == 3 and sample_shape[-1] == wanted[0]:
+        return "; channels come first, as by x.transpose(0, 3, 1, 2)"
     return f"; add input_shape = {list(sample_shape)} to model.options"
 
 

@@ -67,6 +67,13 @@ def test_a_loss_that_does_not_fit_is_refused_in_a_sentence(
         _check(loss, y, outputs=outputs)
 
 
+def test_targets_far_from_one_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    for far in (1.0, 600.0):
+        _check(BUILT_IN["mse"], np.linspace(-far, far, 8, dtype=np.float32), outputs=1)
+    assert len(caplog.messages) == 1
+    assert "targets go up to 600, and the loss begins at" in caplog.text
+
+
 def test_an_accuracy_to_reach_needs_outputs_that_have_one() -> None:
     _check(_binary, WHOLE, outputs=1)
     with pytest.raises(SettingsError, match=r"evaluation\.target_accuracy"):

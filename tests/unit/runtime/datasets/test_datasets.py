@@ -254,3 +254,21 @@ def test_files_without_a_test_set_keep_a_part_for_it(tmp_path: Path) -> None:
         load_source("npz:all.npz?size=8", base_dir=tmp_path)
     with pytest.raises(SettingsError, match="no option 'test'; mnist takes none"):
         load_source("mnist:.?test=0.2", base_dir=tmp_path)
+
+
+def test_numbers_that_look_like_pixels_or_classes_are_told_what_they_would_have_to_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    x, y = np.arange(0, 256, 4).reshape(4, 4, 4), np.arange(4)
+    for kept in (x.astype(np.uint8), x / 255, x + 200, x.reshape(4, 16)):
+        np.savez(tmp_path / "x.npz", x=kept, y=y)
+        load_source("npz:x.npz", base_dir=tmp_path)
+    assert not caplog.messages
+    np.savez(tmp_path / "x.npz", x=x, y=np.eye(4)[y])
+    data = load_source("npz:x.npz", base_dir=tmp_path)
+    assert "has whole numbers from 0 to 252 as int64, which stay as they are" in caplog.text
+    with pytest.raises(SettingsError, match=r"become numbers of classes by y\.argmax\(axis=1\)"):
+        check_labels(data.train, num_classes=4, where="x")
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    with pytest.raises(SettingsError, match="of each of 4 classes by itself, is none at all"):
+        load_source("npz:x.npz?test=0.2", base_dir=tmp_path)

@@ -198,6 +198,10 @@ def test_a_sample_of_another_shape_is_refused_with_both_shapes() -> None:
     message = r"a sample of shape \(28, 28\) does not fit model lenet, which takes \(1, 28, 28\)"
     with pytest.raises(SettingsError, match=message):
         check_sample_shape(load_network("lenet", {}, seed=0), (28, 28))
+    with pytest.raises(SettingsError, match=r"; add input_shape = \[28, 28\] to model\.options"):
+        check_sample_shape(load_network("lenet", {}, seed=0), (28, 28))
+    with pytest.raises(SettingsError, match=r"; channels come first, as by x.transpose"):
+        check_sample_shape(load_network("resnet8", {}, seed=0), (32, 32, 3))
 
 
 def test_the_layer_that_cannot_take_its_input_is_named() -> None:
