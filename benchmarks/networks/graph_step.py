@@ -25,7 +25,7 @@ from benchmarks.networks.brought import Brought
 from benchmarks.networks.own import OWN
 from benchmarks.networks.text import TEXT
 from benchmarks.networks.vision import VISION
-from edge_coordinator.training.compiled import Compiled
+from edge_coordinator.training.computing.compiled import Compiled
 from runtime.models.dropout import set_dropout_keys
 from runtime.models.graph.capture import capture
 from runtime.models.graph.network import GraphNetwork

@@ -18,7 +18,12 @@ from edge_coordinator.planning.form import (
     OwnPlanning,
     StrategyError,
 )
-from edge_coordinator.planning.plan import Plan, clusters_of_size, plan_by_hand
+from edge_coordinator.planning.plan import (
+    InfeasiblePlanError,
+    Plan,
+    clusters_of_size,
+    plan_by_hand,
+)
 from edge_coordinator.planning.planner import plan_round
 from profiles.cuts import CutTable
 from profiles.device import ComputeState, DeviceState
@@ -140,3 +145,14 @@ def _try_on_sample(own: OwnPlanning, settings: JobSettings, cuts: CutTable) -> N
     generator = np.random.default_rng(0)
     cut = None if own.cut else 1
     plan_round(devices, workload, grouping=grouping, cut=cut, generator=generator)
+
+
+def check_clusters(settings: JobSettings) -> None:
+    """SettingsError for clusters that these devices cannot make."""
+    count = settings.devices.count
+    try:
+        plan_by_hand(
+            [str(i) for i in range(count)], cut=0, num_clusters=num_clusters(settings, count)
+        )
+    except InfeasiblePlanError as error:
+        raise SettingsError(f"plan.clusters: {error}") from error

@@ -1,6 +1,5 @@
 """From settings to a job: everything in them that has a name is looked up and tried."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,16 +13,22 @@ from edge_coordinator.job.from_samples import (
     some_of,
     whole_test_set,
 )
-from edge_coordinator.job.given_plans import GivenPlans, PlansByHand, num_clusters, own_planning
+from edge_coordinator.job.given_plans import (
+    GivenPlans,
+    PlansByHand,
+    check_clusters,
+    own_planning,
+)
 from edge_coordinator.job.job import Job, own_stop
 from edge_coordinator.job.loss_check import check_loss
 from edge_coordinator.job.replay import read_replay
 from edge_coordinator.job.settings import JobSettings
-from edge_coordinator.job.turn_codecs import turn_codecs
-from edge_coordinator.job.whole_batches import equal_batches, not_averaged, whole_batches
-from edge_coordinator.planning.plan import InfeasiblePlanError, plan_by_hand
-from edge_coordinator.training.accelerator import Accelerator, open_accelerator
+from edge_coordinator.job.turn_codecs import named_codecs, turn_codecs
+from edge_coordinator.job.whole_batches import cuts_to_avoid, kept_batches
 from edge_coordinator.training.aggregation import aggregation
+from edge_coordinator.training.computing.accelerator import Accelerator, open_accelerator
+from edge_coordinator.training.computing.ranks import Ranks
+from edge_coordinator.training.computing.task import WorkerTask
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.metrics import Metric, load_metric
 from edge_coordinator.training.start import choose_what_learns, start_from
@@ -36,15 +41,12 @@ from runtime.models.load import (
     input_shape_of,
     layer_shapes,
     load_network,
-    refused_cuts,
 )
 from runtime.models.losses import Loss, load_loss
 from runtime.models.sequence import Network, Shape, layers_of
 from runtime.service.process import without_collection
-from runtime.wire.codecs.names import RAW, TurnCodecs
+from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.commands import Assignment
-
-log = logging.getLogger(__name__)
 
 
 @without_collection()
@@ -55,7 +57,7 @@ def prepare_job(
 
     `data` is the source where it has been loaded already (local mode).
     """
-    settings, accelerator = _on_device(settings)
+    settings, accelerator = _on_devices(settings)
     plain = load_loss(settings.training.loss, base_dir=base_dir)
     metric = load_metric(settings.evaluation.metric, base_dir=base_dir)
     test = whole_test_set(settings, base_dir=base_dir, data=data)
@@ -85,17 +87,44 @@ def prepare_job(
     )
     _check_plan(job)
     learning = _training(settings, loss, plain, metric, base_dir=base_dir)
-    return job, EdgeModel(network, replace(learning, accelerator=accelerator))
+    ranks = _ranks(settings, sample_shape=known, base_dir=base_dir)
+    return job, EdgeModel(network, replace(learning, accelerator=accelerator), ranks)
 
 
-def _on_device(settings: JobSettings) -> tuple[JobSettings, Accelerator]:
-    """Open what the server side computes on; the settings name it, for whoever resumes the run."""
+def _on_devices(settings: JobSettings) -> tuple[JobSettings, Accelerator]:
+    """Open what the server side computes on; the settings name it, for whoever resumes the run.
+
+    Where there are several, the first is the one that does whatever is not shared out.
+    """
     training = settings.training
-    accelerator = open_accelerator(
-        training.server_device, autocast=training.autocast, compiles=training.compile
+    opened = [
+        open_accelerator(name, autocast=training.autocast, compiles=training.compile)
+        for name in training.server_devices
+    ]
+    names = tuple(str(each.device) for each in opened)
+    training = training.model_copy(update={"server_device": names if names[1:] else names[0]})
+    return settings.model_copy(update={"training": training}), opened[0]
+
+
+def _ranks(settings: JobSettings, *, sample_shape: Shape | None, base_dir: Path) -> Ranks | None:
+    """Tell what computes along how to; None if one device computes."""
+    model, training = settings.model, settings.training
+    names = training.server_devices
+    if len(names) == 1:
+        return None
+    task = WorkerTask(
+        network=model.name,
+        options=model.options,
+        frozen=model.freeze,
+        seed=settings.seed,
+        sample_shape=sample_shape,
+        base_dir=base_dir.resolve(),
+        optimizer=training.server_optimizer.spec(),
+        device=names[0],
+        autocast=training.autocast,
+        num_threads=max(1, settings.server_threads // len(names)),
     )
-    training = training.model_copy(update={"server_device": str(accelerator.device)})
-    return settings.model_copy(update={"training": training}), accelerator
+    return Ranks(task, names)
 
 
 def _made(
@@ -111,10 +140,8 @@ def _made(
 ) -> Job:
     """Put together what was looked up."""
     names, cut = tuple(layers_of(network)), given_cut(settings, network)
-    why_whole = whole_batches(settings, network, loss, shape=shape, test=test)
-    why_equal = equal_batches(settings, network, shape=shape)
-    _tell_of_batches(whole=why_whole, equal=why_equal)
-    refused, plain = _cuts_to_avoid(settings, network, shape=shape)
+    why_whole, why_equal = kept_batches(settings, network, loss, shape=shape, test=test)
+    refused, plain = cuts_to_avoid(settings, network, shape=shape)
     return Job(
         settings=settings,
         assignment=assignment,
@@ -140,21 +167,6 @@ def _made(
     )
 
 
-def _tell_of_batches(**reasons: str) -> None:
-    """Say what mini-batches stay, and why."""
-    for kept, why in reasons.items():
-        if why:
-            log.warning("mini-batches stay %s: %s", kept, why)
-
-
-def _cuts_to_avoid(
-    settings: JobSettings, network: Network, *, shape: Shape
-) -> tuple[dict[int, str], dict[int, str]]:
-    """List cuts that cannot be, and those at which nothing is aggregated where plans may choose."""
-    refused, plain = refused_cuts(network, shape), not_averaged(settings, network, shape=shape)
-    return (refused, plain) if settings.training.phis else (refused | plain, {})
-
-
 def _check_plan(job: Job) -> None:
     """SettingsError for plans that are not to be had."""
     if job.settings.codec.is_planned and job.settings.plan.is_by_hand:
@@ -171,7 +183,7 @@ def _check_plan(job: Job) -> None:
     for key, cut in (given | {f"plan.cuts.{d}": own for d, own in job.own_cuts.items()}).items():
         if cut in job.refused_cuts:
             raise SettingsError(f"{key} = {cut}: {job.refused_cuts[cut]}")
-    _check_clusters(job.settings)
+    check_clusters(job.settings)
 
 
 def _network(settings: JobSettings, *, sample_shape: Shape | None, base_dir: Path) -> Network:
@@ -250,7 +262,7 @@ def _assignment(
         classes=settings.data.classes or None,
         normalisation=settings.data.normalise.normalisation(),
         numbers_count_classes=stated or None,
-        codecs=_named(codecs),
+        codecs=named_codecs(codecs),
         frozen=settings.model.freeze or None,
         loss_options=settings.training.loss_options(),
     )
@@ -261,12 +273,6 @@ def _num_classes(settings: JobSettings, network: Network, shape: Shape) -> int |
     outputs = layer_shapes(network, shape)[-1]
     classifies = settings.training.loss == "cross_entropy" and len(outputs) == 1
     return outputs[0] if classifies else None
-
-
-def _named(codecs: Sequence[TurnCodecs]) -> tuple[str, ...] | None:
-    """Name all codecs of a run but that of what travels as it is; None if that is all."""
-    names = {name for each in codecs for name in each.names} - {RAW}
-    return tuple(sorted(names)) or None
 
 
 def _given_plans(
@@ -288,13 +294,3 @@ def _given_plans(
         own = own_cuts(settings, network)
         return PlansByHand(settings, cut, own, 1 if is_whole or wanted == "auto" else wanted)
     return None
-
-
-def _check_clusters(settings: JobSettings) -> None:
-    count = settings.devices.count
-    try:
-        plan_by_hand(
-            [str(i) for i in range(count)], cut=0, num_clusters=num_clusters(settings, count)
-        )
-    except InfeasiblePlanError as error:
-        raise SettingsError(f"plan.clusters: {error}") from error

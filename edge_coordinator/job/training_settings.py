@@ -1,5 +1,7 @@
 """The section of a job that says how both sides of the network learn."""
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +14,20 @@ from runtime.wire.commands import Clip, LossOptions, OptimizerSpec
 from runtime.wire.micro_batches import MOST_MICRO_BATCHES, MOST_SAMPLES
 
 LOSSES = "cross_entropy, mse, l1, binary_cross_entropy or package.module:function"
+
+
+_ONE = re.compile(r"auto|cpu|mps|cuda(:\d{1,2})?")
+_OF_SEVERAL = re.compile(r"cpu|cuda:\d{1,2}")
+
+
+def _why_no_group(names: Sequence[str]) -> str:
+    """Say why these devices do not compute together; nothing if they do."""
+    cuda = [name for name in names if name != "cpu"]
+    if cuda and len(cuda) < len(names):
+        return "mixes kinds, of which the slowest would set the pace: take all cuda or all cpu"
+    if len(set(cuda)) < len(cuda):
+        return "names a device twice, and its memory and cores are there once: take each once"
+    return ""
 
 
 class OptimizerSettings(OptimizerSpec):
@@ -128,11 +144,11 @@ class TrainingSettings(Section):
         None, description="of the devices' rate; that of both sides if left out"
     )
     clip: ClipSettings = ClipSettings()
-    server_device: str = Field(
+    server_device: str | tuple[str, ...] = Field(
         "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$",
         description="what the server side computes on: cpu, cuda, cuda:N or mps; auto: the first "
-        "there is of cuda, mps and cpu",
+        "there is of cuda, mps and cpu; a list, as ['cuda:0', 'cuda:1']: several at once, which "
+        "share out a cluster's devices",
     )
     autocast: Literal["none", "bfloat16", "float16"] = Field(
         "none", description="what the server side's products are computed in, where not in float32"
@@ -141,6 +157,18 @@ class TrainingSettings(Section):
         default=False, description="have torch.compile compile the server side, if it can"
     )
 
+    @field_validator("server_device")
+    @classmethod
+    def _is_known_device(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        names = (given,) if isinstance(given, str) else given
+        allowed = _ONE if len(names) == 1 else _OF_SEVERAL
+        if not names or not all(allowed.fullmatch(name) for name in names):
+            raise ValueError(
+                "it is cpu, cuda, cuda:N, mps or auto, or a list: of cpu as often as there are to "
+                "be processes, or of several cuda:N"
+            )
+        return given
+
     @field_validator("aggregation")
     @classmethod
     def _is_offered_or_own(cls, name: str) -> str:
@@ -148,6 +176,43 @@ class TrainingSettings(Section):
             return name
         offered = ", ".join(get_args(AggregationName))
         raise ValueError(f"there are {offered}, and your own is package.module:function")
+
+    @property
+    def server_devices(self) -> tuple[str, ...]:
+        """What the server side computes on: one, or several at once."""
+        given = self.server_device
+        return (given,) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _shares_out_what_can_be(self) -> Self:
+        names = self.server_devices
+        if len(names) > 1 and (why := self._why_not_shared_out(names)):
+            raise ValueError(f"server_device = {list(names)} {why}, or one device, as {names[0]!r}")
+        return self
+
+    def _why_not_shared_out(self, names: Sequence[str]) -> str:
+        """Say what of this section several devices cannot do; nothing if they can."""
+        if why := _why_no_group(names):
+            return why
+        if self.method in ("fl", "sl"):
+            what = "no step is the server's" if self.method == "fl" else "each step has one"
+            return (
+                f"shares out the devices of a cluster's step, and with method {self.method!r} "
+                f"{what}: take 'cpsl' or 'cl'"
+            )
+        if self.micro_batches != 1:
+            return (
+                f"shares out whole mini-batches, and micro_batches = {self.micro_batches!r} has "
+                "each part computed as it comes: take micro_batches = 1"
+            )
+        if self.phi:
+            return (
+                f"shares out samples by device, and phi = {self.phi} takes means over devices: "
+                "take phi = 0"
+            )
+        if self.compile:
+            return "runs layers that torch has not compiled: take compile = false"
+        return ""
 
     @model_validator(mode="after")
     def _aggregates_on_the_server(self) -> Self:

@@ -1,5 +1,7 @@
 """Which codecs the turns of a job may use, by its settings and its optimiser."""
 
+from collections.abc import Sequence
+
 from edge_coordinator.job.codec_settings import CodecSettings
 from runtime.errors import SettingsError
 from runtime.wire.codecs.names import RAW, TurnCodecs
@@ -54,3 +56,9 @@ def _for_models(name: str, *, squares: bool, least: str) -> str:
     if choice.codec.relative_error > choice_of(least).codec.relative_error:
         return least + lossless
     return name
+
+
+def named_codecs(codecs: Sequence[TurnCodecs]) -> tuple[str, ...] | None:
+    """Name all codecs of a run but that of what travels as it is; None if that is all."""
+    names = {name for each in codecs for name in each.names} - {RAW}
+    return tuple(sorted(names)) or None

@@ -1,5 +1,7 @@
 """Why a job's mini-batches have to stay whole, or equal: where others are other mathematics."""
 
+import logging
+
 import numpy as np
 import torch
 
@@ -8,9 +10,12 @@ from runtime.datasets.samples import Samples
 from runtime.errors import SettingsError
 from runtime.models.batch_layers import batch_layers
 from runtime.models.graph.network import whole_numbers_into
+from runtime.models.load import refused_cuts
 from runtime.models.losses import BUILT_IN, Loss
 from runtime.models.sequence import Network, Shape, layers_of
 from runtime.target_shape import IGNORED
+
+log = logging.getLogger(__name__)
 
 _NUM_TRIED, _FIRST = 4, 3
 _TOLERANCE = 1e-4
@@ -55,6 +60,27 @@ def equal_batches(settings: JobSettings, network: Network, *, shape: Shape) -> s
     return next(iter(batch_layers(network, shape).values()), "")
 
 
+def kept_batches(
+    settings: JobSettings, network: Network, loss: Loss, *, shape: Shape, test: Samples | None
+) -> tuple[str, str]:
+    """Give both reasons, and say them."""
+    whole = whole_batches(settings, network, loss, shape=shape, test=test)
+    equal = equal_batches(settings, network, shape=shape)
+    for kept, why in (("whole", whole), ("equal", equal)):
+        if why:
+            log.warning("mini-batches stay %s: %s", kept, why)
+    return whole, equal
+
+
+def cuts_to_avoid(
+    settings: JobSettings, network: Network, *, shape: Shape
+) -> tuple[dict[int, str], dict[int, str]]:
+    """List cuts that cannot be, and those at which nothing is aggregated where plans may choose."""
+    refused = refused_cuts(network, shape) | _not_shared_out(settings, network, shape=shape)
+    plain = not_averaged(settings, network, shape=shape)
+    return (refused, plain) if settings.training.phis else (refused | plain, {})
+
+
 def not_averaged(settings: JobSettings, network: Network, *, shape: Shape) -> dict[int, str]:
     """Cuts above which samples cannot be averaged over devices, to why; none if nobody asks.
 
@@ -73,6 +99,23 @@ def not_averaged(settings: JobSettings, network: Network, *, shape: Shape) -> di
         if above:
             found[cut] = f"training.phi = {phi} averages samples over devices, and {above}"
     return found
+
+
+def _not_shared_out(settings: JobSettings, network: Network, *, shape: Shape) -> dict[int, str]:
+    """Cuts above which several devices cannot share out the samples, to why; none if one computes.
+
+    A layer that looks at a whole mini-batch would look at the part of it that its device has.
+    """
+    devices = settings.training.server_devices
+    if len(devices) < 2:
+        return {}
+    batch = batch_layers(network, shape)
+    return {
+        cut: f"{why}, and training.server_device = {list(devices)} shares mini-batches out: take "
+        f"one device, or a cut from layer {[*layers_of(network)][max(batch)]} on"
+        for cut in range(max(batch, default=-1) + 1)
+        if (why := next(why for index, why in batch.items() if index >= cut))
+    }
 
 
 def _why_no_mean(loss: Loss, network: Network, test: Samples | None, *, name: str) -> str:

@@ -17,8 +17,8 @@ from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.form import NOTHING_OWN, OwnPlanning, named_form
 from edge_coordinator.planning.wire import WireTable
 from edge_coordinator.replanning.planner import PlanningTask
-from edge_coordinator.training.accelerator import PROCESSOR, Accelerator
 from edge_coordinator.training.algorithm import Smashed
+from edge_coordinator.training.computing.accelerator import PROCESSOR, Accelerator
 from edge_coordinator.training.edge_model import EdgeModel
 from profiles.cuts import CutTable
 from profiles.device import ComputeState

@@ -38,6 +38,10 @@ class Faults:
                 raise
             self._note(doing, error, instead=instead)
 
+    def count(self, doing: str) -> None:
+        """Count what somebody else has said and gone on from."""
+        self.counts[doing] += 1
+
     def new_ones(self) -> dict[str, int]:
         """Count what went wrong since this was asked last."""
         new, self._told = self.counts - self._told, self.counts.copy()

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge_coordinator.coordinator import Coordinator
@@ -94,8 +95,7 @@ async def serve_on(
     history: History | None = None,
 ) -> None:
     """Train a job over a bus that stands."""
-    topics = Topics(job.settings.site)
-    faults = Faults()
+    topics, faults = Topics(job.settings.site), Faults()
     control = _control_of(job, progress)
     publisher = SitePublisher(bus, topics, status, faults, history or History(), control=control)
     events = bus.events()
@@ -106,7 +106,7 @@ async def serve_on(
         job, model, channel, links, observers=[*observers, publisher], progress=progress,
         faults=faults, control=control,
     )  # fmt: skip
-    with EdgeWorker(num_threads=job.settings.server_threads) as worker:
+    with _computing(job, model, faults) as worker:
         try:
             beside = {
                 "listen": channel.listen(events),
@@ -114,6 +114,7 @@ async def serve_on(
                 "hold": publisher.hold(),
                 "admit": coordinator.admit(),
                 "survey": links.serve(),
+                "meet": worker.do(model.meet),
             }
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(each, name=name) for name, each in beside.items()]
@@ -123,6 +124,16 @@ async def serve_on(
                     task.cancel()
         finally:  # Whatever ended it: closing the connection silences the will.
             await publisher.leave()
+
+
+@contextmanager
+def _computing(job: Job, model: EdgeModel, faults: Faults) -> Iterator[EdgeWorker]:
+    """Compute in a thread, and on all devices: these end first, as the thread may wait for them."""
+    with (
+        EdgeWorker(num_threads=job.settings.server_threads) as worker,
+        model.on_all_devices(faults.count),
+    ):
+        yield worker
 
 
 def _channel(bus: Bus, topics: Topics, job: Job, publisher: SitePublisher) -> DeviceChannel:

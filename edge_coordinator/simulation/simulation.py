@@ -109,6 +109,12 @@ class Simulation:
         self, *, observers: Sequence[Observer], progress: SavedProgress
     ) -> list[SimulatedRound]:
         """Train all rounds that are left."""
+        with self._model.on_all_devices(self._planning.faults.count):
+            return await self._rounds(observers, progress)
+
+    async def _rounds(
+        self, observers: Sequence[Observer], progress: SavedProgress
+    ) -> list[SimulatedRound]:
         torch.set_num_threads(1)  # As an agent has it: another number sums in another order.
         reached, rounds, is_over = progress.reached, list[SimulatedRound](), False
         if (planned := RunMemory.decode(reached.memory).simulated) is not None:

@@ -4,15 +4,18 @@ Between turns the server holds every layer with its optimiser state, so a change
 layers between two halves of one network and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from edge_coordinator.training.accelerator import CPU, place
 from edge_coordinator.training.algorithm import Smashed, joined
-from edge_coordinator.training.compiled import Compiled, ServerSide
+from edge_coordinator.training.computing.accelerator import CPU, place
+from edge_coordinator.training.computing.compiled import Compiled, ServerSide
+from edge_coordinator.training.computing.ranks import Ranks
+from edge_coordinator.training.computing.shared_layers import SharedLayers
 from edge_coordinator.training.cuts import ALIKE, CutsOfTurn, DeviceParts, device_parts
 from edge_coordinator.training.evaluation import Evaluation, evaluate_layers
 from edge_coordinator.training.middle_layers import DeviceSideModel, MiddleLayers
@@ -35,8 +38,11 @@ class EdgeModel:
     Between turns its layers are wherever they computed last; `network` brings them all home.
     """
 
-    def __init__(self, network: Network, training: Training) -> None:
+    def __init__(self, network: Network, training: Training, ranks: Ranks | None = None) -> None:
+        """`ranks` compute the server side of turns together, while they are started."""
         seed_dropout(network)
+        self.ranks = ranks
+        """What computes along; None if one device computes."""
         self._network = network
         self.training = training
         self._state = empty_state()
@@ -53,6 +59,18 @@ class EdgeModel:
     def num_layers(self) -> int:
         """How many layers there are to cut between."""
         return len(layers_of(self._network))
+
+    def on_all_devices(self, on_loss: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Have the server side compute on all of its devices inside, if it has several.
+
+        `on_loss` is told what went wrong, in words for counting, when it goes on without one.
+        """
+        return nullcontext() if self.ranks is None else self.ranks.started(on_loss)
+
+    def meet(self) -> None:
+        """Wait until all devices are there, so that no step has to."""
+        if self.ranks is not None:
+            self.ranks.are_there()
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """Every weight and buffer, and the optimiser state of every parameter, by name."""
@@ -97,7 +115,13 @@ class EdgeModel:
         is_mixed = by_device is not None and len(by_device.in_order) > 1
         middle = self._middle(by_device, device_side) if by_device and is_mixed else None
         server_side = ServerSide(
-            server_layers, training.server_optimizer, state=self._state, compiled=compiled
+            server_layers,
+            training.server_optimizer,
+            state=self._state,
+            compiled=compiled,
+            shared=None
+            if self.ranks is None
+            else SharedLayers(self.ranks, cut, training.accelerator),
         )
         return Turn(
             DeviceSideModel(device_side, middle),

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_coordinator.training.accelerator import PROCESSOR, Accelerator
+from edge_coordinator.training.computing.accelerator import PROCESSOR, Accelerator
 from edge_coordinator.training.metrics import Figures, Metric, Sums, add, figures_of, sums_of
 from runtime.datasets.samples import Samples
 from runtime.models.kernels import usual_kernels

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
-from edge_coordinator.training.accelerator import PROCESSOR, Accelerator, LossScale
 from edge_coordinator.training.accumulated_step import AccumulatedStep, Inputs
 from edge_coordinator.training.aggregated_step import AggregatedStep
 from edge_coordinator.training.aggregation import Aggregate
@@ -19,7 +19,8 @@ from edge_coordinator.training.algorithm import (
     joined,
     joined_labels,
 )
-from edge_coordinator.training.compiled import Compiled, ServerSide
+from edge_coordinator.training.computing.accelerator import PROCESSOR, Accelerator, LossScale
+from edge_coordinator.training.computing.compiled import Compiled, ServerSide
 from edge_coordinator.training.culprits import culprits
 from edge_coordinator.training.evaluation import TASKS_OWN
 from edge_coordinator.training.metrics import Metric
@@ -267,7 +268,11 @@ class Turn:
 
     def _forward(self, inputs: torch.Tensor, sizes: Sizes) -> torch.Tensor:
         side = self.server_side
-        return self._run_layers(side.layers, inputs, sizes, by=side.compiled)
+        alone = partial(self._run_layers, side.layers, sizes=sizes, by=side.compiled)
+        if side.shared is None:
+            return alone(inputs)
+        slices = [(self._key(device), size) for device, size in sizes.items()]
+        return side.shared.run(side, inputs, slices, alone=alone, scale=self._scale)
 
     def _run_layers(
         self, layers: nn.Module, inputs: torch.Tensor, sizes: Sizes, by: Compiled | None = None

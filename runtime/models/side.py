@@ -109,6 +109,11 @@ class Side:
             *(f"{name}/{slot}" for name in self._learning_names for slot in slots),
         ]
 
+    def slots(self) -> dict[str, Slots]:
+        """What the optimiser keeps by the name of the parameter that learns; lent, not copied."""
+        names = zip(self._learning_names, self._trainable, strict=True)
+        return {name: self._state[parameter] for name, parameter in names}
+
     def load(self, tensors: Sequence[Tensor]) -> None:
         """Take over what another side's `tensors` gave."""
         loaded = [torch.from_numpy(np.array(tensor)) for tensor in tensors]

@@ -20,6 +20,7 @@ INNER = {
     "UntranslatableError": "edge_coordinator/onnx_export",
     "LinkError": "runtime/bus",
     "NoSkeletonError": "runtime/models",
+    "RankFailedError": "edge_coordinator/training/computing",
     "TraceFailedError": "runtime/models",
     "DoesNotTravelError": "runtime/models",
     "NotASequenceError": "runtime/models",

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from edge_coordinator.training.accelerator import (
+from edge_coordinator.training.computing.accelerator import (
     Accelerator,
     LossScale,
     available,
     open_accelerator,
 )
-from edge_coordinator.training.compiled import Compiled
+from edge_coordinator.training.computing.compiled import Compiled
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.turn import Turn
 from runtime.errors import SettingsError

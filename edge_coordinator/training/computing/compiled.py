@@ -1,4 +1,4 @@
-"""The server side's layers as torch compiles them, where it can."""
+"""The server side's layers, and what runs them: torch's compiler where it can, several ranks."""
 
 import logging
 from collections.abc import Callable
@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from edge_coordinator.training.computing.shared_layers import SharedLayers
 from runtime.models.seeded import keep_draws_uncompiled
 from runtime.models.side import OptimizerState, Side
-from runtime.wire.commands import OptimizerSpec
+from runtime.wire.commands import Clip, OptimizerSpec
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,15 @@ class ServerSide(Side):
         *,
         state: OptimizerState,
         compiled: Compiled | None,
+        shared: SharedLayers | None = None,
     ) -> None:
-        """`compiled` is what runs the layers, if not they themselves."""
+        """`compiled` or `shared` is what runs the layers, if not they themselves."""
         super().__init__(layers, optimizer, carry_state=True, state=state)
         self.compiled = compiled
+        self.shared = shared
+
+    def step(self, learning_rate: float, clip: Clip | None = None) -> None:
+        """Update the parameters, in all ranks that have their gradients."""
+        super().step(learning_rate, clip)
+        if self.shared is not None:
+            self.shared.updated(self, learning_rate, clip)
