@@ -114,7 +114,8 @@ class DeviceEnd:
             case Prepare():
                 return Prepared(READY)
             case OpenPass(join):
-                more = self.parts - 1 if join.aggregated is None else 1
+                is_joined = join.aggregated is not None and join.micro_batches is None
+                more = 1 if is_joined else self.parts - 1
                 return PassOpened(join, (SPEC,), (SPEC,), ((SPEC,),) * more)
             case RunBackward(step, gradient, is_last=is_last):
                 assert _step_in(gradient) == step
@@ -156,10 +157,11 @@ class CoordinatorEnd:
     """The coordinator of one device: it asks for one turn after the other, whatever happens."""
 
     def __init__(self, parts: int = 1, *, aggregates: bool = False) -> None:
-        """With `aggregates` a gradient comes in two frames, and its answer in one."""
+        """With `aggregates` the gradient of a whole mini-batch comes in two frames."""
         self.parts = parts
-        self._join = JOIN.model_copy(update={"aggregated": 1}) if aggregates else JOIN
-        self._num_gradients = 2 if aggregates else parts
+        several = {"micro_batches": parts} if parts > 1 else {}
+        self._join = JOIN.model_copy(update={"aggregated": 1} | several) if aggregates else JOIN
+        self._num_gradients = 2 if aggregates and parts == 1 else parts
         self.session = CoordinatorSession(run=RUN, patience_s=60.0)
         self.now_s = 0.0
         self.round = 0

@@ -269,6 +269,10 @@ def plan_changes(before: Plan, now: Plan, cut_names: Sequence[str]) -> str:
         changes += [f"another cut for {some(moved)}"] if moved else []
     if before.codecs != now.codecs and before.codecs and now.codecs:
         changes.append(f"as {now.codecs.smashed} instead of {before.codecs.smashed}")
+    old_phi, new_phi = ({c.phi for c in p.clusters if c.phi is not None} for p in (before, now))
+    if old_phi != new_phi and old_phi and new_phi:
+        one, other = (" or ".join(f"{p:g}" for p in sorted(each)) for each in (new_phi, old_phi))
+        changes.append(f"phi {one} instead of {other}")
     old, new = ({c.devices for c in plan.clusters} for plan in (before, now))
     if old != new:
         together = (" with ".join(_ends(devices)) for devices in sorted(new - old))

@@ -66,9 +66,10 @@ def parted(
     if first is None:
         ends = _ends(0, num_samples, micro_batches)
     else:
-        ends = _ends(0, first.count, first.micro_batches)
-        if first.count < num_samples:
-            ends += _ends(first.count, num_samples, micro_batches - first.micro_batches)[1:]
+        count = min(first.count, num_samples)
+        ends = _ends(0, count, first.micro_batches)
+        if count < num_samples:
+            ends += _ends(count, num_samples, micro_batches - first.micro_batches)[1:]
     return tuple(Rows(start, stop, num_samples) for start, stop in pairwise(ends))
 
 

@@ -13,9 +13,15 @@ from edge_coordinator.job.file import load_job
 from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.fleet import Workload
 from edge_coordinator.planning.form import named_form
+from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.replanning.corrections import TurnMeasured, predicted_phases
 from edge_coordinator.replanning.memory import RunMemory
-from edge_coordinator.replanning.planner import PlannedRound, Planner, PlanningTask
+from edge_coordinator.replanning.planner import (
+    PlannedRound,
+    Planner,
+    PlanningTask,
+    plan_changes,
+)
 from edge_coordinator.replanning.report import plan_report
 from profiles.device import ComputeState
 from profiles.link import IndependentLinks, Medium, SharedLink
@@ -236,3 +242,10 @@ def test_the_next_plan_knows_of_a_device_that_was_late_until_it_is_measured_agai
 
 def test_what_another_version_remembered_is_forgotten() -> None:
     assert RunMemory.decode('{"planner": 3}') == RunMemory.decode("") == RunMemory()
+
+
+def test_a_plan_tells_of_another_share_that_is_aggregated() -> None:
+    alone = ClusterPlan(("a", "b"), (1.0, 1.0))
+    none, half, given = (Plan(1, (replace(alone, phi=phi),)) for phi in (0.0, 0.5, None))
+    assert plan_changes(none, half, ["input", "conv"]) == "phi 0.5 instead of 0"
+    assert not plan_changes(given, half, ["input", "conv"])

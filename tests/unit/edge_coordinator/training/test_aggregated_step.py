@@ -220,6 +220,7 @@ def test_samples_that_are_aggregated_are_the_same_micro_batches_on_all_devices()
     assert [len(rows) for rows in parted(6, 4, half)] == [3, 2, 1]
     assert [len(rows) for rows in parted(5, 4, half)] == [3, 2]
     assert [len(rows) for rows in parted(16, 2, FirstSamples(4, 1))] == [4, 12]
+    assert [len(rows) for rows in parted(3, 4, half)] == [2, 1]  # It was told of too many.
 
 
 def test_outputs_that_are_not_one_a_sample_are_refused_in_a_sentence() -> None:

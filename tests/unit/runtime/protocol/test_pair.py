@@ -179,7 +179,9 @@ TestAggregatedPair.settings = settings(max_examples=20, stateful_step_count=30, 
 
 
 KINDS = pytest.mark.parametrize(
-    ("parts", "aggregates"), [(1, False), (3, False), (1, True)], ids=["whole", "parts", "for_all"]
+    ("parts", "aggregates"),
+    [(1, False), (3, False), (1, True), (3, True)],
+    ids=["whole", "parts", "for_all", "parts_for_all"],
 )
 
 
