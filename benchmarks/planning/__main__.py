@@ -11,18 +11,21 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.planning import everything
+from benchmarks.planning.cuts_by_device import fleet, lenet
 from benchmarks.planning.cuts_by_device import rows as cuts_by_device_rows
 from benchmarks.planning.exact_clusters import exact_round_s
 from edge_coordinator.experiments.exhaustive import best_round_s
 from edge_coordinator.planning.bound.lower_bound import lower_bound_s
 from edge_coordinator.planning.clusters.clustering import (
+    CUT_SCHEDULE,
     default_schedule,
     gibbs_clusters,
     random_clusters,
     sorted_clusters,
 )
 from edge_coordinator.planning.clusters.grouping import Grouping, cluster_sizes
-from edge_coordinator.planning.cuts.cut_layer import CUT_SCHEDULE, choose_cut
+from edge_coordinator.planning.cuts.cut_layer import choose_cut
 from edge_coordinator.planning.fleet import Fleet
 from edge_coordinator.planning.latency import cluster_latency_s
 from edge_coordinator.planning.planner import plan_round
@@ -35,7 +38,8 @@ from tests.fleets import best_of_all_s, random_devices, random_pricer, workload
 MEDIA: tuple[Medium, ...] = (IndependentLinks(), Subcarriers(30), SharedLink())
 CLUSTER_SIZE = 5
 CUTS = range(1, 4)
-TABLES = ("times", "quality", "bounds", "losses", "divisions", "cuts")
+TABLES = ("times", "everything", "choices", "quality", "bounds", "losses", "divisions", "cuts")
+CHOICES = ("codec", "parts", "sizes", "own cuts", "all")
 BOUND_DEVICES = (8, 15, 30)
 BOUND_INSTANCES = 8
 DIVIDED = ((12, 3, 1), (12, 4, 4), (20, 4, 1), (20, 4, 4))
@@ -52,6 +56,8 @@ def main() -> None:
     print(f"seed {arguments.seed}, clusters of {CLUSTER_SIZE}\n")
     tables = {
         "times": lambda: print_times(arguments.seed),
+        "everything": lambda: print_everything(arguments.seed),
+        "choices": print_choices,
         "quality": lambda: print_quality(arguments.seed),
         "bounds": lambda: print_bounds(arguments.seed),
         "losses": lambda: print_losses(arguments.seed, arguments.instances),
@@ -89,6 +95,26 @@ def times_s(seed: int, num_devices: int, medium: Medium) -> tuple[float, float, 
         core_seconds(lambda: found(pricer, sizes, seed)),
         core_seconds(lambda: cut(generator=np.random.default_rng(seed))),
     )
+
+
+def print_everything(seed: int) -> None:
+    """Time plans that choose codec, micro-batches, cuts by device and sizes, with their bound."""
+    print_row("seconds of one core", "devices", "one cut", "by device", "predicted, s")
+    table = lenet()
+    for medium in MEDIA:
+        for num_devices in (30, 1000):
+            devices = fleet(table, seed, num_devices, decades=1.5)
+            plan = partial(everything.plan, devices, everything.everything(table, medium))
+            took_s = [core_seconds(partial(plan, by_device=own)) for own in (False, True)]
+            print_row(named(medium), num_devices, *took_s, plan().predicted_s)
+
+
+def print_choices() -> None:
+    """Say how many times longer a round of LeNet is without each choice, and without all."""
+    print_row("times longer, without", "decades", "devices", *CHOICES)
+    for medium in MEDIA:
+        for row in everything.rows(medium, num_devices=20):
+            print_row(named(medium), *row)
 
 
 def print_quality(seed: int) -> None:

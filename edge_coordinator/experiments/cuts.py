@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_coordinator.experiments.latencies import Setting
+from edge_coordinator.planning.clusters.clustering import CUT_SCHEDULE
 from edge_coordinator.planning.clusters.grouping import Grouping
-from edge_coordinator.planning.cuts.cut_layer import CUT_SCHEDULE, price_cuts
+from edge_coordinator.planning.cuts.cut_prices import priced_cuts
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
 from profiles.cuts import CutTable, device_round_bytes
@@ -67,14 +68,15 @@ def cut_costs(setting: Setting) -> list[CutCost]:
 def _prices(setting: Setting, workload: Workload, cuts: Sequence[int]) -> Sequence[CutPrice]:
     """Seconds of a round at each of these cuts, over the same states for all of them."""
     states = [Fleet.of(setting.states(n, spread=None)) for n in range(1, NUM_STATES + 1)]
-    return price_cuts(
+    return priced_cuts(
         states,
         workload,
         sizes=Grouping("cpsl", num_clusters=setting.num_clusters).sizes(setting.num_devices),
         candidates=cuts,
         schedule=CUT_SCHEDULE,
         generator=np.random.default_rng(setting.seed),
-    )
+        samples_all=True,
+    ).prices
 
 
 def cheapest_cut(setting: Setting) -> Setting:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from edge_coordinator.planning.clusters.clustering import mixed_clusters, sorted_clusters
+from edge_coordinator.planning.clusters.clustering import mixed_clusters
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds
 from edge_coordinator.planning.plan import ClusterPlan, Plan
@@ -59,18 +59,22 @@ class SharingPricer(Pricer):
         shares = self._divided(waits, rows, max_exchanges=max_exchanges)
         once_s, doubled_s = self.seconds.server_s[rows], self.doubled.server_s[rows]
         server_s = (once_s + (weights - 1) * (doubled_s - once_s)).sum(axis=-1)
-        distribute_s = self.seconds.distribute_s[rows].max(axis=-1)
         latency_s: Floats = (
-            distribute_s + self.seconds.local_epochs * server_s + waits.total_s(shares)
+            self.seconds.distributed_s(members=rows, shares=shares)
+            + self.seconds.local_epochs * server_s
+            + waits.total_s(shares)
         )
         return np.reshape(latency_s, members.shape[:-1])
 
-    def sample_weights(self, members: Counts) -> Floats:
-        """How large the devices' mini-batches are, relative to the job's, [..., position]."""
+    def sample_weights(self, members: Counts, shares: Floats | None = None) -> Floats:
+        """How large the devices' mini-batches are, relative to the job's, [..., position].
+
+        Before the link is divided each device is taken to have an equal share.
+        """
         present = members >= 0
-        num_devices = present.sum(axis=-1, keepdims=True)
-        # Before the link is divided each device is taken to have an equal share.
-        divided_by = 1 if isinstance(self.medium, IndependentLinks) else num_devices
+        divided_by = present.sum(axis=-1, keepdims=True) if shares is None else 1 / shares
+        if isinstance(self.medium, IndependentLinks):
+            divided_by = np.ones_like(divided_by)
         fixed_s, sample_s = self.lines(members, divided_by=divided_by)
         return _levelled(
             fixed_s,
@@ -142,12 +146,11 @@ def pricer_of(
     )
 
 
-def best_start(pricer: Pricer, *, sizes: Counts) -> Counts:
-    """Group devices of like finish time; where samples are shared out, mix them if that is shorter.
+def best_start(pricer: Pricer, *, alike: Counts) -> Counts:
+    """Begin with devices of like finish time, or where samples are shared out mix these if shorter.
 
     Who is slow needs others to take its samples.
     """
-    alike = sorted_clusters(pricer, sizes=sizes)
     if not isinstance(pricer, SharingPricer):
         return alike
     both = np.stack([alike, mixed_clusters(alike)])

@@ -1,8 +1,7 @@
 """The plan of a round: who can take part, where to cut, who with whom, and why."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -14,44 +13,33 @@ from edge_coordinator.planning.alternatives import (
     reason_of,
 )  # fmt: skip
 from edge_coordinator.planning.batch_shares import (
-    LEAST_GAIN,
-    Sharing,
-    best_start,
     planned_sizes,
-    pricer_of,
-    shared_sizes,
     sharing_reason,
     sharings,
 )  # fmt: skip
 from edge_coordinator.planning.bound.lower_bound import bound_reason
 from edge_coordinator.planning.bound.shared_batches import shared_bound_s
 from edge_coordinator.planning.clusters.clustering import (
+    CUT_SCHEDULE,
     GibbsSchedule,
-    clusters_as,
-    default_schedule,
-    own_clusters,
 )
 from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.cuts.by_device import choose_cuts
-from edge_coordinator.planning.cuts.cut_layer import CUT_SCHEDULE, CutChoice, choose_cut
+from edge_coordinator.planning.cuts.cut_layer import CutChoice, choose_cut
 from edge_coordinator.planning.energy import with_energy, with_joules
 from edge_coordinator.planning.fleet import Fleet, Workload, leave_out
-from edge_coordinator.planning.form import OwnGrouping
-from edge_coordinator.planning.latency import device_phase_s, phase_seconds
+from edge_coordinator.planning.joint.formed import Formed, cluster_plans, form_round
+from edge_coordinator.planning.joint.starts import RoundStart
+from edge_coordinator.planning.latency import phase_seconds
 from edge_coordinator.planning.micro_batches import (
     Flows,
     parting_reason,
     phi_reason,
-    regrouped,
     round_bound_s,
     smallest_of,
 )
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, StepFlow
-from edge_coordinator.planning.pricing import Pricer
-from edge_coordinator.planning.wire_choice import WireChoice, choose_wire
-from profiles.corrections import by_phase
 from profiles.device import DeviceState
-from profiles.units import Counts
 
 
 def plan_round(
@@ -110,7 +98,7 @@ def price_plan(devices: Sequence[DeviceState], workload: Workload, plan: Plan) -
     clusters = tuple(
         cluster
         for each, row in zip(plan.clusters, members, strict=True)
-        for cluster in _cluster_plans(
+        for cluster in cluster_plans(
             flows,
             row,
             is_shared_out=bool(each.batch_sizes),
@@ -128,18 +116,6 @@ def _flow_of(cluster: ClusterPlan, workload: Workload) -> StepFlow:
     return StepFlow(count, (cluster.phi or 0.0) if workload.phis else workload.phi)
 
 
-@dataclass(frozen=True)
-class _Formed:
-    """Clusters whose samples are shared out in one way."""
-
-    pricer: Pricer
-    flows: Flows
-    start: Counts
-    members: Counts
-    clusters: tuple[ClusterPlan, ...]
-    predicted_s: float
-
-
 def _plan(
     fleet: Fleet,
     workload: Workload,
@@ -152,23 +128,19 @@ def _plan(
     generator: np.random.Generator,
 ) -> Plan:
     """Cluster the devices that take part and write down why."""
-    cut, sizes = choice.cut, grouping.sizes(fleet.num_devices)
-    wire = choose_wire(fleet, workload, cut=cut, sizes=sizes)
-    workload = wire.workload
-    form = partial(
-        _form, fleet, workload, cut, grouping,
+    cut = choice.cut
+    start, formed, equal = form_round(
+        fleet, workload, cut=cut, grouping=grouping,
         devices=devices, schedule=schedule, generator=generator,
     )  # fmt: skip
-    equal = formed = form(sharing="equal")
-    if asked := [each for each in sharings(workload, cut=cut) if each != "equal"]:
-        formed = _worth_more(form(sharing=asked[0]), equal, workload)
+    workload = start.workload
     parted = max(cluster.micro_batches for cluster in equal.clusters)
     priced = phase_seconds(fleet, workload, cut=cut, micro_batches=parted)
     alternatives = price_alternatives(
         equal.pricer, priced, workload, choice, start=equal.start, generator=generator
     )
-    bound_s = _bound_s(formed, can_share=bool(asked))
-    reason = _reason(wire, choice, grouping, formed, equal, other=alternatives)
+    bound_s = _bound_s(formed, can_share=sharings(workload, cut=cut) != ("equal",))
+    reason = _reason(start, choice, grouping, formed, equal, other=alternatives)
     return Plan(
         cut=cut,
         clusters=formed.clusters,
@@ -180,18 +152,18 @@ def _plan(
 
 
 def _reason(
-    wire: WireChoice,
+    start: RoundStart,
     choice: CutChoice,
     grouping: Grouping,
-    formed: _Formed,
-    equal: _Formed,
+    formed: Formed,
+    equal: Formed,
     *,
     other: Alternatives,
 ) -> str:
     """Say what was chosen, over what, and what each choice saves; `equal` is with equal batches."""
-    workload, clusters, cut = wire.workload, formed.clusters, choice.cut
+    workload, clusters, cut = start.workload, formed.clusters, choice.cut
     reason = reason_of(
-        cut, workload, formed.predicted_s, other, grouping.method, saved_s=wire.saved_s
+        cut, workload, formed.predicted_s, other, grouping.method, saved_s=start.saved_s
     )
     reason += cuts_reason(formed.flows.fleet, workload, cut)
     reason += own_reason(choice, grouping.form, grouping.choose_cut, grouping.method)
@@ -201,78 +173,10 @@ def _reason(
     return reason + sharing_reason(clusters, workload, cut=cut, saved_s=saved_s)
 
 
-def _worth_more(shared: _Formed, equal: _Formed, workload: Workload) -> _Formed:
-    """Share samples out if that is asked for, or shortens the round by enough."""
-    is_asked = workload.batch_sizes != "auto"
-    is_shorter = shared.predicted_s < (1 - LEAST_GAIN) * equal.predicted_s
-    return shared if is_asked or is_shorter else equal
-
-
-def _bound_s(formed: _Formed, *, can_share: bool) -> float:
+def _bound_s(formed: Formed, *, can_share: bool) -> float:
     """Seconds that no clusters of these sizes beat, their samples shared out as is allowed."""
     flows, members = formed.flows, formed.members
     if not can_share:
         return round_bound_s(flows, members)
     sizes = (members >= 0).sum(axis=-1)
     return shared_bound_s(flows.fleet, flows.workload, cut=flows.cut, sizes=sizes)
-
-
-def _form(
-    fleet: Fleet,
-    workload: Workload,
-    cut: int,
-    grouping: Grouping,
-    *,
-    sharing: Sharing,
-    devices: Sequence[DeviceState],
-    schedule: GibbsSchedule | None,
-    generator: np.random.Generator,
-) -> _Formed:
-    """Cluster all devices, their samples shared out so."""
-    pricer = pricer_of(
-        fleet, workload, cut=cut, sharing=sharing,
-        label_mix=fleet.label_mix, balance_weight=grouping.balance_weight,
-    )  # fmt: skip
-    sizes, form = grouping.sizes(fleet.num_devices), grouping.form
-    start = best_start(pricer, sizes=sizes)
-    schedule = schedule or default_schedule(
-        fleet.num_devices, num_clusters=len(start), medium=workload.medium
-    )
-    if isinstance(form, OwnGrouping) and grouping.method == "cpsl":
-        layer = workload.cuts.cut_names[cut]
-        members = own_clusters(pricer, form, devices, sizes=sizes, layer=layer, generator=generator)
-    else:
-        named = "planned" if isinstance(form, OwnGrouping) else form
-        members = clusters_as(pricer, named, start=start, schedule=schedule, generator=generator)
-    batch_sizes = shared_sizes(pricer, workload, members)
-    flows = Flows(
-        *(fleet, workload, cut, batch_sizes, smallest_of(members, batch_sizes)),
-        equal_shares=grouping.equal_shares,
-    )
-    if batch_sizes is None and form == "planned" and not grouping.equal_shares:
-        members = regrouped(pricer, flows, members)
-    clusters = _cluster_plans(flows, members, is_shared_out=batch_sizes is not None)
-    predicted_s = sum(each.predicted_s or 0.0 for each in clusters) + workload.round_overhead_s
-    return _Formed(pricer, flows, start, members, clusters, predicted_s)
-
-
-def _cluster_plans(
-    flows: Flows, members: Counts, *, is_shared_out: bool, among: Sequence[StepFlow] = ()
-) -> tuple[ClusterPlan, ...]:
-    """Write clusters down, [cluster, position], their mini-batches as is best or as is given."""
-    clusters, sizes = [], flows.batch_sizes
-    for parting, row in zip(flows.chosen(members, among), members, strict=True):
-        of_row, own = row[row >= 0], parting.shares[row >= 0]
-        phase_s = device_phase_s(parting.seconds, members=of_row, shares=own)
-        clusters.append(
-            parting.plan(
-                flows.workload,
-                devices=tuple(flows.fleet.devices[member] for member in of_row),
-                shares=tuple(own.tolist()),
-                phases=tuple(by_phase(column) for column in phase_s.T),
-                batch_sizes=tuple(map(int, sizes[of_row]))
-                if sizes is not None and is_shared_out
-                else (),
-            )
-        )
-    return tuple(clusters)

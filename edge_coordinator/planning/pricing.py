@@ -75,8 +75,12 @@ class Pricer:
         mix = imbalance(self.label_mix, members, weights=self.sample_weights(members))
         return latency_s * (1 + self.balance_weight * mix)
 
-    def sample_weights(self, members: Counts) -> Floats:
-        """How large the devices' mini-batches are, relative to the job's, [..., position]."""
+    def sample_weights(self, members: Counts, shares: Floats | None = None) -> Floats:
+        """How large the devices' mini-batches are, relative to the job's, [..., position].
+
+        `shares` are of the link, [..., position], once it is divided: here they are no matter.
+        """
+        del shares
         return (members >= 0).astype(np.float64)
 
 

@@ -9,9 +9,10 @@ from types import MappingProxyType
 import numpy as np
 
 from edge_coordinator.formatting import some
+from edge_coordinator.planning.clusters.clustering import CUT_SCHEDULE
 from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.cuts.by_device import choose_cuts
-from edge_coordinator.planning.cuts.cut_layer import CUT_SCHEDULE, CutChoice, choose_cut
+from edge_coordinator.planning.cuts.cut_layer import CutChoice, choose_cut
 from edge_coordinator.planning.fleet import Fleet, Workload, leave_out
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.planner import plan_round

@@ -52,6 +52,12 @@ class GibbsSchedule:
         return np.geomspace(starts, self.coldest, self.num_sweeps)
 
 
+CUT_SCHEDULE = GibbsSchedule(
+    num_sweeps=10, num_chains=4, warm=0.2, cool=0.02, coldest=0.001, descends=False
+)
+"""Enough to compare two rounds by, whose clusters are not used."""
+
+
 def default_schedule(num_devices: int, *, num_clusters: int, medium: Medium) -> GibbsSchedule:
     """Choose a budget: many short, warm chains for few devices, a long, cool one for many.
 
@@ -75,12 +81,16 @@ def default_schedule(num_devices: int, *, num_clusters: int, medium: Medium) -> 
     )
 
 
-def sorted_clusters(pricer: Pricer, *, sizes: Counts) -> Counts:
-    """Group devices with those of like finish time; equal ones stay in id order."""
-    fixed_s, link_s = pricer.seconds.finish[:, :-1]
+def sorted_clusters(pricer: Pricer, *, sizes: Counts, among: Counts | None = None) -> Counts:
+    """Group devices with those of like finish time; equal ones stay in id order.
+
+    All devices, or those that are `among`.
+    """
+    devices = np.arange(int(sizes.sum())) if among is None else among
+    fixed_s, link_s = pricer.seconds.finish[:, devices]
     divided_by = 1.0 if isinstance(pricer.medium, IndependentLinks) else sizes.mean()
     finish_s = fixed_s + link_s * divided_by
-    return _filled(np.argsort(finish_s, kind="stable"), sizes=sizes)
+    return _filled(devices[np.argsort(finish_s, kind="stable")], sizes=sizes)
 
 
 def mixed_clusters(members: Counts) -> Counts:

@@ -23,7 +23,9 @@ def can_descend(num_clusters: int, width: int) -> bool:
     return 0 < num_clusters * (num_clusters - 1) // 2 * width**2 <= MOST_SWAPS
 
 
-def descended(prices: Callable[[Counts], Floats], members: Counts) -> Counts:
+def descended(
+    prices: Callable[[Counts], Floats], members: Counts, *, most_steps: int = MOST_STEPS
+) -> Counts:
     """Swap devices between clusters, [cluster, position], for as long as that saves anything."""
     one, other = np.triu_indices(len(members), 1)
     if not can_descend(*members.shape):
@@ -33,7 +35,7 @@ def descended(prices: Callable[[Counts], Floats], members: Counts) -> Counts:
     best = np.empty((2, len(one), members.shape[1]), members.dtype)
     best_s, gain_s = np.empty((2, len(one))), np.empty(len(one))
     changed = np.ones(len(members), np.bool_)
-    for _ in range(MOST_STEPS):
+    for _ in range(most_steps):
         (pairs,) = np.nonzero(changed[one] | changed[other])
         both = np.stack([one[pairs], other[pairs]])
         best[:, pairs], best_s[:, pairs] = _best_swaps(prices, members[both])

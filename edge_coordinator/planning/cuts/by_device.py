@@ -1,41 +1,43 @@
-"""Where each device cuts: from the best cut of all, device by device, while turns get shorter.
+"""Where each device cuts: from the best cut of all, by what whole rounds take, as long as it gains.
 
-A cluster's turn is known by what each of its devices adds at each cut: its own waits, its part of
-the server's seconds, the distribution of its model. So one device's cut after another is changed
-to what makes its cluster's turn shortest, in all clusters at once, with the link divided as it is;
-then the link is divided anew, devices change clusters, and so on in turn for as long as that gains.
-It begins at the common cut, at the best cut of each cluster, and where each device is done first;
-the best that is found is kept, cluster by cluster.
+It begins at the common cut, with the clusters, the codec and the shares of samples that were found
+for it. Then cuts are changed given these clusters, codec and shares given the cuts, and clusters
+given all of that, in turn for as long as the round gets shorter and the budget lasts. So no round
+is longer than at the common cut.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_coordinator.planning.clusters.clustering import (
-    GibbsSchedule,
-    gibbs_clusters,
-    sorted_clusters,
-)
-from edge_coordinator.planning.cuts.cut_layer import CutChoice, choose_cut
-from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
+from edge_coordinator.planning.batch_shares import Sharing, pricer_of, sharings
+from edge_coordinator.planning.clusters.clustering import GibbsSchedule, gibbs_clusters
+from edge_coordinator.planning.cuts.choices import Choices
+from edge_coordinator.planning.cuts.cut_layer import CutChoice, cheapest_cut
+from edge_coordinator.planning.cuts.cut_prices import PricedCuts, priced_cuts
+from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.form import OwnCut
-from edge_coordinator.planning.latency import PhasesByShare, phase_seconds
+from edge_coordinator.planning.joint.starts import first_start
+from edge_coordinator.planning.joint.turn_prices import TurnPrices
 from edge_coordinator.planning.plan import InfeasiblePlanError
-from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
 from profiles.device import DeviceState
-from profiles.link import Medium
 from profiles.units import Counts, Floats
 
-MOST_ALTERNATIONS = 3
-"""Of cuts and clusters."""
-NUM_SWEEPS = 2
-"""Through the devices of a cluster, before its link is divided anew."""
-LEAST_GAIN = 0.01
-"""Of a round's seconds: less is no reason to cut elsewhere."""
+MOST_ALTERNATIONS = 2
+"""Of cuts, codec and shares, and clusters."""
+MOST_STEPS = 4
+"""Each changes one device of each cluster."""
+MOST_CHOICES = 4
+"""That are tried of each device: those that are best for a cluster, and where devices are done
+first."""
+MOST_TURNS = 20_000
+"""That are priced to find cuts; a sweep that is begun is ended."""
+LEAST_GAIN = 0.02
+"""Of a round's seconds: less is no reason to cut elsewhere, nor to go on."""
+_EXCHANGES = 9
+"""Enough to compare whole rounds by."""
 _OWN_WEIGHT = 1e-3
 """What a device's own seconds count beside its cluster's: of several that are waited for, one after
 another has to get faster."""
@@ -57,211 +59,203 @@ def choose_cuts(
     As `cut_layer.choose_cut`, which says where to begin. A cut that some device cannot have is none
     for that device alone; so there may be cuts where there is none for all.
     """
+    priced = priced_cuts(
+        states, workload, sizes=sizes, candidates=candidates,
+        schedule=schedule, generator=generator,
+    )  # fmt: skip
     try:
-        choice = choose_cut(
-            states, workload, sizes=sizes, candidates=candidates,
-            schedule=schedule, generator=generator, own=own, devices=devices,
-        )  # fmt: skip
+        choice = cheapest_cut(priced.prices, workload, own=own, devices=devices)
     except InfeasiblePlanError:
         choice = None
     choices = Choices.of(states[0], workload.of_each_device(), candidates, devices)
     cut = choices.widest if choice is None else choice.cut
-    chosen = _chosen(
-        choices, cut, workload.medium, sizes=sizes, schedule=schedule, generator=generator
-    )
-    cuts = dict(zip(states[0].devices, choices.cuts[chosen].tolist(), strict=True))
+    first = _first(states[0], workload, priced, choices, cut, sizes=sizes)
+    search = _Search(states[0], choices, schedule, generator)
+    cuts = dict(zip(states[0].devices, search.improved(first).cuts.tolist(), strict=True))
     elsewhere = {device: other for device, other in cuts.items() if other != cut}
     return CutChoice(cut, () if choice is None else choice.prices, elsewhere)
 
 
-def _chosen(
-    choices: "Choices",
-    cut: int,
-    medium: Medium,
-    *,
+@dataclass(frozen=True)
+class _Round:
+    """A round with all that is chosen, and what it takes."""
+
+    workload: Workload
+    """Its codec chosen."""
+    sharing: Sharing
+    members: Counts
+    cuts: Counts
+    """[device]"""
+    took_s: float
+
+
+def _first(
+    fleet: Fleet, workload: Workload, priced: PricedCuts, choices: Choices, cut: int, *,
     sizes: Counts,
-    schedule: GibbsSchedule,
-    generator: np.random.Generator,
-) -> Counts:
-    """Improve cuts and clusters in turn, from a cut of all, as long as rounds get shorter."""
-
-    def clustered(at: Counts) -> tuple[Counts, Pricer, float]:
-        pricer = Pricer(choices.at(at), medium, label_mix=None, balance_weight=0.0)
-        start = sorted_clusters(pricer, sizes=sizes)
-        members = gibbs_clusters(pricer, start=start, schedule=schedule, generator=generator)
-        took_s = pricer.latency_s(members, max_exchanges=THOROUGH_EXCHANGES).sum()
-        return members, pricer, float(took_s)
-
-    chosen = choices.nearest(cut)
-    members, pricer, best_s = clustered(chosen)
-    for _ in range(MOST_ALTERNATIONS):
-        tried = _improved(choices, chosen, members, pricer)
-        if (tried == chosen).all():
-            break
-        members, pricer, took_s = clustered(tried)
-        if took_s >= (1 - LEAST_GAIN) * best_s:
-            break
-        chosen, best_s = tried, took_s
-    return chosen
+) -> _Round:  # fmt: skip
+    """Begin with the round that was sampled at the common cut, or next to it with like devices."""
+    cuts, found = choices.nearest(cut), priced.rounds.get(cut)
+    if found is not None:
+        return _Round(found.workload, found.sharing, found.members, cuts, found.took_s)
+    own = dict(zip(fleet.devices, cuts.tolist(), strict=True))
+    start = first_start(
+        fleet.cut_at(cut, own), workload.of_each_device().at_cuts(cuts), cut=cut, sizes=sizes
+    )
+    return _Round(start.workload, "equal", start.members, cuts, np.inf)
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What each device adds to a cluster's turn at each cut that it may have."""
+class _Search:
+    """The alternating search for cuts, and all else that a round's turns hang on."""
 
-    cuts: Counts
-    """[choice]"""
-    allowed: NDArray[np.bool_]
-    """Whether a device can have a cut, [device, choice]."""
-    seconds: tuple[PhasesByShare, ...]
-    """Of all devices at each cut, [choice]."""
+    fleet: Fleet
+    choices: Choices
+    schedule: GibbsSchedule
+    generator: np.random.Generator
 
-    @classmethod
-    def of(
-        cls,
-        fleet: Fleet,
-        workload: Workload,
-        candidates: Sequence[int],
-        devices: Sequence[DeviceState],
-    ) -> "Choices":
-        """Work them out, and what the devices' memory, engines and owners allow."""
-        usable = [cut for cut in sorted(candidates) if cut not in workload.refused_cuts]
-        if not usable:
-            raise InfeasiblePlanError("no cut fits: " + "; ".join(workload.refused_cuts.values()))
-        cuts = np.array(usable)
-        ordered = sorted(devices, key=lambda state: state.device)
-        deepest = [np.inf if s.deepest_cut is None else s.deepest_cut for s in ordered]
-        shallowest = [state.shallowest_cut for state in ordered]
-        needed_bytes = device_memory_bytes(workload)[cuts]
-        allowed = needed_bytes <= fleet.free_memory_bytes[:, np.newaxis]
-        allowed &= cuts <= np.array(deepest)[:, np.newaxis]
-        allowed &= cuts >= np.array(shallowest)[:, np.newaxis]
-        allowed |= ~allowed.any(axis=-1, keepdims=True)  # Who can have none is left out.
-        seconds = tuple(phase_seconds(fleet, workload, cut=int(cut)) for cut in cuts)
-        return cls(cuts, allowed, seconds)
+    def improved(self, first: _Round) -> _Round:
+        """Improve one choice after another as long as rounds get shorter."""
+        first = best = replace(first, took_s=self._took_s(first))
+        priced = 0
+        for _ in range(MOST_ALTERNATIONS):
+            tried, num_turns = self._with_cuts(best, is_first=best is first)
+            priced += num_turns
+            if (tried.cuts != best.cuts).any():
+                tried = self._regrouped(self._recoded(tried))
+            if tried.took_s < best.took_s:
+                best, before_s = tried, best.took_s
+                if tried.took_s < (1 - LEAST_GAIN) * before_s and priced < MOST_TURNS:
+                    continue
+            break
+        return best if best.took_s < (1 - LEAST_GAIN) * first.took_s else first
 
-    @property
-    def widest(self) -> int:
-        """The cut that the most devices can have, the shallowest of several."""
-        return int(self.cuts[self.allowed.sum(axis=0).argmax()])
+    def _took_s(self, round_: _Round) -> float:
+        cuts = np.where(round_.members < 0, 0, round_.cuts[round_.members])
+        prices = TurnPrices(self.fleet, round_.workload, round_.sharing)
+        return float(prices.turns_s(round_.members, cuts, max_exchanges=_EXCHANGES).sum())
 
-    def nearest(self, cut: int) -> Counts:
-        """The choice of each device that is next to a cut, the deeper of two, [device]."""
-        distance = np.abs(self.cuts - cut) - 0.25 * (self.cuts > cut)
-        chosen: Counts = np.where(self.allowed, distance, np.inf).argmin(axis=-1)
+    def _with_cuts(self, round_: _Round, *, is_first: bool) -> tuple[_Round, int]:
+        """Change the cuts of devices as they are together; how many turns were priced for it."""
+        choices, work = self.choices, round_.workload
+        if round_.sharing != "equal":
+            choices = choices.without(work.fixed_cuts)
+        work = replace(work, phi=0.0 if work.phis else work.phi, phis=())
+        parted = [replace(work, micro_batches=(count,)) for count in work.partings]
+        parted.sort(key=lambda one: self._took_s(replace(round_, workload=one)))
+        prices = TurnPrices(self.fleet, parted[0], round_.sharing)
+        descent = _Descent(prices, choices, round_.members)
+        cuts = descent.improved(round_.cuts, is_first=is_first)
+        tried = replace(round_, cuts=cuts)
+        return replace(tried, took_s=self._took_s(tried)), descent.num_turns
+
+    def _recoded(self, round_: _Round) -> _Round:
+        """Take the codec, and share samples out, as is best with these clusters and cuts."""
+        work = round_.workload
+        codecs = [wire.codecs for wire in work.wires] if work.chosen else [None]
+        ways = sharings(work.at_cuts(round_.cuts), cut=int(round_.cuts[0]))
+        tried = [
+            replace(round_, workload=replace(work, chosen=chosen), sharing=sharing)
+            for chosen, sharing in product(codecs, ways)
+        ]
+        each = [round_, *(replace(one, took_s=self._took_s(one)) for one in tried)]
+        return min(each, key=lambda one: one.took_s)
+
+    def _regrouped(self, round_: _Round) -> _Round:
+        """Sample clusters from these, at these cuts."""
+        own = dict(zip(self.fleet.devices, round_.cuts.tolist(), strict=True))
+        cut = int(round_.cuts[0])
+        pricer = pricer_of(
+            self.fleet.cut_at(cut, own), round_.workload, cut=cut, sharing=round_.sharing
+        )
+        members = gibbs_clusters(
+            pricer, start=round_.members, schedule=self.schedule, generator=self.generator
+        )
+        tried = replace(round_, members=members)
+        return min(round_, replace(tried, took_s=self._took_s(tried)), key=lambda one: one.took_s)
+
+
+class _Descent:
+    """One device's cut after another is changed, in all clusters at once."""
+
+    def __init__(self, prices: TurnPrices, choices: Choices, members: Counts) -> None:
+        self._prices = prices
+        self._choices = choices
+        self._members = members
+        self.num_turns = 0
+        """That were priced."""
+        self._alone_s = self._priced_alone()
+
+    def improved(self, cuts: Counts, *, is_first: bool) -> Counts:
+        """Give the cuts that are found from those, [device]; the first time from others as well."""
+        starts, tried = self._starts(cuts)
+        starts = starts if is_first else starts[:1]
+        if MOST_STEPS * starts.size * len(tried) > MOST_TURNS:
+            starts = self._best(starts)[np.newaxis]
+        own = self._best(self._descended(starts, tried))
+        is_there, chosen = self._members >= 0, cuts.copy()
+        chosen[self._members[is_there]] = own[is_there]
         return chosen
 
-    def at(self, chosen: Counts) -> PhasesByShare:
-        """Seconds of all devices, each at its choice, [device]."""
-        fixed_s, link_s, delay_s = (
-            np.take_along_axis(
-                np.stack([getattr(each, name) for each in self.seconds], axis=-1),
-                chosen[np.newaxis, :, np.newaxis],
-                axis=-1,
-            )[..., 0]
-            for name in ("fixed_s", "link_s", "delay_s")
+    def _starts(self, cuts: Counts) -> tuple[Counts, Counts]:
+        """Begin as it is, at the best cut of each cluster, and where each device is done first.
+
+        [start, cluster, position]; and the cuts that are worth to be tried.
+        """
+        rows, every = np.maximum(self._members, 0), self._choices.cuts
+        near = np.stack([self._choices.nearest(int(cut)) for cut in every])[:, rows]
+        near_s = self._ranked_s(near)
+        first = every[self._alone_s.argmin(axis=-1)]
+        starts = np.stack(
+            [cuts[rows], near[near_s.argmin(axis=0), np.arange(len(rows))], first[rows]]
         )
-        cuts = self.cuts[chosen]
-        is_mixed = cuts.min() < cuts.max()
-        return replace(
-            self.seconds[0],
-            fixed_s=fixed_s,
-            link_s=link_s,
-            delay_s=delay_s,
-            cuts=cuts if is_mixed else None,
-        )
+        order = (near_s / near_s.min(axis=0)).sum(axis=-1).argsort(kind="stable")
+        where, often = np.unique(first, return_counts=True)
+        frequent = where[(-often).argsort(kind="stable")[:MOST_CHOICES]]
+        return starts, np.union1d(every[order[:MOST_CHOICES]], frequent)
 
-    @cached_property
-    def counts(self) -> Floats:
-        """How often a cluster waits in a round, [wait], the distribution last."""
-        return np.append(self.seconds[0].waits.counts, 1.0)
+    def _best(self, cuts: Counts) -> Counts:
+        """Take for each cluster the cuts with the shortest turn; [start, cluster, position]."""
+        best = self._ranked_s(cuts).argmin(axis=0)
+        better: Counts = cuts[best, np.arange(cuts.shape[1])]
+        return better
 
-    @cached_property
-    def waits_fixed_s(self) -> Floats:
-        """Seconds of each wait whatever the share, [wait, device, choice]."""
-        each = [np.vstack([s.waits.fixed_s, s.distribute_s])[:, :-1] for s in self.seconds]
-        return np.stack(each, axis=-1)
+    def _descended(self, cuts: Counts, choices: Counts) -> Counts:
+        """Make in each cluster the change that gains most, [start, cluster, position]."""
+        own, best_s = cuts.copy(), self._ranked_s(cuts)
+        width, allowed = cuts.shape[-1], self._choices.allowed
+        places = np.repeat(np.arange(width), len(choices))
+        others = np.tile(choices, width)
+        device = self._members.T[places]  # [change, cluster]
+        can_be = allowed[device, np.searchsorted(self._choices.cuts, others)[:, np.newaxis]]
+        can_be = (can_be & (device >= 0))[:, np.newaxis]
+        for _ in range(MOST_STEPS):
+            tried = np.repeat(own[np.newaxis], len(places), axis=0)
+            tried[np.arange(len(places)), ..., places] = others[:, np.newaxis, np.newaxis]
+            tried_s = np.where(can_be, self._ranked_s(tried), np.inf)
+            found, found_s = tried_s.argmin(axis=0), tried_s.min(axis=0)
+            gains = found_s < best_s
+            if not gains.any():
+                break
+            own[gains, places[found[gains]]] = others[found[gains]]
+            best_s = np.minimum(best_s, found_s)
+        return own
 
-    @cached_property
-    def waits_link_s(self) -> Floats:
-        """Seconds of each wait over the whole link, [wait, device, choice]."""
-        each = [np.vstack([s.waits.link_s, 0 * s.distribute_s])[:, :-1] for s in self.seconds]
-        return np.stack(each, axis=-1)
+    def _ranked_s(self, cuts: Counts) -> Floats:
+        """What turns are compared by, [..., cluster]; cuts are [..., cluster, position]."""
+        members, width = np.broadcast_to(self._members, cuts.shape), cuts.shape[-1]
+        turns_s = self._prices.turns_s(members.reshape(-1, width), cuts.reshape(-1, width))
+        self.num_turns += len(turns_s)
+        places = np.searchsorted(self._choices.cuts, cuts)
+        own_s = np.where(members >= 0, self._alone_s[members, places], 0.0)
+        ranked_s: Floats = turns_s.reshape(cuts.shape[:-1]) + _OWN_WEIGHT * own_s.sum(axis=-1)
+        return ranked_s
 
-    @cached_property
-    def server_s(self) -> Floats:
-        """Seconds of the server in a round, [device, choice]; never ending where none can be."""
-        server_s = np.stack([s.server_s[:-1] for s in self.seconds], axis=-1)
-        epochs = 0 if self.seconds[0].loss_on_device else self.seconds[0].local_epochs
-        return np.where(self.allowed, epochs * server_s, np.inf)
-
-    def waits_s(self, device: Counts, shares: Floats) -> Floats:
-        """Seconds of each wait of one device of each cluster, [wait, cluster, choice]."""
-        link_s = self.waits_link_s[:, device] / shares[:, np.newaxis]
-        waits_s: Floats = self.waits_fixed_s[:, device] + link_s
-        return waits_s
-
-
-def _improved(choices: Choices, chosen: Counts, members: Counts, pricer: Pricer) -> Counts:
-    """Take in each cluster the best that is found from several beginnings."""
-    shares = pricer.shares(members, max_exchanges=QUICK_EXCHANGES)
-    fastest = choices.waits_fixed_s + choices.waits_link_s
-    alone_s = np.tensordot(choices.counts, fastest, axes=1) + choices.server_s
-    starts = [chosen, _by_cluster(choices, members, shares), alone_s.argmin(axis=-1)]
-    found = [_descended(choices, start, members, shares) for start in starts]
-    turns_s = np.stack(
-        [
-            replace(pricer, seconds=choices.at(each)).latency_s(
-                members, max_exchanges=QUICK_EXCHANGES
-            )
-            for each in (chosen, *found)
-        ]
-    )
-    best = turns_s.argmin(axis=0)  # [cluster]
-    improved = chosen.copy()
-    for cluster, row in enumerate(members):
-        own = row[row >= 0]
-        improved[own] = (chosen, *found)[best[cluster]][own]
-    return improved
-
-
-def _by_cluster(choices: Choices, members: Counts, shares: Floats) -> Counts:
-    """The best cut of each cluster, or what is next to it of each of its devices, [device]."""
-    near = np.stack([choices.nearest(int(cut)) for cut in choices.cuts])  # [choice, device]
-    present = members >= 0
-    turns_s = []
-    for chosen in near:
-        rows = np.where(present, members, 0)
-        waits_s = choices.waits_fixed_s[:, rows, chosen[rows]]
-        waits_s = waits_s + choices.waits_link_s[:, rows, chosen[rows]] / shares
-        server_s = np.where(present, choices.server_s[rows, chosen[rows]], 0.0).sum(axis=-1)
-        longest_s = np.where(present, waits_s, 0.0).max(axis=-1)
-        turns_s.append(np.tensordot(choices.counts, longest_s, axes=1) + server_s)
-    best = np.array(turns_s).argmin(axis=0)  # [cluster]
-    by_cluster: Counts = near[0].copy()
-    for cluster, row in enumerate(members):
-        own = row[row >= 0]
-        by_cluster[own] = near[best[cluster], own]
-    return by_cluster
-
-
-def _descended(choices: Choices, start: Counts, members: Counts, shares: Floats) -> Counts:
-    """Change one device's cut after another, in all clusters at once; shares stay as they are."""
-    chosen, counts = start.copy(), choices.counts[:, np.newaxis, np.newaxis]
-    present, rows = members >= 0, np.where(members >= 0, members, 0)
-    link_s = choices.waits_link_s[:, rows, chosen[rows]] / shares
-    waits_s = np.where(present, choices.waits_fixed_s[:, rows, chosen[rows]] + link_s, 0.0)
-    clusters = np.arange(len(members))
-    for position in [*range(members.shape[1])] * NUM_SWEEPS:
-        device, is_there = rows[:, position], present[:, position]
-        waits_s[:, :, position] = 0.0
-        others_s = waits_s.max(axis=-1)[..., np.newaxis]  # [wait, cluster, 1]
-        own_s = choices.waits_s(device, shares[:, position])
-        turn_s = (counts * np.maximum(own_s, others_s)).sum(axis=0) + choices.server_s[device]
-        turn_s += _OWN_WEIGHT * (counts * own_s).sum(axis=0)
-        best = turn_s.argmin(axis=-1)
-        stays = ~(turn_s[clusters, best] < turn_s[clusters, chosen[device]])
-        best = np.where(stays, chosen[device], best)
-        chosen[device[is_there]] = best[is_there]
-        waits_s[:, :, position] = np.where(is_there, own_s[:, clusters, best], 0.0)
-    return chosen
+    def _priced_alone(self) -> Floats:
+        """Seconds of each device's turn by itself, [device, choice]; never where it cannot cut."""
+        num_devices, num_choices = self._choices.allowed.shape
+        rows = np.repeat(np.arange(num_devices), num_choices)[:, np.newaxis]
+        cuts = np.tile(self._choices.cuts, num_devices)[:, np.newaxis]
+        prices = replace(self._prices, sharing="equal")
+        self.num_turns += len(rows)
+        alone_s = prices.turns_s(rows, cuts).reshape(num_devices, num_choices)
+        return np.where(self._choices.allowed, alone_s, 1e3 * alone_s.max())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edge_coordinator.planning.clusters.clustering import GibbsSchedule
-from edge_coordinator.planning.cuts.cut_layer import CutChoice, choose_cut, price_cuts
+from edge_coordinator.planning.cuts.cut_layer import CutChoice, choose_cut
+from edge_coordinator.planning.cuts.cut_prices import priced_cuts
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.latency import cluster_latency_s, phase_seconds, round_s
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
@@ -134,14 +135,14 @@ def test_a_device_may_have_exactly_the_memory_and_has_the_least_of_all_states() 
 
 def test_cuts_are_priced_from_the_shallowest_whatever_one_of_them_lacks() -> None:
     work = replace(WORK, refused_cuts={1: "no such operator"})
-    prices = price_cuts(
+    prices = priced_cuts(
         [Fleet.of([device("a")])],
         work,
         sizes=np.array([1]),
         candidates=(3, 1, 2),
         schedule=SHORT,
         generator=np.random.default_rng(0),
-    )
+    ).prices
     assert [(each.cut, each.expected_s is None) for each in prices] == [
         *((1, True), (2, False), (3, False))
     ]

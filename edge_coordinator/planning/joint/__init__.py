@@ -1,0 +1,1 @@
+"""What all choices of a round come to together: any devices at any cuts, in their best turns."""

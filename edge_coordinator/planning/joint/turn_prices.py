@@ -1,0 +1,74 @@
+"""Seconds of turns with all that shortens them: many at once, of any devices at any cuts.
+
+A turn has its link divided, its samples shared out (as real numbers) and as many micro-batches as a
+plan would give it. Each position of each turn is looked at as a device of its own, so that turns
+which differ in one device, or in one device's cut, are priced side by side.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_coordinator.planning.batch_shares import Sharing, pricer_of
+from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.micro_batches import Flows, gain_asked, smallest_of
+from edge_coordinator.planning.pricing import QUICK_EXCHANGES
+from profiles.units import Counts, Floats
+
+_BY_DEVICE = (
+    *("num_samples", "device_forward_s", "device_backward_s", "up_bps", "down_bps"),
+    *("round_trip_s", "message_s", "free_memory_bytes"),
+)
+_BY_DEVICE_LAST = ("scale", "added_s", "power_w")
+
+
+@dataclass(frozen=True)
+class TurnPrices:
+    """Prices turns whose tensors travel as the workload has chosen, samples shared out so."""
+
+    fleet: Fleet
+    workload: Workload
+    sharing: Sharing
+
+    def turns_s(
+        self, members: Counts, cuts: Counts, *, max_exchanges: int = QUICK_EXCHANGES
+    ) -> Floats:
+        """Seconds of each turn, [turn]; members and their cuts are [turn, position]."""
+        present = members >= 0
+        listed = listed_devices(self.fleet, members[present], cuts=cuts[present])
+        places = np.where(present, present.cumsum().reshape(present.shape) - 1, -1)
+        work = self.workload
+        plain = np.isin(cuts[present], [*work.plain_cuts])
+        cut = int(cuts[present][plain.argmin()])  # One that allows all that any does, if there is.
+        pricer = pricer_of(listed, work, cut=cut, sharing=self.sharing)
+        divided = pricer.shares(places, max_exchanges=max_exchanges)
+        batch_sizes = None
+        if self.sharing != "equal":
+            batch_sizes = work.batch_size * pricer.sample_weights(places, divided)[present]
+        flows = Flows(listed, work, cut, batch_sizes, smallest_of(places, batch_sizes))
+        every = flows.allowed
+        shares = {
+            phi: divided if phi == work.phi
+            else flows.shares(places, phi, max_exchanges=max_exchanges)
+            for phi in {flow.phi for flow in every}
+        }  # fmt: skip
+        turns_s = np.stack(
+            [flows.turns_s(flow, members=places, shares=shares[flow.phi]) for flow in every]
+        )
+        costs_s = turns_s * (1 + np.array([[gain_asked(flow)] for flow in every]))
+        aggregates = np.array([[flow.phi > 0] for flow in every])
+        costs_s[aggregates & flows.are_plain(places)] = np.inf
+        chosen_s: Floats = turns_s[costs_s.argmin(axis=0), np.arange(turns_s.shape[1])]
+        return chosen_s
+
+
+def listed_devices(fleet: Fleet, rows: Counts, *, cuts: Counts) -> Fleet:
+    """List devices, any of them several times, each with a cut; both are [place]."""
+    return replace(
+        fleet,
+        devices=tuple(fleet.devices[row] for row in rows.tolist()),
+        label_mix=None,
+        cuts=cuts if cuts.size and cuts.min() < cuts.max() else None,
+        **{name: getattr(fleet, name)[rows] for name in _BY_DEVICE},
+        **{name: getattr(fleet, name)[:, rows] for name in _BY_DEVICE_LAST},
+    )
