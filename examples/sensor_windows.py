@@ -77,7 +77,7 @@ def main() -> None:
                 "training.device_optimizer.name": "adam",
                 "training.device_optimizer.learning_rate": "0.003",
                 # Enough to be past the plateaus on which an LSTM rests, in as many turns each time.
-                "training.rounds": "90",
+                "training.rounds": "150",
                 "plan.clusters": "2",
             },
             flags=sys.argv[1:],
