@@ -4,7 +4,7 @@ import logging
 
 from edge_coordinator.devices.registry import Registry
 from edge_coordinator.planning.plan import Plan
-from edge_coordinator.training.averaging import MOST_CLAIMED, believed_counts
+from edge_coordinator.training.averaging import believed_counts, doubts
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,8 @@ class SampleCounts:
         claimed = {device: ready.num_samples for device, ready in self._registry.ready.items()}
         claimed |= plan.counts
         believed = believed_counts(claimed)
-        for device, count in believed.items():
-            if count != claimed[device] and device not in self._doubted:
+        for device, why in doubts(claimed, believed).items():
+            if device not in self._doubted:
                 self._doubted.add(device)
-                log.warning(
-                    "%s says that it has %d samples, more than %d times as many as others; it "
-                    "counts as %d", device, claimed[device], MOST_CLAIMED, count,
-                )  # fmt: skip
+                log.warning("%s", why)
         return believed

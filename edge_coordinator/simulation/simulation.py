@@ -1,6 +1,7 @@
 """A whole run under a virtual clock: plans, trains and evaluates as the coordinator does."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,7 +35,7 @@ from edge_coordinator.simulation.planning import SimulatedPlan, make_workload, p
 from edge_coordinator.simulation.traffic import Traffic
 from edge_coordinator.simulation.world import OwnSamples, World, make_shards
 from edge_coordinator.training.algorithm import Smashed, train_cluster, train_locally
-from edge_coordinator.training.averaging import believed_counts
+from edge_coordinator.training.averaging import believed_counts, doubts
 from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.evaluation import Evaluation
 from edge_coordinator.training.overlapped_turn import train_overlapped
@@ -47,6 +48,8 @@ from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.frames import StepId, spec_of
 from runtime.wire.micro_batches import FirstSamples
 from runtime.wire.published import RoundReport
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class Simulation:
         )
         self._at_start = self.world.at_start()
         self._networks: list[DeviceNetwork] = []
+        self._doubted = set[str]()
+        """Whose number of samples is not believed."""
 
     @property
     def num_devices(self) -> int:
@@ -173,7 +178,7 @@ class Simulation:
         """First parallel, then sequential: the clusters' turns, one after another."""
         losses: list[float] = []
         own = self.world.shards(plan.counts)
-        believed = believed_counts({device: len(shard.kept) for device, shard in own.items()})
+        believed = self._believed({device: len(shard.kept) for device, shard in own.items()})
         for index, planned in enumerate(plan.clusters):
             _tell(observers, ClusterStarted(round_, index, len(plan.clusters), planned.devices))
             await asyncio.sleep(0)  # Whoever wants to stop us is heard here.
@@ -207,6 +212,15 @@ class Simulation:
         size = self._job.settings.training.batch_size
         parts = planned.micro_batches
         return FirstSamples.of(count, micro_batches=parts, batch_size=size) if count else None
+
+    def _believed(self, counts: Mapping[str, int]) -> Mapping[str, int]:
+        """What numbers of samples count as, said of each device once, as real rounds do."""
+        believed = believed_counts(counts)
+        for device, why in doubts(counts, believed).items():
+            if device not in self._doubted:
+                self._doubted.add(device)
+                log.warning("%s", why)
+        return believed
 
     def _shards_of(self, planned: ClusterPlan, own: Mapping[str, Shard]) -> dict[str, Shard]:
         """The devices of a cluster, as they draw in this turn; there are networks for them."""

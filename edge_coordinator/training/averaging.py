@@ -42,6 +42,16 @@ def believed_counts(claimed: Mapping[str, int]) -> dict[str, int]:
     return {device: middle if count > most else count for device, count in claimed.items()}
 
 
+def doubts(claimed: Mapping[str, int], believed: Mapping[str, int]) -> dict[str, str]:
+    """Say of each device that is not believed what its number of samples counts as."""
+    return {
+        device: f"{device} says that it has {claimed[device]} samples, more than {MOST_CLAIMED} "
+        f"times as many as others; it counts as {count}"
+        for device, count in believed.items()
+        if count != claimed[device]
+    }
+
+
 def _weighted_sum(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     total = np.zeros(tensors[0].shape, dtype=np.float64)
     for tensor, share in zip(tensors, shares, strict=True):

@@ -124,7 +124,9 @@ async def test_a_simulation_that_goes_on_in_the_midst_of_growth_ends_in_the_same
     assert _counts([*first, *rest]) == _counts(rounds)
 
 
-async def test_a_device_that_has_far_more_than_others_counts_as_they_do() -> None:
+async def test_a_device_that_has_far_more_than_others_counts_as_they_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     own = shards((6, 8, 300), SHAPE)
     settings = {"training.rounds": 2, "plan.clusters": 1}
     real, _ = await run_job(own, settings, broker=MemoryBroker())
@@ -132,5 +134,7 @@ async def test_a_device_that_has_far_more_than_others_counts_as_they_do() -> Non
     simulation = Simulation(job, model, own, SCENARIO.without_growth())
     await simulation.run(observers=[], progress=Reports())
     assert same_bits(weights_of(real), weights_of(model))
+    said = "d2 says that it has 300 samples, more than 10 times as many as others; it counts as 8"
+    assert caplog.messages == [said, said]  # Once of the real run, and once of the simulation.
     counts = [state.num_samples for state in simulation.world.states(1, elapsed_s=0.0)]
     assert np.ptp(counts) < 300 / 10
