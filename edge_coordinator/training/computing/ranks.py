@@ -6,6 +6,7 @@ anew. A run never waits for a rank longer than for a step, and never ends becaus
 
 import copy
 import logging
+import os
 import shutil
 import tempfile
 import threading
@@ -53,6 +54,11 @@ class Ranks:
 
     def __init__(self, task: WorkerTask, devices: Sequence[str]) -> None:
         """`task` is theirs but for the device, of which there is one each."""
+        if os.name == "nt":
+            raise SettingsError(
+                f"training.server_device = {list(devices)} hands sockets to processes, as Windows "
+                "does not: take one device"
+            )
         if not distributed.is_available():
             raise SettingsError(
                 f"training.server_device = {list(devices)} needs torch.distributed, and torch "
@@ -167,6 +173,9 @@ class Ranks:
             self._lose(worker, what)
         if not self._workers or self._is_over:
             return
+        if not self._has_group and distributed.is_initialized():
+            self.drop(RankAnswers(), why="cannot be met: this process is in a group of another's")
+            return
         self.sent.forget()
         self._num_groups += 1
         file, limit_s = self._folder / f"meeting-{self._num_groups}", self.patience.step_s
@@ -184,7 +193,7 @@ class Ranks:
             self._leave()
             try:
                 join_group(place, torch.device(self._devices[0]))
-            except (RuntimeError, ValueError) as error:  # A group of somebody else's is the latter.
+            except RuntimeError as error:
                 return str(error).strip().partition("\n")[0]
             self._has_group = True
         return ""

@@ -175,7 +175,7 @@ class SharedStep:
         """Go on without those because of whom the step is computed by rank 0 alone."""
         if self._is_with_all:
             self._is_with_all = False
-            self._ranks.drop(self._answers, why=self._why)
+            self._ranks.drop(self._answers, why=f"cannot compute along: {self._why}")
 
     def _ask_forward(self, side: Side, cut: int) -> Asked:
         """Send each rank its samples, and what has changed since it was sent or updated."""

@@ -182,6 +182,8 @@ def end_with(parent: int, folder: Path) -> None:
 def main() -> None:
     """Serve until rank 0 is gone; end at once, since what waits for others in torch would not."""
     socket, parent, folder = sys.argv[1:]
+    # Rank 0 is to notice that this one has ended, whatever it had started itself.
+    os.set_inheritable(int(socket), False)  # noqa: FBT003 - it takes no names
     threading.Thread(target=end_with, args=(int(parent), Path(folder)), daemon=True).start()
     with suppress(EOFError, OSError):
         serve(Connection(int(socket)))

@@ -15,6 +15,12 @@ from runtime.models.sequence import Network
 SHAPE = (6, 8)
 
 
+def is_further_rank() -> bool:
+    """Whether this process is one that rank 0 has started."""
+    program = sys.modules["__main__"].__spec__
+    return program is not None and program.name.endswith("computing.worker")
+
+
 class _Dies(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, order: str) -> torch.Tensor:  # noqa: ANN401
@@ -23,8 +29,7 @@ class _Dies(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:  # noqa: ANN401
-        program = sys.modules["__main__"].__spec__
-        if program is not None and program.name.endswith("computing.worker"):
+        if is_further_rank():
             try:
                 Path(ctx.order).unlink()
             except FileNotFoundError:
@@ -56,6 +61,32 @@ def dying(order: str = "") -> Network:
     layers["dies"] = DiesByOrder(order)
     layers["fc3"] = nn.Linear(32, 10)
     return Network(layers, name="dying", input_shape=SHAPE)
+
+
+class Fails(nn.Module):
+    """Cannot be built, or cannot be run, in a further rank."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.is_run = when == "run"
+        if when == "built" and is_further_rank():
+            raise RuntimeError("no such file")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Give what it is given."""
+        if self.is_run and self.training and is_further_rank():
+            raise RuntimeError("out of memory\nand much more")
+        return x
+
+
+def failing(when: str = "") -> Network:
+    """A perceptron that further ranks cannot compute along."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["flatten"] = nn.Flatten()
+    layers["fc1"] = nn.Linear(48, 32)
+    layers["fails"] = Fails(when)
+    layers["fc2"] = nn.Linear(32, 10)
+    return Network(layers, name="failing", input_shape=SHAPE)
 
 
 class Attends(nn.Module):

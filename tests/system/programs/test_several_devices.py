@@ -164,6 +164,31 @@ def test_a_step_whose_ranks_die_is_computed_all_the_same_and_said_once_each(
     ]
 
 
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        (
+            "built",
+            f"says: model {NETWORKS}:failing cannot be built with when='built': no such file",
+        ),
+        ("run", "says: out of memory"),
+    ],
+)
+def test_a_rank_that_cannot_compute_along_says_why_and_the_step_is_computed_without_it(
+    when: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"model.name": f"{NETWORKS}:failing", "model.options": {"when": when}}
+    one, two = made(settings, SHAPE, "cpu"), made(settings, SHAPE, ["cpu", "cpu"])
+    lost = list[str]()
+    with two.on_all_devices(lost.append):
+        steps = trained(two, "fc1")
+    assert max(largest_differences(one, trained(one, "fc1"), two, steps)) <= 1e-6
+    assert lost == [LOST]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"the server side goes on without rank 1 (cpu), which {said}: it computes on cpu"
+    ]
+
+
 def test_a_rank_that_hangs_is_killed_and_the_step_is_computed_without_it() -> None:
     settings = {"model.name": "mlp", "training.autocast": "float16"}
     one, two = made(settings, IMAGES, "cpu"), made(settings, IMAGES, ["cpu", "cpu"])
