@@ -147,6 +147,16 @@ def print_bounds(seed: int) -> None:
             medians = np.median(said), said.max(), np.median(real), real.max(), np.median(below)
             print_row(named(medium), num_devices, *(float(each) for each in medians))
 
+    print_row("above the bound, %", "devices", "by speed", "worst")
+    for medium in MEDIA:
+        for num_devices in BOUND_DEVICES:
+            above = [
+                100 * (plan.predicted_s / plan.lower_bound_s - 1)
+                for plan in everything.plans_by_speed(seed, num_devices, medium)
+                if plan.predicted_s and plan.lower_bound_s
+            ]
+            print_row(named(medium), num_devices, float(np.median(above)), max(above))
+
 
 def gaps_percent(
     seed: int, num_devices: int, medium: Medium

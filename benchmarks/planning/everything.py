@@ -21,6 +21,7 @@ from profiles.device import ComputeState, DeviceState
 from profiles.link import Medium
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.codecs.offered import DENSE
+from tests.fleets import random_devices, workload
 
 FLEETS = 8
 SPREADS = (0.5, 1.5, 2.5)
@@ -74,3 +75,14 @@ def rows(medium: Medium, *, num_devices: int) -> Iterator[tuple[object, ...]]:
             ]
             times.append(np.array(took_s[1:]) / took_s[0])
         yield decades, num_devices, *np.median(times, axis=0).tolist()
+
+
+def plans_by_speed(seed: int, num_devices: int, medium: Medium) -> Iterator[Plan]:
+    """Plan rounds whose samples are shared out, of fleets that wait for computing or for links."""
+    grouping = Grouping("cpsl", cluster_size=CLUSTER_SIZE)
+    work = replace(workload(medium), batch_sizes="by_speed")
+    for instance in range(FLEETS):
+        generator = np.random.default_rng((seed, num_devices, instance))
+        flop_per_s, up_bps = [(1e8, 1e7), (1e9, 3e6)][instance % 2]
+        devices = random_devices(generator, num_devices, flop_per_s=flop_per_s, up_bps=up_bps)
+        yield plan_round(devices, work, grouping=grouping, cut=2, generator=generator)

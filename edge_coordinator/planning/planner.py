@@ -17,7 +17,7 @@ from edge_coordinator.planning.batch_shares import (
     sharing_reason,
     sharings,
 )  # fmt: skip
-from edge_coordinator.planning.bound.lower_bound import bound_reason
+from edge_coordinator.planning.bound.lower_bound import bound_reason, given_choices
 from edge_coordinator.planning.bound.shared_batches import shared_bound_s
 from edge_coordinator.planning.clusters.clustering import (
     CUT_SCHEDULE,
@@ -140,12 +140,13 @@ def _plan(
         equal.pricer, priced, workload, choice, start=equal.start, generator=generator
     )
     bound_s = _bound_s(formed, can_share=sharings(workload, cut=cut) != ("equal",))
+    given = given_choices(workload, fleet.cuts_by(cut))
     reason = _reason(start, choice, grouping, formed, equal, other=alternatives)
     return Plan(
         cut=cut,
         clusters=formed.clusters,
         left_out=left_out,
-        reason=reason + bound_reason(formed.predicted_s, bound_s=bound_s),
+        reason=reason + bound_reason(formed.predicted_s, bound_s=bound_s, given=given),
         predicted_s=formed.predicted_s, lower_bound_s=min(bound_s, formed.predicted_s),
         alternatives=alternatives, codecs=workload.chosen,
     ).cut_at(choice.own)  # fmt: skip

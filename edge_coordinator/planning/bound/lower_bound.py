@@ -53,14 +53,23 @@ def lower_bound_s(pricer: Pricer, workload: Workload, *, members: Counts) -> flo
     return max(alone_s, beyond_s + waits_s) + workload.round_overhead_s
 
 
-def bound_reason(predicted_s: float, *, bound_s: float) -> str:
-    """Say how far a plan may be from the best, rounded up; nothing where the bound is nothing."""
+def bound_reason(predicted_s: float, *, bound_s: float, given: str) -> str:
+    """Say how far a plan may be from the best, rounded up; nothing where the bound is nothing.
+
+    `given` is what the best is the best with.
+    """
     if bound_s <= 0:
         return ""
     percent = max(100 * (predicted_s / bound_s - 1) - ROUNDING_PERCENT, 0.0)
     decimals = 1 if percent < FULL_PERCENT else 0
     above = math.ceil(percent * 10**decimals) / 10**decimals
-    return f", within {above:.{decimals}f} % of the best possible at this cut"
+    return f", within {above:.{decimals}f} % of the best possible at {given}"
+
+
+def given_choices(workload: Workload, cuts: Counts) -> str:
+    """Name the choices that a bound takes as they are; cuts are [device]."""
+    given = "these cuts" if cuts.min() < cuts.max() else "this cut"
+    return given + " with this codec" * (workload.chosen is not None)
 
 
 def together_s(own_s: Floats, *, sizes: Counts) -> float:

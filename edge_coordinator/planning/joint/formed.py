@@ -138,8 +138,6 @@ def _form(
     start = best_start(pricer, alike=alike)
     swaps = form == "planned" and not (grouping.equal_shares or is_brief or pricer.balance_weight)
     schedule = CUT_SCHEDULE if is_brief else schedule or _schedule(pricer, start, sharing)
-    if swaps and (sharing != "equal" or workload.partings != (1,)):
-        schedule = replace(schedule, descends=False)  # Swaps are tried by what turns really take.
     if isinstance(form, OwnGrouping) and grouping.method == "cpsl":
         layer = workload.cuts.cut_names[cut]
         members = own_clusters(pricer, form, devices, sizes=sizes, layer=layer, generator=generator)

@@ -16,6 +16,7 @@ from edge_coordinator.planning.latency import phase_seconds, round_s
 from edge_coordinator.planning.micro_batches import smallest_of
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.planner import plan_round
+from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers
 from profiles.units import Counts, Floats
@@ -148,6 +149,39 @@ def test_no_clusters_and_no_sizes_beat_the_bound(seed: int, phi: float) -> None:
     )
     bound_s = shared_bound_s(fleet, work, cut=CUT, sizes=np.array([2, 2]))
     assert 0.5 * best_s < bound_s <= best_s * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("medium", [SharedLink(), Subcarriers(6)])
+@pytest.mark.parametrize("seed", range(4))
+def test_where_a_link_is_divided_no_clusters_and_no_sizes_beat_the_bound(
+    seed: int, medium: Medium
+) -> None:
+    """Half of the fleets wait for their links, where the bound of lines of their own is low."""
+    speeds = {"flop_per_s": [1e8, 1e10][seed % 2], "up_bps": [1e7, 1e6][seed % 2]}
+    devices = random_devices(np.random.default_rng(seed), 4, **speeds)
+    work, fleet = sharing_work("by_speed", batch=2, medium=medium), Fleet.of(devices)
+    pairs = [np.array([[0, k], [a, b]]) for k, a, b in ((1, 2, 3), (2, 1, 3), (3, 1, 2))]
+
+    def took_s(members: Counts, sizes: Floats) -> float:
+        seconds = phase_seconds(fleet, work, cut=CUT, batch_sizes=sizes)
+        pricer = Pricer(seconds, medium, label_mix=None, balance_weight=0.0)
+        shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
+        return float(round_s(seconds, work, members=members, shares=shares))
+
+    best_s = min(
+        took_s(members, np.array([*first, *rest])[np.argsort(members.ravel())])
+        for members in pairs
+        for first in all_sizes(2, 4)
+        for rest in all_sizes(2, 4)
+    )
+    bound_s, alone_s = (
+        shared_bound_s(fleet, each, cut=CUT, sizes=np.array([2, 2]))
+        for each in (work, replace(work, medium=IndependentLinks()))
+    )
+    assert alone_s <= bound_s <= best_s * (1 + 1e-9)
+    assert bound_s > 0.4 * best_s
+    if seed % 2:
+        assert bound_s > 1.2 * alone_s
 
 
 def test_while_clusters_are_compared_sizes_are_those_of_whole_samples_nearly() -> None:

@@ -101,12 +101,23 @@ def test_a_plan_carries_its_bound_and_says_how_far_from_it_it_is_at_the_most(
     assert plan.predicted_s is not None
     assert plan.lower_bound_s is not None
     assert plan.lower_bound_s <= plan.predicted_s
-    assert plan.reason.endswith(bound_reason(plan.predicted_s, bound_s=plan.lower_bound_s))
+    assert plan.reason.endswith(
+        bound_reason(plan.predicted_s, bound_s=plan.lower_bound_s, given="this cut")
+    )
     assert "% of the best possible at this cut" in plan.reason
 
 
 def test_how_far_a_plan_may_be_from_the_best_is_rounded_up() -> None:
-    assert bound_reason(1.0421, bound_s=1.0) == ", within 4.3 % of the best possible at this cut"
-    assert bound_reason(1.121, bound_s=1.0) == ", within 13 % of the best possible at this cut"
-    assert bound_reason(1.0, bound_s=1.0) == ", within 0.0 % of the best possible at this cut"
-    assert bound_reason(0.0, bound_s=0.0) == ""
+    assert (
+        bound_reason(1.0421, bound_s=1.0, given="this cut")
+        == ", within 4.3 % of the best possible at this cut"
+    )
+    assert (
+        bound_reason(1.121, bound_s=1.0, given="this cut")
+        == ", within 13 % of the best possible at this cut"
+    )
+    assert (
+        bound_reason(1.0, bound_s=1.0, given="this cut")
+        == ", within 0.0 % of the best possible at this cut"
+    )
+    assert bound_reason(0.0, bound_s=0.0, given="this cut") == ""

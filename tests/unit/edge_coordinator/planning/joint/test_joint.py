@@ -91,6 +91,17 @@ def test_turns_are_priced_as_plans_price_them(medium: Medium) -> None:
         assert turns_s == pytest.approx(np.array(said_s), rel=tolerance)
 
 
+def test_a_plan_says_with_what_it_is_compared_to_the_best_possible() -> None:
+    devices = random_devices(np.random.default_rng(2), 10, decades=2.5)
+    raw, work = workload(IndependentLinks()), everything(IndependentLinks())
+    assert planned(devices, raw).reason.endswith("best possible at this cut")
+    assert planned(devices, work).reason.endswith("best possible at this cut with this codec")
+    shy = [replace(devices[0], shallowest_cut=3), *devices[1:]]
+    plan = planned(shy, raw, by_device=True)
+    assert len(set(plan.cuts.values())) > 1
+    assert plan.reason.endswith("best possible at these cuts")
+
+
 def test_of_a_turn_each_device_cuts_where_it_is_said_to() -> None:
     devices = random_devices(np.random.default_rng(0), 4)
     prices = TurnPrices(Fleet.of(devices), workload(IndependentLinks()), "equal")
