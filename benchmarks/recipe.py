@@ -22,10 +22,11 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.balance import NoProgress
-from edge_coordinator.job.file import load_job, parse_assignment
+from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.simulation.prepare import prepare_simulation, settings_for
 from runtime.datasets.sources import load_source
+from runtime.service.arguments import parse_assignment
 
 CAPABILITIES = ("default", "avx2", "avx512")
 LEAST_END, LEAST_LATE = 0.97, 0.96

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from runtime.wire.published import PlanReport
+if TYPE_CHECKING:
+    from runtime.wire.published import PlanReport  # Whoever writes numbers alone needs no messages.
 
 
 def amount(value: float) -> str:
@@ -27,7 +28,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400}d"
 
 
-def cut_words(plan: PlanReport) -> str:
+def cut_words(plan: "PlanReport") -> str:
     """Name the last layer on the devices, and how many of them have another."""
     layers = Counter(layer for cluster in plan.clusters for layer in cluster.cut_layers or ())
     del layers[plan.cut_layer]

@@ -17,6 +17,7 @@ from edge_coordinator.cli.job_of_flags import job_settings, simulated_settings
 from edge_coordinator.cli.output import Output
 from runtime.bus.broker_url import parse_broker_url
 from runtime.errors import SettingsError
+from runtime.service.arguments import parse_assignment
 from runtime.service.process import without_collection
 
 log = logging.getLogger(__name__)
@@ -196,8 +197,7 @@ def _resumed(path: Path, job: "Job", model: "EdgeModel", *, clock: "Clock") -> "
 def _model(flags: argparse.Namespace, console: Output) -> None:
     import torch
 
-    from edge_coordinator.cli.tables import model_document, model_tables
-    from edge_coordinator.job.file import parse_assignment
+    from edge_coordinator.cli.model_tables import model_document, model_tables
     from edge_coordinator.replanning.cut_choice import MOST_ROWS, choose_cuts, plot_cuts
     from edge_coordinator.run.plot_style import check_picture
     from profiles.cuts import device_round_bytes

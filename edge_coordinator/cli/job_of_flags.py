@@ -13,6 +13,7 @@ from edge_coordinator.cli.flags import JOB_FLAGS, SIMULATION_FLAGS
 from runtime.errors import SettingsError
 from runtime.offered import TRACKERS
 from runtime.plugins import AllowedCode
+from runtime.service.arguments import parse_assignment
 
 if TYPE_CHECKING:
     from edge_coordinator.job.settings import JobSettings
@@ -112,8 +113,6 @@ def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:
 
 def _overrides(flags: argparse.Namespace) -> dict[str, object]:
     """Flags that were given, as keys of the job file; --set goes over them."""
-    from edge_coordinator.job.file import parse_assignment
-
     given = {
         key: parse_assignment(f"value={value}")[1]
         for flag, key, _ in JOB_FLAGS + SIMULATION_FLAGS

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
+from rich.table import Table
 
 Form = Literal["text", "json", "quiet"]
 
@@ -64,3 +66,11 @@ class Output(Console):
             yield
         finally:
             self.quiet = was_quiet
+
+
+def plain_table(*columns: str) -> Table:
+    """Begin a table of words, without a frame."""
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    return shown

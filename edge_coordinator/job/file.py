@@ -47,22 +47,6 @@ def load_job(
         raise SettingsError(f"{where}: {describe(error, JobSettings)}") from error
 
 
-def parse_assignment(text: str) -> tuple[str, object]:
-    """Take `KEY=VALUE` apart; the value is TOML, or a string where it is no TOML.
-
-    The value `none` takes a key back, as if the file left it out.
-    """
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SettingsError(f"--set {text!r} is not of the form KEY=VALUE")
-    if value.strip() == "none":
-        return key.strip(), None
-    try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return key.strip(), value.strip()
-
-
 def dump_job(job: JobSettings) -> str:
     """Write a job as TOML that `load_job` reads back as the same, every key in it.
 

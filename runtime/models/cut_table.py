@@ -1,12 +1,15 @@
 """The cut table of a network, counted layer by layer.
 
-FLOPs are counted as `flop_count` says, those of one sample in training. The gradient with respect
+FLOPs are counted as `flop_count` says, those of one sample in training, on tensors without numbers
+where that is possible: nothing is computed. The gradient with respect
 to the network's own input is not counted, at any cut, since nobody needs it: so the first layer
 with parameters costs half of what it would cost further up in its backward pass, and a layer
 before it nothing.
 """
 
 import copy
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import prod
 
@@ -18,12 +21,15 @@ from runtime.errors import SettingsError
 from runtime.models.dropout import seed_dropout, set_dropout_keys
 from runtime.models.flop_count import count_flop
 from runtime.models.given_gradient import with_gradient
+from runtime.models.graph.numberless import ShapesAlone, is_quick, numberless
 from runtime.models.load import device_of, layer_shapes
-from runtime.models.sequence import layers_of
+from runtime.models.sequence import Shape, layers_of
 from runtime.seeding.torch_generator import forked_generator
 
 BATCH = 2
 """Samples to count with; batch norm refuses to train on one."""
+_OWN_KERNELS = (nn.RNNBase, nn.RNNCellBase)
+"""What torch puts together otherwise on its meta device than on the processor."""
 
 
 def measure_cut_table(
@@ -35,10 +41,31 @@ def measure_cut_table(
     network does not take such a sample.
     """
     shapes = layer_shapes(network, input_shape)
-    subject = seed_dropout(copy.deepcopy(network)).train()
+    costs = None
+    if is_quick() and not any(isinstance(each, _OWN_KERNELS) for each in network.modules()):
+        with (
+            suppress(Exception),
+            ShapesAlone(),
+        ):  # With numbers there may be another error, or none.
+            costs = _measure(numberless(network), input_shape, shapes, name=name)
+    costs = costs or _measure(copy.deepcopy(network), input_shape, shapes, name=name)
+    kinds = (getattr(layer, "kind", type(layer).__name__) for layer in layers_of(network).values())
+    return CutTable(
+        network=name,
+        input_shape=input_shape,
+        input_bytes=prod(input_shape) * torch.float32.itemsize,
+        layers=tuple(replace(cost, kind=kind) for cost, kind in zip(costs, kinds, strict=True)),
+    )
+
+
+def _measure(
+    network: nn.Sequential, input_shape: tuple[int, ...], shapes: Sequence[Shape], *, name: str
+) -> list[LayerCost]:
+    """Count each layer of a network that is the caller's own, [layer]."""
+    subject = seed_dropout(network).train()
     set_dropout_keys(subject, [((0,), BATCH)])
     costs = []
-    batch = torch.ones(BATCH, *input_shape, device=device_of(network))
+    batch = torch.ones(BATCH, *input_shape, device=device_of(subject))
     with forked_generator():
         for (layer_name, layer), shape in zip(layers_of(subject).items(), shapes, strict=True):
             try:
@@ -49,13 +76,7 @@ def measure_cut_table(
                     f"layer {layer_name} of {name} cannot train: {reason}"
                 ) from error
             costs.append(cost)
-    kinds = (getattr(layer, "kind", type(layer).__name__) for layer in layers_of(network).values())
-    return CutTable(
-        network=name,
-        input_shape=input_shape,
-        input_bytes=prod(input_shape) * torch.float32.itemsize,
-        layers=tuple(replace(cost, kind=kind) for cost, kind in zip(costs, kinds, strict=True)),
-    )
+    return costs
 
 
 def _measure_layer(

@@ -49,7 +49,7 @@ def load_network(
         shape = getattr(module, "input_shape", None) or options.get("input_shape") or sample_shape
         network = network_of(module, name=reference, input_shape=_as_shapes(shape, name=name))
         if network.input_shape is not None and _is_lazy(network):
-            layer_shapes(network, network.input_shape)  # Draws their weights, by the seed.
+            _run_through(network, network.input_shape)  # Draws their weights, by the seed.
         return network
 
 
@@ -170,23 +170,30 @@ def layer_shapes(network: nn.Sequential, sample_shape: Shape) -> tuple[Shape, ..
 
     Raises SettingsError naming the layer that cannot take what it is given.
     """
-    return tuple(tuple(output.shape[1:]) for output in _outputs(network, sample_shape))
+    return tuple(shape for shape, _ in _outputs(network, sample_shape))
 
 
 def refused_cuts(network: nn.Sequential, sample_shape: Shape) -> dict[int, str]:
     """Cuts, as numbers of layers, at which smashed data would be no float32; and why."""
     return {
-        count: f"what {name} gives is {str(output.dtype).removeprefix('torch.')}, and smashed data "
+        count: f"what {name} gives is {str(dtype).removeprefix('torch.')}, and smashed data "
         "travel as float32"
-        for count, (name, output) in enumerate(
+        for count, (name, (_, dtype)) in enumerate(
             zip(layers_of(network), _outputs(network, sample_shape), strict=True), start=1
         )
-        if output.dtype != torch.float32
+        if dtype != torch.float32
     }
 
 
-def _outputs(network: nn.Sequential, sample_shape: Shape) -> list[torch.Tensor]:
-    """Each layer's output for one sample of zeros, [layer]."""
+def _outputs(network: nn.Sequential, sample_shape: Shape) -> list[tuple[Shape, torch.dtype]]:
+    """Shape and type of what each layer gives for one sample, [layer]."""
+    if isinstance(network, GraphNetwork) and network.input_shape == sample_shape:
+        return network.outputs  # Seen when it was recorded.
+    return _run_through(network, sample_shape)
+
+
+def _run_through(network: nn.Sequential, sample_shape: Shape) -> list[tuple[Shape, torch.dtype]]:
+    """Run a sample of zeros through the layers."""
     outputs = []
     was_training = network.training
     network.eval()
@@ -195,7 +202,7 @@ def _outputs(network: nn.Sequential, sample_shape: Shape) -> list[torch.Tensor]:
         with torch.no_grad():
             for name, layer in layers_of(network).items():
                 batch = _run_layer(network, name, layer, batch)
-                outputs.append(batch)
+                outputs.append((tuple(batch.shape[1:]), batch.dtype))
     finally:
         network.train(was_training)
     return outputs

@@ -12,6 +12,7 @@ from edge_coordinator.monitor.asking import ask_coordinator
 from edge_coordinator.monitor.asking_queue import ask_queue, queue_of
 from edge_coordinator.monitor.listing import RecordedRun, recorded_runs
 from runtime.errors import SettingsError
+from runtime.service.arguments import parse_assignment
 from runtime.wire.run_control import QueueAnswer
 
 
@@ -59,7 +60,7 @@ def _list_queue(flags: argparse.Namespace, console: Output) -> None:
 def submit_job(flags: argparse.Namespace, console: Output) -> None:
     """Queue a job; SettingsError if it is not taken."""
     from edge_coordinator.cli.control.submitted import job_text
-    from edge_coordinator.job.file import load_job, parse_assignment
+    from edge_coordinator.job.file import load_job
 
     overrides = dict(parse_assignment(text) for text in flags.set)
     settings = load_job(flags.job, overrides)  # A mistake is said here, before it is sent.

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from edge_coordinator.cli.output import Output
-from edge_coordinator.cli.tables import plain_table
+from edge_coordinator.cli.output import Output, plain_table
 from runtime.errors import CheckFailedError, SettingsError
+from runtime.service.arguments import parse_assignment
 
 if TYPE_CHECKING:
     from edge_coordinator.fleet.check import Finding
@@ -68,7 +68,6 @@ def _init(flags: argparse.Namespace, console: Output) -> None:
 
 def _add(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.fleet.fleet import FleetFolder
-    from edge_coordinator.job.file import parse_assignment
 
     fleet = FleetFolder.open(flags.folder)
     more = dict(parse_assignment(text) for text in flags.setting)

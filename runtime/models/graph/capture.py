@@ -2,12 +2,12 @@
 
 import copy
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.utils._pytree import tree_map_only
 
 from runtime.errors import SettingsError
@@ -16,10 +16,11 @@ from runtime.models.graph.draws import seed_draws
 from runtime.models.graph.flow import Flow
 from runtime.models.graph.inputs import Inputs, InputShapes, call, find_inputs
 from runtime.models.graph.network import GraphNetwork
+from runtime.models.graph.numberless import is_quick, numberless
 from runtime.models.graph.places import Place, Places
 from runtime.models.graph.steps import Part, Step, write_parts
 from runtime.models.graph.tracer import INNER, TraceFailedError, main_output, trace
-from runtime.models.graph.values import BATCHES, DRAWS
+from runtime.models.graph.values import BATCHES, DRAWS, values_of
 from runtime.seeding.torch_generator import forked_generator
 
 
@@ -29,6 +30,8 @@ class _Mode:
 
     flow: Flow
     made: dict[str, nn.Module]
+    drew: bool
+    """Whether the user's module draws in this mode."""
 
     @cached_property
     def places(self) -> Places:
@@ -38,7 +41,7 @@ class _Mode:
     @property
     def draws_anew(self) -> bool:
         """Whether it draws otherwise than the user's module, once that has its dropout seeded."""
-        return bool(self.made) and any(
+        return self.drew and any(
             node.meta.get(DRAWS) or (node.op == "call_module" and str(node.target) in self.made)
             for node in self.flow.nodes
         )
@@ -53,26 +56,53 @@ def capture(module: nn.Module, *, name: str, input_shape: InputShapes) -> GraphN
     replace_dropout(module)
     with forked_generator(0):
         inputs = find_inputs(module, input_shape, name=name)
+        shapes = _shapes(module)
         modes = {
-            training: _record(module, inputs, training=training, name=name)
+            training: _record(module, shapes, inputs, training=training, name=name)
             for training in (True, False)
         }
         network = _assemble(module, modes, inputs, name=name)
-        for training, mode in modes.items():
-            if not mode.draws_anew:
-                _check(network, module, inputs, training=training)
+        _check(network, module, inputs, [mode for mode in modes if not modes[mode].draws_anew])
     return network
 
 
-def _record(module: nn.Module, inputs: Inputs, *, training: bool, name: str) -> _Mode:
+def _shapes(module: nn.Module) -> nn.Module | None:
+    """The module without numbers, where there can be such a copy and it is of use."""
+    try:
+        return numberless(module) if is_quick() else None
+    except Exception:  # whatever a tensor of the user's own kind raises
+        return None
+
+
+def _record(
+    module: nn.Module, shapes: nn.Module | None, inputs: Inputs, *, training: bool, name: str
+) -> _Mode:
     subject = copy.deepcopy(module).train(training)
     given = tuple(tree_map_only(torch.Tensor, torch.clone, batch) for batch in inputs.batches)
     try:
-        root, graph = trace(subject, given)
+        root, graph = trace(subject, given, shapes=shapes)
     except TraceFailedError as error:
         raise SettingsError(f"{name} cannot be recorded as a graph: {error}") from error
+    _check_output(graph, training=training, name=name)
+    drew = training or any(node.meta.get(DRAWS) for node in graph.nodes)
     made = seed_draws(root, graph)
-    return _Mode(Flow(root, graph), made)
+    return _Mode(Flow(root, graph), made, drew)
+
+
+def _check_output(graph: fx.Graph, *, training: bool, name: str) -> None:
+    """SettingsError unless the graph gives one tensor with a row for each sample."""
+    given = next(reversed(graph.nodes)).args[0]
+    first = values_of(given)[0] if isinstance(given, fx.Node) else given
+    what = f"a {type(first).__name__}"
+    if isinstance(first, torch.Tensor):
+        if first.shape[:1] == BATCHES[:1]:
+            return
+        what = f"a tensor of shape {tuple(first.shape)}"
+    mode = "training" if training else "evaluation"
+    raise SettingsError(
+        f"{name} gives {what} for {BATCHES[0]} samples in {mode}, and what is learnt from is one "
+        "tensor with a row for each sample; have its forward return that, alone or first"
+    )
 
 
 def _assemble(
@@ -91,8 +121,9 @@ def _assemble(
     seen: set[str] = set()
     for place, train, evaluate in zip((p for p, _ in pairs), trained, evaluated, strict=True):
         is_last = len(steps) == len(pairs) - 1
-        steps.append(_step(place, train, evaluate, seen, rest if is_last else {}))
-        seen.update(steps[-1].attributes)
+        step = _step(place, train, evaluate, seen, rest if is_last else {})
+        steps.append(_last(step, modes[False].flow) if is_last else step)
+        seen.update(step.attributes)
     own = module.state_dict().keys()
     return GraphNetwork(
         steps,
@@ -131,7 +162,15 @@ def _step(
         borrowed=frozenset(seen.intersection(attributes)),
         train=train,
         evaluate=replace(evaluate, run=train.run) if same else evaluate,
+        shape=place.row.sample_shape,
+        dtype=torch.float32,
     )
+
+
+def _last(step: Step, flow: Flow) -> Step:
+    """The step that gives what the network gives, which does not travel."""
+    output = values_of(flow.output)[0]
+    return replace(step, shape=tuple(output.shape[1:]), dtype=output.dtype)
 
 
 def _find(path: str, module: nn.Module, modes: Mapping[bool, _Mode]) -> object:
@@ -156,24 +195,45 @@ def _rest(module: nn.Module, state: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _check(network: GraphNetwork, module: nn.Module, inputs: Inputs, *, training: bool) -> None:
-    """Compare copies of both, in one mode, to the bit."""
-    ours = copy.deepcopy(network).train(training)
+def _check(network: GraphNetwork, module: nn.Module, inputs: Inputs, modes: Sequence[bool]) -> None:
+    """Compare copies of both to the bit, in each of the modes."""
+    ours = copy.deepcopy(network)
+    for training in sorted(modes):  # Training changes its buffers, so evaluation is first.
+        ours.train(training)
+        is_equal = (
+            _trains_alike(ours, inputs) if training else _evaluates_alike(ours, module, inputs)
+        )
+        if not is_equal:
+            mode = "training" if training else "evaluation"
+            raise SettingsError(
+                f"what was recorded of {network.name} is not what it does in {mode}: its code "
+                "changes tensors in a way that cannot be recorded"
+            )
+
+
+def _trains_alike(ours: GraphNetwork, inputs: Inputs) -> bool:
     set_dropout_keys(ours, [((0,), BATCHES[0])])
     with torch.no_grad():
-        actual = ours(inputs.rows[0].clone())
-        expected = main_output(inputs.outputs if training else _evaluated(module, inputs))
-    if not isinstance(expected, torch.Tensor) or not torch.equal(actual, expected):
-        mode = "training" if training else "evaluation"
-        raise SettingsError(
-            f"what was recorded of {network.name} is not what it does in {mode}: its code changes "
-            "tensors in a way that cannot be recorded"
-        )
+        return torch.equal(ours(inputs.rows[0].clone()), main_output(inputs.outputs))  # type: ignore[arg-type]
 
 
-def _evaluated(module: nn.Module, inputs: Inputs) -> object:
+def _evaluates_alike(ours: GraphNetwork, module: nn.Module, inputs: Inputs) -> bool:
+    """Compare on one sample, by which nothing was recorded; on a batch where one is special."""
     subject = copy.deepcopy(module).eval()
-    return call(subject, tree_map_only(torch.Tensor, torch.clone, inputs.batches[0]))
+    return _agree(ours, subject, inputs, num_samples=1) or _agree(
+        ours, copy.deepcopy(module).eval(), inputs, num_samples=BATCHES[0]
+    )
+
+
+def _agree(ours: GraphNetwork, module: nn.Module, inputs: Inputs, *, num_samples: int) -> bool:
+    given = tree_map_only(torch.Tensor, lambda x: x[:num_samples].clone(), inputs.batches[0])
+    with torch.no_grad():
+        try:
+            actual, expected = ours(inputs.rows[0][:num_samples].clone()), call(module, given)
+        except Exception:  # whatever the user's own code raises; a batch, it has taken
+            return False
+    expected = main_output(expected)
+    return isinstance(expected, torch.Tensor) and torch.equal(actual, expected)
 
 
 __all__ = ["INNER", "capture"]

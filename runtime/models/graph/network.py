@@ -97,6 +97,11 @@ class GraphNetwork(Network):
         return sorted(str(each).removeprefix("torch.") for each in types)
 
     @property
+    def outputs(self) -> list[tuple[Shape, torch.dtype]]:
+        """Shape of what each layer gives for one sample, and its type, [layer]."""
+        return [(step.shape, step.dtype) for step in self._steps]
+
+    @property
     def kind(self) -> str:
         """What the last step ends with, as its class or function is named."""
         return self._steps[-1].kind

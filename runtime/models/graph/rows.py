@@ -138,7 +138,7 @@ def entry_of(values: Sequence[object]) -> Entry:
         raise DoesNotTravelError("no axis of what it gives is that of the samples")
     batch_axis = grown[0]
     shape = tuple(size for axis, (size, _) in enumerate(sizes) if axis != batch_axis)
-    return Entry(shape, first.dtype, batch_axis, _order(second))
+    return Entry(shape, first.dtype, batch_axis, _order(first))
 
 
 def _order(tensor: torch.Tensor) -> tuple[int, ...] | None:

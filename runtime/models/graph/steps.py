@@ -14,6 +14,7 @@ from runtime.models.graph.places import Place
 from runtime.models.graph.rows import Row
 from runtime.models.graph.tracer import INNER
 from runtime.models.graph.values import DRAWS, rebuild, values_of
+from runtime.models.sequence import Shape
 
 Run = Callable[..., tuple[Any, ...]]
 """A part of the graph: from the tree that holds its state, and what crosses, to what it gives."""
@@ -48,6 +49,9 @@ class Step:
     """Those among them that are an earlier step's to keep."""
     train: Part
     evaluate: Part
+    shape: Shape
+    """Of what it gives for one sample."""
+    dtype: torch.dtype
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self

@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from runtime.models.attention import SeededMultiheadAttention
 from runtime.models.graph.inputs import Given
-from runtime.models.graph.values import evaluate, values_of
+from runtime.models.graph.values import NeedsNumbersError, Tried, evaluate, values_of
 from runtime.models.recurrent import SeededRecurrent
 from runtime.models.seeded import SeededDropout
 
@@ -106,9 +106,9 @@ def constant(proxy: fx.Proxy, ask: Callable[[Any], Any]) -> Any:  # noqa: ANN401
 class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
-    def __init__(self, samples: tuple[Given, ...], whole: tuple[type, ...]) -> None:
+    def __init__(self, tried: Tried, whole: tuple[type, ...]) -> None:
         super().__init__()
-        self._samples = samples
+        self._tried = tried
         self._whole = whole
         self._thread = threading.get_ident()
         self._is_evaluating = False
@@ -116,6 +116,8 @@ class _Tracer(fx.Tracer):
         self._scopes: list[str] = []
         self.failed: nn.Module | None = None
         """The innermost module whose code could not be gone through."""
+        self.needs_numbers = False
+        """Whether shapes alone did not do; the user's code may have gone on after that."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, (*self._whole, *_SEEDED)):
@@ -157,7 +159,10 @@ class _Tracer(fx.Tracer):
         node = super().create_node(*args, **kwargs)
         self._is_evaluating = True
         try:
-            evaluate(self.root, node, self._samples)
+            evaluate(self._tried, node)
+        except NeedsNumbersError:
+            self.needs_numbers = True
+            raise
         finally:
             self._is_evaluating = False
         if node.op in {"call_function", "call_method"}:
@@ -201,23 +206,34 @@ def drop_unused_items(graph: fx.Graph) -> None:
             node.meta[ENDS] = source.meta[ENDS]
 
 
-def trace(module: nn.Module, samples: tuple[Given, ...]) -> tuple[nn.Module, fx.Graph]:
+def trace(
+    module: nn.Module, samples: tuple[Given, ...], *, shapes: nn.Module | None
+) -> tuple[nn.Module, fx.Graph]:
     """Record the module in its mode: the root that the graph's names are of, and the graph.
 
-    `samples` are two batches of unlike size. The module's buffers change. Raises
-    TraceFailedError, with the reason, where even leaving parts whole does not help.
+    `samples` are two batches of unlike size; the second has no numbers as long as `shapes`, a copy
+    of the module that has none, will do. The module's buffers change. Raises TraceFailedError,
+    with the reason, where even leaving parts whole does not help.
     """
     names = tuple(samples[0]) if isinstance(samples[0], dict) else ()
     root = _Root(module, names).train(module.training)
+    with_numbers = tried = Tried(root, samples)
+    if shapes is not None:
+        tried = with_numbers.by_shapes(_Root(shapes, names).train(module.training))
     whole: tuple[type, ...] = ()
     while True:
-        tracer = _Tracer(samples, whole)
+        tracer = _Tracer(tried, whole)
         try:
             with _one_at_a_time:
                 graph = tracer.trace(root)
-            drop_unused_items(graph)
-            return root, graph  # noqa: TRY300 - what is below is the other way
+            if not tracer.needs_numbers:
+                drop_unused_items(graph)
+                return root, graph
+            tried = with_numbers
         except Exception as error:
+            if tracer.needs_numbers:
+                tried = with_numbers
+                continue
             failed = tracer.failed
             if failed is None or failed is module or type(failed) in whole:
                 raise TraceFailedError(str(error).partition("\n")[0]) from error

@@ -9,9 +9,10 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from edge_coordinator.job.file import dump_job, load_job, parse_assignment
+from edge_coordinator.job.file import dump_job, load_job
 from edge_coordinator.job.settings import JobSettings
 from runtime.errors import SettingsError
+from runtime.service.arguments import parse_assignment
 from tests.root import ROOT
 
 DOCUMENTED = ROOT / "docs" / "job.toml"
