@@ -22,13 +22,15 @@ from dataclasses import asdict
 import torch
 
 from benchmarks.networks.brought import Brought
+from benchmarks.networks.language import LANGUAGE
 from benchmarks.networks.others import OTHERS
 from benchmarks.networks.own import OWN
+from benchmarks.networks.research import RESEARCH
 from benchmarks.networks.text import TEXT
 from benchmarks.networks.trial import TriedNetwork, try_network
 from benchmarks.networks.vision import VISION
 
-BROUGHT = (*OWN, *OTHERS, *TEXT, *VISION)
+BROUGHT = (*OWN, *OTHERS, *RESEARCH, *TEXT, *LANGUAGE, *VISION)
 MOST_BYTES = 12_000_000_000
 
 

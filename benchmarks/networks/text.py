@@ -9,7 +9,7 @@ from torch import nn
 from benchmarks.networks.brought import Brought, Shape
 
 NUM_TOKENS, VOCABULARY = 16, 100
-_BERT = {
+BERT = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -49,7 +49,7 @@ _VIT = {
     "num_attention_heads": 2,
     "intermediate_size": 64,
 }
-_WAV2VEC2 = {
+WAV2VEC2 = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -63,7 +63,7 @@ _WAV2VEC2 = {
     "apply_spec_augment": False,
 }
 _MODERNBERT = {
-    **_BERT,
+    **BERT,
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -79,7 +79,7 @@ _SEGFORMER = {
 TOKENS: dict[str, Shape] = {"input_ids": (NUM_TOKENS,), "attention_mask": (NUM_TOKENS,)}
 
 
-def _made(
+def made(
     model: str, config: str, options: dict[str, Any], *, is_adapted: bool = False
 ) -> Callable[[], nn.Module]:
     """Build a model from its configuration, by peft's LoRA on a frozen one if so wanted."""
@@ -97,34 +97,35 @@ def _made(
     return build
 
 
-def _text(name: str, model: str, config: str, options: dict[str, Any]) -> Brought:
-    return Brought(name, "transformers", _made(model, config, options), TOKENS, VOCABULARY)
+def of_text(name: str, model: str, config: str, options: dict[str, Any]) -> Brought:
+    """Make one that takes token ids and their mask."""
+    return Brought(name, "transformers", made(model, config, options), TOKENS, VOCABULARY)
 
 
 def _pictures(name: str, model: str, config: str, options: dict[str, Any], size: int) -> Brought:
-    return Brought(name, "transformers", _made(model, config, options), (3, size, size))
+    return Brought(name, "transformers", made(model, config, options), (3, size, size))
 
 
 TEXT = (
-    _text("bert", "BertForSequenceClassification", "BertConfig", _BERT),
-    _text("distilbert", "DistilBertForSequenceClassification", "DistilBertConfig", _DISTILBERT),
-    _text("roberta", "RobertaForSequenceClassification", "RobertaConfig", _BERT),
-    _text("gpt2", "GPT2ForSequenceClassification", "GPT2Config", _GPT2),
-    _text("t5 encoder", "T5EncoderModel", "T5Config", _T5),
-    _text("modernbert", "ModernBertForSequenceClassification", "ModernBertConfig", _MODERNBERT),
+    of_text("bert", "BertForSequenceClassification", "BertConfig", BERT),
+    of_text("distilbert", "DistilBertForSequenceClassification", "DistilBertConfig", _DISTILBERT),
+    of_text("roberta", "RobertaForSequenceClassification", "RobertaConfig", BERT),
+    of_text("gpt2", "GPT2ForSequenceClassification", "GPT2Config", _GPT2),
+    of_text("t5 encoder", "T5EncoderModel", "T5Config", _T5),
+    of_text("modernbert", "ModernBertForSequenceClassification", "ModernBertConfig", _MODERNBERT),
     _pictures("hf vit", "ViTForImageClassification", "ViTConfig", _VIT, 32),
     _pictures("vit mae", "ViTMAEModel", "ViTMAEConfig", _VIT, 32),
     _pictures("segformer", "SegformerForImageClassification", "SegformerConfig", _SEGFORMER, 64),
     Brought(
         "wav2vec2",
         "transformers",
-        _made("Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", _WAV2VEC2),
+        made("Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", WAV2VEC2),
         (4000,),
     ),
     Brought(
         "bert with lora",
         "peft",
-        _made("BertForSequenceClassification", "BertConfig", _BERT, is_adapted=True),
+        made("BertForSequenceClassification", "BertConfig", BERT, is_adapted=True),
         TOKENS,
         VOCABULARY,
     ),

@@ -128,7 +128,13 @@ def _expected(brought: Brought, network: Network, x: Tensor) -> tuple[Step, str]
 def _step(module: nn.Module, outputs: Tensor) -> Step:
     torch.autograd.backward(outputs.pow(2).mean())
     gradients = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
-    return outputs.detach(), gradients, module.state_dict()
+    return outputs.detach(), gradients, _own_state(module)
+
+
+def _own_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state of the user's own module, without what travels beside it."""
+    beside = module.constants if isinstance(module, Network) else frozenset()
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in beside}
 
 
 def _step_in_two(network: Network, cut: int, x: Tensor) -> Step:
@@ -143,7 +149,7 @@ def _step_in_two(network: Network, cut: int, x: Tensor) -> Step:
     gradient = torch.from_numpy(np.array(received.grad.numpy()))
     torch.autograd.backward(with_gradient(smashed, gradient))
     gradients = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
-    return step[0], gradients, network.state_dict()
+    return step[0], gradients, _own_state(network)
 
 
 def _prepare(module: nn.Module) -> None:

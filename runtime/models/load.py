@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from runtime.errors import SettingsError
+from runtime.models.graph.beforehand import is_lazy, make_ready, other_floats
 from runtime.models.graph.capture import capture
-from runtime.models.graph.inputs import InputShapes
+from runtime.models.graph.inputs import InputShapes, draw_weights
 from runtime.models.graph.network import GraphNetwork
 from runtime.models.sequence import Network, NotASequenceError, Shape, as_network, layers_of
 from runtime.models.zoo import BUILT_IN
@@ -47,10 +48,7 @@ def load_network(
         if torch.get_default_device().type != "meta" and device_of(module).type == "meta":
             raise SettingsError(f"{name} is on the device meta, without numbers; build it on cpu")
         shape = getattr(module, "input_shape", None) or options.get("input_shape") or sample_shape
-        network = network_of(module, name=reference, input_shape=_as_shapes(shape, name=name))
-        if network.input_shape is not None and _is_lazy(network):
-            _run_through(network, network.input_shape)  # Draws their weights, by the seed.
-        return network
+        return network_of(module, name=reference, input_shape=_as_shapes(shape, name=name))
 
 
 def state_bytes(
@@ -107,6 +105,9 @@ def network_of(module: nn.Module, *, name: str, input_shape: InputShapes | None)
 
     Where it takes several tensors, `input_shape` has their shapes by name.
     """
+    make_ready(module, name=name)
+    if input_shape is not None and is_lazy(module):
+        draw_weights(module, input_shape, name=name)
     if isinstance(input_shape, Mapping):
         return capture(module, name=name, input_shape=input_shape)
     if input_shape is not None and _is_nested(module):
@@ -271,11 +272,6 @@ def _build(name: str, options: Mapping[str, object]) -> Network:
     return built
 
 
-def _is_lazy(network: nn.Sequential) -> bool:
-    """Whether some weights are drawn only once a sample has passed."""
-    return any(nn.parameter.is_lazy(parameter) for parameter in network.parameters())
-
-
 def _as_shapes(shape: object, *, name: str) -> InputShapes | None:
     """Read the shape of a sample, or the shapes by name of what it is made of."""
     if isinstance(shape, Mapping) and shape:
@@ -301,7 +297,9 @@ def _run_layer(
         output = layer(batch)
     except Exception as error:  # It may be the user's own.
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise SettingsError(f"{where} cannot take what it is given, {shape}: {reason}") from error
+        raise SettingsError(
+            f"{where} cannot take what it is given, {shape}: {other_floats(network) or reason}"
+        ) from error
     if not isinstance(output, torch.Tensor) or output.shape[:1] != batch.shape[:1]:
         raise SettingsError(f"{where} does not return one tensor with a batch axis for {shape}")
     return output

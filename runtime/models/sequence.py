@@ -2,9 +2,12 @@
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from runtime.errors import SettingsError
 from runtime.seeding.torch_generator import forked_generator
@@ -129,6 +132,44 @@ def _check_runs_in_order(
             raise NotASequenceError(f"{error}; its forward does more than that") from error
         if not torch.equal(expected, actual):
             raise NotASequenceError(f"running the layers in order is not {name}")
+    if _asks_for_more(module, torch.zeros(2, *input_shape)):
+        raise NotASequenceError(f"{name} runs its layers in order, and its forward does more")
+
+
+class _Watch(TorchFunctionMode):
+    """Counts what a module asks of tensors beside calling its layers."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.num_calls: int = 0
+        self._depth = 0
+        for layer in module.children():
+            layer.register_forward_pre_hook(self._enter)
+            layer.register_forward_hook(self._leave, always_call=True)
+
+    def _enter(self, *_given: object) -> None:
+        self._depth += 1
+
+    def _leave(self, *_given: object) -> None:
+        self._depth -= 1
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        _types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        self.num_calls += int(not self._depth)
+        return func(*args, **(kwargs or {}))
+
+
+def _asks_for_more(module: nn.Module, batch: torch.Tensor) -> bool:
+    """Whether a forward looks at what passes, and so might do otherwise with another batch."""
+    subject = copy.deepcopy(module)
+    with forked_generator(0), torch.no_grad(), _Watch(subject) as watch:
+        subject(batch)
+    return bool(watch.num_calls)
 
 
 def _try(module: nn.Module, input_shape: Shape, *, name: str, training: bool) -> torch.Tensor:

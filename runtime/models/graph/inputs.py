@@ -1,7 +1,9 @@
 """What a module is given: one tensor or several by name; numbers, or token ids and masks."""
 
 import copy
+import itertools
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -10,15 +12,19 @@ from torch.utils._pytree import tree_map_only
 
 from runtime.errors import SettingsError
 from runtime.models.dropout import set_dropout_keys
+from runtime.models.graph.beforehand import is_lazy, other_floats
 from runtime.models.graph.rows import Entry, Row
 from runtime.models.graph.values import BATCHES
 from runtime.models.sequence import Shape
+from runtime.seeding.torch_generator import forked_generator
 
 InputShapes = Shape | Mapping[str, Shape]
 """The shape of a sample, or the shapes of what it is made of."""
 Given = torch.Tensor | dict[str, torch.Tensor]
 _WHOLE_NUMBERS = ("ids", "mask")
 """What the names of token ids and masks have in them."""
+MOST_TRIED = 4
+"""Inputs of which every one is tried both as numbers and as whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,29 @@ def find_inputs(module: nn.Module, shapes: InputShapes, *, name: str) -> Inputs:
             return Inputs(row, batches, rows, outputs)
     stated = dict(shapes) if isinstance(shapes, Mapping) else shapes
     raise SettingsError(
-        f"{name} does not run on samples of shape {stated}: {reasons[0]}; it has to make "
-        "outputs of such samples alone, since targets and losses are the job's"
+        f"{name} does not run on samples of shape {stated}: {reasons[0]}; "
+        + (
+            other_floats(module)
+            or "it has to make outputs of such samples alone, since targets and losses are the "
+            "job's"
+        )
+    )
+
+
+def draw_weights(module: nn.Module, shapes: InputShapes, *, name: str) -> None:
+    """Have lazy layers draw their weights, by running the module on samples that it takes."""
+    was_training = module.training
+    for row in _candidates(shapes):
+        with forked_generator(0):
+            given = row.unpack(_batch(row, BATCHES[0]))[0]
+        with suppress(Exception), torch.no_grad():  # whatever a user's own code raises
+            call(module.eval(), given)
+        module.train(was_training)
+        if not is_lazy(module):
+            return
+    lazy = next(path for path, each in module.named_parameters() if nn.parameter.is_lazy(each))
+    raise SettingsError(
+        f"{name} does not run on samples of shape {shapes}, by which {lazy} would be drawn"
     )
 
 
@@ -64,6 +91,8 @@ def _candidates(shapes: InputShapes) -> list[Row]:
     names = tuple(sorted(shapes))  # As samples have them, whoever made these.
     guessed = [_is_whole(name) for name in names]
     choices = [guessed, [False] * len(names), [True] * len(names)]
+    if len(names) <= MOST_TRIED:  # Categories beside numbers, under whatever names.
+        choices += [list(each) for each in itertools.product([False, True], repeat=len(names))]
     return [
         Row(tuple(_entry(shapes[n], is_whole=w) for n, w in zip(names, each, strict=True)), names)
         for each in choices
@@ -86,7 +115,9 @@ def _batch(row: Row, size: int) -> torch.Tensor:
         is_whole = entry.dtype == torch.int64
         values = ones if is_whole else torch.randn(size, entry.size)
         parts.append(values.reshape(size, *entry.shape))
-    return parts[0] if not row.names else torch.cat([part.flatten(1) for part in parts], dim=1)
+    return (
+        parts[0] if not row.names else torch.cat([part.reshape(size, -1) for part in parts], dim=1)
+    )
 
 
 def _run(module: nn.Module, batch: Given) -> object:

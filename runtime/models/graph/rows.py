@@ -106,7 +106,11 @@ class Row:
         if len(self.entries) == 1 and self.entries[0].is_plain:
             return values[0]
         parts = [entry.leave(value) for entry, value in zip(self.entries, values, strict=True)]
-        return parts[0] if len(parts) == 1 else torch.cat([p.flatten(1) for p in parts], dim=1)
+        return (
+            parts[0]
+            if len(parts) == 1
+            else torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
+        )
 
     def unpack(self, x: torch.Tensor) -> tuple[Any, ...]:
         """Take apart what travelled; as one dictionary where the tensors have names."""

@@ -6,9 +6,12 @@ so a condition on them is no obstacle. A module whose code cannot be gone throug
 """
 
 import operator
+import sysconfig
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from torch import fx, nn
 
 from runtime.models.attention import SeededMultiheadAttention
 from runtime.models.graph.inputs import Given
+from runtime.models.graph.unseen_calls import calls_recorded
 from runtime.models.graph.values import NeedsNumbersError, Tried, evaluate, values_of
 from runtime.models.recurrent import SeededRecurrent
 from runtime.models.seeded import SeededDropout
@@ -29,6 +33,11 @@ _GONE_THROUGH = (
 )
 _SEEDED = (SeededDropout, SeededMultiheadAttention, SeededRecurrent)
 _one_at_a_time = threading.Lock()
+_LIBRARIES = (
+    str(Path(torch.__file__).parent),
+    str(Path(__file__).parents[2]),
+    sysconfig.get_path("stdlib"),
+)
 INNER = "net"
 """Where the user's module hangs below the traced one."""
 ENDS = "ends"
@@ -118,6 +127,17 @@ class _Tracer(fx.Tracer):
         """The innermost module whose code could not be gone through."""
         self.needs_numbers = False
         """Whether shapes alone did not do; the user's code may have gone on after that."""
+
+    def trace(
+        self, root: nn.Module | Callable[..., Any], concrete_args: dict[str, Any] | None = None
+    ) -> fx.Graph:
+        with calls_recorded(self._record_call):
+            return super().trace(root, concrete_args)
+
+    def _record_call(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401
+        return self.create_proxy("call_function", function, args, kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, (*self._whole, *_SEEDED)):
@@ -236,5 +256,26 @@ def trace(
                 continue
             failed = tracer.failed
             if failed is None or failed is module or type(failed) in whole:
-                raise TraceFailedError(str(error).partition("\n")[0]) from error
+                raise TraceFailedError(_why(error, failed or module)) from error
             whole = (*whole, type(failed))
+
+
+def _why(error: Exception, failed: nn.Module) -> str:
+    """Say what could not be recorded, and where in the user's own code that is."""
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    where = (
+        f" (`{own[-1].line}`, line {own[-1].lineno} of {Path(own[-1].filename).name})"
+        if own
+        else ""
+    )
+    return (
+        f"{reason}{where}; put that part of {type(failed).__name__} in a module of its own, "
+        "which then stays whole, and a cut can be before and after it"
+    )
+
+
+def _is_library(filename: str) -> bool:
+    """Whether code is torch's, Python's or ours."""
+    return filename.startswith("<") or any(filename.startswith(root) for root in _LIBRARIES)
