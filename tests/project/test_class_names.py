@@ -25,6 +25,7 @@ INNER = {
     "DoesNotTravelError": "runtime/models",
     "NotASequenceError": "runtime/models",
     "NotRebuildableError": "runtime/models",
+    "NeedsNumbersError": "runtime/models",
     "UnreadableClipError": "runtime/datasets",
     "UnreadableImageError": "runtime/datasets",
     "UnusableSampleError": "runtime/datasets",

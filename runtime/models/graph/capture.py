@@ -140,11 +140,17 @@ def _assemble(
 
 
 def _shared_places(modes: Mapping[bool, _Mode]) -> list[tuple[Place, Place]]:
-    """Places that both graphs have, and which is what can be cut at; the end is one."""
+    """Places that both graphs have, in one order, which is what can be cut at; the end is one."""
     train, evaluate = modes[True].places.offered, modes[False].places.offered
+    last = {place.name: place for place in train[:-1]}  # Of two of one name.
     others = {(place.name, place.row.sample_shape): place for place in evaluate[:-1]}
-    keyed = [(place, (place.name, place.row.sample_shape)) for place in train[:-1]]
-    pairs = [(place, others[key]) for place, key in keyed if key in others]
+    pairs: list[tuple[Place, Place]] = []
+    for place in train[:-1]:
+        other = others.get((place.name, place.row.sample_shape))
+        if other is None or last[place.name] is not place:
+            continue
+        if not pairs or other.index > pairs[-1][1].index:
+            pairs.append((place, other))
     return [*pairs, (train[-1], evaluate[-1])]
 
 
