@@ -92,7 +92,7 @@ def _prepared_locally(
     settings: "JobSettings", path: Path, console: Output
 ) -> "tuple[Job, EdgeModel]":
     """Prepare a job with its data at hand; those it is trained on, the agents read themselves."""
-    from edge_coordinator.cli.tables import show_shards
+    from edge_coordinator.cli.tables.shards import show_shards
     from edge_coordinator.job.prepare import prepare_job
     from edge_coordinator.job.settings import device_names
     from edge_coordinator.run.folder import write_job
@@ -197,7 +197,7 @@ def _resumed(path: Path, job: "Job", model: "EdgeModel", *, clock: "Clock") -> "
 def _model(flags: argparse.Namespace, console: Output) -> None:
     import torch
 
-    from edge_coordinator.cli.model_tables import model_document, model_tables
+    from edge_coordinator.cli.tables.model import model_document, model_tables
     from edge_coordinator.replanning.cut_choice import MOST_ROWS, choose_cuts, plot_cuts
     from edge_coordinator.run.plot_style import check_picture
     from profiles.cuts import device_round_bytes

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import nn
 from runtime.errors import SettingsError
 from runtime.models.graph.beforehand import is_lazy, make_ready, other_floats
 from runtime.models.graph.capture import capture
-from runtime.models.graph.inputs import InputShapes, draw_weights
+from runtime.models.graph.inputs import InputShapes, as_shapes, draw_weights
 from runtime.models.graph.network import GraphNetwork
 from runtime.models.sequence import Network, NotASequenceError, Shape, as_network, layers_of
 from runtime.models.zoo import BUILT_IN
@@ -48,7 +48,7 @@ def load_network(
         if torch.get_default_device().type != "meta" and device_of(module).type == "meta":
             raise SettingsError(f"{name} is on the device meta, without numbers; build it on cpu")
         shape = getattr(module, "input_shape", None) or options.get("input_shape") or sample_shape
-        return network_of(module, name=reference, input_shape=_as_shapes(shape, name=name))
+        return network_of(module, name=reference, input_shape=as_shapes(shape, name=name))
 
 
 def state_bytes(
@@ -270,22 +270,6 @@ def _build(name: str, options: Mapping[str, object]) -> Network:
     built = call_factory(BUILT_IN[name], options, name=f"model {name}")
     assert isinstance(built, Network)
     return built
-
-
-def _as_shapes(shape: object, *, name: str) -> InputShapes | None:
-    """Read the shape of a sample, or the shapes by name of what it is made of."""
-    if isinstance(shape, Mapping) and shape:
-        found = {str(key): _as_shape(each, name=name) for key, each in shape.items()}
-        return {key: each for key, each in found.items() if each is not None}
-    return _as_shape(shape, name=name)
-
-
-def _as_shape(shape: object, *, name: str) -> Shape | None:
-    if shape is None:
-        return None
-    if isinstance(shape, Sequence) and shape and all(isinstance(size, int) for size in shape):
-        return tuple(shape)
-    raise SettingsError(f"input_shape of {name} is {shape!r}; it has to be a list of whole numbers")
 
 
 def _run_layer(

@@ -26,6 +26,7 @@ INNER = {
     "NotASequenceError": "runtime/models",
     "NotRebuildableError": "runtime/models",
     "NeedsNumbersError": "runtime/models",
+    "DrawsElsewhereError": "runtime/models",
     "UnreadableClipError": "runtime/datasets",
     "UnreadableImageError": "runtime/datasets",
     "UnusableSampleError": "runtime/datasets",

@@ -2,10 +2,12 @@
 
 import copy
 import itertools
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
@@ -39,6 +41,26 @@ class Inputs:
     """What the module gives for the first batch, in training."""
 
 
+def as_shapes(shape: object, *, name: str) -> InputShapes | None:
+    """Read the shape of a sample, or the shapes by name of what it is made of."""
+    if isinstance(shape, Mapping) and shape:
+        # A single value, such as a user's id, has the shape [].
+        found = {
+            str(key): () if each == [] else _as_shape(each, name=name)
+            for key, each in shape.items()
+        }
+        return {key: each for key, each in found.items() if each is not None}
+    return _as_shape(shape, name=name)
+
+
+def _as_shape(shape: object, *, name: str) -> Shape | None:
+    if shape is None:
+        return None
+    if isinstance(shape, Sequence) and shape and all(isinstance(size, int) for size in shape):
+        return tuple(shape)
+    raise SettingsError(f"input_shape of {name} is {shape!r}; it has to be a list of whole numbers")
+
+
 def call(module: nn.Module, given: Given) -> object:
     """Run a module on what it takes."""
     return module(**given) if isinstance(given, dict) else module(given)
@@ -52,6 +74,12 @@ def find_inputs(module: nn.Module, shapes: InputShapes, *, name: str) -> Inputs:
         batches = tuple(row.unpack(batch)[0] for batch in rows)
         try:
             outputs = _run(module, batches[0])
+        except DrawsElsewhereError as error:
+            raise SettingsError(
+                f"{name} draws random numbers by numpy or by Python's random in training, so that "
+                "no rerun would be the same; draw them by torch, or switch it off (SpecAugment is "
+                "by apply_spec_augment=False)"
+            ) from error
         except Exception as error:  # whatever a user's own code raises
             reasons.append(str(error).partition("\n")[0] or type(error).__name__)
         else:
@@ -124,5 +152,19 @@ def _run(module: nn.Module, batch: Given) -> object:
     """What a copy of the module gives for a batch in training."""
     subject = copy.deepcopy(module).train()
     set_dropout_keys(subject, [((0,), BATCHES[0])])
+    before = _global_draws()
     with torch.no_grad():
-        return call(subject, tree_map_only(torch.Tensor, torch.clone, batch))
+        outputs = call(subject, tree_map_only(torch.Tensor, torch.clone, batch))
+    if before != _global_draws():
+        raise DrawsElsewhereError
+    return outputs
+
+
+class DrawsElsewhereError(Exception):
+    """A module draws by a generator that all threads of the process share."""
+
+
+def _global_draws() -> tuple[bytes, int, object]:
+    """How far numpy's and Python's own generators are."""
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 - it is looked at, not drawn from
+    return np.asarray(keys).tobytes(), int(position), random.getstate()

@@ -19,7 +19,7 @@ from torch import fx, nn
 
 from runtime.models.attention import SeededMultiheadAttention
 from runtime.models.graph.inputs import Given
-from runtime.models.graph.unseen_calls import calls_recorded
+from runtime.models.graph.unseen_calls import COMPARISONS, calls_recorded, certain_of_draw
 from runtime.models.graph.values import NeedsNumbersError, Tried, evaluate, values_of
 from runtime.models.recurrent import SeededRecurrent
 from runtime.models.seeded import SeededDropout
@@ -131,8 +131,11 @@ class _Tracer(fx.Tracer):
     def trace(
         self, root: nn.Module | Callable[..., Any], concrete_args: dict[str, Any] | None = None
     ) -> fx.Graph:
-        with calls_recorded(self._record_call):
+        with calls_recorded(self._record_call, is_tracing=self._is_tracing):
             return super().trace(root, concrete_args)
+
+    def _is_tracing(self) -> bool:
+        return not self._is_evaluating and threading.get_ident() == self._thread
 
     def _record_call(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -195,7 +198,8 @@ class _Tracer(fx.Tracer):
         return _Value(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        answer: bool = constant(obj, bool)
+        certain = certain_of_draw(obj.node)
+        answer: bool = constant(obj, bool) if certain is None else certain
         return answer
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -212,11 +216,15 @@ class _Tracer(fx.Tracer):
 
 
 def drop_unused_items(graph: fx.Graph) -> None:
-    """Drop items of a tuple that nobody uses; a module that gives a tuple ends with the one used.
+    """Drop items of a tuple, and draws, that nobody uses.
 
-    So what crosses after a recurrent layer is its steps, where its last state is not wanted.
+    A module that gives a tuple ends with the item that is used. So what crosses after a recurrent
+    layer is its steps, where its last state is not wanted.
     """
     for node in reversed(graph.nodes):
+        if node.target in {*COMPARISONS, torch.rand} and not node.users and ENDS not in node.meta:
+            graph.erase_node(node)  # A condition asked for it that was the same for all draws.
+            continue
         if node.target is not operator.getitem or ENDS in node.meta:
             continue
         source = node.args[0]

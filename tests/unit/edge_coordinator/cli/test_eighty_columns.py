@@ -13,8 +13,8 @@ from rich.console import Console, RenderableType
 from device_agent.profile_command import profile_text
 from edge_coordinator.cli.control.devices import devices_table
 from edge_coordinator.cli.control.serving import queue_table
-from edge_coordinator.cli.model_tables import model_tables
-from edge_coordinator.cli.tables import data_table
+from edge_coordinator.cli.tables.model import model_tables
+from edge_coordinator.cli.tables.shards import data_table
 from edge_coordinator.experiments.results import RoundRow, TrainedRun
 from edge_coordinator.experiments.show import shown_methods, shown_table
 from edge_coordinator.monitor.asking_queue import QueueView

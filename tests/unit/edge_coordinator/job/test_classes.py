@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from device_agent.settings import published_labels
-from edge_coordinator.cli.tables import show_shards
+from edge_coordinator.cli.tables.shards import show_shards
 from edge_coordinator.devices.fitness import why_unfit
 from edge_coordinator.job.file import load_job
 from runtime.datasets.samples import DataSet, Samples, make_data_set, make_samples

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -99,4 +100,45 @@ class Sparse(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         outputs: Tensor = self.last(self.embed(ids).mean(1))
+        return outputs
+
+
+class LayerDrop(nn.Module):
+    """Leaves a layer out of some steps."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.first, self.second):
+            drawn = torch.rand([])
+            if not self.training or drawn >= self.p:
+                x = x + layer(x)
+        return x
+
+
+class Dropping(nn.Module):
+    """Has a part that leaves layers out."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.below, self.dropping, self.last = nn.Linear(8, 8), LayerDrop(p), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = torch.randn(8) if self.training else torch.zeros(8)
+        outputs: Tensor = self.last(self.dropping(self.below(x) + noise))
+        return outputs
+
+
+class ByNumpy(nn.Module):
+    """Draws where nobody can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.fc(x * float(np.random.rand()))  # noqa: NPY002
         return outputs

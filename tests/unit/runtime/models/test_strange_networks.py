@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from runtime.errors import SettingsError
+from runtime.models.dropout import set_dropout_keys
 from runtime.models.graph.rows import rows_of
 from runtime.models.load import cut_index, layer_shapes, load_network, network_of, split
 from runtime.models.sequence import Network, layers_of
 from tests.unit.runtime.models.strange_networks import (
     Binary,
+    ByNumpy,
+    Dropping,
     Lazy,
     Routed,
     Sometimes,
@@ -128,3 +131,33 @@ def test_a_network_that_gives_its_loss_is_told_what_to_give() -> None:
     expected = r"own gives a tensor of shape \(\) for 2 samples in training, and what is learnt"
     with pytest.raises(SettingsError, match=expected):
         network_of(_Loss(), name="own", input_shape=(8,))
+
+
+def _drawn(network: Network, x: Tensor, key: int, cut: int) -> Tensor:
+    """What the network gives in training, cut there, by a step's key."""
+    device_side, server_side = split(network.train(), cut)
+    set_dropout_keys(network, [((key,), len(x))])
+    torch.manual_seed(100 * cut + key)  # Not what draws go by.
+    outputs: Tensor = server_side(device_side(x)).detach()
+    return outputs
+
+
+def test_what_is_drawn_beside_the_samples_is_drawn_in_every_step_anew() -> None:
+    torch.manual_seed(0)
+    network, x = network_of(Dropping(0.5), name="own", input_shape=(8,)), torch.randn(4, 8)
+    assert not any(name.startswith("dropping.") for name in layers_of(network))
+    found = {key: _drawn(network, x, key, 0) for key in range(8)}
+    for key, outputs in found.items():
+        for cut in range(len(layers_of(network)) + 1):
+            assert torch.equal(_drawn(network, x, key, cut), outputs)
+    assert len({tuple(outputs.flatten().tolist()) for outputs in found.values()}) == 8
+
+
+def test_layers_that_are_never_left_out_can_be_cut_between() -> None:
+    network = network_of(Dropping(0.0), name="own", input_shape=(8,))
+    assert any(name.startswith("dropping.") for name in layers_of(network))
+
+
+def test_draws_that_all_threads_share_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"own draws random numbers by numpy .* by torch"):
+        network_of(ByNumpy(), name="own", input_shape={"x": (8,)})

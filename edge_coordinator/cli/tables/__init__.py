@@ -1,0 +1,1 @@
+"""Tables that `cpsl` prints: what a network's cuts cost, and who holds which samples."""
