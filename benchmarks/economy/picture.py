@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.economy.runs import RunCurve
-from edge_coordinator.run.plot_style import COLOURS, MARKERS, STYLES, figure
+from edge_coordinator.run.plot_style import MARKERS, figure, line_style
 
 LEAST_ACCURACY = 0.8
 
@@ -23,14 +23,11 @@ def draw(
     with figure(path, width=9.0, height=4.0) as drawn:
         left, right = drawn.subplots(1, 2, sharey=True)
         for number, (name, seeds) in enumerate(curves.items()):
-            style = {
-                "color": COLOURS[number % len(COLOURS)],
-                "linestyle": STYLES[number % len(STYLES)],
-            }
+            style = line_style(number, width=1.3)
             accuracy = np.mean([curve.accuracy for curve in seeds], axis=0)
             for axes, measure in ((left, megabytes), (right, _seconds)):
                 x = np.mean([measure(curve) for curve in seeds], axis=0)
-                axes.plot(x, accuracy, label=name, linewidth=1.3, **style)
+                axes.plot(x, accuracy, label=name, **style)
                 ends = [(measure(c)[p], c.accuracy[p]) for c in seeds
                         if (p := c.until(target)) is not None]  # fmt: skip
                 axes.plot(

@@ -134,7 +134,7 @@ def plot_groupings(
                     [100 * spread for spread in spreads],
                     means_s,
                     label=label,
-                    marker=MARKERS[number],
+                    marker=MARKERS[number % len(MARKERS)],
                     markersize=8 if label == EXHAUSTIVE else 4,
                     fillstyle="none" if label == EXHAUSTIVE else "full",
                     **line_style(number),

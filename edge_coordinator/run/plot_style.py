@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+"""No divisor in common with the colours: 35 lines look different before one looks like another."""
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 LAST_COLOUR = "#F0E442"
 """Okabe and Ito's yellow, too light for a line."""
 _STYLE: dict[Any, Any] = {
@@ -53,10 +54,10 @@ def figure(file: Path | BytesIO, *, width: float = 8.0, height: float = 3.6) -> 
         drawn.savefig(file, dpi=150)
 
 
-def line_style(number: int) -> dict[str, Any]:
+def line_style(number: int, *, width: float = 1.6) -> dict[str, Any]:
     """Tell the lines of a plot apart, by colour and by style."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": STYLES[number % len(STYLES)],
-        "linewidth": 1.6,
+        "linewidth": width,
     }
