@@ -5,6 +5,7 @@ samples shared out and without; then the codec is chosen again for these, and if
 clusters are sampled once more for it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,7 +43,7 @@ from profiles.device import DeviceState
 from profiles.link import SharedLink
 from profiles.units import Counts, Floats
 
-MOST_STEPS = 3
+MOST_STEPS = 2
 """Of swaps between clusters whose samples are shared out: their prices are dear."""
 
 
@@ -174,23 +175,27 @@ def _regrouped(
     """Swap devices for as long as that shortens turns as they are planned, [cluster, position].
 
     Sampling compares clusters that wait at barriers, and samples that are shared out but once.
+    Swaps are compared in the micro-batches that most clusters take.
     """
     if sharing == "equal":
         return regrouped(pricer, Flows(fleet, workload, cut), members)
     cuts, sizes = fleet.cuts_by(cut), shared_sizes(pricer, workload, members)
     flows = Flows(fleet, workload, cut, sizes, smallest_of(members, sizes))
-    taken = {each.flow for each in flows.chosen(members)}
-    counts, phis = {flow.micro_batches for flow in taken}, {0.0, *(flow.phi for flow in taken)}
-    work = replace(
-        workload, micro_batches=tuple(counts), phis=tuple(sorted(phis)) * bool(workload.phis)
-    )
-    prices = TurnPrices(fleet, work, sharing)
+    taken = [
+        flow for flow, _ in Counter(each.flow for each in flows.chosen(members)).most_common(2)
+    ]
+    work = replace(workload, micro_batches=tuple({flow.micro_batches for flow in taken}))
+    if workload.phis:
+        work = replace(work, phis=tuple(sorted({0.0, *(flow.phi for flow in taken)})))
 
-    def turns_s(rows: Counts) -> Floats:
+    def turns_s(rows: Counts, priced: Workload = work) -> Floats:
         flat = rows.reshape(-1, rows.shape[-1])
-        return prices.turns_s(flat, cuts[flat]).reshape(rows.shape[:-1])
+        own_s = TurnPrices(fleet, priced, sharing).turns_s(flat, cuts[flat])
+        return own_s.reshape(rows.shape[:-1])
 
-    return in_order(descended(turns_s, members, most_steps=MOST_STEPS))
+    swapped = descended(turns_s, members, most_steps=MOST_STEPS)
+    is_shorter = turns_s(swapped, workload).sum() < turns_s(members, workload).sum()
+    return in_order(swapped) if is_shorter else members
 
 
 def cluster_plans(
