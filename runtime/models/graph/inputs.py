@@ -46,7 +46,7 @@ def as_shapes(shape: object, *, name: str) -> InputShapes | None:
     if isinstance(shape, Mapping) and shape:
         # A single value, such as a user's id, has the shape [].
         found = {
-            str(key): () if each == [] else _as_shape(each, name=name)
+            str(key): () if each in ([], ()) else _as_shape(each, name=name)
             for key, each in shape.items()
         }
         return {key: each for key, each in found.items() if each is not None}

@@ -89,6 +89,13 @@ def test_categories_beside_numbers_are_found_and_a_single_value_is_an_input() ->
     _assert_learns_alike(network, module, row, module(kind, readings))
 
 
+def test_a_factory_says_that_an_input_is_a_single_value() -> None:
+    options = {"input_shape": {"kind": (), "readings": [2]}}
+    reference = "tests.unit.runtime.models.strange_networks:Tabular"
+    network = load_network(reference, options, seed=0)
+    assert network.input_shape == (3,)
+
+
 def test_embeddings_learn_by_dense_gradients() -> None:
     network = network_of(Sparse(), name="own", input_shape=(3,))
     outputs = network.train()(torch.tensor([[0.0, 1.0, 2.0]]))
