@@ -30,8 +30,6 @@ class _Mode:
 
     flow: Flow
     made: dict[str, nn.Module]
-    drew: bool
-    """Whether the user's module draws in this mode."""
 
     @cached_property
     def places(self) -> Places:
@@ -41,7 +39,7 @@ class _Mode:
     @property
     def draws_anew(self) -> bool:
         """Whether it draws otherwise than the user's module, once that has its dropout seeded."""
-        return self.drew and any(
+        return bool(self.made) and any(
             node.meta.get(DRAWS) or (node.op == "call_module" and str(node.target) in self.made)
             for node in self.flow.nodes
         )
@@ -84,9 +82,8 @@ def _record(
     except TraceFailedError as error:
         raise SettingsError(f"{name} cannot be recorded as a graph: {error}") from error
     _check_output(graph, training=training, name=name)
-    drew = training or any(node.meta.get(DRAWS) for node in graph.nodes)
     made = seed_draws(root, graph)
-    return _Mode(Flow(root, graph), made, drew)
+    return _Mode(Flow(root, graph), made)
 
 
 def _check_output(graph: fx.Graph, *, training: bool, name: str) -> None:
