@@ -36,6 +36,8 @@ def calls_recorded(record: Record, *, is_tracing: Callable[[], bool]) -> Iterato
     apply = vars(torch.autograd.Function)["apply"]
     makers = {name: getattr(torch, name) for name in (*_MAKERS, *_DRAWS)}
     own = apply.__func__
+    with torch.device("cpu"):
+        torch.zeros(0)  # Torch keeps which functions make tensors: those that it has by itself.
 
     def applied(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         if _has_stand_in(args, kwargs):
