@@ -207,7 +207,7 @@ class SharedStep:
         with self._ranks.meeting, self._few_threads():
             try:
                 own = self._share.backward(from_outputs)
-            except RuntimeError as error:
+            except Exception as error:  # The network may be the user's own.
                 self._why = _first_line(error)
         if self._why:
             self._break_off()  # Nobody is to wait for this rank.

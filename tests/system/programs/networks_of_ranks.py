@@ -63,12 +63,26 @@ def dying(order: str = "") -> Network:
     return Network(layers, name="dying", input_shape=SHAPE)
 
 
-class Fails(nn.Module):
-    """Cannot be built, or cannot be run, in a further rank."""
+class _Raises(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, order: str) -> torch.Tensor:  # noqa: ANN401
+        ctx.order = order
+        return x.view_as(x)
 
-    def __init__(self, when: str) -> None:
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:  # noqa: ANN401
+        if not is_further_rank() and Path(ctx.order).is_file():
+            Path(ctx.order).unlink()
+            raise ValueError("no such gradient")
+        return gradients[0], None
+
+
+class Fails(nn.Module):
+    """Cannot be built, or run, in a further rank; or once not gone back through in rank 0."""
+
+    def __init__(self, when: str, order: str) -> None:
         super().__init__()
-        self.is_run = when == "run"
+        self.is_run, self.order = when == "run", order
         if when == "built" and is_further_rank():
             raise RuntimeError("no such file")
 
@@ -76,15 +90,16 @@ class Fails(nn.Module):
         """Give what it is given."""
         if self.is_run and self.training and is_further_rank():
             raise RuntimeError("out of memory\nand much more")
-        return x
+        passed: torch.Tensor = _Raises.apply(x, self.order)  # type: ignore[no-untyped-call]
+        return passed
 
 
-def failing(when: str = "") -> Network:
-    """A perceptron that further ranks cannot compute along."""
+def failing(when: str = "", order: str = "") -> Network:
+    """A perceptron that not all ranks can compute along; a file orders that rank 0 cannot."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["flatten"] = nn.Flatten()
     layers["fc1"] = nn.Linear(48, 32)
-    layers["fails"] = Fails(when)
+    layers["fails"] = Fails(when, order)
     layers["fc2"] = nn.Linear(32, 10)
     return Network(layers, name="failing", input_shape=SHAPE)
 

@@ -189,6 +189,18 @@ def test_a_rank_that_cannot_compute_along_says_why_and_the_step_is_computed_with
     ]
 
 
+def test_rank_0_that_fails_amid_the_sum_computes_the_step_by_itself(tmp_path: Path) -> None:
+    order, lost = tmp_path / "fail", list[str]()
+    settings = {"model.name": f"{NETWORKS}:failing", "model.options": {"order": str(order)}}
+    one, two = made(settings, SHAPE, "cpu"), made(settings, SHAPE, ["cpu", "cpu"])
+    with two.on_all_devices(lost.append):
+        order.touch()
+        steps = trained(two, "flatten")
+    assert not order.exists()
+    assert max(largest_differences(one, trained(one, "flatten"), two, steps)) <= 1e-6
+    assert lost == [LOST]
+
+
 def test_a_rank_that_hangs_is_killed_and_the_step_is_computed_without_it() -> None:
     settings = {"model.name": "mlp", "training.autocast": "float16"}
     one, two = made(settings, IMAGES, "cpu"), made(settings, IMAGES, ["cpu", "cpu"])
