@@ -84,6 +84,8 @@ def _without_white_space(column: "pl.Series", decimal: str, *, is_name: bool) ->
     if column.dtype != polars.String or is_name:
         return column
     text = column.str.strip_chars().replace([*MISSING], None)
+    if decimal == "," and text.str.contains(".", literal=True).any():
+        return column  # A dot there is between thousands, or the comma is none of a number's.
     for kind in (polars.Int64, polars.Float64):
         plain = text.str.strip_prefix("+").str.replace(decimal, ".", literal=True)
         numbers: pl.Series = plain.cast(kind, strict=False)

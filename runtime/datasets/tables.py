@@ -145,6 +145,8 @@ def check_numbers(frame: "pl.DataFrame", options: SourceOptions) -> None:
         if not (column.dtype.is_numeric() or str(column.dtype) == "Boolean"):
             example = _example(column)
             hint = "; if that is a number, add decimal=," if _DECIMAL.search(example) else ""
+            if options.values.get("decimal") == "," and "." in example:
+                hint = "; with decimal=, a number has no dot in it"
             raise SettingsError(
                 f"column {column.name!r} of {options.source} is {_kind(column)}{example}; "
                 f"inputs are numbers: leave it out by drop=, or list the inputs by features={hint}"

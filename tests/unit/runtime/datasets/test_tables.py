@@ -167,3 +167,13 @@ def test_numbers_may_have_a_decimal_comma(tmp_path: Path) -> None:
     assert data.train.y.tolist() == [210.25, 3]
     with pytest.raises(SettingsError, match="between columns and within numbers"):
         _load(tmp_path, "target=price&decimal=,")
+
+
+def test_a_dot_between_thousands_is_no_decimal_point(tmp_path: Path) -> None:
+    text = "area;rooms;price\n1.234;2,5;1\n7.500;3;0\n"
+    with pytest.raises(
+        SettingsError, match=r"'area'.* is text \('1.234' in row 1\).*a number has no dot in it"
+    ):
+        _load(tmp_path, "target=price&decimal=,", text)
+    data = _load(tmp_path, "target=price&decimal=,&drop=area", text)
+    assert data.train.x.tolist() == [[2.5], [3]]
