@@ -81,17 +81,19 @@ def evaluate_layers(
     for each in copies:
         free.put(each)
 
-    def evaluate_at(start: int) -> Batch:
+    def evaluate_at(start: int) -> Batch | None:
         own = free.get()
         batch = slice(start, start + _EVALUATION_BATCH)
         try:
             x, y = test.without_unusable(batch)
+            if not len(y):  # A mean over none is no number, and spoils all others.
+                return None
             return _evaluate_batch(own, x, y, loss, metric=metric, accelerator=accelerator)
         finally:
             free.put(own)
 
     with ThreadPoolExecutor(len(copies), "evaluate", torch.set_num_threads, (1,)) as pool:
-        batches = list(pool.map(evaluate_at, starts))
+        batches = [batch for batch in pool.map(evaluate_at, starts) if batch is not None]
     return evaluation_of(batches, metric)
 
 

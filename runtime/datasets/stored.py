@@ -4,7 +4,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -123,12 +123,12 @@ class Windows:
 
 
 class UnusableSampleError(SettingsError):
-    """One of the samples that are drawn cannot be used: another may stand in for it."""
+    """Some of the samples that are drawn cannot be used: others may stand in for them."""
 
-    def __init__(self, why: str, place: int) -> None:
+    def __init__(self, why: str, places: Sequence[int]) -> None:
         super().__init__(why)
-        self.place = place
-        """Among those that are drawn."""
+        self.places = places
+        """Of all of them, among those that are drawn."""
 
 
 class Unusable:
@@ -178,6 +178,7 @@ class Items:
     def draw(self, chosen: Indices, key: Key) -> NDArray[Any]:
         """Give these samples as this address has them."""
         drawn = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        errors: dict[int, SettingsError] = {}
         for place, index in enumerate(chosen.tolist()):
             self.unusable.note(index)
             try:
@@ -185,7 +186,10 @@ class Items:
                     drawn[place] = self._checked(index)
             except SettingsError as error:
                 self.unusable.leave_out(index, str(error))
-                raise UnusableSampleError(str(error), place) from error
+                errors[place] = error
+        if errors:
+            first = next(iter(errors.values()))
+            raise UnusableSampleError(str(first), [*errors]) from first
         return drawn
 
     def _checked(self, index: int) -> NDArray[Any]:
@@ -212,13 +216,14 @@ def usable(
         try:
             return read(rows), rows
         except UnusableSampleError as error:
-            passed.add(int(rows[error.place]))
-            place = int(np.flatnonzero(among == rows[error.place])[0])
-            following = np.roll(among, -place - 1)[:-1].tolist()
-            free = [row for row in following if row not in passed]
-            if not free:
-                raise
-            rows[error.place] = next((row for row in free if row not in rows), free[0])
+            passed.update(rows[error.places].tolist())
+            for place in error.places:
+                at = int(np.flatnonzero(among == rows[place])[0])
+                following = np.roll(among, -at - 1)[:-1].tolist()
+                free = [row for row in following if row not in passed]
+                if not free:
+                    raise
+                rows[place] = next((row for row in free if row not in rows), free[0])
 
 
 def without_unusable(read: Callable[[Indices], Inputs], chosen: Indices) -> tuple[Inputs, Indices]:
@@ -228,7 +233,7 @@ def without_unusable(read: Callable[[Indices], Inputs], chosen: Indices) -> tupl
         try:
             return read(rows), rows
         except UnusableSampleError as error:
-            rows = np.delete(rows, error.place)
+            rows = np.delete(rows, error.places)
 
 
 def said(items: Iterable[Item], *, where: str) -> Iterator[Item]:

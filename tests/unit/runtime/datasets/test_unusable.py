@@ -1,17 +1,23 @@
 """Samples of a data set of the user's own that cannot be used: left out, named and counted."""
 
 import logging
+import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 from torch.utils.data import Dataset, Subset
 
+from device_agent.agent.own_data import OwnData
+from edge_coordinator.training.evaluation import evaluate_layers
 from runtime.datasets.items import load_items
 from runtime.datasets.normalise import measure_features
 from runtime.datasets.samples import Samples
 from runtime.datasets.shard import make_shard
 from runtime.errors import SettingsError
+from runtime.models.losses import load_loss
 from runtime.wire.frames import StepId
 from tests.turn import ASSIGNMENT
 
@@ -72,6 +78,25 @@ def test_a_test_set_and_a_measurement_leave_broken_samples_out() -> None:
     assert y.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
     rest = [index for index in range(30) if index not in {3, 4}]
     assert measure_features(samples).mean == pytest.approx([np.mean(rest)] * 3)
+
+
+def test_the_others_are_read_at_most_once_more_however_many_are_broken() -> None:
+    data = Pictures(50, range(42, 50).__contains__)
+    samples, first = _samples(data), data.reads
+    x, _ = samples.without_unusable(slice(0, 50))
+    assert x[:, 0].tolist() == [*range(42)]
+    assert data.reads - first == 50 + 42
+
+
+def test_a_batch_without_a_usable_sample_leaves_an_evaluation_finite() -> None:
+    samples = _samples(Pictures(251, {250}.__contains__))  # One batch, and one of one sample.
+    found = evaluate_layers(nn.Linear(3, 2), samples, load_loss("cross_entropy", base_dir=Path()))
+    assert math.isfinite(found.loss)
+
+
+def test_data_with_a_broken_sample_still_grow() -> None:
+    few, more = (_samples(Pictures(count, {3}.__contains__)) for count in (20, 30))
+    assert OwnData("d0", few, grows=True).grow(more) == 10
 
 
 def test_too_many_broken_samples_are_no_oversight() -> None:
