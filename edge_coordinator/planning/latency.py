@@ -178,8 +178,8 @@ def _aggregated(
     """
     if not workload.num_aggregated(cut):
         return seconds
-    least = sizes if smallest is None else smallest
-    count = np.array([num_aggregated(workload.phi, [round(size)] * 2) for size in least])
+    least, where = np.unique(np.round(sizes if smallest is None else smallest), return_inverse=True)
+    count = np.array([num_aggregated(workload.phi, [int(each)] * 2) for each in least])[where]
     server, cuts = workload.server, fleet.cuts_by(cut)
     forward_s, backward_s = (
         count * each[cuts] * fleet.scale[Phase.SERVER]
