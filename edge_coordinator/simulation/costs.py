@@ -146,16 +146,17 @@ def round_costs(plan: Plan, workload: Workload) -> RoundCosts:
         at = np.array([*plan.cuts_of(cluster).values()])
         bits = transfer_bits(coded, cut=at)
         nothing, models_bits = np.zeros(len(at)), bits[Phase.DISTRIBUTE]
-        flops += (epochs * workload.batch_size * flop[at]).tolist()
+        sizes = cluster.batch_sizes or (workload.batch_size,) * len(at)
+        times = np.array(sizes) / workload.batch_size
+        flops += (epochs * np.array(sizes) * flop[at]).tolist()
         up_bits += float(
-            (epochs * bits.get(Phase.UPLOAD, nothing) + bits[Phase.MODEL_UPLOAD]).sum()
+            (epochs * times * bits.get(Phase.UPLOAD, nothing) + bits[Phase.MODEL_UPLOAD]).sum()
         )
         gradient_bits = bits.get(Phase.DOWNLOAD, nothing)
         phi = (cluster.phi or 0.0) if workload.phis else workload.phi
-        sizes = cluster.batch_sizes or (workload.batch_size,) * len(at)
         part = num_aggregated(phi, sizes) / workload.batch_size if gradient_bits.any() else 0.0
         # What is aggregated counts once for a cluster, whose devices all cut alike then.
-        down_bits += epochs * float(gradient_bits.sum() - part * gradient_bits[1:].sum())
+        down_bits += epochs * float(times @ gradient_bits - part * gradient_bits[1:].sum())
         down_bits += float(models_bits.sum() if len(set(at)) > 1 else models_bits[0])
     return RoundCosts(
         phase_s=phase_s,
