@@ -9,6 +9,7 @@
 """
 
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
@@ -35,7 +36,7 @@ def calls_recorded(record: Record, *, is_tracing: Callable[[], bool]) -> Iterato
     """
     apply = vars(torch.autograd.Function)["apply"]
     makers = {name: getattr(torch, name) for name in (*_MAKERS, *_DRAWS)}
-    own = apply.__func__
+    own, over = apply.__func__, threading.Event()
     with torch.device("cpu"):
         torch.zeros(0)  # Torch keeps which functions make tensors: those that it has by itself.
 
@@ -47,10 +48,11 @@ def calls_recorded(record: Record, *, is_tracing: Callable[[], bool]) -> Iterato
     torch.autograd.Function.apply = classmethod(applied)  # type: ignore[assignment]
     for name, maker in makers.items():
         always = is_tracing if name in _DRAWS else _never
-        setattr(torch, name, _recording(maker, record, always))
+        setattr(torch, name, _recording(maker, record, always, over))
     try:
         yield
     finally:
+        over.set()
         torch.autograd.Function.apply = apply  # type: ignore[method-assign]
         for name, maker in makers.items():
             setattr(torch, name, maker)
@@ -73,10 +75,12 @@ def _never() -> bool:
 
 
 def _recording(
-    maker: Callable[..., Any], record: Record, always: Callable[[], bool]
+    maker: Callable[..., Any], record: Record, always: Callable[[], bool], over: threading.Event
 ) -> Callable[..., Any]:
     @wraps(maker)
     def make(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - torch's own
+        if over.is_set():  # A module that was imported meanwhile has it, `from torch import rand`.
+            return getattr(torch, maker.__name__)(*args, **kwargs)
         if always() or _has_stand_in(args, kwargs):
             return record(maker, args, kwargs)
         return maker(*args, **kwargs)

@@ -168,3 +168,24 @@ def test_layers_that_are_never_left_out_can_be_cut_between() -> None:
 def test_draws_that_all_threads_share_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"own draws random numbers by numpy .* by torch"):
         network_of(ByNumpy(), name="own", input_shape={"x": (8,)})
+
+
+KEPT: list[Callable[..., Tensor]] = []
+
+
+class _Imports(nn.Module):
+    """Keeps what draws, as a module does that is imported as soon as it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        KEPT.append(torch.rand)
+        outputs: Tensor = self.layer(x) + x
+        return outputs
+
+
+def test_what_was_imported_while_a_network_was_recorded_draws_as_before() -> None:
+    network_of(_Imports(), name="own", input_shape=(8,))
+    assert {type(rand(2)) for rand in KEPT} == {Tensor}
