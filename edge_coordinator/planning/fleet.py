@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -60,7 +61,7 @@ class Workload:
     chosen: TurnCodecs | None = None
     """The codecs that a plan has chosen."""
 
-    @property
+    @cached_property
     def wire(self) -> WireTable | None:
         """What frames take; None where tensors travel as they are."""
         named = [wire for wire in self.wires if wire.codecs == self.chosen]

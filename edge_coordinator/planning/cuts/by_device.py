@@ -8,7 +8,6 @@ is longer than at the common cut.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
@@ -149,16 +148,21 @@ class _Search:
         return replace(tried, took_s=self._took_s(tried)), descent.num_turns
 
     def _recoded(self, round_: _Round) -> _Round:
-        """Take the codec, and share samples out, as is best with these clusters and cuts."""
+        """Share samples out, and then take the codec, as is best with these clusters and cuts."""
         work = round_.workload
-        codecs = [wire.codecs for wire in work.wires] if work.chosen else [None]
-        ways = sharings(work.at_cuts(round_.cuts), cut=int(round_.cuts[0]))
-        tried = [
-            replace(round_, workload=replace(work, chosen=chosen), sharing=sharing)
-            for chosen, sharing in product(codecs, ways)
-        ]
-        each = [round_, *(replace(one, took_s=self._took_s(one)) for one in tried)]
-        return min(each, key=lambda one: one.took_s)
+        for sharing in sharings(work.at_cuts(round_.cuts), cut=int(round_.cuts[0])):
+            if sharing != round_.sharing:
+                round_ = self._shorter(round_, replace(round_, sharing=sharing))
+        for wire in work.wires if work.chosen else ():
+            if wire.codecs != work.chosen:
+                other = replace(work, chosen=wire.codecs)
+                round_ = self._shorter(round_, replace(round_, workload=other))
+        return round_
+
+    def _shorter(self, round_: _Round, other: _Round) -> _Round:
+        """Of two rounds, the second of which has to be priced."""
+        tried = replace(other, took_s=self._took_s(other))
+        return min(round_, tried, key=lambda one: one.took_s)
 
     def _regrouped(self, round_: _Round) -> _Round:
         """Sample clusters from these, at these cuts."""
@@ -170,8 +174,7 @@ class _Search:
         members = gibbs_clusters(
             pricer, start=round_.members, schedule=self.schedule, generator=self.generator
         )
-        tried = replace(round_, members=members)
-        return min(round_, replace(tried, took_s=self._took_s(tried)), key=lambda one: one.took_s)
+        return self._shorter(round_, replace(round_, members=members))
 
 
 class _Descent:

@@ -45,7 +45,8 @@ class TurnPrices:
         batch_sizes = None
         if self.sharing != "equal":
             batch_sizes = work.batch_size * pricer.sample_weights(places, divided)[present]
-        flows = Flows(listed, work, cut, batch_sizes, smallest_of(places, batch_sizes))
+        smallest = smallest_of(places, batch_sizes) if work.phi or work.phis else None
+        flows = Flows(listed, work, cut, batch_sizes, smallest)
         every = flows.allowed
         shares = {
             phi: divided if phi == work.phi
