@@ -9,6 +9,7 @@ from typing import Any
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from edge_coordinator.job.plan_settings import DEFAULT_CLUSTERS
 from edge_coordinator.job.settings import JobSettings
@@ -16,8 +17,12 @@ from runtime.errors import SettingsError
 from runtime.url_credentials import without_password
 
 _KIND = re.compile(
-    r"(constrained|function|is-instance)-|(literal|tuple|list|dict)\[|(int|str|float|bool)$"
+    r"(constrained|function|is-instance)-|(literal|tuple|list|dict)\[|(int|str|float|bool|\w+Settings)$"
 )
+
+_SHOULD = "input should be "
+_TABLE = re.compile(r"a valid dictionary( or instance of \w+)?")
+_LIST = re.compile(r"a valid tuple")
 
 
 def load_job(
@@ -80,11 +85,22 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
         close = get_close_matches(place[-1], known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
         return f"unknown key {key}; {hint}"
-    message = found["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    message = _message(found)
+    same_place = [_message(each) for each in of_first if _names(each["loc"]) == place]
+    if message.startswith(_SHOULD):
+        kinds = [each.removeprefix(_SHOULD) for each in same_place if each.startswith(_SHOULD)]
+        message = _SHOULD + ", or ".join(dict.fromkeys(kinds))
     value = found["input"]
     shown = "" if isinstance(value, Mapping) else f" = {value!r}"
     return f"{key}{shown}: {message}"
+
+
+def _message(error: ErrorDetails) -> str:
+    """Give pydantic's words for what is wrong, in those of a job file."""
+    message = error["msg"].removeprefix("Value error, ")
+    for theirs, ours in ((_TABLE, "a table"), (_LIST, "a list")):
+        message = theirs.sub(ours, message)
+    return message[:1].lower() + message[1:]
 
 
 def _names(place: Sequence[int | str]) -> list[str]:

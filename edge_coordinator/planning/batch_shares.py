@@ -234,6 +234,8 @@ def sharing_reason(
     """Say what it saves to share samples out, or why they are not where that is asked for."""
     if sizes := [size for each in clusters for size in each.batch_sizes]:
         by = "by data" if workload.batch_sizes == "by_data" else "by speed"
+        if min(sizes) == max(sizes) == workload.batch_size:
+            return f"; {by} mini-batches are equal too, of {sizes[0]} samples each"
         how = f"mini-batches of {min(sizes)} to {max(sizes)} samples {by}"
         gain = f"save {saved_s:.3g} s" if saved_s >= 0 else f"cost {-saved_s:.3g} s more"
         return f"; {how} {gain}"

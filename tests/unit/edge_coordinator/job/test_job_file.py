@@ -75,6 +75,21 @@ def test_a_password_does_not_reach_the_run_directory() -> None:
         ({"training.class_weights": [-1, 1]}, "training.class_weights.0 = -1: input should be gr"),
         ({"training.class_weights": [0, 0]}, "class_weights are all 0"),
         ({"training.micro_batches": 1000}, "training.micro_batches = 1000: input should be less"),
+        ({"training.micro_batches": 0}, "greater than or equal to 1, or 'auto'"),
+        (
+            {"training.phi": 1.5},
+            "training.phi = 1.5: input should be less than or equal to 1, or 'auto'",
+        ),
+        (
+            {"plan.cuts": "by_devic"},
+            "plan.cuts = 'by_devic': input should be a table, or 'by_device'",
+        ),
+        ({"plan.power": {"a": {"idle_w": -1}}}, "plan.power.a.idle_w = -1: input should be gr"),
+        (
+            {"plan.power": {"a": 3}},
+            "plan.power.a = 3: input should be 'raspberry-pi-4' or 'laptop', or a t",
+        ),
+        ({"data.features": 3}, "data.features = 3: input should be a list"),
         ({"server_threads": 100_000}, "server_threads = 100000: input should be less than"),
         (
             {"model.options": {"hidden": [8] * 101}},

@@ -109,6 +109,15 @@ def test_a_plan_by_speed_is_shorter_than_one_of_equal_batches_and_says_by_how_mu
     assert all(not each.batch_sizes for each in equal.clusters)
 
 
+def test_devices_with_as_much_data_have_equal_mini_batches_and_the_plan_says_no_gain() -> None:
+    devices = [
+        replace(each, num_samples=300) for each in random_devices(np.random.default_rng(3), 8)
+    ]
+    plan = planned(devices, sharing_work("by_data"))
+    assert "by data mini-batches are equal too, of 16 samples each" in plan.reason
+    assert "save 0 s" not in plan.reason
+
+
 def test_left_to_the_plan_mini_batches_stay_equal_where_devices_are_alike() -> None:
     alike = planned([device(name) for name in "abcd"], sharing_work("auto"))
     assert not any(each.batch_sizes for each in alike.clusters)
