@@ -47,10 +47,16 @@ def environment() -> dict[str, str]:
     }
 
 
+def make_ready() -> None:
+    """Import what the first step would, which takes seconds: whoever meets waits for nobody else.
+
+    While a group meets, nothing ends its waiting, and so not the run.
+    """
+    import torch._dynamo  # noqa: F401, PLC0415
+
+
 def join_group(place: GroupPlace, device: torch.device) -> None:
     """Meet the others; RuntimeError if they do not come in time."""
-    import torch._dynamo  # noqa: F401, PLC0415 - it takes seconds, and the first step would
-
     is_cuda = device.type == "cuda" and distributed.is_nccl_available()
     with _variables(environment()):
         distributed.init_process_group(

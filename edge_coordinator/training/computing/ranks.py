@@ -21,7 +21,12 @@ from torch import distributed, nn
 
 from edge_coordinator.training.computing.accelerator import Accelerator
 from edge_coordinator.training.computing.answers import Asked, RankAnswers, gather
-from edge_coordinator.training.computing.group import GroupPlace, join_group, leave_group
+from edge_coordinator.training.computing.group import (
+    GroupPlace,
+    join_group,
+    leave_group,
+    make_ready,
+)
 from edge_coordinator.training.computing.messages import Fields, RankMessage
 from edge_coordinator.training.computing.sent import SentTensors
 from edge_coordinator.training.computing.share import Share
@@ -166,6 +171,7 @@ class Ranks:
             self._leave()
 
     def _form(self) -> None:
+        make_ready()
         start_s = self.patience.start_s
         opened = gather(self._opening, within_s=start_s, others_s=start_s)
         self._opening = {}
@@ -190,6 +196,8 @@ class Ranks:
     def _meet(self, place: GroupPlace) -> str:
         """Meet the others; what went wrong, if it did."""
         with self.meeting:
+            if self._is_over:
+                return "is over"
             self._leave()
             try:
                 join_group(place, torch.device(self._devices[0]))
@@ -220,10 +228,14 @@ class Ranks:
 
     def _end(self) -> None:
         self._is_over = True
+        # Who is killed amid a meeting is waited for by the others, so it may come to its end first.
+        is_free = self.meeting.acquire(timeout=self.patience.others_s)
         for worker in self._workers:
             worker.end()
-        with self.meeting:
-            self._leave()
+        if not is_free:
+            self.meeting.acquire()
+        self._leave()
+        self.meeting.release()
         self._workers, self._opening, self._share = (), {}, None
         self._is_formed = False
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -20,7 +20,12 @@ from pathlib import Path
 import torch
 
 from edge_coordinator.training.computing.accelerator import open_accelerator, place
-from edge_coordinator.training.computing.group import GroupPlace, join_group, leave_group
+from edge_coordinator.training.computing.group import (
+    GroupPlace,
+    join_group,
+    leave_group,
+    make_ready,
+)
 from edge_coordinator.training.computing.messages import RankMessage, receive, send
 from edge_coordinator.training.computing.share import Share
 from edge_coordinator.training.computing.task import WorkerTask
@@ -40,6 +45,7 @@ class Worker:
 
     def __init__(self, task: WorkerTask) -> None:
         torch.set_num_threads(task.num_threads)
+        make_ready()
         self._task = task
         self._accelerator = open_accelerator(task.device, autocast=task.autocast, compiles=False)
         self._network = seed_dropout(
