@@ -52,10 +52,12 @@ def reason_of(
     method: Method,
     *,
     saved_s: float,
+    is_shared_out: bool,
 ) -> str:
     """Say in one sentence what was chosen and what it was chosen over.
 
-    `saved_s` is what the codecs save beside those that lose least.
+    `saved_s` is what the codecs save beside those that lose least. Where samples are shared out,
+    the alternatives are still those of equal mini-batches.
     """
     reason = f"{method}: {predicted_s:.3g} s predicted at cut {cut} "
     reason += f"(after {workload.cuts.cut_names[cut]})"
@@ -64,6 +66,7 @@ def reason_of(
         reason += f", {other.expected_s:.3g} s expected at cut {other.cut} (after {other.name})"
     if method == "cpsl":
         reason += f", {alternatives.random_clusters_s:.3g} s with random clusters"
+        reason += " of equal mini-batches" * is_shared_out
     if workload.chosen is not None:
         reason += f"; tensors travel as {workload.chosen.smashed}"
         reason += f", which saves {saved_s:.3g} s" * (saved_s > 0)

@@ -164,8 +164,9 @@ def _reason(
     """Say what was chosen, over what, and what each choice saves; `equal` is with equal batches."""
     workload, clusters, cut = start.workload, formed.clusters, choice.cut
     reason = reason_of(
-        cut, workload, formed.predicted_s, other, grouping.method, saved_s=start.saved_s
-    )
+        cut, workload, formed.predicted_s, other, grouping.method, saved_s=start.saved_s,
+        is_shared_out=any(each.batch_sizes for each in clusters),
+    )  # fmt: skip
     reason += cuts_reason(formed.flows.fleet, workload, cut)
     reason += own_reason(choice, grouping.form, grouping.choose_cut, grouping.method)
     reason += parting_reason(clusters, workload)

@@ -104,6 +104,8 @@ def test_a_plan_by_speed_is_shorter_than_one_of_equal_batches_and_says_by_how_mu
     assert equal.predicted_s is not None
     assert shared.lower_bound_s is not None
     assert shared.lower_bound_s <= shared.predicted_s < equal.predicted_s
+    assert "with random clusters of equal mini-batches;" in shared.reason
+    assert "of equal mini-batches" not in equal.reason
     assert f"samples by speed save {equal.predicted_s - shared.predicted_s:.3g} s" in shared.reason
     assert [sum(each.batch_sizes) for each in shared.clusters] == [64, 64]
     assert all(not each.batch_sizes for each in equal.clusters)
