@@ -73,14 +73,17 @@ def reason_of(
     return reason
 
 
-def cuts_reason(fleet: Fleet, workload: Workload, cut: int) -> str:
-    """Say how many devices cut at another layer than the round's."""
-    counts = Counter(fleet.cuts_by(cut).tolist())
-    del counts[cut]
+def cuts_reason(fleet: Fleet, workload: Workload, choice: CutChoice) -> str:
+    """Say how many devices cut at another layer than the round's, and what that saves."""
+    counts = Counter(fleet.cuts_by(choice.cut).tolist())
+    del counts[choice.cut]
     others = ", ".join(
         f"{counts[other]} after {workload.cuts.cut_names[other]}" for other in sorted(counts)
     )
-    return f"; of its devices cut {others}" if others else ""
+    if not others:
+        return ""
+    saved = f", which saves {choice.own_saved_s:.3g} s" if choice.own_saved_s > 0 else ""
+    return f"; of its devices cut {others}{saved}"
 
 
 def own_reason(

@@ -167,7 +167,7 @@ def _reason(
         cut, workload, formed.predicted_s, other, grouping.method, saved_s=start.saved_s,
         is_shared_out=any(each.batch_sizes for each in clusters),
     )  # fmt: skip
-    reason += cuts_reason(formed.flows.fleet, workload, cut)
+    reason += cuts_reason(formed.flows.fleet, workload, choice)
     reason += own_reason(choice, grouping.form, grouping.choose_cut, grouping.method)
     reason += parting_reason(clusters, workload)
     reason += phi_reason(clusters, formed.flows, formed.members)

@@ -68,11 +68,14 @@ def choose_cuts(
         choice = None
     choices = Choices.of(states[0], workload.of_each_device(), candidates, devices)
     cut = choices.widest if choice is None else choice.cut
-    first = _first(states[0], workload, priced, choices, cut, sizes=sizes)
     search = _Search(states[0], choices, schedule, generator)
-    cuts = dict(zip(states[0].devices, search.improved(first).cuts.tolist(), strict=True))
+    first = search.priced(_first(states[0], workload, priced, choices, cut, sizes=sizes))
+    best = search.improved(first)
+    cuts = dict(zip(states[0].devices, best.cuts.tolist(), strict=True))
     elsewhere = {device: other for device, other in cuts.items() if other != cut}
-    return CutChoice(cut, () if choice is None else choice.prices, elsewhere)
+    if choice is None:
+        return CutChoice(cut, (), elsewhere)
+    return CutChoice(cut, choice.prices, elsewhere, own_saved_s=first.took_s - best.took_s)
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,7 @@ class _Search:
 
     def improved(self, first: _Round) -> _Round:
         """Improve one choice after another as long as rounds get shorter."""
-        first = best = replace(first, took_s=self._took_s(first))
-        priced = 0
+        best, priced = first, 0
         for _ in range(MOST_ALTERNATIONS):
             tried, num_turns = self._with_cuts(best, is_first=best is first)
             priced += num_turns
@@ -127,6 +129,10 @@ class _Search:
                     continue
             break
         return best if best.took_s < (1 - LEAST_GAIN) * first.took_s else first
+
+    def priced(self, round_: _Round) -> _Round:
+        """The same with its seconds as all rounds here are compared by."""
+        return replace(round_, took_s=self._took_s(round_))
 
     def _took_s(self, round_: _Round) -> float:
         cuts = np.where(round_.members < 0, 0, round_.cuts[round_.members])
@@ -144,8 +150,7 @@ class _Search:
         prices = TurnPrices(self.fleet, parted[0], round_.sharing)
         descent = _Descent(prices, choices, round_.members)
         cuts = descent.improved(round_.cuts, is_first=is_first)
-        tried = replace(round_, cuts=cuts)
-        return replace(tried, took_s=self._took_s(tried)), descent.num_turns
+        return self.priced(replace(round_, cuts=cuts)), descent.num_turns
 
     def _recoded(self, round_: _Round) -> _Round:
         """Share samples out, and then take the codec, as is best with these clusters and cuts."""
@@ -161,8 +166,7 @@ class _Search:
 
     def _shorter(self, round_: _Round, other: _Round) -> _Round:
         """Of two rounds, the second of which has to be priced."""
-        tried = replace(other, took_s=self._took_s(other))
-        return min(round_, tried, key=lambda one: one.took_s)
+        return min(round_, self.priced(other), key=lambda one: one.took_s)
 
     def _regrouped(self, round_: _Round) -> _Round:
         """Sample clusters from these, at these cuts."""

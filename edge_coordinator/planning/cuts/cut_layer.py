@@ -27,6 +27,8 @@ class CutChoice:
     prices: tuple[CutPrice, ...]
     own: Mapping[str, int] = field(default_factory=dict)
     """Device id to its cut, of those that cut at another layer."""
+    own_saved_s: float = 0.0
+    """Seconds of a round that these saved beside the one cut, when they were chosen."""
 
     @property
     def next_best(self) -> CutPrice | None:

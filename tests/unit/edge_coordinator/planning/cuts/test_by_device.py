@@ -69,6 +69,14 @@ def test_cuts_by_device_are_within_a_twentieth_of_the_best_assignment(
     assert max(gained) >= gain
 
 
+def test_a_plan_says_what_cuts_by_device_save() -> None:
+    devices = random_devices(np.random.default_rng(6), 4, flop_per_s=1e9, up_bps=2e6, decades=2.5)
+    plan, common = (planned(devices, IndependentLinks(), by_device=own) for own in (True, False))
+    assert len(set(plan.cuts.values())) > 1
+    saved_s = (common.predicted_s or 0.0) - (plan.predicted_s or 0.0)
+    assert f"which saves {saved_s:.3g} s" in plan.reason
+
+
 def test_what_one_owner_lets_out_binds_no_other_device() -> None:
     free = [device("d0", flop_per_s=1e10), device("d1"), device("d2")]
     shy = replace(free[0], shallowest_cut=3)
