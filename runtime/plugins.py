@@ -7,7 +7,9 @@ message or in the directory of a run, is imported only where this machine's user
 
 import importlib
 import inspect
+import os
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -16,18 +18,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from runtime.errors import SettingsError
 
 Factory = Callable[..., Any]
 
 _HERE = Path(__file__).resolve().parents[1]
 _NOT_THEIRS = (
-    *(str(_HERE / package) for package in ("runtime", "device_agent", "edge_coordinator")),
-    str(Path(np.__file__).parents[1]),
+    *(str(_HERE / package) + os.sep for package in ("runtime", "device_agent", "edge_coordinator")),
+    *(sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib", "stdlib")),
 )
-"""Where code is that is not the user's own: ours, and what is installed beside numpy."""
+"""Where code is that is not the user's own: ours, what is installed, and Python's."""
 _importing = threading.local()
 """`module`: what this thread imports just now to find what was named of it."""
 

@@ -106,11 +106,7 @@ class Row:
         if len(self.entries) == 1 and self.entries[0].is_plain:
             return values[0]
         parts = [entry.leave(value) for entry, value in zip(self.entries, values, strict=True)]
-        return (
-            parts[0]
-            if len(parts) == 1
-            else torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
-        )
+        return parts[0] if len(parts) == 1 else torch.cat([_flat(part) for part in parts], dim=1)
 
     def unpack(self, x: torch.Tensor) -> tuple[Any, ...]:
         """Take apart what travelled; as one dictionary where the tensors have names."""
@@ -127,6 +123,14 @@ class Row:
 
 class DoesNotTravelError(Exception):
     """Why a value cannot cross a cut."""
+
+
+def _flat(part: torch.Tensor) -> torch.Tensor:
+    """One row for each sample; what is one value of each sample is a row of one.
+
+    In no words that ask for the number of samples, which would be written down as that of now.
+    """
+    return part.flatten(1) if part.dim() > 1 else part.unsqueeze(1)
 
 
 def entry_of(values: Sequence[object]) -> Entry:
