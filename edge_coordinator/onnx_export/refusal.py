@@ -122,7 +122,7 @@ def _steps_with_inputs(
 ) -> list[tuple[str, nn.Module, Tensor]]:
     """The steps of a captured graph, which are no modules of its own."""
     found = []
-    with torch.no_grad():
+    with suppress(Exception), torch.no_grad():  # A user's layer need not take what it is given.
         for name, layer in layers.items():
             found.append((name, layer, samples))
             samples = copy.deepcopy(layer).eval()(samples)

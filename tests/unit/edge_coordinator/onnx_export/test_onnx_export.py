@@ -151,6 +151,33 @@ def test_a_refusal_leaves_the_network_as_it_was_and_looks_beyond_dropout() -> No
     assert module.training
 
 
+class Picky(nn.Module):
+    """Takes no batch of equal samples, and inverts none as a graph."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool((x == x[0]).all()):
+            raise ValueError("all samples are one")
+        return x.cumprod(1)
+
+
+class AroundPicky(nn.Module):
+    """Skips a layer, and so is recorded as a graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.picky, self.head = Picky(), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.head(x + self.picky(x))
+        return outputs
+
+
+def test_a_layer_that_does_not_take_what_an_export_tries_is_refused_in_a_sentence() -> None:
+    network = seed_dropout(network_of(AroundPicky(), name="around", input_shape=(4,)))
+    with pytest.raises(SettingsError, match=r"cannot export .*use --engine torch on the devices"):
+        export_device_side(network, (4,), batch_size=4)
+
+
 def test_one_tensor_under_two_names_is_refused() -> None:
     module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     module[1].weight = module[0].weight
