@@ -43,8 +43,14 @@ class PricedRound:
 
 def price_run(run: Path, job: Job, model: EdgeModel) -> list[PricedRound]:
     """Plan and price all recorded rounds of a run for this job; SettingsError if that cannot be."""
+    record = RunRecord(run)
+    if record.clock == "virtual":
+        raise SettingsError(
+            f"{run} was simulated, so nothing was measured that other plans could be priced by: "
+            f"simulate it again with the changes, by cpsl simulate --config {run / 'job.toml'}"
+        )
     bases = {basis.round: basis for basis in read_bases(run)}
-    reports = [report for report in RunRecord(run).reports() if report.round in bases]
+    reports = [report for report in record.reports() if report.round in bases]
     if not reports:
         raise SettingsError(f"{run} holds no round of which it is known what it was planned by")
     cuts = job_cut_table(job, model)

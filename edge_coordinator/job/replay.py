@@ -125,9 +125,10 @@ def read_replay(
     directory = base_dir / run.expanduser()
     if not (directory / "job.toml").is_file():
         raise SettingsError(f"plan.mode = 'replay:{run}': {run} is not the directory of a run")
-    _check_job(run, load_job(directory / "job.toml", {}), settings)
+    theirs = load_job(directory / "job.toml", {})
+    _check_job(run, theirs, settings)
     recorded = _recorded(directory / "rounds.jsonl")
-    _check_growth(run, recorded, load_job(directory / "job.toml", {}), settings)
+    _check_growth(run, recorded, theirs, settings)
     wanted = settings.training.rounds
     if len(recorded) < wanted and not settings.evaluation.may_stop_early:
         raise SettingsError(

@@ -52,8 +52,8 @@ class ClusterPlan:
     """Layers on each device, in the order of `devices`, where these are given one by one; else all
     have the plan's."""
     num_samples: tuple[int, ...] = ()
-    """That each device trains on, in the order of `devices`, where some device's grow; 0 for those
-    whose do not."""
+    """That each device trains on, in the order of `devices`, where some device's of the cluster
+    grow; 0 for those whose do not."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -133,10 +133,12 @@ class Plan:
         """Say how many samples devices train on, of those whose data grow."""
         if not counts:
             return self
-        clusters = tuple(
-            replace(each, num_samples=tuple(counts.get(device, 0) for device in each.devices))
-            for each in self.clusters
-        )
+
+        def counts_in(cluster: ClusterPlan) -> tuple[int, ...]:
+            found = tuple(counts.get(device, 0) for device in cluster.devices)
+            return found if any(found) else ()
+
+        clusters = tuple(replace(each, num_samples=counts_in(each)) for each in self.clusters)
         return replace(self, clusters=clusters)
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 from runtime.wire.frames import Tensor
 
 MOST_CLAIMED = 10
-"""Times the median of the others: so much more data a device may have than they."""
+"""Times the median of the others: a device counts as no more, however much data it has."""
 
 
 def average(
@@ -31,22 +31,23 @@ def believed_counts(claimed: Mapping[str, int]) -> dict[str, int]:
     """Give what each device's |D_k| counts as, by what all devices of the run claim.
 
     Nobody sees how much data a device has: what it really sends is a mini-batch a local epoch, as
-    all do. So a claim of more than `MOST_CLAIMED` times the median of the others' is not believed,
-    and such a device counts as that median.
+    all do. So no device counts as more than `MOST_CLAIMED` times the median of the others' claims.
+    One that has more counts as that much: a lower count would take nothing from a liar, who may
+    claim just so much, and would cost an honest device its data.
     """
     if not claimed:
         return {}
     # Whoever claims so much stands above the middle of all, which is then the others' median too.
     middle = median_low(claimed.values())
     most = MOST_CLAIMED * middle
-    return {device: middle if count > most else count for device, count in claimed.items()}
+    return {device: min(count, most) for device, count in claimed.items()}
 
 
 def doubts(claimed: Mapping[str, int], believed: Mapping[str, int]) -> dict[str, str]:
     """Say of each device that is not believed what its number of samples counts as."""
     return {
         device: f"{device} says that it has {claimed[device]} samples, more than {MOST_CLAIMED} "
-        f"times as many as others; it counts as {count}"
+        f"times as many as most others; it counts as {count}"
         for device, count in believed.items()
         if count != claimed[device]
     }

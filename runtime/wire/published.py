@@ -156,7 +156,9 @@ class ClusterReport(Message):
         None, description="last layer on each device, where cuts differ"
     )
     num_samples: tuple[Count, ...] | None = Field(
-        None, description="that each device trains on, where some device's grow; 0: as it began"
+        None,
+        description="that each device trains on, where the data of some grow; 0: its data do not, "
+        "and it trains on all that it began with",
     )
 
 

@@ -126,8 +126,13 @@ def test_of_a_device_that_has_not_changed_little_is_written(run: Path) -> None:
 def test_what_cannot_be_priced_is_said_in_a_sentence(run: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="of a network of 12 layers, mlp has 6"):
         price_run(run, *_job(model__name="mlp"))
+    rounds = tmp_path / "rounds.jsonl"
+    rounds.write_text((run / "rounds.jsonl").read_text())
     with pytest.raises(SettingsError, match=r"holds no profiles\.jsonl: its rounds were not"):
         price_run(tmp_path, *_job())
     (tmp_path / BASES).write_text("{}\n")
     with pytest.raises(SettingsError, match=r"profiles\.jsonl cannot be read as what plans"):
+        price_run(tmp_path, *_job())
+    rounds.write_text(rounds.read_text().replace('"clock": "wall"', '"clock": "virtual"'))
+    with pytest.raises(SettingsError, match="was simulated, so nothing was measured"):
         price_run(tmp_path, *_job())

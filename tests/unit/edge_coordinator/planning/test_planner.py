@@ -10,7 +10,7 @@ from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.cuts.cut_layer import CutChoice
 from edge_coordinator.planning.fleet import device_memory_bytes
 from edge_coordinator.planning.form import Method
-from edge_coordinator.planning.plan import Plan
+from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.planner import plan_round
 from profiles.corrections import phase_array
 from profiles.device import DeviceState
@@ -138,3 +138,10 @@ def test_a_link_ten_times_slower_moves_the_device_to_another_cluster() -> None:
 def test_plans_do_not_depend_on_the_order_in_which_devices_are_listed() -> None:
     devices = random_devices(np.random.default_rng(4), 9)
     assert plan(devices) == plan(devices[::-1])
+
+
+def test_only_clusters_of_devices_whose_data_grow_say_how_many_samples_they_have() -> None:
+    clusters = (ClusterPlan(("a", "b"), (1.0, 1.0)), ClusterPlan(("c",), (1.0,)))
+    plan = Plan(2, clusters).with_samples({"b": 7})
+    assert [each.num_samples for each in plan.clusters] == [(0, 7), ()]
+    assert plan.counts == {"b": 7}
