@@ -196,9 +196,9 @@ class JobSettings(Section):
         training, sizes = self.training, self.plan.batch_sizes
         if training.given_phi and training.micro_batches not in (1, "auto") and sizes != "equal":
             raise ValueError(
-                f"training.phi = {training.phi} aggregates micro-batches of one size, and "
-                f"plan.batch_sizes = {sizes!r} makes them differ: take phi = 0, micro_batches = 1 "
-                "or 'auto', or sizes that are 'equal'"
+                f"training.phi = {training.phi} with micro_batches = {training.micro_batches} "
+                f"aggregates micro-batches of one size, and plan.batch_sizes = {sizes!r} has them "
+                "differ: take phi 0 or 'auto', micro_batches 1 or 'auto', or batch_sizes 'equal'"
             )
         return self
 

@@ -1,6 +1,7 @@
 """One rank's share of a step: its devices' samples forward and back, gradients summed over all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import distributed, nn
@@ -27,10 +28,16 @@ class Share:
         self._accelerator = accelerator
         self.learning = [each for each in layers.parameters() if each.requires_grad]
         """Parameters that learn, in order, each once."""
-        self._run = _summing(layers) if self.learning else layers
+        self._sum = _Sum()
+        self._run = _summing(layers, self._sum) if self.learning else layers
         self._inputs = torch.empty(0)
         self._slices: Sequence[Slice] = ()
         self._outputs: torch.Tensor | None = None
+
+    @property
+    def is_sum_broken(self) -> bool:
+        """Whether the last way back had no sum over the ranks, which is not this one's fault."""
+        return self._sum.is_broken
 
     def forward(self, inputs: torch.Tensor, slices: Sequence[Slice], *, back: bool) -> torch.Tensor:
         """Give the outputs; `back` if the gradient of the inputs will be wanted."""
@@ -44,6 +51,7 @@ class Share:
         Those of the parameters are the sums of all ranks'. It may be done again with another
         gradient, for which it goes forward again: what torch sums, it sums once.
         """
+        self._sum.is_broken = False
         outputs = self._computed() if self._outputs is None else self._outputs
         self._outputs = self._inputs.grad = None
         self.forget_gradients()
@@ -67,6 +75,30 @@ class Share:
         with torch.enable_grad(), accelerator.computing(), accelerator.casting():
             outputs: torch.Tensor = self._run(self._inputs)
             return outputs if accelerator.autocast is None else outputs.float()
+
+
+class _Sum:
+    """What the sums over all ranks came to; what torch holds on to, and so knows no share."""
+
+    is_broken = False
+
+    def of(self, gradients: torch.Tensor) -> torch.futures.Future[torch.Tensor]:
+        """Sum gradients over the ranks; what torch does by itself is their mean."""
+        with self._watched():
+            summed = distributed.all_reduce(gradients, async_op=True).get_future()
+        return summed.then(self._first)  # type: ignore[no-any-return]
+
+    def _first(self, done: torch.futures.Future[list[torch.Tensor]]) -> torch.Tensor:
+        with self._watched():
+            return done.value()[0]
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError:
+            self.is_broken = True
+            raise
 
 
 class _WithSpare(nn.Module):
@@ -93,17 +125,15 @@ class _WithSpare(nn.Module):
         return outputs
 
 
-def _summing(layers: nn.Module) -> nn.Module:
+def _summing(layers: nn.Module, sum_: _Sum) -> nn.Module:
     from torch._C._distributed_c10d import GradBucket  # noqa: PLC0415 - not each torch has it
 
-    def sum_(_: object, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
-        """Sum gradients over the ranks; what torch does by itself is their mean."""
-        summed = distributed.all_reduce(bucket.buffer(), async_op=True).get_future()
-        return summed.then(lambda done: done.value()[0])  # type: ignore[no-any-return]
+    def summed(_: object, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+        return sum_.of(bucket.buffer())
 
     # Rank 0 sends whatever has changed, so torch need not send the weights.
     ranks = DistributedDataParallel(
         _WithSpare(layers), init_sync=False, find_unused_parameters=True
     )
-    ranks.register_comm_hook(None, sum_)
+    ranks.register_comm_hook(None, summed)
     return ranks

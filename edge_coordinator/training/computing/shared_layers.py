@@ -134,6 +134,7 @@ class SharedStep:
         """Whether all ranks have the gradients."""
         self._is_with_all = True
         self._answers, self._why = RankAnswers(), ""
+        self._is_own_fault = False
 
     def forward(self, side: Side, inputs: torch.Tensor, cut: int) -> torch.Tensor | None:
         """Give the outputs of all samples; None if somebody was lost, or could not."""
@@ -146,7 +147,7 @@ class SharedStep:
             with self._few_threads():
                 own = self._share.forward(self._inputs[rows], slices, back=self._back)
         except Exception as error:  # The network may be the user's own: it is tried alone, too.
-            self._why = _first_line(error)
+            self._why, self._is_own_fault = _first_line(error), True
         self._answers = self._ranks.answers(asked, own_s=time.monotonic() - start_s)
         if own is None or not self._answers.are_whole:
             self._ranks.sent.forget()
@@ -172,9 +173,17 @@ class SharedStep:
         return alone
 
     def blame(self) -> None:
-        """Go on without those because of whom the step is computed by rank 0 alone."""
-        if self._is_with_all:
-            self._is_with_all = False
+        """Go on without those because of whom the step is computed by rank 0 alone.
+
+        Where rank 0's own share failed, what the others say is of the sum that it then broke off.
+        """
+        if not self._is_with_all:
+            return
+        self._is_with_all = False
+        if self._is_own_fault:
+            why = f"cannot be computed with: rank 0 says of its own share: {self._why}"
+            self._ranks.drop(RankAnswers(silent=self._answers.silent), why=why)
+        else:
             self._ranks.drop(self._answers, why=f"cannot compute along: {self._why}")
 
     def _ask_forward(self, side: Side, cut: int) -> Asked:
@@ -209,6 +218,7 @@ class SharedStep:
                 own = self._share.backward(from_outputs)
             except Exception as error:  # The network may be the user's own.
                 self._why = _first_line(error)
+                self._is_own_fault = not self._share.is_sum_broken
         if self._why:
             self._break_off()  # Nobody is to wait for this rank.
         self._answers = self._ranks.answers(asked, own_s=time.monotonic() - start_s)

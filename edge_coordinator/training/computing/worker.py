@@ -12,8 +12,8 @@ import shutil
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -177,7 +177,7 @@ def _answer(workers: list[Worker], asked: RankMessage) -> RankMessage:
 def end_with(parent: int, folder: Path) -> None:
     """End once the process that started this one is gone, whatever this one is at.
 
-    Nobody else clears the folder then.
+    Nobody else clears the folder then; as long as rank 0 is there, it is that of all ranks.
     """
     while os.getppid() == parent:
         time.sleep(_LOOK_EVERY_S)
@@ -190,11 +190,14 @@ def main() -> None:
     socket, parent, folder = sys.argv[1:]
     # Rank 0 is to notice that this one has ended, whatever it had started itself.
     os.set_inheritable(int(socket), False)  # noqa: FBT003 - it takes no names
-    threading.Thread(target=end_with, args=(int(parent), Path(folder)), daemon=True).start()
-    with suppress(EOFError, OSError):
+    watch = threading.Thread(target=end_with, args=(int(parent), Path(folder)), daemon=True)
+    watch.start()
+    try:
         serve(Connection(int(socket)))
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
+    except Exception:
+        traceback.print_exc()
+    watch.join(2 * _LOOK_EVERY_S)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return ""
         if code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
+            return f"was killed by {_signal_name(-code)}"
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f"ended by itself: {lines[-1] if lines else f'its exit status is {code}'}"
 
@@ -81,3 +81,10 @@ class WorkerProcess:
         if answer.kind == "failed":
             raise RankFailedError(answer.fields["reason"])
         return answer
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # Of the real-time signals only the first and the last have names.
+        return f"signal {number}"

@@ -65,32 +65,34 @@ def dying(order: str = "") -> Network:
 
 class _Raises(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, order: str) -> torch.Tensor:  # noqa: ANN401
-        ctx.order = order
+    def forward(ctx: Any, x: torch.Tensor, when: str, order: str) -> torch.Tensor:  # noqa: ANN401
+        ctx.when, ctx.order = when, order
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:  # noqa: ANN401
+        if is_further_rank() and ctx.when == "back":
+            raise ValueError("no such gradient here")
         if not is_further_rank() and Path(ctx.order).is_file():
             Path(ctx.order).unlink()
             raise ValueError("no such gradient")
-        return gradients[0], None
+        return gradients[0], None, None
 
 
 class Fails(nn.Module):
-    """Cannot be built, or run, in a further rank; or once not gone back through in rank 0."""
+    """Cannot be built, run or gone back through in a further rank; or not once in rank 0."""
 
     def __init__(self, when: str, order: str) -> None:
         super().__init__()
-        self.is_run, self.order = when == "run", order
+        self.when, self.order = when, order
         if when == "built" and is_further_rank():
             raise RuntimeError("no such file")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Give what it is given."""
-        if self.is_run and self.training and is_further_rank():
+        if self.when == "run" and self.training and is_further_rank():
             raise RuntimeError("out of memory\nand much more")
-        passed: torch.Tensor = _Raises.apply(x, self.order)  # type: ignore[no-untyped-call]
+        passed: torch.Tensor = _Raises.apply(x, self.when, self.order)  # type: ignore[no-untyped-call]
         return passed
 
 

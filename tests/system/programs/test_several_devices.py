@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
 from edge_coordinator.training.computing.ranks import LOST, Patience
+from edge_coordinator.training.computing.worker_process import WorkerProcess
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.models.load import cut_index, layer_shapes
@@ -24,6 +26,7 @@ from tests.noise import random_samples, shards
 from tests.system.programs.networks_of_ranks import SHAPE
 from tests.unit.edge_coordinator.training.test_micro_batches import largest_error
 
+WORKER = "edge_coordinator.training.computing.worker"
 NETWORKS = "tests.system.programs.networks_of_ranks"
 CLUSTERS = ({"a": 16, "b": 10, "c": 5}, {"a": 7, "d": 3}, {"b": 4})
 """Unequal devices; fewer than three ranks; one alone."""
@@ -173,6 +176,7 @@ def test_a_step_whose_ranks_die_is_computed_all_the_same_and_said_once_each(
             f"says: model {NETWORKS}:failing cannot be built with when='built': no such file",
         ),
         ("run", "says: out of memory"),
+        ("back", "says: no such gradient here"),
     ],
 )
 def test_a_rank_that_cannot_compute_along_says_why_and_the_step_is_computed_without_it(
@@ -190,7 +194,9 @@ def test_a_rank_that_cannot_compute_along_says_why_and_the_step_is_computed_with
     ]
 
 
-def test_rank_0_that_fails_amid_the_sum_computes_the_step_by_itself(tmp_path: Path) -> None:
+def test_rank_0_that_fails_amid_the_sum_says_so_and_computes_the_step_by_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     order, lost = tmp_path / "fail", list[str]()
     settings = {"model.name": f"{NETWORKS}:failing", "model.options": {"order": str(order)}}
     one, two = made(settings, SHAPE, "cpu"), made(settings, SHAPE, ["cpu", "cpu"])
@@ -199,6 +205,10 @@ def test_rank_0_that_fails_amid_the_sum_computes_the_step_by_itself(tmp_path: Pa
         steps = trained(two, "flatten")
     assert max(largest_differences(one, trained(one, "flatten"), two, steps)) <= 1e-6
     assert (lost, order.exists()) == ([LOST], False)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "the server side goes on without rank 1 (cpu), which cannot be computed with: rank 0 says "
+        "of its own share: no such gradient: it computes on cpu"
+    ]
 
 
 def test_a_rank_that_hangs_is_killed_and_the_step_is_computed_without_it() -> None:
@@ -249,6 +259,31 @@ async def test_a_run_over_a_bus_ends_in_the_weights_of_one_process() -> None:
         ended.append(model.snapshot())
     one, two = ended
     assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-4
+
+
+def test_a_rank_that_a_nameless_signal_ended_is_said_with_its_number(tmp_path: Path) -> None:
+    worker = WorkerProcess("cpu", 1, tmp_path)
+    assert worker.why_ended() == ""
+    os.kill(worker.pid, signal.SIGRTMIN + 1)
+    end_s = time.monotonic() + 30
+    while not (why := worker.why_ended()) and time.monotonic() < end_s:
+        time.sleep(0.01)
+    worker.end()
+    assert why == f"was killed by signal {signal.SIGRTMIN + 1}"
+
+
+def test_a_rank_that_rank_0_cannot_talk_to_leaves_the_folder_to_the_others(tmp_path: Path) -> None:
+    (tmp_path / "meeting-1").touch()
+    ours, theirs = Pipe()
+    command = [sys.executable, "-m", WORKER, str(theirs.fileno()), str(os.getpid()), str(tmp_path)]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as rank:
+        theirs.close()
+        ours.send_bytes(b"no JSON")
+        _, said = rank.communicate(timeout=60)
+    ours.close()
+    assert said.decode().strip().splitlines()[-1].startswith("json.decoder.JSONDecodeError")
+    assert rank.returncode == 1
+    assert (tmp_path / "meeting-1").exists()
 
 
 def is_running(process: psutil.Process) -> bool:
