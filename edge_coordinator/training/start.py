@@ -18,6 +18,9 @@ from runtime.wire.fields import VECTORS, named_by
 _WRAPPED_AS = ("state_dict", "model_state_dict", "model")
 """Where the files of training scripts keep the weights, beside an optimiser's state."""
 
+_WRAPPERS = ("module", "_orig_mod")
+"""What torch puts before all names of a network that it wraps: data parallel, compiled."""
+
 Weights = Mapping[str, torch.Tensor]
 
 
@@ -40,7 +43,7 @@ def start_from(network: nn.Module, given: Path, *, leave: Sequence[str], sha256:
             f"is {str(sha256)[:12]}…; take the file that it was, or model.start_digest = none"
         )
     own = network.state_dict()
-    weights = _unwrapped(_read(content, where), own)
+    weights = _unwrapped(_read(content, where), own, leave)
     for name in leave:
         if not any(named_by([name], each) for each in own):
             raise _names_nothing("model.start_except", name, own)
@@ -91,14 +94,21 @@ def _read(content: bytes, where: str) -> Weights:
     return found
 
 
-def _unwrapped(weights: Weights, own: Weights) -> Weights:
-    """Leave out what a wrapper has put before all names, as data parallel and Lightning do."""
+def _unwrapped(weights: Weights, own: Weights, leave: Sequence[str]) -> Weights:
+    """Leave out what a wrapper has put before all names, unless the network's own have it.
+
+    A head of another kind (Lightning names it as the attribute that the network is) goes only where
+    what is left are the network's names, but for those that `leave` has.
+    """
+    wanted = {name for name in own if not named_by(leave, name)}
+    given = weights
     while weights and not own.keys() & weights.keys():
         heads = {name.partition(".")[0] if "." in name else "" for name in weights}
         if len(heads) > 1 or "" in heads:
             break
         weights = {name.partition(".")[2]: tensor for name, tensor in weights.items()}
-    return weights
+        given = weights if heads <= {*_WRAPPERS} else given
+    return weights if wanted <= weights.keys() else given
 
 
 def _check(offered: Weights, wanted: Weights, where: str) -> None:

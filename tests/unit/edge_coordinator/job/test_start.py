@@ -33,13 +33,18 @@ def _save(path: Path, kind: str) -> Path:
         case "checkpoint":
             wrapped = {f"module.{name}": tensor for name, tensor in weights.items()}
             torch.save({"state_dict": wrapped, "epoch": 3}, file)
+        case "compiled":
+            wrapped = {f"_orig_mod.module.{name}": tensor for name, tensor in weights.items()}
+            torch.save(wrapped, file)
         case "lightning":
             wrapped = {f"model.net.{name}": tensor for name, tensor in weights.items()}
             torch.save({"state_dict": wrapped, "pytorch-lightning_version": "2"}, file)
     return file
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pt", "checkpoint", "lightning", "run"])
+@pytest.mark.parametrize(
+    "kind", ["safetensors", "pt", "checkpoint", "compiled", "lightning", "run"]
+)
 def test_a_job_begins_with_the_weights_of_a_file_or_a_run(tmp_path: Path, kind: str) -> None:
     given = {"model.start": str(_save(tmp_path, kind)), "model.start_except": ["fc3.*"]}
     job, model = make_job(shards([20], (1, 28, 28)), given)
@@ -76,6 +81,12 @@ class Trap:
         ({"a": Trap()}, {}, "neither safetensors nor a state_dict of tensors alone"),
         ([1, 2], {}, "holds no state_dict"),
         ({"fc1.weight": torch.ones(2)}, {}, "lacks 9 tensors of the network (conv1.weight, "),
+        ({"fc9.weight": torch.ones(2)}, {}, "has 1 that it has not (fc9.weight)"),
+        (
+            {f"module.net.{name}": each for name, each in _weights().items() if "fc" not in name},
+            {},
+            "has 4 that it has not (net.conv1.weight, net.conv1.bias, ",
+        ),
         ({**_weights(), "x": torch.ones(1)}, {}, "has 1 that it has not (x); model.start_except"),
         (
             {**_weights(), "fc3.bias": torch.ones(7)},
