@@ -6,10 +6,13 @@ What was there stays where it was, and new samples follow. A turn names how many
 training part it draws from, the first so many; so a replay of the turn draws the same.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from runtime.datasets.samples import Samples
 from runtime.datasets.shard import Shard, make_shard
+from runtime.datasets.stored import first_of
 from runtime.errors import SettingsError
 from runtime.wire.commands import Assignment, Join, Ready
 from runtime.wire.frames import spec_of
@@ -31,7 +34,7 @@ class OwnData:
         """
         self._device = device
         self._all = samples
-        self.samples = samples if num_there is None else samples.take(range(num_there))
+        self.samples = samples if num_there is None else _first(samples, num_there)
         """Those that are there."""
         self._grows = grows
         self._assignment: Assignment | None = None
@@ -76,7 +79,7 @@ class OwnData:
         """Have the first so many of the samples that were given; how many of them are new."""
         num_new = num_there - len(self.samples)
         if num_new > 0:
-            self.samples = self._all.take(range(num_there))
+            self.samples = _first(self._all, num_there)
         return max(0, num_new)
 
     def grow(self, samples: Samples) -> int:
@@ -100,6 +103,11 @@ class OwnData:
 
     def _parted(self, samples: Samples, assignment: Assignment) -> Shard:
         return make_shard(self._device, assignment, samples, grows=self._grows)
+
+
+def _first(samples: Samples, num_samples: int) -> Samples:
+    stored = first_of(samples.stored, num_samples)
+    return replace(samples, stored=stored, y=samples.y[:num_samples])
 
 
 def _begins_with(samples: Samples, before: Samples) -> bool:

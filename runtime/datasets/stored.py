@@ -91,6 +91,16 @@ class Picked:
         return self.base.draw(rows, key) if isinstance(self.base, Drawn) else self[chosen]
 
 
+def first_of(stored: Stored, num_samples: int) -> Stored:
+    """Give the first so many samples without a copy: where data grow it is done again and again."""
+    if isinstance(stored, np.ndarray):
+        first: Stored = stored[:num_samples]
+        return first
+    if isinstance(stored, Picked):
+        return Picked(stored.base, stored.rows[:num_samples])
+    return Picked(stored, np.arange(num_samples))
+
+
 @dataclass(frozen=True, eq=False)
 class Windows:
     """Windows over readings [reading, feature]: [window, reading, feature], or channels first."""

@@ -13,6 +13,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.datasets.samples import Samples
 from runtime.datasets.shard import make_shard
+from runtime.datasets.stored import Picked, Stored
 from runtime.errors import SettingsError
 from runtime.wire.frames import StepId
 from runtime.wire.published import PlanReport
@@ -48,6 +49,27 @@ class Grows:
             self.plans[progress.plan.round] = progress.plan
         if isinstance(progress, RoundDone) and progress.report.round == 1:
             self._data.grow(self._rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Unread:
+    """Inputs that nobody is to read."""
+
+    of: Stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.of.shape
+
+    @property
+    def dtype(self) -> object:
+        return self.of.dtype
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def __getitem__(self, chosen: object) -> object:
+        raise AssertionError(f"{chosen} is read")
 
 
 @dataclass
@@ -127,3 +149,21 @@ def test_data_that_moved_are_not_taken_over_and_those_that_are_there_stay() -> N
         ):
             data.grow(other)
     assert len(data.samples) == FIRST
+
+
+@pytest.mark.parametrize("is_drawn", [False, True], ids=["in memory", "read when drawn"])
+def test_samples_that_arrive_are_neither_copied_nor_read(is_drawn: bool) -> None:  # noqa: FBT001
+    samples = all_of("a")
+    inputs = samples.stored
+    if is_drawn:
+        samples = replace(samples, stored=Picked(Unread(inputs), np.arange(ALL)))
+    data = OwnData("a", samples, grows=True, num_there=1)
+    for num_there in range(2, ALL + 1):
+        assert data.arrive(num_there) == 1
+        assert len(data.samples) == len(data.samples.y) == num_there
+        assert np.shares_memory(data.samples.y, samples.y)
+    if is_drawn:
+        assert isinstance(data.samples.stored, Picked)
+        assert isinstance(data.samples.stored.base, Unread)
+    else:
+        assert np.shares_memory(np.asarray(data.samples.stored), np.asarray(inputs))
