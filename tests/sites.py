@@ -13,6 +13,8 @@ from runtime.wire.published import (
     DeviceMetrics,
     DeviceProfile,
     DeviceStatus,
+    OtherCut,
+    PlanAlternatives,
     PlanReport,
     RoundReport,
 )
@@ -150,6 +152,21 @@ def planned_round(number: int, clusters: Sequence[Sequence[str]], **changes: obj
         for names in clusters
     )
     return plan.model_copy(update={"clusters": reports, "predicted": dict.fromkeys(devices, EPOCH)})
+
+
+def with_shared_samples(plan: PlanReport) -> PlanReport:
+    """Share the samples of each cluster out, and say what else the round could have been."""
+    clusters = tuple(
+        each.model_copy(update={"batch_sizes": tuple(range(1, 1 + len(each.devices)))})
+        for each in plan.clusters
+    )
+    other = PlanAlternatives(
+        best_other_cut=OtherCut(cut_layer="x", round_s=9.0),
+        random_clusters_s=6.5,
+        random_equal_shares_s=7.0,
+        sorted_clusters_s=8.0,
+    )
+    return plan.model_copy(update={"clusters": clusters, "alternatives": other})
 
 
 def measured_round(number: int, devices: Sequence[str], **changes: object) -> RoundReport:

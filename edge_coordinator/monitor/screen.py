@@ -194,10 +194,12 @@ def _else(plan: PlanReport) -> str:
     other = plan.alternatives
     if other is None:
         return ""
+    is_shared_out = any(cluster.batch_sizes for cluster in plan.clusters)
     ways = [
         f"{other.random_clusters_s:.3g} s with random clusters",
         f"{other.random_equal_shares_s:.3g} s with equal shares too",
-        f"{other.sorted_clusters_s:.3g} s with sorted clusters",
+        f"{other.sorted_clusters_s:.3g} s with sorted clusters"
+        + " (all with equal mini-batches)" * is_shared_out,
     ]
     cut = other.best_other_cut
     if cut is not None and cut.round_s is not None:

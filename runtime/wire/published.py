@@ -171,7 +171,10 @@ class OtherCut(Message):
 
 
 class PlanAlternatives(Message):
-    """What the round would have taken otherwise, by the same model."""
+    """What the round would have taken otherwise, by the same model.
+
+    Also where a plan shares samples out, other clusters are those of equal mini-batches.
+    """
 
     best_other_cut: OtherCut | None
     random_clusters_s: float

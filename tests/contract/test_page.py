@@ -23,7 +23,7 @@ from tests.outside.watched_site import (
     publish,
     publish_site,
 )
-from tests.sites import NOW_S, TOPICS, measured_round, planned_round
+from tests.sites import NOW_S, TOPICS, measured_round, planned_round, with_shared_samples
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason="no Chromium here (Debian's package `chromium`)"
@@ -76,6 +76,10 @@ async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change(
                 "document.querySelector('#events-list').innerText.includes('offline b')"
             )
             assert "replanned a link got slower" in await page.text("#events-list")
+            await publish(bus, TOPICS.plan, with_shared_samples(planned_round(7, (("a", "b"),))))
+            await page.until("document.querySelector('#plan-text').innerText.includes('sorted')")
+            said = (await page.text("#plan-text")).replace("\u00a0", " ")
+            assert "8 s with sorted clusters (all with equal mini-batches), 9 s cut after x" in said
             await bus.publish(TOPICS.status("c"), b"", retain=True)
             await bus.publish(TOPICS.profile("c"), b"", retain=True)
             await page.until(HAS_DEVICES.format(2))

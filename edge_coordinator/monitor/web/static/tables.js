@@ -148,7 +148,7 @@ export function showPlan(plan, round, evaluatedPhases) {
     round: plan.round,
     what: `${plan.method}, cut after ${cutWords(plan)}, ${plural(plan.clusters.length, "cluster")}`
       + (plan.predicted_s === null ? "" : `, ${seconds(plan.predicted_s)} predicted`),
-    why: plan.reason, changed: plan.changed, otherwise: otherwise(plan.alternatives),
+    why: plan.reason, changed: plan.changed, otherwise: otherwise(plan),
     assumed: listed(plan.assumed), "left out": listed(plan.left_out),
   };
   fill(text, Object.entries(entries).filter(([, value]) => value)
@@ -179,12 +179,15 @@ function cutWords(plan) {
 
 const listed = (reasons) => Object.entries(reasons ?? {}).map(([device, why]) => `${device}: ${why}`).join("; ");
 
-function otherwise(other) {
+function otherwise(plan) {
+  const other = plan.alternatives;
   if (!other) return "";
+  const isSharedOut = plan.clusters.some(({ batch_sizes }) => batch_sizes);
   const ways = [
     `${seconds(other.random_clusters_s)} with random clusters`,
     `${seconds(other.random_equal_shares_s)} with equal shares too`,
-    `${seconds(other.sorted_clusters_s)} with sorted clusters`,
+    `${seconds(other.sorted_clusters_s)} with sorted clusters`
+      + (isSharedOut ? " (all with equal mini-batches)" : ""),
   ];
   const cut = other.best_other_cut;
   if (cut && cut.round_s !== null) ways.push(`${seconds(cut.round_s)} cut after ${cut.cut_layer}`);

@@ -11,7 +11,7 @@ from edge_coordinator.monitor.json_lines import SiteLines, site_line
 from edge_coordinator.monitor.screen import site_screen
 from edge_coordinator.monitor.state import SiteState
 from runtime.wire.published import ClusterReport, DeviceStatus
-from tests.sites import EPOCH, NOW_S, TOPICS, Site, make_plan, make_round
+from tests.sites import EPOCH, NOW_S, TOPICS, Site, make_plan, make_round, with_shared_samples
 
 
 def screen(state: SiteState, *, width: int, num_lines: int | None = None) -> list[str]:
@@ -58,6 +58,17 @@ def test_thirty_devices_fit_the_width_with_every_figure(width: int) -> None:
     for figure in ("7.65G", "30s", "43.2M", "98.7M", "12ms", "4m", "1.23G", "100%", "idle"):
         assert all(figure in row for row in rows), figure
     assert "3.3 s (3 s predicted, -9.0%)" in " ".join(lines).replace("  ", " ")
+
+
+def test_other_clusters_are_said_to_have_equal_mini_batches_where_the_plan_has_not() -> None:
+    shared = with_shared_samples(make_plan("ab"))
+    equal = shared.model_copy(update={"clusters": make_plan("ab").clusters})
+    of_shared, of_equal = (
+        " ".join(screen(Site().hear(TOPICS.plan, plan).now, width=200)) for plan in (shared, equal)
+    )
+    clusters = "6.5 s with random clusters, 7 s with equal shares too, 8 s with sorted clusters"
+    assert f"{clusters} (all with equal mini-batches), 9 s cut after x" in of_shared
+    assert f"{clusters}, 9 s cut after x" in of_equal
 
 
 def test_short_names_stand_beside_their_figures() -> None:
