@@ -2,12 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,6 @@ import torch
 
 from edge_coordinator.training.algorithm import ServerStep, Smashed
 from edge_coordinator.training.computing.ranks import LOST, Patience
-from edge_coordinator.training.computing.worker_process import WorkerProcess
 from edge_coordinator.training.edge_model import EdgeModel
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.models.load import cut_index, layer_shapes
@@ -26,7 +22,6 @@ from tests.noise import random_samples, shards
 from tests.system.programs.networks_of_ranks import SHAPE
 from tests.unit.edge_coordinator.training.test_micro_batches import largest_error
 
-WORKER = "edge_coordinator.training.computing.worker"
 NETWORKS = "tests.system.programs.networks_of_ranks"
 CLUSTERS = ({"a": 16, "b": 10, "c": 5}, {"a": 7, "d": 3}, {"b": 4})
 """Unequal devices; fewer than three ranks; one alone."""
@@ -259,60 +254,6 @@ async def test_a_run_over_a_bus_ends_in_the_weights_of_one_process() -> None:
         ended.append(model.snapshot())
     one, two = ended
     assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-4
-
-
-def test_a_rank_that_a_nameless_signal_ended_is_said_with_its_number(tmp_path: Path) -> None:
-    worker = WorkerProcess("cpu", 1, tmp_path)
-    assert worker.why_ended() == ""
-    os.kill(worker.pid, signal.SIGRTMIN + 1)
-    end_s = time.monotonic() + 30
-    while not (why := worker.why_ended()) and time.monotonic() < end_s:
-        time.sleep(0.01)
-    worker.end()
-    assert why == f"was killed by signal {signal.SIGRTMIN + 1}"
-
-
-def test_a_rank_that_rank_0_cannot_talk_to_leaves_the_folder_to_the_others(tmp_path: Path) -> None:
-    (tmp_path / "meeting-1").touch()
-    ours, theirs = Pipe()
-    command = [sys.executable, "-m", WORKER, str(theirs.fileno()), str(os.getpid()), str(tmp_path)]
-    with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as rank:
-        theirs.close()
-        ours.send_bytes(b"no JSON")
-        _, said = rank.communicate(timeout=60)
-    ours.close()
-    assert said.decode().strip().splitlines()[-1].startswith("json.decoder.JSONDecodeError")
-    assert rank.returncode == 1
-    assert (tmp_path / "meeting-1").exists()
-
-
-def is_running(process: psutil.Process) -> bool:
-    """Whether it is more than an entry that the system's first process has not cleared yet."""
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-@pytest.mark.examples
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.timeout(60)
-def test_no_process_outlives_a_run_that_is_ended(ended_by: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "edge_coordinator", "simulate", "--output", str(tmp_path)]
-    wanted = ("--set", "training.server_device=['cpu', 'cpu']", "--rounds", "9999")
-    with subprocess.Popen([*command, *wanted, "--data", "digits"], stderr=subprocess.PIPE) as run:
-        own = psutil.Process(run.pid)
-        while not (ranks := own.children()) and run.poll() is None:
-            time.sleep(0.05)
-        assert ranks
-        while not list(tmp_path.rglob("rounds.jsonl")) and run.poll() is None:
-            time.sleep(0.05)
-        run.send_signal(ended_by)
-        run.wait(30)
-    end_s = time.monotonic() + 30
-    while any(map(is_running, ranks)) and time.monotonic() < end_s:
-        time.sleep(0.05)
-    assert not any(map(is_running, ranks))
 
 
 @pytest.mark.skipif(
