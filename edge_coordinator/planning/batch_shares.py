@@ -29,6 +29,8 @@ MOST_TIMES = 4
 LEAST_GAIN = 0.02
 """Of a round, that sharing by speed has to save where the plan may leave it."""
 _LEVEL_STEPS = 6
+_LEAST_MISSING = 1e-9
+"""Of mini-batches: what is missing less is there."""
 _SHORTEST_S = 1e-12
 
 
@@ -201,7 +203,7 @@ def _levelled(fixed_s: Floats, pace: Floats, *, least: Floats, most: Floats) -> 
     """Sizes with which all would be done at once, within bounds, [..., position].
 
     `pace` is mini-batches a second; sizes sum to the number of devices. Newton's steps towards the
-    common time: what they leave undone is too little to compare clusters by.
+    common time, most often none: what they leave undone is too little to compare clusters by.
     """
     total = (most > 0).sum(axis=-1, keepdims=True)
     whole_pace = np.maximum(pace.sum(axis=-1, keepdims=True), _SHORTEST_S)
@@ -209,8 +211,10 @@ def _levelled(fixed_s: Floats, pace: Floats, *, least: Floats, most: Floats) -> 
     sizes: Floats = np.clip((level_s - fixed_s) * pace, least, most)
     for _ in range(_LEVEL_STEPS):
         free = np.where((least < sizes) & (sizes < most), pace, 0.0).sum(axis=-1, keepdims=True)
-        missing = total - sizes.sum(axis=-1, keepdims=True)
-        level_s = level_s + np.divide(missing, free, out=np.zeros_like(level_s), where=free > 0)
+        missing = np.where(free > 0, total - sizes.sum(axis=-1, keepdims=True), 0.0)
+        if np.abs(missing).max(initial=0.0) < _LEAST_MISSING:
+            break
+        level_s = level_s + missing / np.maximum(free, _SHORTEST_S)
         sizes = np.clip((level_s - fixed_s) * pace, least, most)
     return sizes
 

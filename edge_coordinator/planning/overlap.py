@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from runtime.wire.micro_batches import FirstSamples, Rows
 
 
+_STAGES = (Phase.FORWARD, Phase.UPLOAD, Phase.SERVER, Phase.DOWNLOAD, Phase.BACKWARD)
+
+
 @dataclass(frozen=True)
 class Aggregated:
     """What is computed and sent once for a cluster, and in which micro-batches."""
@@ -85,7 +88,8 @@ class PartedPhases:
 class Stages:
     """Seconds of each micro-batch of each device in each stage, [..., position, micro-batch].
 
-    A position without a device is zero in all.
+    Or [..., position, 1], where those of a device are all alike. A position without a device is
+    zero in all.
     """
 
     forward_s: Floats
@@ -98,6 +102,7 @@ class Stages:
     download_delay_s: Floats
     """[..., position, 1]."""
     backward_s: Floats
+    micro_batches: int
     num_together: int = 0
     """Micro-batches, the first, that wait for those of all devices."""
 
@@ -130,23 +135,25 @@ def _parted_s(seconds: PartedPhases, *, members: Counts, shares: Floats, start_s
 
 def _stages(seconds: PartedPhases, busy_s: Floats, delay_s: Floats, *, members: Counts) -> Stages:
     """Part phases into micro-batches; `busy_s` and `delay_s` are [phase, ..., position]."""
-    apart, count = seconds.aggregated, seconds.micro_batches
-    weights = np.full(count, 1 / count) if apart is None else apart.weights
-    parted_s = busy_s[..., np.newaxis] * weights
-    server_s, download_s = parted_s[Phase.SERVER], parted_s[Phase.DOWNLOAD]
+    apart = seconds.aggregated
+    weights = np.full(1, 1 / seconds.micro_batches) if apart is None else apart.weights
+    forward_s, upload_s, server_s, download_s, backward_s = (
+        busy_s[phase][..., np.newaxis] * weights for phase in _STAGES
+    )
     if apart is not None:
         together_s, alone_s = with_empty_device(apart.server_s)[:, members]
         own_s, broadcast_s = together_s - alone_s, with_empty_device(apart.broadcast_s)[members]
         server_s = apart.apart(own_s + apart.step_s(members), busy_s[Phase.SERVER] - own_s)
         download_s = apart.apart(broadcast_s, busy_s[Phase.DOWNLOAD] - broadcast_s)
     return Stages(
-        forward_s=parted_s[Phase.FORWARD],
-        upload_s=parted_s[Phase.UPLOAD],
+        forward_s=forward_s,
+        upload_s=upload_s,
         upload_delay_s=delay_s[Phase.UPLOAD][..., np.newaxis],
         server_s=server_s,
         download_s=download_s,
         download_delay_s=delay_s[Phase.DOWNLOAD][..., np.newaxis],
-        backward_s=parted_s[Phase.BACKWARD],
+        backward_s=backward_s,
+        micro_batches=seconds.micro_batches,
         num_together=0 if apart is None else apart.first.micro_batches,
     )
 
@@ -158,49 +165,71 @@ def overlapped_epochs_s(stages: Stages, *, start_s: Floats, local_epochs: int) -
     another order is little unless it is what everybody waits for.
     """
     free_s = start_s[..., np.newaxis] + np.zeros(stages.forward_s.shape[:-1])
-    updated_s = np.zeros_like(start_s)
+    updated_s, count = np.zeros_like(start_s), stages.micro_batches
+    forward_s = _sums(stages.forward_s, count)  # All [..., position, micro-batch].
+    before_backward_s = _sums(stages.backward_s, count) - stages.backward_s
+    whole_backward_s = before_backward_s[..., -1] + stages.backward_s[..., -1]
     for _ in range(local_epochs):
-        # All [..., position, micro-batch].
-        done_s = free_s[..., np.newaxis] + stages.forward_s.cumsum(axis=-1)
+        done_s = free_s[..., np.newaxis] + forward_s
         sent_s = _one_after_another(done_s, stages.upload_s)
         there_s = _of_all(sent_s + stages.upload_delay_s, stages.num_together)
         back_s = _of_all(_served(there_s, stages.server_s, updated_s), stages.num_together)
         updated_s = back_s.max(axis=(-2, -1))
-        got_s = _queued(back_s, stages.download_s, back_s.argsort(axis=-1, kind="stable"))
+        if stages.num_together:
+            got_s = _queued(back_s, stages.download_s, back_s.argsort(axis=-1, kind="stable"))
+        else:  # They come back in the order in which they were sent.
+            got_s = _one_after_another(back_s, stages.download_s)
         got_s = np.maximum(got_s + stages.download_delay_s, done_s[..., -1:])
-        back_done_s = _one_after_another(got_s, stages.backward_s)
-        free_s = back_done_s[..., -1]
+        free_s = (got_s - before_backward_s).max(axis=-1) + whole_backward_s
     return free_s
 
 
 def _of_all(at_s: Floats, num_together: int) -> Floats:
     """Have the first micro-batches wait for those of all devices, [..., position, item]."""
+    if not num_together:
+        return at_s
     first_s = at_s[..., :num_together].max(axis=-2, keepdims=True)
     waited_s = np.broadcast_to(first_s, (*at_s.shape[:-1], num_together))
     return np.concatenate([waited_s, at_s[..., num_together:]], axis=-1)
 
 
+def _sums(each_s: Floats, count: int) -> Floats:
+    """Add up so many of a queue, [..., item]; `each_s` may be [..., 1], of any of them."""
+    sums_s: Floats = (
+        each_s * np.arange(1, count + 1) if each_s.shape[-1] == 1 else each_s.cumsum(axis=-1)
+    )
+    return sums_s
+
+
 def _one_after_another(ready_s: Floats, each_s: Floats) -> Floats:
-    """When each of a queue is done that takes `each_s` and begins when it is ready, [..., item]."""
-    before_s = np.broadcast_to(each_s, ready_s.shape).cumsum(axis=-1)
-    begun_s = np.maximum.accumulate(ready_s - (before_s - each_s), axis=-1)
-    done_s: Floats = begun_s + before_s
+    """When each of a queue is done that takes `each_s` and begins when it is ready, [..., item].
+
+    `each_s` may be [..., 1], of any item.
+    """
+    before_s = _sums(each_s, ready_s.shape[-1])
+    done_s: Floats = ready_s - (before_s - each_s)
+    np.maximum.accumulate(done_s, axis=-1, out=done_s)
+    done_s += before_s
     return done_s
 
 
 def _queued(ready_s: Floats, each_s: Floats, order: Counts) -> Floats:
     """When each of a queue in some order is done, [..., item]."""
-    done_s = np.empty_like(ready_s)
-    in_turn_s = np.take_along_axis(ready_s, order, axis=-1)
-    work_s = np.take_along_axis(each_s, order, axis=-1)
-    np.put_along_axis(done_s, order, _one_after_another(in_turn_s, work_s), axis=-1)
-    return done_s
+    num_items = ready_s.shape[-1]
+    places = order.reshape(-1, num_items)
+    places = places + num_items * np.arange(len(places))[:, np.newaxis]
+    in_turn_s, work_s = ready_s.reshape(-1)[places], each_s.reshape(-1)[places]
+    done_s = np.empty(ready_s.size)
+    done_s[places] = _one_after_another(in_turn_s, work_s)
+    return done_s.reshape(ready_s.shape)
 
 
 def _served(there_s: Floats, each_s: Floats, free_at_s: Floats) -> Floats:
     """When the one server is done with each, first come first served, [..., position, item]."""
     shape = there_s.shape
-    flat_s, work_s = (each.reshape(*shape[:-2], -1) for each in (there_s, each_s))
+    flat_s, work_s = (
+        each.reshape(*shape[:-2], -1) for each in (there_s, np.broadcast_to(each_s, shape))
+    )
     order = flat_s.argsort(axis=-1, kind="stable")
     ready_s = np.maximum(flat_s, free_at_s[..., np.newaxis])
     return _queued(ready_s, work_s, order).reshape(shape)

@@ -49,6 +49,8 @@ class Waits:
 
     def in_a_round(self) -> "Waits":
         """Count each wait as often as it comes in a round."""
+        if (self.counts == 1).all():
+            return self
         fixed_s, link_s = (
             each * self.counts.reshape(-1, *[1] * (each.ndim - 1))
             for each in (self.fixed_s, self.link_s)
@@ -100,6 +102,7 @@ def allocate_shares(waits: Waits, *, present: Flags, medium: Medium, max_exchang
         case SharedLink():
             shares = allocate_fractions(fixed_s=fixed_s, link_s=link_s, present=present)
             quanta = tuple(quantum / present.shape[-1] for quantum in EXCHANGE_QUANTA)
+    waits = waits.in_a_round()
     for quantum in quanta:
         shares = exchange_shares(
             waits,
