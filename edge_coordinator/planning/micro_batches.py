@@ -190,13 +190,14 @@ class Flows:
 def smallest_of(members: Iterable[Counts], batch_sizes: Floats | None) -> Floats | None:
     """Samples of the device with the fewest of each one's cluster, [device].
 
-    `members` are those of each cluster, -1 for none.
+    `members` are those of each cluster, -1 for none; swaps that are tried leave some of nobody.
     """
     if batch_sizes is None:
         return None
     smallest = batch_sizes.copy()
     for row in members:
-        smallest[row[row >= 0]] = batch_sizes[row[row >= 0]].min()
+        present = row[row >= 0]
+        smallest[present] = batch_sizes[present].min(initial=np.inf)
     return smallest
 
 

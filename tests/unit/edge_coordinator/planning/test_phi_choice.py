@@ -171,3 +171,15 @@ def test_only_clusters_that_cut_alike_aggregate_and_at_their_own_cut() -> None:
         generator=np.random.default_rng(0),
     )
     assert "; phi stays 0: in no cluster do all devices cut at one layer" in split.reason
+
+
+@pytest.mark.parametrize("cuts", ["auto", "by_device"])
+def test_shares_are_chosen_where_samples_are_shared_out_and_some_devices_are_alone(
+    cuts: str,
+) -> None:
+    """Four devices in three clusters: a swap with an empty place leaves a cluster of nobody."""
+    states = random_devices(np.random.default_rng(0), 4, decades=1.5)
+    work = choosing(IndependentLinks(), batch_sizes="by_speed", micro_batches=(1, 2))
+    grouping = Grouping("cpsl", num_clusters=3, cuts_by_device=cuts == "by_device")
+    plan = plan_round(states, work, grouping=grouping, cut=None, generator=np.random.default_rng(0))
+    assert sorted(len(cluster.devices) for cluster in plan.clusters) == [1, 1, 2]
