@@ -13,6 +13,7 @@ from profiles.recording import Recording
 from profiles.stated_link import LEAST_TIMEOUT_S, StatedLink
 from runtime.bus.memory_bus import MemoryBroker
 from runtime.scenarios.files import ScenarioError, load_emulation, load_scenario
+from runtime.scenarios.recordings import RecordingError, read_recordings
 from tests.unit.device_agent.emulation.test_emulation import Time
 
 RATES = Recording.of_samples("r", [(10.0, 1e6), (11.0, 0.0), (13.0, 3e6)])
@@ -70,9 +71,19 @@ def test_each_device_of_a_class_has_a_recording_and_a_beginning_of_its_own(tmp_p
     [
         ("0 1\n1 fast\n", "line 2 of .*'1 fast'; right would be seconds and Mbit/s, like"),
         ("0 1\n1 2 3\n", "line 2"),
-        ("0 1\n0 2\n", "seconds have to rise; 0 does not"),
-        ("0 0\n1 0\n", "one more than 0"),
-        ("0 1\n1 -2\n", "rates have to be 0 or more"),
+        ("0 1\n1 2\n1 3\n", "line 3 of .*'1 3'; seconds have to rise, and the line before has 1"),
+        ("0 0\n1 0\n", "r.txt: rates have to be 0 or more, and one more than 0"),
+        ("0 1\n1 -2\n", "line 2 of .*'1 -2'; rates have to be 0 or more"),
+        ("s,rate\n0,1\n1,nan\n", "line 3 of .*'1,nan'; these have to be numbers, not nan"),
+        (
+            "0,5000000\n",
+            "line 1 of .*'0,5000000'; that is more than any link carries; rates are in M",
+        ),
+        ("0;5,5;6,1;2\n", "line 1"),
+        ("5\n4\n", "line 2 of .*'4'; milliseconds never fall"),
+        ("5\n6.5\n", "line 2 of .*'6.5'; right would be .*of Mahimahi, whole milliseconds alone"),
+        ("0\n0\n", "its last packet has to leave later than at 0"),
+        ("\0" * 5000, "line 2"),
         ("seconds rate\n", "holds no line of seconds"),
         (None, "there is no such file or folder"),
     ],
@@ -90,6 +101,54 @@ def test_a_bad_recording_says_where_and_what_would_be_right(
     (tmp_path / "own.toml").write_text(own, encoding="utf-8")
     with pytest.raises(ScenarioError, match=words):
         load_scenario("own.toml", base_dir=tmp_path)
+
+
+def test_a_recording_is_read_as_spreadsheets_of_any_country_write_it(tmp_path: Path) -> None:
+    files = {
+        "blanks": "0 1.5 3\n2 2.5 3\n",
+        "quoted": '"s","up","down"\n"0","1.5","3"\n"2","2.5","3"\n',
+        "semicolons": "# of a tram\ns;up;down\n0;1,5;3,0\n2;2,5;3,0\n",
+        "tabs": "0\t1,5\t3\n2\t2,5\t3\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    for up, down in read_recordings(tmp_path):
+        assert (up.from_s, up.bps, up.period_s) == ((0.0, 2.0), (1.5e6, 2.5e6), 4.0)
+        assert set(down.bps) == {3e6}
+
+
+@settings(max_examples=40)
+@given(moments_ms=st.lists(st.integers(0, 2000), min_size=1, max_size=60).filter(any))
+def test_a_mahimahi_trace_carries_its_packets_in_every_period(
+    tmp_path_factory: pytest.TempPathFactory, moments_ms: list[int]
+) -> None:
+    path = tmp_path_factory.mktemp("mahimahi") / "trace"
+    path.write_text("".join(f"{ms}\n" for ms in sorted(moments_ms)), encoding="utf-8")
+    ((up, down),) = read_recordings(path)
+    assert up == down
+    assert up.period_s == max(moments_ms) / 1e3
+    sent_bits = 1500 * 8 * len(moments_ms)
+    assert up.mean_bps * up.period_s == pytest.approx(sent_bits)
+    before = sum(1 for ms in moments_ms if ms <= 1000) * 1500 * 8
+    if up.period_s >= 1:
+        assert up.mean_bps_within(0.0, 1.0) == pytest.approx(before, rel=1e-6, abs=1e-3)
+
+
+def test_the_two_ways_of_a_mahimahi_link_are_one_device_s(tmp_path: Path) -> None:
+    for name, every_ms in {"a.up": 4, "a.down": 2, "b.up": 1}.items():
+        text = "".join(f"{ms}\n" for ms in range(every_ms, 1001, every_ms))
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    rates = [tuple(way.mean_bps for way in link) for link in read_recordings(tmp_path)]
+    assert rates == [pytest.approx((3e6, 6e6)), pytest.approx((12e6, 12e6))]
+    assert len(read_recordings(tmp_path / "a.down")) == 1
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """A device of zeros has no end."""
+    with pytest.raises(RecordingError, match="/dev/zero': it is neither a file nor a folder"):
+        read_recordings(Path("/dev/zero"))
+    with pytest.raises(RecordingError, match="holds 0 files"):
+        read_recordings(tmp_path)
 
 
 async def test_jitter_and_lost_packets_delay_messages_and_leave_their_order() -> None:
