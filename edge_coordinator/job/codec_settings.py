@@ -1,6 +1,6 @@
 """The table of the job file that says how tensors travel."""
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from edge_coordinator.job.plan_settings import Section
 from runtime.errors import SettingsError
@@ -28,12 +28,13 @@ class CodecSettings(Section):
 
     @field_validator("name", "model", "smashed", "gradient", "weights")
     @classmethod
-    def _is_offered(cls, name: str | None) -> str | None:
+    def _is_offered(cls, name: str | None, told: ValidationInfo) -> str | None:
         try:
             if name not in (None, AUTO):
                 _is_sparse(name)
         except SettingsError as error:
-            raise ValueError(str(error)) from error
+            or_auto = "; or auto, and plans choose" if told.field_name == "name" else ""
+            raise ValueError(f"{error}{or_auto}") from error
         return name
 
     @field_validator("model", "smashed", "gradient", "weights")

@@ -50,6 +50,11 @@ def choice_of(name: str) -> Choice:
         return Choice(_BY_NAME[base], base != name)
     if kind in _SPARSE and 0 < _number(fraction) < 1:
         return Choice(_SPARSE[kind](_number(fraction)), base != name)
+    if kind in _SPARSE:
+        raise SettingsError(
+            f"{name!r} does not say how much it keeps: after {kind}: comes a fraction above 0 and "
+            f"below 1, as {kind}:0.1"
+        )
     raise SettingsError(
         f"no codec is named {name!r}; there are {KNOWN}, each also with {LOSSLESS} after it"
     )

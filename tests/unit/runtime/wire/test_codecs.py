@@ -174,8 +174,13 @@ def test_what_a_model_loses_on_its_way_down_is_carried_by_the_coordinator() -> N
 
 
 def test_an_unknown_codec_is_refused_in_a_sentence() -> None:
-    for name in ("int3", "topk", "topk:2", "topk:x", "fp32+lzma", ""):
+    for name in ("int3", "top", "int8:2", "fp32+lzma", ""):
         with pytest.raises(SettingsError, match=r"no codec is named .* there are fp32, fp16"):
+            choice_of(name)
+    for name in ("topk", "topk:2", "topk:0", "topk:x", "topk:nan+zlib"):
+        with pytest.raises(
+            SettingsError, match=r"after topk: comes a fraction above 0 and below 1"
+        ):
             choice_of(name)
 
 
