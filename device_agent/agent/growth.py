@@ -4,12 +4,12 @@ import asyncio
 import logging
 from concurrent.futures import Executor
 from functools import partial
-from pathlib import Path
 
 from device_agent.agent.agent import Agent
 from device_agent.agent.own_data import OwnData
 from device_agent.settings import AgentSettings, load_samples
 from profiles.emulation import DeviceClass
+from runtime.addresses import own_path
 from runtime.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ async def follow_scenario(
 def marks_of(settings: AgentSettings) -> Marks:
     """Tell the source's files as they are now; nothing if it has none, as code of one's own."""
     _, _, place = settings.data.partition(":")
-    path = settings.base_dir / Path(place.partition("?")[0]).expanduser()
+    path = own_path(place.partition("?")[0], base_dir=settings.base_dir)
     if not place or not path.exists():
         return ()
     files = sorted(path.rglob("*")) if path.is_dir() else [path]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from edge_coordinator.cli.flags import JOB_FLAGS, SIMULATION_FLAGS
+from runtime.addresses import own_path
 from runtime.errors import SettingsError
 from runtime.offered import TRACKERS
 from runtime.plugins import AllowedCode
@@ -104,7 +105,7 @@ def _job_path(flags: argparse.Namespace, console: Console) -> Path | None:
     run = mode.removeprefix(REPLAY)
     if flags.config is not None or run in ("", mode):
         return Path(flags.config) if flags.config is not None else None
-    path = Path(run).expanduser() / "job.toml"
+    path = own_path(run, base_dir=Path()) / "job.toml"
     if not path.is_file():
         raise SettingsError(f"plan.mode = {mode!r}: {run} is not the directory of a run")
     console.print(f"the job and its plans are those of {run}", soft_wrap=True)

@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails
 
 from edge_coordinator.job.plan_settings import DEFAULT_CLUSTERS
 from edge_coordinator.job.settings import JobSettings
+from runtime.addresses import without_password
 from runtime.errors import SettingsError
-from runtime.url_credentials import without_password
 
 _KIND = re.compile(
     r"(constrained|function|is-instance)-|(literal|tuple|list|dict)\[|(int|str|float|bool|\w+Settings)$"

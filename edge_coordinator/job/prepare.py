@@ -33,6 +33,7 @@ from edge_coordinator.training.edge_model import EdgeModel
 from edge_coordinator.training.metrics import Metric, load_metric
 from edge_coordinator.training.start import choose_what_learns, start_from
 from edge_coordinator.training.turn import Training
+from runtime.addresses import own_path
 from runtime.datasets.samples import DataSet, Samples
 from runtime.errors import SettingsError
 from runtime.models.cut_table import measure_cut_table
@@ -202,7 +203,7 @@ def _begun(settings: JobSettings, network: Network, *, base_dir: Path) -> JobSet
     if model.start is not None:
         sha256 = start_from(
             network,
-            base_dir / model.start.expanduser(),
+            own_path(model.start, base_dir=base_dir),
             leave=model.start_except,
             sha256=model.start_digest,
         )

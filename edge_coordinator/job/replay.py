@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.plan import ClusterPlan, Plan
+from runtime.addresses import own_path
 from runtime.errors import SettingsError
 from runtime.wire.codecs.names import TurnCodecs
 
@@ -122,7 +123,7 @@ def read_replay(
     run: Path, settings: JobSettings, *, layer_names: Sequence[str], base_dir: Path
 ) -> ReplayedPlans:
     """Read the plans of a run for this job; SettingsError if it cannot end in that run's bits."""
-    directory = base_dir / run.expanduser()
+    directory = own_path(run, base_dir=base_dir)
     if not (directory / "job.toml").is_file():
         raise SettingsError(f"plan.mode = 'replay:{run}': {run} is not the directory of a run")
     theirs = load_job(directory / "job.toml", {})

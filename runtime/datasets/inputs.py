@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.addresses import own_path
 from runtime.datasets.folder import (
     PIXEL_OFFSET,
     PIXEL_SCALE,
@@ -81,7 +82,7 @@ def _load_asked(
     if part is not None:
         raise SettingsError(f"{reference} has no parts to choose from; leave --part out")
     text, question, query = rest.partition("?")
-    path = base_dir / Path(text).expanduser()
+    path = own_path(text, base_dir=base_dir)
     if not path.exists():
         raise SettingsError(f"the data path {path} does not exist")
     if path.suffix.lower() == ".npy":

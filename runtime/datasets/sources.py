@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from runtime.addresses import own_path
 from runtime.datasets import audio, series, tables
 from runtime.datasets.arrays import from_arrays, load_npy_folder, load_npz
 from runtime.datasets.digits import load_digits
@@ -72,7 +73,7 @@ def _load_files(scheme: str, path: Path, rest: str, *, name: str) -> DataSet:
 def _existing(text: str, base_dir: Path, *, folder: bool | None) -> Path:
     """Find what a source names: a folder, a file, or either."""
     try:
-        path = base_dir / Path(text).expanduser()
+        path = own_path(text, base_dir=base_dir)
         path.stat()
     except FileNotFoundError as error:
         raise SettingsError(f"the data path {error.filename} does not exist") from error

@@ -14,6 +14,7 @@ from profiles.scenario import Scenario, ScenarioDevices, ScenarioLayer
 from profiles.stated_device import Growth, StatedDevice
 from profiles.stated_link import TracePoint
 from profiles.variation import Spread
+from runtime.addresses import own_path
 from runtime.scenarios.recordings import RecordingError, read_recordings
 
 STATED = ("paper", "heterogeneous")
@@ -41,7 +42,7 @@ def _read_emulation(reference: str, *, base_dir: Path) -> EmulationScenario:
         name = f"emulation-{reference}.toml"
         text = files("profiles").joinpath("data", name).read_text(encoding="utf-8")
         return _parse_emulation(tomllib.loads(text), reference)
-    path = base_dir / reference
+    path = own_path(reference, base_dir=base_dir)
     if path.suffix not in (".toml", ".json"):
         raise EmulationError(
             f"scenario {reference!r} is neither a .toml or .json file nor one of "
@@ -86,7 +87,7 @@ def load_scenario(reference: str, *, base_dir: Path = Path()) -> Scenario:
         return _parse(_decode(folder.joinpath(name).read_text(encoding="utf-8"), name), reference)
     if reference in EMULATED:
         return of_emulation(_read_emulation(reference, base_dir=base_dir), name=reference)
-    path = base_dir / Path(reference).expanduser()
+    path = own_path(reference, base_dir=base_dir)
     if path.suffix not in (".toml", ".json"):
         raise ScenarioError(
             f"scenario {reference!r} is neither a .toml or .json file nor one of "
@@ -96,7 +97,7 @@ def load_scenario(reference: str, *, base_dir: Path = Path()) -> Scenario:
         tree = _decode(path.read_text(encoding="utf-8-sig"), path.name)
     except OSError as error:
         raise ScenarioError(f"scenario {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ScenarioError(f"scenario {path} is not {path.suffix[1:]}: {error}") from error
     if _is_emulation(tree):
         return of_emulation(_read_emulation(reference, base_dir=base_dir), name=path.stem)
@@ -121,7 +122,7 @@ def _with_recording(tree: Any, folder: Path) -> Any:  # noqa: ANN401 - not check
     recorded = tree.get("recorded") if isinstance(tree, dict) else None
     if not isinstance(recorded, str):
         return tree
-    recordings = read_recordings(folder / Path(recorded).expanduser())
+    recordings = read_recordings(own_path(recorded, base_dir=folder))
     means = [sum(each.mean_bps for each in way) / len(way) for way in zip(*recordings, strict=True)]
     rates = dict(zip(("up_bps", "down_bps"), means, strict=True))
     return rates | tree | {"recordings": recordings}

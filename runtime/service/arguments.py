@@ -5,8 +5,8 @@ import re
 import tomllib
 from typing import NoReturn
 
+from runtime.addresses import without_password
 from runtime.errors import SettingsError
-from runtime.url_credentials import without_password
 
 _URL = re.compile(r"\S+://\S*@\S*")
 

@@ -23,10 +23,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from runtime.addresses import without_password
 from runtime.distribution import own_version
 from runtime.errors import SettingsError, StorageError
 from runtime.service.spans import Recorder, Span
-from runtime.url_credentials import without_password
 
 MOST_WAITING = 20_000
 """Spans that wait for the exporter; of more, the rest is lost rather than the training slowed."""

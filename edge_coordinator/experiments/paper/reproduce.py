@@ -46,6 +46,7 @@ from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.planning.form import Method
 from edge_coordinator.simulation.prepare import PreparedSimulation, prepare_simulation, settings_for
 from profiles.scenario import Scenario
+from runtime.addresses import own_path
 from runtime.datasets.sources import load_source
 from runtime.errors import SettingsError
 
@@ -153,7 +154,7 @@ def _train(task: PaperTask, specs: Sequence[RunSpec], seeds: Sequence[int], bar:
 def find_data(given: str | None, *, base_dir: Path) -> tuple[str, str]:
     """Name the data source to train on, and say why it is this one."""
     if given is not None:
-        path = base_dir / Path(given).expanduser()
+        path = own_path(given, base_dir=base_dir)
         source = f"mnist:{given}" if path.is_dir() else given
         return source, f"{source}, as given"
     for folder in LIKELY_FOLDERS:
