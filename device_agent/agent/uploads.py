@@ -1,6 +1,5 @@
 """Sending a device's answers, and counting the seconds and bytes of its turn."""
 
-import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from profiles.link_estimate import LinkEstimate
 from runtime.bus.pacing import Pacer
 from runtime.errors import BusError, EdgeError, MessageSizeError
 from runtime.wire.chunks.inbox import leaf_of, numbers_of
-from runtime.wire.chunks.transfer import ChunkSize, SharedLine, chunk_room, send_frame
+from runtime.wire.chunks.transfer import ChunkSize, SendWindow, SharedLine, chunk_room, send_frame
 from runtime.wire.commands import Join
 from runtime.wire.frames import Frame, FrameKind, StepId
 from runtime.wire.measures import PhaseSeconds
@@ -124,7 +123,10 @@ class Uploads:
         self._profile = profile
         self._size = ChunkSize(endpoint.chunk_bytes)
         self._line = line
-        self._link = asyncio.Lock()
+        self._window = SendWindow()
+        self._num_under_way = 0
+        self._acknowledged_at_s = 0.0
+        """When the broker had all of a frame last."""
         self._sent: dict[int, tuple[FrameKind, StepId, int]] = {}
         """By micro-batch: the last frame, and the size of its chunks."""
         self._has_failed = False
@@ -138,40 +140,56 @@ class Uploads:
 
         SendError if asking is no use: it is too large, or neither was the one before taken.
         """
-        async with self._link:  # One frame after another: the first to be whole is of use first.
-            return await self._send(frame, turn, pacer, only)
-
-    async def _send(self, frame: Frame, turn: TurnMeter, pacer: Pacer | None, only: Ranges) -> bool:
-        topic = self._topics.up(self._device, leaf_of(frame.kind))
+        is_first, has_failed = not self._num_under_way, self._has_failed
         turn.begin_upload()
         start_s, before_bytes = perf_counter(), self._line.num_bytes
+        self._num_under_way += 1
         try:
-            chunk_bytes, numbers = self._cut(frame, pacer, only)
-            num_bytes = await send_frame(
-                self._bus, topic, frame, chunk_bytes=chunk_bytes, pacer=pacer, only=numbers
-            )
+            num_bytes, chunk_bytes = await self._send(frame, pacer, only)
         except BusError as error:
-            what = f"could not send its {leaf_of(frame.kind)}: {error}"
-            log.warning("%s %s", self._device, what)
-            if isinstance(error, MessageSizeError):
-                raise SendError(f"{what}; give its agent a smaller --chunk-bytes") from error
-            if self._has_failed:
-                raise SendError(what) from error
-            self._has_failed = True
+            self._note_failed(frame, error, is_again=has_failed)
             return False
+        finally:
+            self._num_under_way -= 1
         self._has_failed = False
-        seconds = perf_counter() - start_s
-        turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=seconds)
+        now_s = perf_counter()
+        seconds, since_s = now_s - start_s, max(start_s, self._acknowledged_at_s)
+        self._acknowledged_at_s = now_s
+        turn.uploaded(frame.kind, num_bytes=num_bytes, seconds=now_s - since_s)
         record_transfer(self._device, frame.kind, frame.step, seconds=seconds, num_bytes=num_bytes)
         self._line.num_bytes += num_bytes
         self._size.learn(num_bytes=self._line.num_bytes - before_bytes, seconds=seconds)
-        if pacer is None:  # A paced upload shows the share, not the link.
+        # A paced upload shows the share, not the link; one behind others what these took as well.
+        if pacer is None and is_first:
             self._profile.link = self._profile.link.after_upload(
                 num_bytes=num_bytes,
                 acknowledged_after_s=seconds,
                 num_messages=-(-num_bytes // chunk_bytes),
             )
         return True
+
+    async def _send(self, frame: Frame, pacer: Pacer | None, only: Ranges) -> tuple[int, int]:
+        """Send behind what is under way; bytes that were sent, and of the chunks."""
+        topic = self._topics.up(self._device, leaf_of(frame.kind))
+        chunk_bytes, numbers = self._cut(frame, pacer, only)
+        num_bytes = await send_frame(
+            *(self._bus, topic, frame),
+            chunk_bytes=chunk_bytes,
+            pacer=pacer,
+            only=numbers,
+            window=self._window,
+        )
+        return num_bytes, chunk_bytes
+
+    def _note_failed(self, frame: Frame, error: BusError, *, is_again: bool) -> None:
+        """Take note that the broker did not take a frame; SendError if asking again is no use."""
+        what = f"could not send its {leaf_of(frame.kind)}: {error}"
+        log.warning("%s %s", self._device, what)
+        if isinstance(error, MessageSizeError):
+            raise SendError(f"{what}; give its agent a smaller --chunk-bytes") from error
+        if is_again:
+            raise SendError(what) from error
+        self._has_failed = True
 
     def _cut(
         self, frame: Frame, pacer: Pacer | None, only: Ranges

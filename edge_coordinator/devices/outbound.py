@@ -10,7 +10,7 @@ from runtime.bus.bus import Bus
 from runtime.protocol.coordinator_events import Asked, FrameRequest, SendParts
 from runtime.protocol.frame_steps import offered_step, turn_of
 from runtime.wire.chunks.inbox import leaf_of, numbers_of
-from runtime.wire.chunks.transfer import ChunkSize, send_frame
+from runtime.wire.chunks.transfer import ChunkSize, SendWindow, send_frame
 from runtime.wire.commands import FrozenOffer, GraphsOffer, Join
 from runtime.wire.control import SentCommand
 from runtime.wire.frames import Frame, FrameKind, StepId, Tensor
@@ -40,6 +40,7 @@ class Outbound:
         self._chunk_bytes = chunk_bytes
         self._on_sent = on_sent
         self._sizes: dict[str, ChunkSize] = {}
+        self._windows: defaultdict[str, SendWindow] = defaultdict(SendWindow)
         self._timed: set[str] = set()
         """Ids of devices that had a frame in several chunks: they can tell what that took."""
         self._frames: defaultdict[str, dict[int, tuple[Frame, int]]] = defaultdict(dict)
@@ -83,7 +84,7 @@ class Outbound:
         self._size(device).learn(num_bytes=metrics.down_bytes, seconds=seconds)
 
     async def to_device(self, device: str, frame: Frame) -> None:
-        """Send a frame to one device."""
+        """Send a frame to one device, behind those that are on their way to it."""
         chunk_bytes = self._chunk_bytes_of(device, frame)
         self._frames[device][frame.step.micro_batch] = (frame, chunk_bytes)
         await self._send(device, frame, chunk_bytes, ())
@@ -148,7 +149,12 @@ class Outbound:
     async def _send(self, device: str, frame: Frame, chunk_bytes: int, missing: Ranges) -> None:
         topic = self._topics.down(device, leaf_of(frame.kind))
         only = numbers_of(missing) if missing else None
-        sent = await send_frame(self._bus, topic, frame, chunk_bytes=chunk_bytes, only=only)
+        sent = await send_frame(
+            *(self._bus, topic, frame),
+            chunk_bytes=chunk_bytes,
+            only=only,
+            window=self._windows[device],
+        )
         self.num_bytes += sent
         self._on_sent(device, frame.kind, frame.step)
 

@@ -57,7 +57,6 @@ class OverlappedCluster(RemoteCluster):
         self._num_taken: Counter[str] = Counter()
         self._num_returned: Counter[str] = Counter()
         self._num_present = len(self._members)
-        self._lines = {device: asyncio.Lock() for device in self._members}
         self._sending: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -98,7 +97,7 @@ class OverlappedCluster(RemoteCluster):
         self._note_returned(device)
         if device not in self._answers.gone:
             step = self._step(self._epoch).part(index)
-            self._start(self._send(device, Frame(FrameKind.GRADIENT, step, tensors)))
+            self._start(self._channel.send(device, Frame(FrameKind.GRADIENT, step, tensors)))
 
     async def give_to_all(self, batch: AggregatedMicroBatch, gradient: Tensor | None) -> None:
         """Return one gradient to all devices, without waiting until it is there."""
@@ -251,11 +250,6 @@ class OverlappedCluster(RemoteCluster):
         self.late[device] = Late(answer, waited_s)
         waited = {device: waited_s}
         self._channel.answer_times.learn(self._question_of(answer), seconds={}, waited_s=waited)
-
-    async def _send(self, device: str, frame: Frame) -> None:
-        """Send a gradient; a device's go one after another."""
-        async with self._lines[device]:
-            await self._channel.send(device, frame)
 
     def _start(self, sending: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(sending, name="gradient")

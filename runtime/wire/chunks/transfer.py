@@ -1,8 +1,12 @@
-"""Frames over a bus: out in chunks with few unacknowledged, of a size that the link carries."""
+"""Frames over a bus: out in chunks with few unacknowledged, of a size that the link carries.
+
+A frame does not wait until the broker has acknowledged the one before it: the link would be idle
+for a round trip after each, which for small ones, as micro-batches are, is longer than their bytes.
+"""
 
 import asyncio
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -10,7 +14,7 @@ from profiles.units import BITS_PER_BYTE
 from runtime.bus.bus import Bus
 from runtime.bus.pacing import Pacer
 from runtime.errors import BusError, root_cause
-from runtime.wire.frames import CHUNK_HEADER, Frame, encode_chunks
+from runtime.wire.frames import CHUNK_HEADER, PARTED_HEADER, Frame, encode_chunks
 
 MAX_UNACKNOWLEDGED_CHUNKS = 4
 CHUNK_S = 0.5
@@ -29,6 +33,33 @@ class SharedLine:
     """What whoever shares a line has sent over it: frames of many come and go at the same time."""
 
     num_bytes: int = 0
+
+
+class SendWindow:
+    """What one sender has under way to one receiver: frames in order, and few bytes of them.
+
+    Unacknowledged are at most as many bytes as so many chunks have, of all frames together: what
+    is sent after them does not wait for long.
+    """
+
+    def __init__(self) -> None:
+        self.order = asyncio.Lock()
+        """Held by whoever hands a frame over."""
+        self._num_bytes = 0
+        self._released = asyncio.Event()
+
+    async def reserve(self, num_bytes: int, *, chunk_bytes: int) -> None:
+        """Wait until there is room for one more message; for whoever holds `order`."""
+        most_bytes = MAX_UNACKNOWLEDGED_CHUNKS * (chunk_bytes + PARTED_HEADER.size)
+        while self._num_bytes and self._num_bytes + num_bytes > most_bytes:
+            self._released.clear()
+            await self._released.wait()
+        self._num_bytes += num_bytes
+
+    def release(self, num_bytes: int) -> None:
+        """Take note that a message is acknowledged, or given up."""
+        self._num_bytes -= num_bytes
+        self._released.set()
 
 
 class ChunkSize:
@@ -64,10 +95,12 @@ async def send_frame(
     chunk_bytes: int,
     pacer: Pacer | None = None,
     only: Container[int] | None = None,
+    window: SendWindow | None = None,
 ) -> int:
     """Publish a frame in chunks; the bytes of its payloads, once the broker has them all.
 
     With `only`, just the chunks of these numbers, which has to be the size that they had before.
+    It follows the frames before it in the same `window`; without one it goes by itself.
     """
     room = chunk_room(bus, chunk_bytes, pacer)
     chunks = encode_chunks(frame, chunk_bytes=room, only=only)
@@ -75,35 +108,46 @@ async def send_frame(
     if first is None:
         return 0
     second = next(chunks, None)
-    if second is None:  # Most frames: no need of tasks.
+    window = window or SendWindow()
+
+    async def reserve(chunk: bytes) -> None:
         if pacer is not None:
-            await pacer.take(len(first))
+            await pacer.take(len(chunk))
+        await window.reserve(len(chunk), chunk_bytes=room)
+
+    if second is not None:
+        return await _send_in_flight(bus, topic, chain((first, second), chunks), window, reserve)
+    async with window.order:
+        await reserve(first)
+    try:  # Most frames: no need of tasks.
         await bus.publish(topic, first, retain=False)
-        return len(first)
-    return await _send_in_flight(bus, topic, chain((first, second), chunks), pacer)
+    finally:
+        window.release(len(first))
+    return len(first)
 
 
 async def _send_in_flight(
-    bus: Bus, topic: str, chunks: Iterable[bytes], pacer: Pacer | None
+    bus: Bus,
+    topic: str,
+    chunks: Iterable[bytes],
+    window: SendWindow,
+    reserve: Callable[[bytes], Awaitable[None]],
 ) -> int:
     """Publish chunks, some of them unacknowledged; their bytes."""
-    window = asyncio.Semaphore(MAX_UNACKNOWLEDGED_CHUNKS)
     num_bytes = 0
 
-    async def publish(chunk: bytes) -> None:
-        try:
-            await bus.publish(topic, chunk, retain=False)
-        finally:
-            window.release()
+    def hand_over(chunk: bytes, tasks: asyncio.TaskGroup) -> None:
+        publish = bus.publish(topic, chunk, retain=False)
+        task = tasks.create_task(publish, name=f"publish {topic}")
+        # By a callback: a task that is cancelled before it has begun runs none of its own.
+        task.add_done_callback(lambda _: window.release(len(chunk)))
 
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks, window.order:
             for chunk in chunks:
-                if pacer is not None:
-                    await pacer.take(len(chunk))
-                await window.acquire()
+                await reserve(chunk)
                 num_bytes += len(chunk)
-                tasks.create_task(publish(chunk), name=f"publish {topic}")
+                hand_over(chunk, tasks)
     except ExceptionGroup as errors:
         raise root_cause(errors) from None
     return num_bytes

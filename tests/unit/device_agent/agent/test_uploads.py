@@ -6,16 +6,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import TypeVar
 
+import numpy as np
 import pytest
 
+from device_agent.agent.endpoint import DeviceEndpoint
+from device_agent.agent.publisher import Publisher
+from device_agent.agent.uploads import SendError, TurnMeter, Uploads
+from profiles.link_estimate import MIN_TELLING_BYTES
 from runtime.bus.bus import BusEvent, Delivery
 from runtime.bus.memory_bus import MemoryBroker, MemoryBus
 from runtime.errors import BusError
 from runtime.wire.chunks.questions import SendAgain
+from runtime.wire.chunks.transfer import SharedLine
 from runtime.wire.commands import Join, Refused
-from runtime.wire.frames import Frame, FrameKind, body_bytes
+from runtime.wire.frames import Frame, FrameKind, body_bytes, decode_chunk
 from runtime.wire.published import DeviceMetrics
 from tests.serving import serving_agent
 from tests.turn import (
@@ -23,9 +30,11 @@ from tests.turn import (
     CHUNK_BYTES,
     CLUSTER,
     JOIN,
+    PROFILE,
     ROUND,
     RUN,
     SPECS,
+    STATUS,
     TOPICS,
     Peer,
     device_side,
@@ -48,6 +57,8 @@ class PoorUplink:
         self.may_go = asyncio.Event()
         self.is_held = asyncio.Event()
         self.num_failures = 0
+        self.is_acknowledgement_held = False
+        """Whether they go at once, and it is the broker that keeps silent until they may."""
 
     @property
     def max_payload_bytes(self) -> int:
@@ -56,6 +67,10 @@ class PoorUplink:
     async def publish(
         self, topic: str, payload: bytes | bytearray | memoryview, *, retain: bool
     ) -> None:
+        if topic == self._topic and self.is_acknowledgement_held:
+            await self._inner.publish(topic, payload, retain=retain)
+            await self.may_go.wait()
+            return
         if topic == self._topic:
             self.is_held.set()
             await self.may_go.wait()
@@ -100,6 +115,17 @@ async def _train_until_upload(peer: Peer, round_: int) -> None:
     await peer.ask("model", Frame(FrameKind.MODEL, step, device_side()))
     await peer.frame(FrameKind.SMASHED)
     await peer.ask("gradient", replace(gradient_frame(0), step=step))
+
+
+async def _micro_batches(watcher: MemoryBus, count: int) -> list[int]:
+    """Those of the next frames of smashed data, each of one chunk, in their order."""
+    parts: list[int] = []
+    async for event in watcher.events():
+        if isinstance(event, Delivery) and event.topic == TOPICS.up("d0", "smashed"):
+            parts.append(decode_chunk(event.payload).step.micro_batch)
+        if len(parts) == count:
+            break
+    return parts
 
 
 async def _ask_until_it_comes(peer: Peer, answer: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -160,3 +186,51 @@ async def test_a_device_whose_broker_takes_nothing_of_it_says_why() -> None:
         refused = await _ask_until_it_comes(peer, peer.reply)
     assert isinstance(refused, Refused)
     assert refused.reason == "could not send its weights: the connection broke 4 times"
+
+
+async def test_micro_batches_go_up_whether_or_not_the_ones_before_are_acknowledged() -> None:
+    async with _agent(FrameKind.SMASHED) as (bus, peer, watcher):
+        await watcher.subscribe(TOPICS.up("d0", "smashed"))
+        bus.is_acknowledgement_held = True
+        join = _join(ROUND).model_copy(update={"micro_batches": 8})
+        await peer.ask("command", join)
+        await peer.reply()
+        await peer.ask("model", Frame(FrameKind.MODEL, step_at(0), device_side()))
+        assert await _micro_batches(watcher, 4) == [0, 1, 2, 3]
+        assert not bus.may_go.is_set()
+
+
+async def test_uploads_at_the_same_time_count_once_and_one_behind_another_tells_no_rate() -> None:
+    broker = MemoryBroker()
+    bus = PoorUplink(broker.connect("d0"), TOPICS.up("d0", "smashed"))
+    endpoint = DeviceEndpoint("d0", bus, TOPICS, WHOLE)
+    profile = Publisher(endpoint, STATUS, lambda: PROFILE).profile
+    uploads, turn = Uploads(endpoint, profile, SharedLine()), TurnMeter(device="d0")
+    samples = np.zeros(MIN_TELLING_BYTES, np.uint8)
+    frames = [Frame(FrameKind.SMASHED, step_at(0).part(part), (samples,)) for part in range(4)]
+    start_s = perf_counter()
+    sending = [asyncio.create_task(uploads.send(frame, turn, None)) for frame in frames]
+    await bus.is_held.wait()
+    bus.may_go.set()
+    assert all(await asyncio.gather(*sending))
+    seconds = turn.metrics(_join(ROUND), forward_s=0.0, backward_s=0.0).upload_s
+    assert 0 < seconds <= perf_counter() - start_s
+    assert profile.link.num_transfers == 1
+    await uploads.send(frames[0], turn, None)
+    assert profile.link.num_transfers == 2
+
+
+async def test_frames_that_fail_while_they_are_under_way_together_count_as_one_failure() -> None:
+    broker = MemoryBroker()
+    bus = PoorUplink(broker.connect("d0"), TOPICS.up("d0", "smashed"))
+    endpoint = DeviceEndpoint("d0", bus, TOPICS, WHOLE)
+    profile = Publisher(endpoint, STATUS, lambda: PROFILE).profile
+    uploads, turn = Uploads(endpoint, profile, SharedLine()), TurnMeter(device="d0")
+    bus.num_failures = 3
+    frames = [Frame(FrameKind.SMASHED, step_at(0).part(part), ()) for part in range(2)]
+    sending = [asyncio.create_task(uploads.send(frame, turn, None)) for frame in frames]
+    await bus.is_held.wait()
+    bus.may_go.set()
+    assert await asyncio.gather(*sending) == [False, False]
+    with pytest.raises(SendError, match="the connection broke 4 times"):
+        await uploads.send(frames[0], turn, None)
