@@ -49,6 +49,14 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Whether it computes a server side along."""
+    try:
+        return WORKER in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.examples
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.timeout(60)
@@ -68,3 +76,27 @@ def test_no_process_outlives_a_run_that_is_ended(ended_by: signal.Signals, tmp_p
     while any(map(is_running, ranks)) and time.monotonic() < end_s:
         time.sleep(0.05)
     assert not any(map(is_running, ranks))
+
+
+@pytest.mark.examples
+@pytest.mark.timeout(120)
+def test_a_local_run_that_is_interrupted_before_its_first_round_ends_with_all_it_started(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-m", "edge_coordinator", "local", "--output", str(tmp_path)]
+    wanted = ("--set", "training.server_device=['cpu', 'cpu']", "--model", "mlp", "--devices", "2")
+    with subprocess.Popen(
+        [*command, *wanted, "--data", "digits"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as run:
+        own, started = psutil.Process(run.pid), list[psutil.Process]()
+        while not any(is_worker(each) for each in started) and run.poll() is None:
+            time.sleep(0.02)
+            started = [each for each in own.children(recursive=True) if is_running(each)]
+        run.send_signal(signal.SIGINT)
+        said, _ = run.communicate(timeout=60)
+    assert b"no round was finished; the settings and logs are in" in said
+    assert run.returncode == 130
+    end_s = time.monotonic() + 30
+    while any(map(is_running, started)) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert not any(map(is_running, started))
