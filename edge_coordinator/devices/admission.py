@@ -12,7 +12,9 @@ from edge_coordinator.devices.tags import parse_where, why_unwanted
 from edge_coordinator.formatting import some
 from edge_coordinator.job.classes import with_classes_of_devices
 from edge_coordinator.job.job import Job
+from runtime.wire.fields import are_nested
 from runtime.wire.names import ClassNames, FeatureNames
+from runtime.wire.versions import AGGREGATED, NESTED_OPTIONS, Feature
 
 ASK_AGAIN_S = 15.0
 """How often those that did not answer are asked again."""
@@ -37,7 +39,7 @@ class Admission:
         self._registry = channel.registry
         self._registry.numbered = job.test is not None and job.test.class_names is None
         self._registry.gathers = job.test is None and not job.classes
-        self._registry.aggregates = job.settings.training.phi != 0
+        self._registry.needs = _features_of(job)
         names = job.settings.data.features or (job.test.feature_names if job.test else None)
         self._registry.features = FeatureNames.of(names) if names else None
         self._assignment = job.assignment
@@ -151,3 +153,9 @@ class Admission:
             if self._registry.records[device].status.session == session:
                 self._registry.silent.add(device)
         self._channel.changed.set()
+
+
+def _features_of(job: Job) -> list[Feature]:
+    """List what a job has that older devices do not know."""
+    aggregated = [AGGREGATED] if job.settings.training.phi != 0 else []
+    return aggregated + ([NESTED_OPTIONS] if are_nested(job.settings.model.options) else [])

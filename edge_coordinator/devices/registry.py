@@ -1,6 +1,6 @@
 """The devices that the coordinator knows, and whether they can be part of this job."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -9,7 +9,7 @@ from edge_coordinator.job.labels import LabelForm
 from runtime.wire.commands import Assignment, LinkMeasured, Ready
 from runtime.wire.names import FeatureNames
 from runtime.wire.published import DeviceMetrics, DeviceProfile, DeviceStatus
-from runtime.wire.versions import why_incompatible, why_not_aggregated
+from runtime.wire.versions import Feature, why_incompatible, why_without
 
 MAX_DEVICES = 20_000
 """More are not taken note of: twice as many as a job can have."""
@@ -65,8 +65,8 @@ class Registry:
     """Whether names of classes are put together that are not those of all devices."""
     features: FeatureNames | None = None
     """Of the job's test set, if they have names."""
-    aggregates: bool = False
-    """Whether the job's gradients may be aggregated, which older devices do not know."""
+    needs: Sequence[Feature] = ()
+    """What the job has that older devices do not know."""
     records: dict[str, DeviceRecord] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     """Ids of devices that gave no answer to the assignment, until they show up anew."""
@@ -153,8 +153,8 @@ class Registry:
             self.times_refused.pop(device, None)
             self.excluded.pop(device, None)
             refused = why_incompatible(status.version, here="this coordinator")
-            if not refused and self.aggregates:
-                refused = why_not_aggregated(status.version)
+            for feature in self.needs:
+                refused = refused or why_without(status.version, feature)
             if refused:
                 self.refusals[device] = refused
             return Change.ARRIVED

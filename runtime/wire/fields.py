@@ -6,7 +6,7 @@ peer knows: they are ignored and counted (docs/compatibility.md).
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -32,6 +32,9 @@ MAX_WORDS = 2000
 MAX_LABEL_VALUES = 2**24
 """The label of one sample holds no more: a mask of 4096 x 4096 pixels."""
 MAX_OPTIONS = 100
+"""In all, and in each list or table among them."""
+MAX_OPTION_VALUES = MAX_OPTIONS * (MAX_OPTIONS + 1)
+MAX_OPTION_DEPTH = 4
 MAX_SECONDS = 1e6
 """Eleven days: nothing that a device measures of itself takes longer."""
 MAX_BPS = 1e15
@@ -62,18 +65,47 @@ def _bounded_label(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _bounded_options(options: object) -> object:
-    """Refuse too many options before each of them is looked at."""
-    if isinstance(options, dict):
-        lists = [value for value in options.values() if isinstance(value, list)]
-        if max(len(options), *map(len, lists), 0) > MAX_OPTIONS:
-            raise ValueError(f"at most {MAX_OPTIONS} options, and as many numbers in a list")
-    return options
+def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take tables and lists of what options may be, in one another; ValueError for all else."""
+    checked: dict[str, Any] = _checked_option(options, "the table", [MAX_OPTION_VALUES], depth=0)
+    return checked
+
+
+def _checked_option(value: object, name: str, left: list[int], *, depth: int) -> Any:  # noqa: ANN401
+    """`left` holds how many values there may still be, `depth` in how many others this one is."""
+    if isinstance(value, dict | list | tuple):
+        left[0] -= len(value)
+        if len(value) > MAX_OPTIONS or left[0] < 0 or depth > MAX_OPTION_DEPTH:
+            raise ValueError(
+                f"{name} is too large: of lists and tables each has at most {MAX_OPTIONS} values, "
+                f"all together {MAX_OPTION_VALUES}, and {MAX_OPTION_DEPTH} lie in each other"
+            )
+        if isinstance(value, dict):
+            return {
+                key: _checked_option(each, str(key) if depth == 0 else name, left, depth=depth + 1)
+                for key, each in value.items()
+            }
+        return [_checked_option(each, name, left, depth=depth + 1) for each in value]
+    is_number = isinstance(value, int) and -(2**63) <= value < 2**64
+    if is_number or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ValueError(
+        f"{name} has {value!r:.80}; what an option may be is true or false, a number of 64 bits, "
+        "text, or a list or a table of these"
+    )
+
+
+def are_nested(options: Mapping[str, object]) -> bool:
+    """Whether there is more in them than single values and lists of whole numbers."""
+    lists = [each for each in options.values() if isinstance(each, list)]
+    return any(isinstance(each, dict) for each in options.values()) or not all(
+        isinstance(value, int) for each in lists for value in each
+    )
 
 
 Number = Annotated[int, Field(ge=-(2**63), lt=2**64)]
-Scalar = bool | Number | float | str
-Options = Annotated[dict[str, Scalar | list[Number]], BeforeValidator(_bounded_options)]
+Options = Annotated[dict[str, Any], AfterValidator(_checked_options)]
+"""Arguments of a factory: true or false, numbers, text, and lists and tables of these."""
 DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 RunId = Annotated[int, Field(ge=0, lt=2**64)]
 Round = Annotated[int, Field(ge=0, lt=2**32)]

@@ -15,9 +15,6 @@ WIRE = 3
 """The version that this program speaks: another for each kind of message that is added."""
 OLDEST_WIRE = 2
 """The oldest that it speaks as well."""
-AGGREGATED_WIRE = 3
-"""The first in which a gradient may be that of all devices of a cluster."""
-
 _VERSIONS = re.compile(r"(?P<software>.*); wire (?P<oldest>\d{1,4})(-(?P<newest>\d{1,4}))?")
 
 
@@ -70,6 +67,24 @@ class Versions:
         return f"{self.oldest}{to}{self.newest}" if self.oldest < self.newest else f"{self.newest}"
 
 
+@dataclass(frozen=True)
+class Feature:
+    """What only some versions of the wire have."""
+
+    name: str
+    wire: int
+    """The first that has it."""
+    instead: str
+    """What the job would take without it."""
+
+
+AGGREGATED = Feature("aggregated gradients (training.phi)", 3, "training.phi = 0")
+NESTED_OPTIONS = Feature(
+    "options of the network that are tables or lists of more than whole numbers (model.options)",
+    3,
+    "a factory that says them itself, as by an attribute input_shape",
+)
+
 LAST_OF_WIRE_1 = Versions("0.2 or older", 1, 1)
 
 
@@ -84,17 +99,17 @@ def why_incompatible(version: str, *, here: str) -> str:
     return cannot_work(peer, own, here=here)
 
 
-def why_not_aggregated(version: str) -> str:
-    """Say why a device of this version cannot take aggregated gradients.
+def why_without(version: str, feature: Feature) -> str:
+    """Say why a device of this version cannot take part where a job has this.
 
     Nothing if it can, as far as it says anything.
     """
     peer = Versions.read(version)
-    if not version or peer.newest >= AGGREGATED_WIRE:
+    if not version or peer.newest >= feature.wire:
         return ""
     return (
-        f"speaks {peer.in_words()}, and aggregated gradients (training.phi) are of version "
-        f"{AGGREGATED_WIRE}: bring it up to date, or take training.phi = 0"
+        f"speaks {peer.in_words()}, and {feature.name} are of version {feature.wire}: bring it up "
+        f"to date, or take {feature.instead}"
     )
 
 

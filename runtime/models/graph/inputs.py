@@ -1,6 +1,7 @@
 """What a module is given: one tensor or several by name; numbers, or token ids and masks."""
 
 import copy
+import inspect
 import itertools
 import random
 from collections.abc import Mapping, Sequence
@@ -61,9 +62,22 @@ def _as_shape(shape: object, *, name: str) -> Shape | None:
     raise SettingsError(f"input_shape of {name} is {shape!r}; it has to be a list of whole numbers")
 
 
-def call(module: nn.Module, given: Given) -> object:
-    """Run a module on what it takes."""
-    return module(**given) if isinstance(given, dict) else module(given)
+def call(module: nn.Module, given: object) -> object:
+    """Run a module on what it takes: several inputs by their names, or as one dictionary."""
+    if not isinstance(given, dict) or _takes_a_dictionary(module, given):
+        return module(given)
+    return module(**given)
+
+
+def _takes_a_dictionary(module: nn.Module, given: Mapping[str, object]) -> bool:
+    """Whether it has one argument for all inputs, and none of their names."""
+    signature = inspect.signature(module.forward)
+    try:
+        signature.bind(**given)
+    except TypeError:
+        with suppress(TypeError):
+            return bool(signature.bind(given))
+    return False
 
 
 def find_inputs(module: nn.Module, shapes: InputShapes, *, name: str) -> Inputs:

@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 
 from runtime.models.attention import SeededMultiheadAttention
-from runtime.models.graph.inputs import Given
+from runtime.models.graph.inputs import Given, call
 from runtime.models.graph.unseen_calls import COMPARISONS, calls_recorded, certain_of_draw
 from runtime.models.graph.values import NeedsNumbersError, Tried, evaluate, values_of
 from runtime.models.recurrent import SeededRecurrent
@@ -60,7 +60,7 @@ class _Root(nn.Module):
 
     def forward(self, samples: Any) -> object:  # noqa: ANN401 - a tensor, or a dictionary of them
         if self._names:
-            return main_output(self.net(**{name: samples[name] for name in self._names}))
+            return main_output(call(self.net, {name: samples[name] for name in self._names}))
         return main_output(self.net(samples))
 
 

@@ -5,14 +5,16 @@ one message of each kind, recorded in real runs.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+import torch
 from pydantic import BaseModel
+from torch import nn
 
+from edge_coordinator.devices.admission import Admission
 from edge_coordinator.devices.channel import DeviceChannel
-from edge_coordinator.devices.registry import Registry
 from edge_coordinator.devices.tolerance import Tolerance
 from runtime.bus.bus import Delivery
 from runtime.bus.memory_bus import MemoryBroker
@@ -22,14 +24,27 @@ from runtime.wire.fields import Message
 from runtime.wire.published import DeviceStatus
 from runtime.wire.schemas.published import PUBLISHED
 from runtime.wire.versions import OLDEST_WIRE, WIRE, Incompatible, UnknownCommand, Versions
-from tests.builders import run_job, same_bits, weights_of
-from tests.noise import shards
+from tests.builders import make_job, run_job, same_bits, weights_of
+from tests.noise import random_samples, shards
 from tests.root import ROOT
 from tests.serving import serving_agent
 from tests.turn import ASSIGNMENT, CHUNK_BYTES, READY, RUN, STATUS, TOPICS
 
 DATA = ROOT / "tests" / "data"
 SETTINGS = {"model.name": "mlp", "training.rounds": 1, "plan.clusters": 1, "plan.cut": "fc1"}
+
+
+class Adding(nn.Module):
+    """Takes its inputs by their names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 10)
+
+    def forward(self, a: torch.Tensor) -> torch.Tensor:
+        """[sample, 3] to [sample, 10]."""
+        added: torch.Tensor = self.last(self.first(a).relu())
+        return added
 
 
 def _read(name: str) -> dict[str, dict[str, Any]]:
@@ -164,17 +179,51 @@ async def test_a_device_of_a_far_version_is_barred_and_both_sides_are_told_both_
     assert not channel.registry.unassigned
 
 
-@pytest.mark.parametrize("aggregates", [False, True])
-def test_an_older_device_is_barred_from_a_job_with_aggregated_gradients_alone(
-    *, aggregates: bool
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({}, ""),
+        ({"model.options": {"input_shape": [1, 28, 28]}}, ""),
+        (
+            {"training.phi": 0.5},
+            "aggregated gradients (training.phi) are of version 3: bring it up to date, or take "
+            "training.phi = 0",
+        ),
+        (
+            {
+                "model.name": f"{__name__}:Adding",
+                "model.options": {"input_shape": {"a": [3]}},
+                "plan.cut": "first",
+            },
+            "options of the network that are tables or lists of more than whole numbers "
+            "(model.options) are of version 3: bring it up to date, or take a factory that says "
+            "them itself, as by an attribute input_shape",
+        ),
+    ],
+)
+async def test_an_older_device_is_barred_from_a_job_that_has_what_it_does_not_know(
+    settings: Mapping[str, object], reason: str
 ) -> None:
-    registry = Registry(aggregates=aggregates)
+    async with MemoryBroker().connect("coordinator") as bus:
+        channel = DeviceChannel(
+            bus,
+            TOPICS,
+            run=RUN,
+            tolerance=Tolerance(60, 15, max_unusable=10),
+            chunk_bytes=CHUNK_BYTES,
+        )
+        shape = (3,) if "model.name" in settings else (1, 28, 28)
+        Admission(
+            make_job({"d0": random_samples(9, shape, num_classes=10, seed=0)}, settings)[0],
+            channel,
+            print,
+        )
+    registry = channel.registry
     registry.note_status("d0", STATUS.model_copy(update={"version": "0.3.0; wire 2"}))
-    reason = (
-        "speaks version 2 of the wire (cpsl-edge 0.3.0), and aggregated gradients (training.phi) "
-        "are of version 3: bring it up to date, or take training.phi = 0"
-    )
-    assert registry.barred == ({"d0": reason} if aggregates else {})
+    said = f"speaks version 2 of the wire (cpsl-edge 0.3.0), and {reason}"
+    assert registry.barred == ({"d0": said} if reason else {})
+    registry.note_status("d1", STATUS)
+    assert "d1" not in registry.barred
 
 
 async def test_a_coordinator_of_version_0_2_is_told_why_it_gets_no_device(

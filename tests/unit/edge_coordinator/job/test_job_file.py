@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import get_args
 
@@ -50,7 +51,8 @@ def _keys_of_settings(settings: type[BaseModel], *, at: str = "") -> set[str]:
 
 
 def test_a_run_job_reads_back_as_the_same(tmp_path: Path) -> None:
-    job = load_job(None, {"training.method": "sl", "plan.cut": 3, "model.options": {"width": 2}})
+    options = {"width": 2, "input_shape": {"ids": [128], "age": []}, "kernels": [[3, 3], [0.5]]}
+    job = load_job(None, {"training.method": "sl", "plan.cut": 3, "model.options": options})
     path = tmp_path / "job.toml"
     path.write_text(dump_job(job), encoding="utf-8")
     assert load_job(path, {}) == job
@@ -93,7 +95,11 @@ def test_a_password_does_not_reach_the_run_directory() -> None:
         ({"server_threads": 100_000}, "server_threads = 100000: input should be less than"),
         (
             {"model.options": {"hidden": [8] * 101}},
-            "model.options: at most 100 options, and as many",
+            "model.options: hidden is too large: of lists and tables each has at most 100 values",
+        ),
+        (
+            {"model.options": {"since": {"day": date(2026, 1, 1)}}},
+            "model.options: since has datetime.date(2026, 1, 1); what an option may be is true or",
         ),
     ],
 )

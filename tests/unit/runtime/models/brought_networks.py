@@ -198,6 +198,15 @@ class Masked(nn.Module):
         return {"hidden": x, "logits": self.head((x * weights).sum(1) / weights.sum(1))}
 
 
+class MaskedAsWhole(Masked):
+    """Reads the same batch as one dictionary."""
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
+        """[sample, token] twice, to [sample, class]."""
+        assert "labels" not in batch
+        return super().forward(**dict(batch.items()))
+
+
 class Written(nn.Module):
     """Writes parts of its tensors by index."""
 

@@ -18,7 +18,13 @@ from runtime.models.graph.rows import rows_of
 from runtime.models.graph.tracer import main_output
 from runtime.models.load import cut_index, network_of, split
 from runtime.models.sequence import Network, layers_of
-from tests.unit.runtime.models.brought_networks import BROUGHT, Residual
+from tests.unit.runtime.models.brought_networks import (
+    BROUGHT,
+    TOKENS,
+    Masked,
+    MaskedAsWhole,
+    Residual,
+)
 
 BATCH = 4
 
@@ -243,3 +249,14 @@ def test_code_that_asks_for_values_is_refused_in_a_sentence() -> None:
         SettingsError, match="counting cannot be recorded as a graph: its code asks"
     ):
         network_of(_Counting(), name="counting", input_shape=(4,))
+
+
+def test_a_network_may_take_its_inputs_as_one_dictionary() -> None:
+    whole = MaskedAsWhole()
+    by_name = Masked()
+    by_name.load_state_dict(whole.state_dict())
+    networks = [network_of(each, name="masked", input_shape=TOKENS) for each in (whole, by_name)]
+    assert [*layers_of(networks[0])] == [*layers_of(networks[1])]
+    x = _samples("masked")
+    first, second = (each.eval()(x) for each in networks)
+    assert torch.equal(first, second)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runtime.errors import MalformedMessageError
 from runtime.wire.commands import Join, Ready, Refused
 from runtime.wire.control import decode_command, decode_reply
-from runtime.wire.fields import MAX_MESSAGE_BYTES, MAX_OPTIONS, MAX_WORDS, Message
+from runtime.wire.fields import MAX_MESSAGE_BYTES, MAX_OPTIONS, MAX_WORDS, Message, are_nested
 from runtime.wire.published import CoordinatorStatus, DeviceMetrics, DeviceProfile, DeviceStatus
 from runtime.wire.topics import Topics
 from tests.sites import EPOCH
@@ -147,6 +147,43 @@ def test_an_assignment_has_no_more_options_than_a_network_takes() -> None:
     assert decode_command(json.dumps(fields).encode())
     fields["options"] |= {"one_more": 1}
     with pytest.raises(MalformedMessageError, match="options"):
+        decode_command(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize(
+    ("options", "is_nested"),
+    [
+        ({"input_shape": {"ids": [128], "age": []}}, True),
+        ({"kernels": [[3, 3], [5, 5]], "names": ["a"], "rates": [0.5]}, True),
+        ({"blocks": [{"width": 8, "kernel": [3, 3]}]}, True),
+        ({"width": 0.5, "is_deep": True, "hidden": [8, 8], "activation": "relu"}, False),
+    ],
+)
+def test_options_may_be_lists_and_tables_that_older_devices_do_not_know(
+    options: dict[str, object],
+    is_nested: bool,  # noqa: FBT001
+) -> None:
+    sent = ASSIGNMENT.model_copy(update={"options": options})
+    received = decode_command(sent.encode())
+    assert received == sent
+    assert are_nested(options) == is_nested
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"a": [[[[[1]]]]]}, "a is too large"),
+        ({"a": {str(n): n for n in range(MAX_OPTIONS + 1)}}, "a is too large"),
+        ({"a": [[0] * MAX_OPTIONS] * MAX_OPTIONS, "b": 1}, "a is too large"),
+        ({"a": [2**64]}, "a has 18446744073709551616; what an option may be"),
+        ({"a": [None]}, "a has None; what an option may be"),
+    ],
+)
+def test_options_that_a_device_could_not_bear_are_refused(
+    options: dict[str, object], said: str
+) -> None:
+    fields = ASSIGNMENT.model_dump() | {"options": options}
+    with pytest.raises(MalformedMessageError, match=said):
         decode_command(json.dumps(fields).encode())
 
 
