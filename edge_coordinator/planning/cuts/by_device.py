@@ -194,62 +194,70 @@ class _Descent:
 
     def improved(self, cuts: Counts, *, is_first: bool) -> Counts:
         """Give the cuts that are found from those, [device]; the first time from others as well."""
-        starts, tried = self._starts(cuts)
-        starts = starts if is_first else starts[:1]
+        starts, starts_s, tried = self._starts(cuts)
+        if not is_first:
+            starts, starts_s = starts[:1], starts_s[:1]
         if MOST_STEPS * starts.size * len(tried) > MOST_TURNS:
-            starts = self._best(starts)[np.newaxis]
-        own = self._best(self._descended(starts, tried))
+            best, rows = starts_s.argmin(axis=0), np.arange(len(self._members))
+            starts, starts_s = starts[best, rows][np.newaxis], starts_s[best, rows][np.newaxis]
+        own = self._descended(starts, starts_s, tried)
         is_there, chosen = self._members >= 0, cuts.copy()
         chosen[self._members[is_there]] = own[is_there]
         return chosen
 
-    def _starts(self, cuts: Counts) -> tuple[Counts, Counts]:
+    def _starts(self, cuts: Counts) -> tuple[Counts, Floats, Counts]:
         """Begin as it is, at the best cut of each cluster, and where each device is done first.
 
-        [start, cluster, position]; and the cuts that are worth to be tried.
+        [start, cluster, position], and [start, cluster] of what turns are compared by; and the cuts
+        that are worth to be tried.
         """
-        rows, every = np.maximum(self._members, 0), self._choices.cuts
-        near = np.stack([self._choices.nearest(int(cut)) for cut in every])[:, rows]
-        near_s = self._ranked_s(near)
+        devices, every = np.maximum(self._members, 0), self._choices.cuts
         first = every[self._alone_s.argmin(axis=-1)]
-        starts = np.stack(
-            [cuts[rows], near[near_s.argmin(axis=0), np.arange(len(rows))], first[rows]]
-        )
+        near = np.stack([self._choices.nearest(int(cut)) for cut in every])
+        forms = np.concatenate([cuts[np.newaxis], first[np.newaxis], near])[:, devices]
+        forms_s, rows = self._ranked_s(forms), np.arange(len(devices))
+        near_s = forms_s[2:]
+        best = np.stack([np.zeros_like(rows), 2 + near_s.argmin(axis=0), np.ones_like(rows)])
         order = (near_s / near_s.min(axis=0)).sum(axis=-1).argsort(kind="stable")
         where, often = np.unique(first, return_counts=True)
         frequent = where[(-often).argsort(kind="stable")[:MOST_CHOICES]]
-        return starts, np.union1d(every[order[:MOST_CHOICES]], frequent)
+        tried = np.union1d(every[order[:MOST_CHOICES]], frequent)
+        return forms[best, rows], forms_s[best, rows], tried
 
-    def _best(self, cuts: Counts) -> Counts:
-        """Take for each cluster the cuts with the shortest turn; [start, cluster, position]."""
-        best = self._ranked_s(cuts).argmin(axis=0)
-        better: Counts = cuts[best, np.arange(cuts.shape[1])]
-        return better
+    def _descended(self, starts: Counts, starts_s: Floats, choices: Counts) -> Counts:
+        """Make in each cluster the changes that gain most, one by one, from the starts that differ.
 
-    def _descended(self, cuts: Counts, choices: Counts) -> Counts:
-        """Make in each cluster the change that gains most, [start, cluster, position]."""
-        own, best_s = cuts.copy(), self._ranked_s(cuts)
-        width, allowed = cuts.shape[-1], self._choices.allowed
-        places = np.repeat(np.arange(width), len(choices))
-        others = np.tile(choices, width)
+        Starts are [start, cluster, position]; gives what is best of each cluster.
+        """
+        num_clusters, width = self._members.shape
+        every = np.tile(np.arange(num_clusters), len(starts))
+        flat = np.column_stack([every, starts.reshape(-1, width)])
+        found, where = np.unique(flat, axis=0, return_index=True)
+        clusters, own, own_s = found[:, 0], found[:, 1:], starts_s.reshape(-1)[where]
+        places, others = np.repeat(np.arange(width), len(choices)), np.tile(choices, width)
         device = self._members.T[places]  # [change, cluster]
-        can_be = allowed[device, np.searchsorted(self._choices.cuts, others)[:, np.newaxis]]
-        can_be = (can_be & (device >= 0))[:, np.newaxis]
+        can_be = (device >= 0) & self._choices.allowed[
+            device, np.searchsorted(self._choices.cuts, others)[:, np.newaxis]
+        ]
+        active = np.arange(len(own))
         for _ in range(MOST_STEPS):
-            tried = np.repeat(own[np.newaxis], len(places), axis=0)
-            tried[np.arange(len(places)), ..., places] = others[:, np.newaxis, np.newaxis]
-            tried_s = np.where(can_be, self._ranked_s(tried), np.inf)
-            found, found_s = tried_s.argmin(axis=0), tried_s.min(axis=0)
-            gains = found_s < best_s
-            if not gains.any():
+            tried = np.repeat(own[np.newaxis, active], len(places), axis=0)
+            tried[np.arange(len(places)), :, places] = others[:, np.newaxis]
+            tried_s = self._ranked_s(tried, clusters[active])
+            tried_s = np.where(can_be[:, clusters[active]], tried_s, np.inf)
+            best, best_s = tried_s.argmin(axis=0), tried_s.min(axis=0)
+            gains = best_s < own_s[active]
+            active, best = active[gains], best[gains]
+            if not active.size:
                 break
-            own[gains, places[found[gains]]] = others[found[gains]]
-            best_s = np.minimum(best_s, found_s)
-        return own
+            own[active, places[best]], own_s[active] = others[best], best_s[gains]
+        order = np.lexsort((own_s, clusters))
+        shortest: Counts = own[order[np.unique(clusters[order], return_index=True)[1]]]
+        return shortest
 
-    def _ranked_s(self, cuts: Counts) -> Floats:
-        """What turns are compared by, [..., cluster]; cuts are [..., cluster, position]."""
-        members, width = np.broadcast_to(self._members, cuts.shape), cuts.shape[-1]
+    def _ranked_s(self, cuts: Counts, clusters: Counts | slice = slice(None)) -> Floats:
+        """What turns of clusters are compared by; cuts are [..., cluster, position]."""
+        members, width = np.broadcast_to(self._members[clusters], cuts.shape), cuts.shape[-1]
         turns_s = self._prices.turns_s(members.reshape(-1, width), cuts.reshape(-1, width))
         self.num_turns += len(turns_s)
         places = np.searchsorted(self._choices.cuts, cuts)

@@ -35,6 +35,8 @@ from profiles.units import Counts, Floats
 
 REACH = 0.25
 """Of the best rough price: what is further above it is not sampled."""
+SAME = 1e-9
+"""Of a price: by as much two may differ that are of the same round."""
 MOST_SAMPLED = 4
 """Cuts and ways to share samples out, together."""
 
@@ -136,11 +138,12 @@ def _feasible_prices(
     }
     rounds: dict[Way, SampledRound] = {}
     # Joules are no turn's alone: where they count, all are sampled.
-    for way in ways if samples_all or workload.energy_weight else _near(costs_s):
-        found = states.sampled(way, schedule)
+    samples_all = samples_all or bool(workload.energy_weight)
+    for alike in [[way] for way in ways] if samples_all else _near(costs_s):
+        found = states.sampled(alike[0], schedule)
         took = np.mean([(each.took_s, each.energy_s) for each in found], axis=0)
-        costs_s[way] = (float(took[0]), float(took[1]))
-        rounds[way] = found[0]
+        costs_s |= dict.fromkeys(alike, (float(took[0]), float(took[1])))
+        rounds[alike[0]] = found[0]
     prices, best = [], {}
     for cut, own in groupby(ways, key=lambda way: way[0]):
         way = min(own, key=lambda each: sum(costs_s[each]))
@@ -151,11 +154,23 @@ def _feasible_prices(
     return prices, best
 
 
-def _near(rough_s: Mapping[Way, tuple[float, float]]) -> list[Way]:
-    """Choose the ways to sample: the cheapest."""
+def _near(rough_s: Mapping[Way, tuple[float, float]]) -> list[list[Way]]:
+    """Choose the ways to sample, the cheapest: of those that cost the same the first will do.
+
+    Some layers change neither what is computed nor what travels.
+    """
     ways = sorted(rough_s, key=lambda way: rough_s[way][0])
+    alike: list[list[Way]] = []
+    for way in ways:
+        if alike and rough_s[way][0] <= (1 + SAME) * rough_s[alike[-1][0]][0]:
+            alike[-1].append(way)
+        else:
+            alike.append([way])
+    costs_s = [rough_s[each[0]][0] for each in alike]
     return [
-        way for way in ways[:MOST_SAMPLED] if rough_s[way][0] <= (1 + REACH) * rough_s[ways[0]][0]
+        each
+        for each, cost_s in zip(alike[:MOST_SAMPLED], costs_s, strict=False)
+        if cost_s <= (1 + REACH) * costs_s[0]
     ]
 
 
