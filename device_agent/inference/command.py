@@ -63,7 +63,11 @@ def infer(flags: argparse.Namespace, tls: TlsFiles) -> str:
         check_suffix(flags.output.suffix)
     half = OnnxHalf.load(settings.half, "device", num_threads=settings.num_threads)
     asked = load_asked(
-        flags.data, part=flags.part, base_dir=Path.cwd(), features=half.info.features
+        flags.data,
+        part=flags.part,
+        base_dir=Path.cwd(),
+        features=half.info.features,
+        shape=half.sample_shape,
     )
     predictions, sent = asyncio.run(predict(settings, half, asked))
     if flags.output is not None:

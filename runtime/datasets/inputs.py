@@ -16,9 +16,9 @@ from runtime.datasets.folder import (
     image_options,
     read_images,
 )
-from runtime.datasets.images import import_pillow
+from runtime.datasets.images import MODES, import_pillow
 from runtime.datasets.options import part_source
-from runtime.datasets.samples import DataSet, Samples, make_samples
+from runtime.datasets.samples import DataSet, Samples, Shape, make_samples
 from runtime.datasets.sources import load_source
 from runtime.datasets.tables import (
     as_numbers,
@@ -47,14 +47,20 @@ class Asked:
 
 
 def load_asked(
-    reference: str, *, part: str | None, base_dir: Path, features: Sequence[str] = ()
+    reference: str,
+    *,
+    part: str | None,
+    base_dir: Path,
+    features: Sequence[str] = (),
+    shape: Shape | None = None,
 ) -> Asked:
     """Load a data source of a job, or samples without labels.
 
     `part` is `train` or `test`; None: what is there to test by, or else all. `features` are the
     columns that the model takes, in their order, if it knows them: so a table may have more.
+    `shape` is that of the samples that it takes: images in a folder are brought to it.
     """
-    asked = _load_asked(reference, part=part, base_dir=base_dir, features=features)
+    asked = _load_asked(reference, part=part, base_dir=base_dir, features=features, shape=shape)
     samples = _with_columns(asked.samples, features, where=reference)
     return replace(asked, samples=samples)
 
@@ -74,7 +80,12 @@ def _with_columns(samples: Samples, features: Sequence[str], *, where: str) -> S
 
 
 def _load_asked(
-    reference: str, *, part: str | None, base_dir: Path, features: Sequence[str]
+    reference: str,
+    *,
+    part: str | None,
+    base_dir: Path,
+    features: Sequence[str],
+    shape: Shape | None,
 ) -> Asked:
     scheme, _, rest = reference.partition(":")
     if scheme != _SCHEME:
@@ -89,7 +100,7 @@ def _load_asked(
         return _unlabelled(_array(path), where=reference, scale=None)
     if path.suffix.lower() in _TABLES:
         return _table(path, f"{text}{question}{query}", features, where=reference)
-    return _images(path, query, name=reference)
+    return _images(path, _of_shape(query, shape), name=reference)
 
 
 def _part(data: DataSet, part: str | None) -> Samples:
@@ -141,6 +152,17 @@ def _table(path: Path, rest: str, wanted: Sequence[str], *, where: str) -> Asked
     names = tuple(f"row {row}" for row in rows) if len(rows) < len(frame) else ()
     asked = _unlabelled(as_numbers(kept.select(*features)), where=where, scale=None, names=names)
     return replace(asked, samples=replace(asked.samples, feature_names=tuple(features)))
+
+
+def _of_shape(query: str, shape: Shape | None) -> str:
+    """Add the size and the channels of the images that a model takes, where none are given."""
+    if shape is None or len(shape) != 3 or shape[0] not in MODES or shape[1] != shape[2]:
+        return query
+    parts = [part for part in query.split("&") if part]
+    given = {part.partition("=")[0] for part in parts}
+    wanted = {"size": shape[1], "channels": shape[0]}
+    parts += [f"{name}={value}" for name, value in wanted.items() if name not in given]
+    return "&".join(parts)
 
 
 def _images(path: Path, query: str, *, name: str) -> Asked:

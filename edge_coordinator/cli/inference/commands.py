@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edge_coordinator.job.settings import JobSettings
     from edge_coordinator.run.model.halves import SplitModel
     from edge_coordinator.run.model.saved import SavedModel
+    from edge_coordinator.training.computing.accelerator import Accelerator
     from runtime.datasets.inputs import Asked
     from runtime.datasets.samples import Shape
 
@@ -25,7 +26,8 @@ def infer(flags: argparse.Namespace, console: Output) -> None:
         _by_files(flags, console)
         return
     settings = _settings(flags, needs_judge=flags.data is not None)
-    asked = _asked(flags, console, settings.data.features)
+    taken = _stated_shape(flags)
+    asked = _asked(flags, console, settings.data.features, taken)
     shape = asked.samples.sample_shape if asked else None
     model = _saved(flags, settings, shape, console)
     cut = model.cut(flags.cut if flags.cut is not None else _last_cut(flags.model))
@@ -58,7 +60,7 @@ def _predict_by_run(
     from edge_coordinator.run.model.halves import split_saved
 
     with console.status("writing the device half"):
-        split = split_saved(model, cut)
+        split = split_saved(model, cut, _accelerator(flags))
     _predict(flags, console, split, asked, judge_of_job(model.settings))
 
 
@@ -67,9 +69,9 @@ def _serve_run(flags: argparse.Namespace, console: Output, model: "SavedModel", 
     from edge_coordinator.run.model.halves import TorchHalf
     from runtime.models.load import split
 
-    half = TorchHalf(split(model.network, cut)[1])
-    served = ServedHalf(model.info(cut), half, model.shapes[cut], model.shapes[-1])
-    serve_half(flags, console, served)
+    info = model.info(cut)
+    half = TorchHalf(split(model.network, cut)[1], _accelerator(flags))
+    serve_half(flags, console, ServedHalf(info, half, model.shapes[cut], model.shapes[-1]))
 
 
 def _predict(
@@ -94,6 +96,11 @@ def _by_files(flags: argparse.Namespace, console: Output) -> None:
                 f"{flag} is for the directory of a run; {flags.model} holds halves that are cut "
                 "already"
             )
+    if flags.device != "cpu":
+        raise SettingsError(
+            f"--device {flags.device} is for the directory of a run, where PyTorch has the server "
+            f"half; those of {flags.model} run on ONNX Runtime, on the processor"
+        )
     if flags.serve:
         from edge_coordinator.cli.inference.serving import ServedHalf, serve_half
         from runtime.inference.half import OnnxHalf, file_of
@@ -107,7 +114,7 @@ def _by_files(flags: argparse.Namespace, console: Output) -> None:
     from edge_coordinator.run.model.halves import load_halves
 
     split = load_halves(flags.model)
-    asked = _asked(flags, console, split.info.features)
+    asked = _asked(flags, console, split.info.features, split.device.sample_shape)
     assert asked is not None
     _predict(flags, console, split, asked, judge_of_info(split.info))
 
@@ -143,7 +150,9 @@ def _settings(flags: argparse.Namespace, *, needs_judge: bool) -> "JobSettings":
     return settings
 
 
-def _asked(flags: argparse.Namespace, console: Output, features: Sequence[str]) -> "Asked | None":
+def _asked(
+    flags: argparse.Namespace, console: Output, features: Sequence[str], shape: "Shape | None"
+) -> "Asked | None":
     from runtime.datasets.inputs import load_asked
     from runtime.inference.predictions import check_suffix
 
@@ -152,7 +161,9 @@ def _asked(flags: argparse.Namespace, console: Output, features: Sequence[str]) 
     if flags.output is not None:
         check_suffix(flags.output.suffix)
     with console.status(f"reading {flags.data}"):
-        return load_asked(flags.data, part=flags.part, base_dir=Path.cwd(), features=features)
+        return load_asked(
+            flags.data, part=flags.part, base_dir=Path.cwd(), features=features, shape=shape
+        )
 
 
 def _saved(
@@ -165,11 +176,28 @@ def _saved(
 
     with console.status("building the network"):
         return load_saved(
-            flags.model / f"{flags.weights}.safetensors",
+            _weights(flags),
             settings,
             base_dir=Path.cwd(),
             data_shape=data_shape,
         )
+
+
+def _stated_shape(flags: argparse.Namespace) -> "Shape | None":
+    from edge_coordinator.run.model.saved import stated_shape
+
+    return stated_shape(_weights(flags))
+
+
+def _weights(flags: argparse.Namespace) -> Path:
+    path: Path = flags.model / f"{flags.weights}.safetensors"
+    return path
+
+
+def _accelerator(flags: argparse.Namespace) -> "Accelerator":
+    from edge_coordinator.training.computing.accelerator import open_accelerator
+
+    return open_accelerator(flags.device, said_by="--device", autocast="none", compiles=False)
 
 
 def _last_cut(run: Path) -> str:

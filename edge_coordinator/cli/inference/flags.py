@@ -1,6 +1,7 @@
 """The flags of `cpsl infer`."""
 
 import argparse
+import re
 from pathlib import Path
 
 from edge_coordinator.cli.watching_flags import add_broker
@@ -23,6 +24,13 @@ def add_inference(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     add("--cut", metavar="LAYER", help="last layer of the device half; that of the last round")
     add("--weights", choices=("model", "last"), default="model", help="of which file (model)")
     add("--batch-size", type=_batch_size, default=64, metavar="B", help="samples at a time (64)")
+    add(
+        "--device",
+        type=_device,
+        default="cpu",
+        metavar="NAME",
+        help="what the server half of a run computes on: cpu, cuda, cuda:N, mps or auto (cpu)",
+    )
     add("--output", type=Path, metavar="FILE", help="write predictions: .csv, .jsonl or .npy")
     add("--export", type=Path, metavar="FOLDER", help="write device.onnx and server.onnx there")
     add(
@@ -44,3 +52,9 @@ def _batch_size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65_536:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 65,536")
     return int(text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not cpu, cuda, cuda:N, mps or auto")
+    return text

@@ -8,6 +8,7 @@ from torch import nn
 
 from edge_coordinator.run.model.files import Normalising, as_onnx, write_file
 from edge_coordinator.run.model.saved import SavedModel
+from edge_coordinator.training.computing.accelerator import PROCESSOR, Accelerator
 from runtime.errors import SettingsError, StorageError
 from runtime.inference.half import SIDES, VALUES, Floats, Half, HalfInfo, OnnxHalf, Side, file_of
 from runtime.models.kernels import usual_kernels
@@ -15,16 +16,18 @@ from runtime.models.load import split
 
 
 class TorchHalf:
-    """The server half as it was in training."""
+    """The server half as it was in training; its layers are put where it is to compute."""
 
-    def __init__(self, layers: nn.Module) -> None:
+    def __init__(self, layers: nn.Module, accelerator: Accelerator = PROCESSOR) -> None:
         self._layers = layers.eval()
+        self._accelerator = accelerator
+        accelerator.place(layers)
 
     @usual_kernels()
     def run(self, x: Floats) -> Floats:
         """Compute a batch in evaluation mode."""
-        with torch.no_grad():
-            outputs: Floats = self._layers(torch.from_numpy(x)).float().numpy()
+        with torch.no_grad(), self._accelerator.computing():
+            outputs: Floats = self._layers(self._accelerator.put(x)).float().cpu().numpy()
         return outputs
 
 
@@ -43,11 +46,11 @@ class SplitModel:
         return self.server.run(self.device.run(x))
 
 
-def split_saved(model: SavedModel, cut: int) -> SplitModel:
+def split_saved(model: SavedModel, cut: int, accelerator: Accelerator = PROCESSOR) -> SplitModel:
     """Cut a model: the device half on ONNX Runtime, the server half on PyTorch."""
     content = device_half(model, cut)
     device = OnnxHalf(content, where=f"the device half at cut {cut}", side="device")
-    server = TorchHalf(split(model.network, cut)[1])
+    server = TorchHalf(split(model.network, cut)[1], accelerator)
     return SplitModel(device.info, device, server, model.shapes[cut])
 
 

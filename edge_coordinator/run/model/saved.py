@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -106,20 +109,33 @@ def load_saved(
     )
 
 
+def stated_shape(path: Path) -> Shape | None:
+    """Give the shape of a sample that a safetensors file says its model takes, if it does."""
+    with _opened(path) as file:
+        said = file.metadata() or {}
+    return tuple(json.loads(said["input_shape"])) if "input_shape" in said else None
+
+
 def last_cut(run: Path) -> str:
     """Name the last layer on the devices in a run's last round."""
     return RunRecord(run).last()[0].cut_layer
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    with _opened(path) as file:
+        names = list(file.keys())
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise SettingsError(
             f"{path.parent} has no {path.name}: it is written when a run ends, or is stopped"
         )
     try:
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+            yield file
     except (SafetensorError, OSError) as error:
         raise SettingsError(f"{path} is no model: {error}") from error
 

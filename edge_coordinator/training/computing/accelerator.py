@@ -100,7 +100,9 @@ def place(layers: nn.Module, device: torch.device) -> None:
             module.flatten_parameters()
 
 
-def open_accelerator(name: str, *, autocast: str, compiles: bool) -> Accelerator:
+def open_accelerator(
+    name: str, *, autocast: str, compiles: bool, said_by: str = "training.server_device ="
+) -> Accelerator:
     """Choose where the server side computes; SettingsError if this machine has no such device.
 
     `auto` is the first that there is of cuda, mps and cpu.
@@ -111,8 +113,7 @@ def open_accelerator(name: str, *, autocast: str, compiles: bool) -> Accelerator
         device = torch.device("cuda:0")
     if str(device).removesuffix(":0") not in (each.removesuffix(":0") for each in offered):
         raise SettingsError(
-            f"training.server_device = {name!r} is not to be had here: there is "
-            f"{' and '.join(offered)}"
+            f"{said_by} {name!r} is not to be had here: there is {' and '.join(offered)}"
         )
     dtype = _HALVES.get(autocast)
     if dtype is torch.bfloat16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():

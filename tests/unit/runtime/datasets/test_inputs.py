@@ -27,6 +27,23 @@ def test_arrays_tables_and_images_are_read_without_labels(tmp_path: Path) -> Non
     assert images.tolist() == [[[[1, 1], [1, 1]]], [[[-1, -1], [-1, -1]]]]
 
 
+def test_images_are_brought_to_what_the_model_takes_unless_it_is_said_otherwise(
+    tmp_path: Path,
+) -> None:
+    for name, sides in (("a.png", (4, 4)), ("b.png", (6, 3))):
+        Image.new("RGB", sides).save(tmp_path / name)
+
+    def shape_of(query: str, taken: tuple[int, ...]) -> tuple[int, ...]:
+        asked = load_asked(f"inputs:.{query}", part=None, base_dir=tmp_path, shape=taken)
+        return asked.samples.sample_shape
+
+    assert shape_of("", (1, 2, 2)) == (1, 2, 2)
+    assert shape_of("?channels=3", (1, 2, 2)) == (3, 2, 2)
+    assert shape_of("?size=5", (3, 2, 2)) == (3, 5, 5)
+    with pytest.raises(SettingsError, match=r"differ in size; add \?size=32"):
+        shape_of("", (3, 6, 3))
+
+
 def test_of_a_table_the_columns_that_the_model_takes_are_taken_in_its_order(
     tmp_path: Path,
 ) -> None:

@@ -16,9 +16,10 @@ from edge_coordinator.run.model.halves import (
     split_saved,
 )
 from edge_coordinator.run.model.saved import SavedModel
+from edge_coordinator.training.computing.accelerator import open_accelerator
 from runtime.errors import SettingsError
 from runtime.inference.half import Floats, OnnxHalf
-from runtime.models.load import input_shape_of, layer_shapes, load_network, network_of
+from runtime.models.load import input_shape_of, layer_shapes, load_network, network_of, split
 from runtime.models.sequence import Network, layers_of
 from runtime.wire.commands import Normalisation
 from tests.unit.edge_coordinator.run.model.trained import allowed_by_rounding
@@ -104,3 +105,14 @@ def test_the_files_say_which_halves_they_are_and_fit_no_others(tmp_path: Path) -
     (tmp_path / "a" / "device.onnx").write_bytes(b"no graph")
     with pytest.raises(SettingsError, match="is no graph that runs"):
         load_halves(tmp_path / "a")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() == 0, reason="torch has no CUDA device here")
+def test_the_server_half_may_compute_on_an_accelerator() -> None:
+    model = _saved(_network("mlp"))
+    x = _samples("mlp", model.network)
+    whole, allowed = TorchHalf(model.network).run(x), allowed_by_rounding(model.network, x)
+    cuda = open_accelerator("cuda", autocast="none", compiles=False)
+    halves = split_saved(model, 2, cuda)
+    assert all(each.is_cuda for each in split(model.network, 2)[1].parameters())
+    np.testing.assert_allclose(halves.run(x), whole, atol=allowed, rtol=0)
