@@ -89,12 +89,18 @@ def numbers_taking_part(settings: JobSettings) -> tuple[int, ...]:
 def with_method(settings: JobSettings, method: Method) -> JobSettings:
     """Change the method; a run of a comparison goes on to its last round.
 
-    Where no gradient is computed on the server, none is aggregated.
+    It is run without what it cannot have: cuts by device where all cut at one end of the network,
+    and where no gradient is computed on the server, shares of one and of a cluster's samples.
     """
-    phi = 0.0 if method == "fl" else settings.training.phi
-    training = settings.training.model_copy(update={"method": method, "phi": phi})
-    evaluation = settings.evaluation.model_copy(update={"target_accuracy": None, "patience": None})
-    return settings.model_copy(update={"training": training, "evaluation": evaluation})
+    changes: dict[str, dict[str, object]] = {"training": {"method": method}, "plan": {}}
+    if method in {"fl", "cl"}:
+        changes["plan"]["cuts"] = {}
+    if method == "fl":
+        changes["plan"]["batch_sizes"] = "equal"
+        changes["training"]["phi"] = 0.0
+    changes["evaluation"] = {"target_accuracy": None, "patience": None}
+    parts = {name: getattr(settings, name).model_copy(update=own) for name, own in changes.items()}
+    return settings.model_copy(update=parts)
 
 
 def grouping_of_settings(settings: JobSettings, num_devices: int) -> Sequence[int]:
