@@ -55,6 +55,11 @@ def _read_emulation(reference: str, *, base_dir: Path) -> EmulationScenario:
         raise EmulationError(f"scenario {path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise EmulationError(f"scenario {path} is not {path.suffix[1:]}: {error}") from error
+    if _states(tree, "flop_per_s"):
+        raise EmulationError(
+            f"scenario {path} states flop_per_s, as simulations have it; of a device that computes "
+            "on this machine state slowdown, seconds for each of this machine's"
+        )
     try:
         tree = _with_recordings(tree, path.parent)
     except RecordingError as error:
@@ -99,7 +104,7 @@ def load_scenario(reference: str, *, base_dir: Path = Path()) -> Scenario:
         raise ScenarioError(f"scenario {path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ScenarioError(f"scenario {path} is not {path.suffix[1:]}: {error}") from error
-    if _is_emulation(tree):
+    if _states(tree, "slowdown"):
         return of_emulation(_read_emulation(reference, base_dir=base_dir), name=path.stem)
     try:
         tree = _with_recordings(tree, path.parent)
@@ -190,11 +195,12 @@ def _decode(text: str, name: str) -> Any:  # noqa: ANN401 - not checked yet
     return json.loads(text) if name.endswith(".json") else tomllib.loads(text)
 
 
-def _is_emulation(tree: Any) -> bool:  # noqa: ANN401 - not checked yet
+def _states(tree: Any, key: str) -> bool:  # noqa: ANN401 - not checked yet
+    """Whether a class of devices has this key, which tells simulations from emulations."""
     classes = tree.get("devices") if isinstance(tree, dict) else None
     if not isinstance(classes, list):
         return False
-    return any(isinstance(each, dict) and "slowdown" in each for each in classes)
+    return any(isinstance(each, dict) and key in each for each in classes)
 
 
 def _parse(tree: Any, where: str) -> Scenario:  # noqa: ANN401 - not checked yet

@@ -177,3 +177,15 @@ def test_a_link_that_loses_packets_carries_less_and_much_less_over_a_long_way() 
     assert seconds(0.001, 0.0) == pytest.approx(1.0)
     assert seconds(0.0, 0.01) == pytest.approx(1 / 0.99)
     assert seconds(0.1, 0.01) == pytest.approx(1e7 / (1460 * 8 / 0.2 * np.sqrt(1.5 / 0.01)))
+
+
+def test_a_scenario_of_simulations_is_no_emulation_and_the_other_way_round_it_is(
+    tmp_path: Path,
+) -> None:
+    lines = "[[devices]]\nname='a'\nup_bps=1e6\ndown_bps=1e6\n"
+    own = f"server_flop_per_s=1e9\n{lines}flop_per_s=1e9\n"
+    (tmp_path / "own.toml").write_text(own, encoding="utf-8")
+    with pytest.raises(EmulationError, match=r"states flop_per_s, as simulations .* slowdown"):
+        load_emulation("own.toml", base_dir=tmp_path)
+    (tmp_path / "emulated.toml").write_text(f"{lines}slowdown=2\n", encoding="utf-8")
+    assert load_scenario("emulated.toml", base_dir=tmp_path).devices[0].flop_per_s == 5e9
