@@ -132,7 +132,8 @@ def _prepared(job: Job) -> tuple[PreparedJob, EdgeModel]:
     data = load_source(job.data.source, base_dir=Path.cwd())
     run = secrets.randbits(64)
     prepared, model = prepare_job(job, run=run, base_dir=Path.cwd(), data=data)
-    prepared.check_devices(device_names(job.devices.count))
+    prepared.check_devices(names := device_names(job.devices.count))
+    prepared.check_named(names)
     return prepared, model
 
 

@@ -100,7 +100,8 @@ def _prepared_locally(
 
     data = load_source(settings.data.source, base_dir=Path.cwd())
     job, model = prepare_job(settings, run=secrets.randbits(64), base_dir=Path.cwd(), data=data)
-    job.check_devices(device_names(settings.devices.count))
+    job.check_devices(names := device_names(settings.devices.count))
+    job.check_named(names)
     show_shards(console, job.settings, data)
     write_job(path, job.settings)  # With the names of the classes.
     return job, model

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_coordinator.job.given_plans import GivenPlans
+from edge_coordinator.job.plan_settings import EVERY_OTHER
 from edge_coordinator.job.settings import JobSettings
 from edge_coordinator.job.standing import Standing
 from edge_coordinator.job.training_settings import ScheduleSettings
@@ -263,6 +264,20 @@ class Job:
             )
         if self.given_plans is not None:
             self.given_plans.check_devices([name for name in names if name not in excluded])
+
+    def check_named(self, names: Sequence[str]) -> None:
+        """SettingsError if a key is of a device that is none of these, which are all there will be.
+
+        A simulation has names of its own, whatever job it takes.
+        """
+        plan = self.settings.plan
+        keyed = {key: getattr(plan, key) for key in ("byte_budgets", "energy_budgets", "power")}
+        for key, devices in keyed.items():
+            if unknown := sorted(devices.keys() - {*names, EVERY_OTHER}):
+                raise SettingsError(
+                    f"plan.{key}.{unknown[0]} is of no device of this run; they are "
+                    f"{', '.join(names)}, and {EVERY_OTHER} is all others"
+                )
 
     def check_refusals(self, refusals: Mapping[str, str]) -> None:
         """SettingsError if so many devices refused that the job cannot begin in local mode."""

@@ -66,6 +66,10 @@ def _what_was_added(
     sentences = []
     if asked.devices.scenario is None:
         sentences.append(f"the job names no scenario: taking {reference}")
+    budgets = [key for key in ("byte_budgets", "energy_budgets") if getattr(settings.plan, key)]
+    if budgets:
+        which = " and ".join(f"plan.{key}" for key in budgets)
+        sentences.append(f"{which} hold in real runs alone: in a simulation nobody rests")
     changed = [key for key in stated if value_of(asked, key) != value_of(settings, key)]
     if changed:
         values = ", ".join(f"{key} = {value_of(settings, key)}" for key in changed)

@@ -41,6 +41,17 @@ def test_a_job_file_is_not_overlaid_by_what_a_scenario_states_and_what_is_added_
     assert f"the job names no scenario: taking {scenario.name}{stated}" in said[0]
 
 
+def test_budgets_that_a_simulation_does_not_keep_are_said() -> None:
+    said: list[str] = []
+    settings_for(
+        lambda defaults: load_job(None, {"plan.byte_budgets": {"*": 1000}}, defaults=defaults),
+        base_dir=Path(),
+        from_file=True,
+        say=said.append,
+    )
+    assert "plan.byte_budgets hold in real runs alone: in a simulation nobody rests" in said[0]
+
+
 def test_a_spread_that_was_asked_for_is_still_there_when_the_job_is_read_again(
     tmp_path: Path,
 ) -> None:

@@ -266,6 +266,17 @@ def test_cuts_that_cannot_be_are_refused(settings: Mapping[str, object], words: 
         make_job(OWN, settings)[0].check_devices([*OWN])
 
 
+@pytest.mark.parametrize("key", ["byte_budgets", "energy_budgets", "power"])
+def test_a_key_of_a_device_that_there_will_not_be_is_refused(key: str) -> None:
+    own: object = "laptop" if key == "power" else 1000
+    job = make_job(OWN, {f"plan.{key}": {"d1": own, "*": own}})[0]
+    job.check_named([*OWN])
+    with pytest.raises(
+        SettingsError, match=rf"plan.{key}.d1 is of no device .* they are a, b, and \*"
+    ):
+        job.check_named(["a", "b"])
+
+
 def test_the_job_of_a_run_with_cuts_of_its_own_is_replayed(tmp_path: Path) -> None:
     written = tmp_path / "job.toml"
     written.write_text('[plan]\nmode = "by_hand"\ncut = "pool1"\ncuts = {d1 = "conv2"}\n')
