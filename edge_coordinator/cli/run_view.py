@@ -74,7 +74,7 @@ class RunView:
         is_first, self._plan = self._plan is None, plan
         if plan.changed:
             self._print(f"round {plan.round}: {plan.changed}")
-        elif is_first and not self._is_live:
+        if is_first and not self._is_live:
             for line in (Text(f"rounds {num_rounds}"), *plan_lines(plan)):
                 self._print(line)
 

@@ -8,7 +8,8 @@ Three rules, each with its setting in the job's `[plan]`:
 - A device rests whose budget in `byte_budgets` or `energy_budgets` would not last for another round
   like its last.
 
-Where all devices would rest nobody does: a run that waits for ever helps no battery.
+Where all devices would rest nobody does, which the plan says: a run that waits for ever helps no
+battery.
 """
 
 from collections.abc import Mapping
@@ -50,6 +51,10 @@ class Conditions:
         self._settings = settings
         self._measured_hz: dict[str, tuple[float, float]] = {}
         """When a device's speed was measured, and at which frequency."""
+        self.overruled: dict[str, str] = {}
+        """Devices that would rest in this round if not all did, and why."""
+        self.news = ""
+        """What is new of that in this round."""
         self.traffic: dict[str, DeviceTraffic] = {}
         self.energy: dict[str, DeviceEnergy] = {}
 
@@ -77,7 +82,9 @@ class Conditions:
             for device, record in sorted(records.items())
             if (why := self._battery_low(record.profile) or self._budgets_used(device))
         }
-        return reasons if len(reasons) < len(records) else {}
+        before, self.overruled = self.overruled, reasons if len(reasons) == len(records) else {}
+        self.news = "nobody rests, since all would" if self.overruled and not before else ""
+        return {} if self.overruled else reasons
 
     def slower(self, records: Mapping[str, DeviceRecord]) -> dict[str, str]:
         """Say which devices are slower than they were measured, and why."""
@@ -86,6 +93,18 @@ class Conditions:
             f"{record.profile.temperature_c:.0f} °C, and its processor runs slower"
             for device, record in records.items()
             if record.profile and (times := self._times_slower(device, record.profile)) > 1
+        }
+
+    def assumed(self, records: Mapping[str, DeviceRecord]) -> dict[str, str]:
+        """Say who of these devices is slower, and who would rest if not all would, and why."""
+        needed = {
+            device: f"takes part all the same, since all would rest: {why.removeprefix('rests: ')}"
+            for device, why in self.overruled.items()
+        }
+        slower = self.slower(records)
+        return {
+            device: "; ".join(said[device] for said in (slower, needed) if device in said)
+            for device in slower | needed
         }
 
     def as_now(self, records: Mapping[str, DeviceRecord]) -> dict[str, DeviceRecord]:

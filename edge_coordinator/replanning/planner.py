@@ -96,7 +96,7 @@ class Planner:
     def plan(self, round_: int, records: Mapping[str, DeviceRecord]) -> PlannedRound:
         """Plan a round for these devices; takes seconds where they are many."""
         self._conditions.note(records)
-        resting = self._conditions.resting(records)
+        resting, news = self._conditions.resting(records), self._conditions.news
         known = known_devices(
             self._conditions.as_now(records),
             self._task.workload.cuts,
@@ -112,15 +112,13 @@ class Planner:
             known, workload, round_=round_, lessons=self._corrections.num_rounds
         )
         plan = replace(plan, left_out={**plan.left_out, **resting})
-        slower = self._conditions.slower(records)
-        said = {
-            each.state.device: [each.assumed, slower.get(each.state.device, "")] for each in known
-        }
+        now = self._conditions.assumed(records)
+        said = {each.state.device: [each.assumed, now.get(each.state.device, "")] for each in known}
         assumed = {device: "; ".join(filter(None, each)) for device, each in said.items()}
         return PlannedRound(
             plan,
             assumed={device: words for device, words in assumed.items() if words},
-            changed=self._compare(plan, known, schedule),
+            changed="; ".join(filter(None, [self._compare(plan, known, schedule), news])),
             up_share_bps=self._up_shares(plan, known),
             resting=tuple(resting),
             basis=PlanBasis(states, workload, self._corrections.num_rounds),
@@ -249,9 +247,9 @@ def _presence_changes(before: Plan, now: Plan) -> list[str]:
     """Say who has come and who has gone."""
     old, new = ({d for c in plan.clusters for d in c.devices} for plan in (before, now))
     came, went = sorted(new - old), sorted(old - new)
-    return [
-        f"{verb} {some(devices)}" for verb, devices in (("came", came), ("went", went)) if devices
-    ]
+    why = {device: reason for device, reason in now.left_out.items() if device in went}
+    gone = [f"{device} ({why[device]})" if device in why else device for device in went]
+    return [f"{some(who)} {did}" for who, did in ((came, "came"), (gone, "went")) if who]
 
 
 def plan_changes(before: Plan, now: Plan, cut_names: Sequence[str]) -> str:

@@ -43,8 +43,12 @@ def test_a_device_whose_battery_is_almost_empty_rests_until_it_is_charged() -> N
     assert dict(low.plan.left_out) == {"b": "rests: its battery is at 8%, below 15%"}
     assert low.resting == ("b",)
     charging = records(b={"battery_fraction": 0.08, "plugged_in": True})
-    assert planner.plan(2, charging).plan.left_out == {}
-    assert planner.plan(3, records(b={"battery_fraction": 0.2})).plan.left_out == {}
+    charged = planner.plan(2, charging)
+    assert charged.plan.left_out == {}
+    assert charged.changed.endswith("; because b came")
+    again = planner.plan(3, records(b={"battery_fraction": 0.08}))
+    assert again.changed.endswith("; because b (rests: its battery is at 8%, below 15%) went")
+    assert planner.plan(4, records(b={"battery_fraction": 0.2})).plan.left_out == {}
 
 
 def test_nobody_rests_where_all_would() -> None:
@@ -52,6 +56,10 @@ def test_nobody_rests_where_all_would() -> None:
     planned = planner_of().plan(1, records(**empty))
     assert planned.plan.left_out == {}
     assert planned.resting == ()
+    assert planned.changed == "nobody rests, since all would"
+    said = "takes part all the same, since all would rest: its battery is at 1%, below 15%"
+    assert all(words.endswith(said) for words in planned.assumed.values())
+    assert planned.assumed.keys() == {*"abc"}
 
 
 def test_a_hot_device_whose_clock_has_fallen_is_planned_as_slower_by_as_much() -> None:
