@@ -6,7 +6,6 @@ in proportion to |D_k|, rounded without favouring anybody (Webster's method). Wh
 compared, sizes are real numbers: as good to compare by, and found for many clusters at once.
 """
 
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +17,7 @@ from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds
 from edge_coordinator.planning.plan import ClusterPlan, Plan
 from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
-from edge_coordinator.planning.spectrum import Waits, allocate_shares
+from edge_coordinator.planning.spectrum import Flags, Waits, allocate_shares
 from profiles.link import IndependentLinks
 from profiles.units import Counts, Floats
 
@@ -172,30 +171,29 @@ def shared_sizes(pricer: Pricer, workload: Workload, members: Counts) -> Floats 
     fixed_s, sample_s = pricer.lines(members, divided_by=divided_by)
     most = np.round(pricer.most[members] * batch).astype(np.int64)
     sizes = np.zeros(len(pricer.most) - 1)
-    for row, *of_row in zip(members, fixed_s, sample_s / batch, most, strict=True):
-        present = row >= 0
-        sizes[row[present]] = _counted(*(each[present] for each in of_row), batch=batch)
+    counted = _counted(fixed_s, sample_s / batch, most, present=members >= 0, batch=batch)
+    sizes[members[members >= 0]] = counted[members >= 0]
     return sizes
 
 
-def _counted(fixed_s: Floats, sample_s: Floats, most: Counts, *, batch: int) -> Counts:
-    """Share out whole samples, [position]: one to each, and one at a time to the first done."""
-    sizes = np.ones(len(most), dtype=np.int64)
-    rest = min(batch * len(most), int(most.sum())) - len(most)
-    first_done = [
-        (fixed_s[place] + 2 * sample_s[place], place)
-        for place in range(len(most))
-        if most[place] > 1
-    ]
-    heapq.heapify(first_done)
-    for _ in range(rest):
-        _, place = first_done[0]
-        sizes[place] += 1
-        if sizes[place] < most[place]:
-            next_s = fixed_s[place] + (sizes[place] + 1) * sample_s[place]
-            heapq.heapreplace(first_done, (next_s, place))
-        else:
-            heapq.heappop(first_done)
+def _counted(
+    fixed_s: Floats, sample_s: Floats, most: Counts, *, present: Flags, batch: int
+) -> Counts:
+    """Share out whole samples, [cluster, position]: one to each, then by one to the first done.
+
+    All at once: they go to the earliest of all moments at which some device would be done with one
+    more, of equal ones to the first device.
+    """
+    counts = np.arange(2, most.max(initial=1) + 1)
+    done_s = fixed_s[..., np.newaxis] + counts * sample_s[..., np.newaxis]
+    can_be = present[..., np.newaxis] & (counts <= most[..., np.newaxis])
+    done_s = np.where(can_be, done_s, np.inf).reshape(len(most), -1)
+    num_present = present.sum(axis=-1)
+    whole = np.minimum(batch * num_present, np.where(present, most, 0).sum(axis=-1))
+    taken = np.zeros(done_s.shape, np.bool_)
+    first = np.arange(done_s.shape[-1]) < (whole - num_present)[:, np.newaxis]
+    np.put_along_axis(taken, done_s.argsort(axis=-1, kind="stable"), first, axis=-1)
+    sizes: Counts = 1 + taken.reshape(*most.shape, len(counts)).sum(axis=-1)
     return sizes
 
 

@@ -69,6 +69,19 @@ def test_no_other_sizes_end_the_last_device_earlier(seed: int) -> None:
     assert last_s(found) == pytest.approx(min(map(last_s, all_sizes(3, 12))))
 
 
+def test_clusters_share_samples_out_alone_as_beside_others_and_padded() -> None:
+    devices = [
+        replace(each, num_samples=20 + 10 * k)
+        for k, each in enumerate(random_devices(np.random.default_rng(7), 6))
+    ]
+    work, rows = sharing_work("by_speed"), [[0, 1, 2], [3, 4], [5]]
+    together = sizes_of(devices, work, np.array([[0, 1, 2], [3, 4, -1], [5, -1, -1]]))
+    for row in rows:
+        alone = sizes_of([devices[k] for k in row], work, np.arange(len(row))[np.newaxis])
+        assert together[row].tolist() == alone.tolist()
+        assert alone.sum() == 16 * len(row)
+
+
 def test_by_data_sizes_are_in_proportion_to_it_within_a_sample() -> None:
     counts = [700, 210, 90, 1000]
     devices = [replace(device(f"d{k}"), num_samples=count) for k, count in enumerate(counts)]
