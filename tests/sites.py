@@ -155,9 +155,15 @@ def planned_round(number: int, clusters: Sequence[Sequence[str]], **changes: obj
 
 
 def with_shared_samples(plan: PlanReport) -> PlanReport:
-    """Share the samples of each cluster out, and say what else the round could have been."""
+    """Share samples out, in parts of which one is aggregated, and say what else could have been."""
     clusters = tuple(
-        each.model_copy(update={"batch_sizes": tuple(range(1, 1 + len(each.devices)))})
+        each.model_copy(
+            update={
+                "batch_sizes": tuple(range(1, 1 + len(each.devices))),
+                "micro_batches": 4,
+                "phi": 0.25,
+            }
+        )
         for each in plan.clusters
     )
     other = PlanAlternatives(
@@ -180,6 +186,7 @@ def measured_round(number: int, devices: Sequence[str], **changes: object) -> Ro
         test_accuracy=1 - 0.5 / number,
         predicted_round_s=3.0,
         relative_error=-0.09,
+        drawn_j={device: 1.5 * place for place, device in enumerate(devices, 1)},
         **changes,
     )
 

@@ -33,7 +33,10 @@ def _clusters(plan: PlanReport) -> str:
 
 
 def _cluster(cluster: ClusterReport, cut_layer: str) -> str:
-    predicted = f" ({short_seconds(cluster.predicted_s)})" if cluster.predicted_s else ""
+    told = [short_seconds(cluster.predicted_s)] if cluster.predicted_s else []
+    told += [f"{cluster.micro_batches} micro-batches"] if cluster.micro_batches > 1 else []
+    told += [f"phi {cluster.phi:g}"] if cluster.phi else []
+    predicted = f" ({', '.join(told)})" if told else ""
     sizes = [f": {size}" for size in cluster.batch_sizes or ()] or [""] * len(cluster.devices)
     layers = cluster.cut_layers or (cut_layer,) * len(cluster.devices)
     named = (

@@ -120,6 +120,7 @@ def _round(report: RoundReport, evaluated: RoundReport | None, *, is_old: bool) 
         ]
     parts += [seconds_of(report)]
     parts += [f"{amount(report.up_bytes)}B up, {amount(report.down_bytes)}B down"]
+    parts += [f"{sum(report.drawn_j.values()):.3g} J"] if report.drawn_j else []
     label = f"round {report.round} of an earlier run " if is_old else f"round {report.round} done "
     return Text.assemble((label, "dim"), ", ".join(part for part in parts if part))
 

@@ -40,6 +40,7 @@ async def _check_figures(page: Page) -> None:
         "3.3 s",
         "3 s predicted, \u22129.0 %",
         "↑ 1 kB ↓ 2 kB",
+        "9 J\nmost by c: 4.5 J",
     ):
         assert figure in now.replace("  ", " "), figure
     rows = (await page.text("#devices-table")).replace("\u00a0", " ")
@@ -80,6 +81,9 @@ async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change(
             await page.until("document.querySelector('#plan-text').innerText.includes('sorted')")
             said = (await page.text("#plan-text")).replace("\u00a0", " ")
             assert "8 s with sorted clusters (all with equal mini-batches), 9 s cut after x" in said
+            clusters = " ".join((await page.text("#clusters-table")).split()).replace("\u00a0", " ")
+            assert "predicted micro-batches phi who and share" in clusters
+            assert "4 0.25 a 50 % with 1 sample, b 50 % with 2 samples" in clusters
             await bus.publish(TOPICS.status("c"), b"", retain=True)
             await bus.publish(TOPICS.profile("c"), b"", retain=True)
             await page.until(HAS_DEVICES.format(2))

@@ -129,6 +129,7 @@ export class Site {
       ["A round took", seconds(round?.round_s), round ? predictionOf(round) : ""],
       ["Bytes of a round", round ? `↑\u00a0${amount(round.up_bytes, "B")} ↓\u00a0${amount(round.down_bytes, "B")}` : DASH,
         history?.up_bytes ? `${amount(total(history.up_bytes) + total(history.down_bytes), "B")} in the rounds shown` : ""],
+      round && Object.keys(round.drawn_j ?? {}).length ? ["Energy of a round", amount(total(Object.values(round.drawn_j)), "J"), mostDrawn(round.drawn_j)] : null,
       ["Cut after", plan?.cut_layer ?? DASH, plan ? `${plan.clusters.length} clusters` : ""],
       ["Devices online", `${states.online} of ${this.devices.size}`,
         [states.stale && `${states.stale} stale`, states.offline && `${states.offline} offline`].filter(Boolean).join(", ")],
@@ -171,3 +172,9 @@ export class Site {
 }
 
 const key = ({ run, round }) => `${run}/${round}`;
+
+/** Who drew most of it. */
+function mostDrawn(joules) {
+  const [device, most] = Object.entries(joules).reduce((a, b) => (b[1] > a[1] ? b : a));
+  return `most by ${device}: ${amount(most, "J")}`;
+}

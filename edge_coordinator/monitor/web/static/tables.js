@@ -153,10 +153,14 @@ export function showPlan(plan, round, evaluatedPhases) {
   };
   fill(text, Object.entries(entries).filter(([, value]) => value)
     .flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
-  tabulated("clusters-table", ["cluster", "devices", "predicted", "who and share"],
+  const chosen = [["micro-batches", ({ micro_batches: count }) => count ?? 1, 1], ["phi", ({ phi }) => phi ?? 0, 0]]
+    .filter(([, of, usual]) => plan.clusters.some((cluster) => of(cluster) !== usual));
+  tabulated("clusters-table", ["cluster", "devices", "predicted", ...chosen.map(([name]) => name), "who and share"],
     plan.clusters.map((cluster, index) => [index + 1, cluster.devices.length, seconds(cluster.predicted_s),
+      ...chosen.map(([, of]) => of(cluster)),
       el("td", { class: "words" }, cluster.devices.map((device, at) =>
         device + (cluster.shares[at] === undefined ? "" : ` ${percent(cluster.shares[at], 0)}`)
+        + (cluster.batch_sizes ? ` with ${plural(cluster.batch_sizes[at], "sample")}` : "")
         + (cluster.cut_layers ? ` after ${cluster.cut_layers[at]}` : "")).join(", "))]));
   const cuts = plan.alternatives?.cuts ?? [];
   tabulated("cuts-table", ["cut after", "a round takes"], cuts.map((cut) =>

@@ -16,8 +16,10 @@ REASON = "cpsl: 0.85 s predicted at cut 3 (after pool1), 0.95 s with random clus
 PLAN = make_plan().model_copy(
     update={
         "clusters": tuple(
-            ClusterReport(devices=devices, shares=(1, 1, 1), predicted_s=0.4)
-            for devices in (DEVICES[:3], DEVICES[3:])
+            ClusterReport(
+                devices=devices, shares=(1, 1, 1), predicted_s=0.4, micro_batches=count, phi=phi
+            )
+            for devices, count, phi in ((DEVICES[:3], 4, 0.25), (DEVICES[3:], 1, 0.0))
         ),
         "predicted_s": 0.85,
         "predicted": dict.fromkeys(DEVICES, EPOCH),
@@ -51,7 +53,8 @@ def test_a_planned_run_shows_the_plan_its_reasons_and_predicted_beside_measured(
 ) -> None:
     seen = " ".join(_see(live=live).split())
     assert "plan cpsl, cut after pool1, 2 clusters, 850ms predicted" in seen
-    assert "device-0, device-1, device-2 (400ms); device-3, device-4, device-5 (400ms)" in seen
+    assert "device-0, device-1, device-2 (400ms, 4 micro-batches, phi 0.25);" in seen
+    assert "device-3, device-4, device-5 (400ms)" in seen
     assert REASON in seen
     assert "round 4: [b] came" in seen
     for word in ("98.00%", "3.30", "0.85", "pool1", "1.50MB"):

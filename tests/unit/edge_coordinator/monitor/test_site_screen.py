@@ -60,6 +60,11 @@ def test_thirty_devices_fit_the_width_with_every_figure(width: int) -> None:
     assert "3.3 s (3 s predicted, -9.0%)" in " ".join(lines).replace("  ", " ")
 
 
+def test_what_devices_drew_in_a_round_is_said() -> None:
+    done = make_round(1, drawn_j={"a": 1.25, "b": 2.5})
+    assert "B down, 3.75 J" in " ".join(screen(Site().hear(TOPICS.round, done).now, width=200))
+
+
 def test_other_clusters_are_said_to_have_equal_mini_batches_where_the_plan_has_not() -> None:
     shared = with_shared_samples(make_plan("ab"))
     equal = shared.model_copy(update={"clusters": make_plan("ab").clusters})
