@@ -75,18 +75,49 @@ def _curves(
 
 def _flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Fewer seconds and bytes on thin links, by real runs on MNIST."
+        prog="python -m benchmarks.economy",
+        description="Fewer seconds and bytes on thin links, by real runs on MNIST.",
     )
     add = parser.add_argument
-    add("mnist", type=Path, help="folder with MNIST's IDX files")
-    add("--seeds", type=int, default=3)
-    add("--rounds", type=int, default=60)
+    add("mnist", type=_mnist, metavar="MNIST", help="folder with MNIST's IDX files")
+    add("--seeds", type=_count, metavar="N", default=3, help="run each variant with so many (3)")
+    add("--rounds", type=_count, metavar="T", default=60, help="of each run (60)")
     add("--simulated", action="store_true", help="let the latency model tell the seconds")
-    add("--target", type=float, default=0.95, help="accuracy to reach (0.95)")
-    add("--output", type=Path, default=Path("runs/economy"))
+    add("--target", type=_fraction, metavar="F", default=0.95, help="accuracy to reach (0.95)")
+    where = "folder for runs, tables and pictures; a run that it holds is not run again"
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("runs/economy"),
+        help=f"{where} (%(default)s)",
+    )
     names = ",".join(variant.name for variant in VARIANTS)
     add("--variants", type=_variants, default=list(VARIANTS), metavar="LIST", help=f"of {names}")
     return parser.parse_args()
+
+
+def _mnist(text: str) -> Path:
+    path = Path(text)
+    if not any(path.glob("train-images*")):
+        raise argparse.ArgumentTypeError(f"no train-images… of MNIST in {text}")
+    return path
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = 0.0
+    if not 0 < fraction <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1")
+    return fraction
 
 
 def _variants(text: str) -> list[Variant]:

@@ -40,7 +40,10 @@ class VariantFigures:
 
 
 def lines(figures: Mapping[str, VariantFigures], *, baseline: str, target: float) -> list[str]:
-    """Give a table in 80 columns; ratios are of the means, each of one run's own seeds."""
+    """Give a table in 80 columns; ratios are of the means, each of one run's own seeds.
+
+    Where a seed never reached the target there is no mean: it says how many did.
+    """
     base = figures[baseline]
     out = [
         f"to {target:.0%}{'seconds':>17}{'':>7}{'up MB':>13}{'':>7}{'rounds':>8}"
@@ -50,7 +53,7 @@ def lines(figures: Mapping[str, VariantFigures], *, baseline: str, target: float
         out.append(
             f"{name:<13}{_spread(each.seconds, 1):>12}{_ratio(each.seconds, base.seconds):>6}"
             f"{_spread(each.up_mb, 2):>14}{_ratio(each.up_mb, base.up_mb):>6}"
-            f"{np.mean(each.rounds):>8.0f}"
+            f"{_mean(each.rounds):>8}"
             f"{_spread([100 * f for f in each.final], 2):>14}{_error(each):>7}"
         )
     return out
@@ -88,9 +91,23 @@ def _at(values: np.ndarray, place: int | None) -> float:
 
 def _spread(values: Sequence[float], digits: int) -> str:
     """The mean, and the largest distance of a seed from it."""
+    if reached := _reached(values):
+        return reached
     mean = float(np.mean(values))
     return f"{mean:.{digits}f}±{np.abs(np.array(values) - mean).max():.{digits}f}"
 
 
 def _ratio(values: Sequence[float], base: Sequence[float]) -> str:
+    if _reached(values) or _reached(base):
+        return ""
     return f"/{np.mean(base) / np.mean(values):.1f}"
+
+
+def _mean(values: Sequence[float]) -> str:
+    return "" if _reached(values) else f"{np.mean(values):.0f}"
+
+
+def _reached(values: Sequence[float]) -> str:
+    """How many of the seeds have such a figure; nothing if all do."""
+    count = int(np.isfinite(values).sum())
+    return "" if count == len(values) else f"{count} of {len(values)}" if count else "never"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.economy.runs import RunCurve
 from edge_coordinator.run.plot_style import MARKERS, figure, line_style
@@ -16,10 +17,11 @@ def draw(
 ) -> None:
     """Write the picture; lines are means over seeds, marks where each seed reached the target.
 
-    With `is_down` of what the coordinator sent, and of all accuracies.
+    With `is_down` of what the coordinator sent, and of all accuracies, as where one ends low.
     """
     megabytes, way = (_down_mb, "down, once for all") if is_down else (_up_mb, "up, all devices")
-    least = 0.0 if is_down else LEAST_ACCURACY
+    ends_at = min(float(curve.accuracy[-1]) for seeds in curves.values() for curve in seeds)
+    least = 0.0 if is_down or ends_at < LEAST_ACCURACY else LEAST_ACCURACY
     with figure(path, width=9.0, height=4.0) as drawn:
         left, right = drawn.subplots(1, 2, sharey=True)
         for number, (name, seeds) in enumerate(curves.items()):
@@ -40,6 +42,9 @@ def draw(
         for axes, what in ((left, f"MB sent {way}"), (right, "seconds of training")):
             axes.axhline(target, color="grey", linewidth=0.6)
             axes.set(xscale="log", xlabel=what, ylim=(least, 1.0))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         left.set_ylabel("test accuracy")
         right.legend(fontsize=8)
 
