@@ -1,21 +1,73 @@
 """The programs as their users start them, to be watched, killed, and started again."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import signal
 import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge_coordinator.local.broker import find_mosquitto
+from runtime.event_loop import call_on_signals
+from runtime.service.exit_codes import ExitCode
 
+Result = TypeVar("Result")
 CPSL = (sys.executable, "-m", "edge_coordinator")
 AGENT = (sys.executable, "-m", "device_agent")
+
+
+ENDING_S = 10.0
+"""For a program that is told to end."""
+_STARTED = list[Process]()
+"""By whom nobody is left behind, however a benchmark ends."""
+
+
+def run_to_end(benchmark: Coroutine[Any, Any, Result]) -> Result:
+    """Run a benchmark, and end what is left of the programs that it started.
+
+    Interrupted, or told to end, it says so and exits.
+    """
+    try:
+        return asyncio.run(_without_leftovers(benchmark))
+    except KeyboardInterrupt:
+        print("interrupted: what was started has been ended", flush=True)
+        raise SystemExit(ExitCode.INTERRUPTED) from None
+    except asyncio.CancelledError:
+        print("told to end: what was started has been ended", flush=True)
+        raise SystemExit(ExitCode.TERMINATED) from None
+
+
+async def _without_leftovers(benchmark: Coroutine[Any, Any, Result]) -> Result:
+    task = asyncio.current_task()
+    assert task is not None
+    call_on_signals([signal.SIGTERM], task.cancel)
+    try:
+        return await benchmark
+    finally:
+        left = [process for process in _STARTED if process.returncode is None]
+        _STARTED.clear()
+        await _ended(left)
+
+
+async def _ended(processes: Sequence[Process]) -> None:
+    """Tell programs to end, so that they end what they have started; kill who does not."""
+    for process in processes:
+        process.terminate()
+    waiting = asyncio.gather(*(process.wait() for process in processes))
+    try:
+        await asyncio.wait_for(asyncio.shield(waiting), ENDING_S)
+    except TimeoutError:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await waiting
 
 
 class Program:
@@ -31,6 +83,7 @@ class Program:
         process = await asyncio.create_subprocess_exec(
             *arguments, cwd=cwd, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
         )
+        _STARTED.append(process)
         return cls(process)
 
     async def until(self, words: str) -> str:

@@ -16,7 +16,7 @@ from statistics import mean
 
 import psutil
 
-from benchmarks.programs import CPSL, Program, rounds_of, run_directory
+from benchmarks.programs import CPSL, Program, rounds_of, run_directory, run_to_end
 
 WARM_UP = 0.2
 """Fraction of the time that does not count."""
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--engine", default="mixed", help="torch, onnxruntime or mixed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cpsl-soak-") as name:
-        return asyncio.run(_soak(Path(name), arguments))
+        return run_to_end(_soak(Path(name), arguments))
 
 
 async def _soak(folder: Path, arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 import psutil
 
-from benchmarks.programs import CPSL, Program, Stopwatch, rounds_of, run_directory
+from benchmarks.programs import CPSL, Program, Stopwatch, rounds_of, run_directory, run_to_end
 
 SAMPLES_PER_DEVICE, NUM_TEST = 32, 500
 SHAPE = (1, 28, 28)
@@ -69,7 +69,7 @@ def main() -> int:
             for num_devices in arguments.devices:
                 run = StartedRun(engine, plan, num_devices, arguments.rounds)
                 try:
-                    found.append(asyncio.run(_measure(run)))
+                    found.append(run_to_end(_measure(run)))
                 except (RuntimeError, TimeoutError) as error:
                     failed.append(f"{run}: {error or f'not done after {TIMEOUT_S:g} s'}")
                     _clear()

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.programs import OwnBroker, Program, own_broker, rounds_of, run_directory
+from benchmarks.programs import OwnBroker, Program, own_broker, rounds_of, run_directory, run_to_end
 from runtime.errors import EdgeError
 
 LAST_OF_0_2 = "406e267"
@@ -111,7 +111,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commit", nargs="?", default=LAST_OF_0_2, help=f"({LAST_OF_0_2})")
     try:
-        return asyncio.run(_compare(parser.parse_args().commit))
+        return run_to_end(_compare(parser.parse_args().commit))
     except EdgeError as error:
         sys.exit(f"upgrades: {error}")
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.brokers.broker_programs import BROKERS, NotHereError
-from benchmarks.programs import CPSL, Program, agents, run_directory, weights_sha256
+from benchmarks.programs import CPSL, Program, agents, run_directory, run_to_end, weights_sha256
 from runtime.bus.bus import Delivery, Will
 from runtime.bus.mqtt_bus import MqttBus
 from runtime.errors import BusError
@@ -166,4 +166,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run_to_end(main())

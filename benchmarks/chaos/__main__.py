@@ -10,7 +10,6 @@ Ends with 1 if anything came out otherwise than undisturbed.
 """
 
 import argparse
-import asyncio
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from benchmarks.chaos import (
     slow_device,
     small_broker,
 )
+from benchmarks.programs import run_to_end
 
 PARTS = ("kills", "mixed", "coordinator", "phases", "devices", "slow", "small")
 
@@ -38,40 +38,43 @@ def main() -> int:
     if unknown:
         parser.error(f"no part is named {', '.join(sorted(unknown))}")
     parts = arguments.parts or (("kills", "phases") if arguments.quick else PARTS)
-    passed = {part: asyncio.run(_run(part, arguments)) for part in parts}
+    passed = {part: _run(part, arguments) for part in parts}
     for part, is_right in passed.items():
         print(f"{part}: {'as undisturbed' if is_right else 'FAILED'}")
     return 0 if all(passed.values()) else 1
 
 
-async def _run(part: str, arguments: argparse.Namespace) -> bool:
+def _run(part: str, arguments: argparse.Namespace) -> bool:
     print(f"\n{part}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="cpsl-chaos-") as name:
+        return run_to_end(_compared(part, Path(name), arguments))
+
+
+async def _compared(part: str, folder: Path, arguments: argparse.Namespace) -> bool:
     num_kills = arguments.kills or (3 if arguments.quick else 20)
     seed = arguments.seed
-    with tempfile.TemporaryDirectory(prefix="cpsl-chaos-") as name:
-        folder = Path(name)
-        match part:
-            case "kills" | "mixed":
-                return await coordinator_kills.compare(
-                    folder,
-                    coordinator_kills.LOCAL,
-                    num_kills=num_kills,
-                    seed=seed,
-                    more_flags=coordinator_kills.MIXED if part == "mixed" else (),
-                )
-            case "coordinator":
-                return await coordinator_kills.compare_coordinator(
-                    folder, num_kills=num_kills, seed=seed
-                )
-            case "phases":
-                deaths = broker_deaths.FEW if arguments.quick else broker_deaths.ALL
-                return all((await broker_deaths.compare(folder, deaths)).values())
-            case "devices":
-                return await device_faults.compare(folder)
-            case "slow":
-                return await slow_device.compare(folder)
-            case _:
-                return await small_broker.compare(folder)
+    match part:
+        case "kills" | "mixed":
+            return await coordinator_kills.compare(
+                folder,
+                coordinator_kills.LOCAL,
+                num_kills=num_kills,
+                seed=seed,
+                more_flags=coordinator_kills.MIXED if part == "mixed" else (),
+            )
+        case "coordinator":
+            return await coordinator_kills.compare_coordinator(
+                folder, num_kills=num_kills, seed=seed
+            )
+        case "phases":
+            deaths = broker_deaths.FEW if arguments.quick else broker_deaths.ALL
+            return all((await broker_deaths.compare(folder, deaths)).values())
+        case "devices":
+            return await device_faults.compare(folder)
+        case "slow":
+            return await slow_device.compare(folder)
+        case _:
+            return await small_broker.compare(folder)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ first), and both as ratios. Needs torchvision; nothing is fetched.
 """
 
 import argparse
-import asyncio
 import importlib.util
 import os
 import re
@@ -22,7 +21,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.programs import AGENT, CPSL, Program, rounds_of, run_directory
+from benchmarks.programs import AGENT, CPSL, Program, rounds_of, run_directory, run_to_end
 from edge_coordinator.local.broker import local_broker
 from tests.root import ROOT
 
@@ -55,7 +54,7 @@ def main() -> int:
     print(LINE.format("cut after", "ONNX, ms", "torch", "ratio", "ONNX, MB", "torch", "ratio"))
     for cut in flags.cuts:
         ours, theirs = (
-            asyncio.run(_measure(cut, engine, size=flags.size, num_rounds=flags.rounds))
+            run_to_end(_measure(cut, engine, size=flags.size, num_rounds=flags.rounds))
             for engine in ("onnxruntime", "torch")
         )
         steps = _beside(1e3 * ours.step_s, 1e3 * theirs.step_s, "{:.1f}")

@@ -8,7 +8,6 @@ which `--write` makes anew. Ends with 1 if anything is `not defended`.
 """
 
 import argparse
-import asyncio
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ from benchmarks.hostile.attack import Judgement, RunAttack, try_on
 from benchmarks.hostile.commanded import COMMANDS, lone_agent
 from benchmarks.hostile.site import MEMBER, Way, fleet_broker, open_broker, running_site
 from benchmarks.hostile.table import Found, TableRow, written
+from benchmarks.programs import run_to_end
 from runtime.errors import EdgeError
 
 ALL = (*forged.ATTACKS, forged.LAST, *lies.ATTACKS, *COMMANDS)
@@ -33,7 +33,7 @@ def main() -> int:
     arguments = _arguments()
     names = arguments.only or [each.name for each in ALL if each.is_quick or not arguments.quick]
     try:
-        found = asyncio.run(_try(names))
+        found = run_to_end(_try(names))
     except EdgeError as error:
         sys.exit(f"hostile: {error}")
     if arguments.write:

@@ -14,7 +14,6 @@ coordinator seems to take less while it is watched, for a machine with nothing t
 """
 
 import argparse
-import asyncio
 import json
 import tempfile
 import time
@@ -25,7 +24,7 @@ from statistics import fmean
 
 import psutil
 
-from benchmarks.programs import CPSL, Program, agents, own_broker
+from benchmarks.programs import CPSL, Program, agents, own_broker, run_to_end
 from benchmarks.watchers.cores import Cores
 from benchmarks.watchers.ratios import Ratios
 from benchmarks.watchers.watching import KINDS, NUM_WATCHERS, Watching
@@ -158,4 +157,4 @@ if __name__ == "__main__":
     flags = parser.parse_args()
     cores = Cores(are_shared=flags.together)
     for kind in flags.kinds or KINDS:
-        asyncio.run(compare(kind, flags.pairs, cores=cores, is_idle=flags.idle))
+        run_to_end(compare(kind, flags.pairs, cores=cores, is_idle=flags.idle))
