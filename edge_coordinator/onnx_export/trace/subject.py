@@ -20,8 +20,10 @@ Tensors = list[Tensor]
 class DropoutInputs:
     """The dropout layers of a module, which from now on use the masks that they are given."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, num_samples: int) -> None:
+        """`num_samples` are those of the first forward."""
         seed_dropout(module)  # type: ignore[arg-type]  # it works on any module
+        self._num_samples = num_samples
         self.specs: list[MaskSpec] = []
         self._layers: list[SeededDropout] = []
         self._hooks = [
@@ -38,11 +40,11 @@ class DropoutInputs:
         assert isinstance(layer, SeededDropout)
         if layer in self._layers:
             raise NotImplementedError(f"dropout layer {layer.layer} runs twice in one forward")
-        shape = layer.mask_shape(tuple(arguments[0].shape))
-        layer.given_mask = torch.ones(shape)
+        shape = layer.mask_shape(tuple(arguments[0].shape), self._num_samples)
+        layer.given_mask = torch.ones(self._num_samples, *shape)
         self._layers.append(layer)
         self.specs.append(
-            MaskSpec(layer=layer.layer, shape=shape[1:], p=layer.p, channel_wise=layer.channel_wise)
+            MaskSpec(layer=layer.layer, shape=shape, p=layer.p, channel_wise=layer.channel_wise)
         )
 
     def first_masks(self) -> list[Tensor]:
@@ -118,7 +120,7 @@ class Traceable:
 def prepare(module: nn.Module, samples: Tensor, *, training: bool) -> Traceable:
     """Copy a module, lift its dropout masks, and run it once to see what it gives."""
     subject = _nameless(copy.deepcopy(module).train(training))
-    dropout = DropoutInputs(subject)
+    dropout = DropoutInputs(subject, len(samples))
     unroll_recurrent(subject)
     state = subject.state_dict(keep_vars=True)
     trained = {name: value for name, value in state.items() if value.requires_grad}

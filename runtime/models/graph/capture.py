@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.utils._pytree import tree_map_only
 
 from runtime.errors import SettingsError
-from runtime.models.dropout import replace_dropout, set_dropout_keys
+from runtime.models.dropout import dropout_layers, replace_dropout, set_dropout_keys
 from runtime.models.graph.draws import seed_draws
 from runtime.models.graph.flow import Flow
 from runtime.models.graph.inputs import Inputs, InputShapes, call, find_inputs
@@ -41,7 +41,7 @@ class _Mode:
         """Whether it draws otherwise than the user's module, once that has its dropout seeded."""
         return bool(self.made) and any(
             node.meta.get(DRAWS) or (node.op == "call_module" and str(node.target) in self.made)
-            for node in self.flow.nodes
+            for node in self.flow.graph.nodes
         )
 
 
@@ -52,6 +52,8 @@ def capture(module: nn.Module, *, name: str, input_shape: InputShapes) -> GraphN
     recorded, or does not do what was recorded.
     """
     replace_dropout(module)
+    for layer in dropout_layers(module):
+        layer.may_be_shared = True  # The graph will know.
     with forked_generator(0):
         inputs = find_inputs(module, input_shape, name=name)
         shapes = _shapes(module)

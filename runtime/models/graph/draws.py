@@ -95,7 +95,9 @@ def _dropout_of(root: nn.Module, node: fx.Node) -> SeededDropout | None:
     else:
         return None
     dropout = SeededDropout(p, layer=_label(node), channel_wise=channel_wise)
-    dropout.batch_axis = batch_axis(node)
+    axis = batch_axis(node)
+    # Of a mask for channels no axis after these is left.
+    dropout.batch_axis = None if channel_wise and axis is not None and axis > 1 else axis
     return dropout.train(root.training)
 
 
@@ -128,11 +130,11 @@ def _name(target: object) -> str:
     return f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', '')}"
 
 
-def batch_axis(node: fx.Node) -> int:
-    """The axis of what a node gives that grows with the batch."""
+def batch_axis(node: fx.Node) -> int | None:
+    """The axis of what a node gives that grows with the batch, if one does."""
     first, second = values_of(node)
     grown = [axis for axis in range(first.dim()) if first.shape[axis] != second.shape[axis]]
-    return grown[0] if grown else 0
+    return grown[0] if grown else None
 
 
 def _label(node: fx.Node) -> str:
