@@ -77,7 +77,9 @@ def form_round(
         devices=devices, schedule=schedule, generator=generator,
     )  # fmt: skip
     formed, equal = form(start)
-    again = recoded(fleet, start, formed.members, cut=cut, sharing=formed.sharing)
+    again = recoded(
+        fleet, start, formed.members, every=workload, cut=cut, sharing=formed.sharing
+    )  # fmt: skip
     if again.workload.chosen == start.workload.chosen:
         return again, formed, equal
     better, equal_again = form(again)

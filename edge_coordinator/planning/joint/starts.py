@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_coordinator.planning.batch_shares import Sharing
 from edge_coordinator.planning.clusters.clustering import mixed_clusters, sorted_clusters
@@ -18,6 +20,8 @@ from profiles.units import Counts, Floats
 
 LEAST_GAIN = 0.01
 """Of a round's seconds, that another codec has to save: clusters are sampled anew for it."""
+REACH = 0.25
+"""Of the best round's seconds: a codec that is further above it is not looked at again."""
 CLEAR = 0.1
 """By so much of a round's seconds a start has to be longer to be given up."""
 
@@ -27,7 +31,8 @@ class RoundStart:
     """Clusters to begin with, and what tensors travel as in them."""
 
     workload: Workload
-    """Its codec chosen, and the share of gradients that clusters are sampled with."""
+    """Its codec chosen, among those that come near it, and the share of gradients that clusters are
+    sampled with."""
     members: Counts
     """[cluster, position]"""
     saved_s: float = 0.0
@@ -70,15 +75,24 @@ def _starts(
         wired = [replace(workload, chosen=wire.codecs) for wire in workload.wires]
     works = [replace(each, phi=phi) for each in wired for phi in phis]
     priced = [_sorted(fleet, each, cuts, at=at, sizes=sizes) for each in works]
-    best = np.stack([each.costs_s for each in priced]).argmin(axis=0).tolist()
+    costs_s = np.stack([each.costs_s for each in priced])
+    is_near = (costs_s <= (1 + REACH) * costs_s.min(axis=0)).reshape(len(wired), len(phis), -1)
+    best = costs_s.argmin(axis=0).tolist()
     return [
         RoundStart(
-            works[index],
+            _among(works[index], is_near[..., choice].any(axis=-1)),
             priced[index].members[choice],  # Beside the same share, as the codecs that lose least.
             float(priced[index % len(phis)].took_s[choice] - priced[index].took_s[choice]),
         )
         for choice, index in enumerate(best)
     ]
+
+
+def _among(workload: Workload, is_near: NDArray[np.bool_]) -> Workload:
+    """Leave codecs out that do not come near, [codec]."""
+    if len(workload.wires) < 2:
+        return workload
+    return replace(workload, wires=tuple(compress(workload.wires, is_near.tolist())))
 
 
 @dataclass(frozen=True)
@@ -93,25 +107,29 @@ class _Sorted:
 
 
 def recoded(
-    fleet: Fleet, start: RoundStart, members: Counts, *, cut: int, sharing: Sharing
+    fleet: Fleet, start: RoundStart, members: Counts, *, every: Workload, cut: int, sharing: Sharing
 ) -> RoundStart:
     """Take the codec that is best with clusters as they have become, [cluster, position].
 
-    Not where joules count, which are no turn's alone.
+    Of those that came near at the start; `every` has all to choose from, the one that loses least
+    first. Not where joules count, which are no turn's alone.
     """
     work, own = start.workload, fleet.cuts_by(cut)
-    if len(work.wires) < 2 or work.energy_weight:
+    if len(every.wires) < 2 or work.energy_weight:
         return start
-    works = [replace(work, chosen=wire.codecs) for wire in work.wires]
-    took_s = [
-        float(TurnPrices(fleet, each, sharing).turns_s(members, own[members]).sum())
-        for each in works
-    ]
-    now_s = took_s[[each.chosen for each in works].index(work.chosen)]
-    best = min(range(len(works)), key=took_s.__getitem__)
-    if took_s[best] >= (1 - LEAST_GAIN) * now_s:
-        return replace(start, saved_s=took_s[0] - now_s)
-    return replace(start, workload=works[best], saved_s=took_s[0] - took_s[best])
+    took_s = {
+        wire.codecs: float(
+            TurnPrices(fleet, replace(work, wires=(wire,), chosen=wire.codecs), sharing)
+            .turns_s(members, own[members])
+            .sum()
+        )
+        for wire in {each.codecs: each for each in (every.wires[0], *work.wires)}.values()
+    }
+    best = min((wire.codecs for wire in work.wires), key=took_s.__getitem__)
+    now_s = took_s[work.chosen or every.wires[0].codecs]
+    if took_s[best] < (1 - LEAST_GAIN) * now_s:
+        work, now_s = replace(work, chosen=best), took_s[best]
+    return replace(start, workload=work, saved_s=took_s[every.wires[0].codecs] - now_s)
 
 
 def clearly_longer(
