@@ -18,6 +18,7 @@ from device_agent.agent.own_data import OwnData
 from device_agent.agent.trainer import Trainer
 from device_agent.emulation.bus import EmulatedBus
 from device_agent.emulation.engine import EmulatedEngine
+from device_agent.emulation.machine import as_emulated
 from device_agent.engines.engine import Engine
 from device_agent.engines.graph_store import GraphStore
 from device_agent.engines.measurement import SharedFindings
@@ -105,7 +106,7 @@ class HostedDevice:
         self._num_samples = len(samples)
         self._data = _own_data(settings, device, samples, device_class)
         self._compute = compute
-        self._class = device_class
+        self._class, self._start_s = device_class, time.monotonic()
         self._shared = shared
         self._graphs = GraphStore()
         self._connection: MqttBus | None = None
@@ -197,7 +198,10 @@ class HostedDevice:
             **(published_labels(samples, self.device) if settings.publish_labels else {}),
         )
         of_run = {"settings": desired.report, "training_samples": self._data.num_training}
-        return facts.model_copy(update=of_run)
+        profile = facts.model_copy(update=of_run)
+        if self._class is None:
+            return profile
+        return as_emulated(profile, self._class, elapsed_s=time.monotonic() - self._start_s)
 
     def _desired(self, topics: Topics, trainer: Trainer) -> DesiredSettings:
         """Take settings by topic, within what this agent was started with."""

@@ -24,11 +24,23 @@ class _LinkPart(BaseModel):
 
 
 class TracePoint(_LinkPart):
-    """From this moment on, a link's rates and a device's compute are multiplied."""
+    """From this moment on, a link's rates and a device's compute are multiplied.
+
+    What it says of its battery and its heat only agents publish: in a simulation nobody rests.
+    """
 
     from_s: float = Field(ge=0, description="seconds since the device started")
     rate_factor: float = Field(1.0, gt=0, description="times the class's link rates")
     slowdown_factor: float = Field(1.0, ge=0.01, description="times the class's slowdown")
+    battery_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="what is left of its battery, on which it runs; none: as it is",
+    )
+    temperature_c: float | None = Field(
+        None, ge=-100, le=200, description="how hot its processor is; none: as it is"
+    )
 
 
 class StatedLink(_LinkPart):

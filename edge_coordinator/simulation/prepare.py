@@ -54,6 +54,11 @@ def settings_for(
         scenario = scenario.model_copy(update={"spread": Spread.between_rounds(spread)})
     stated = {} if from_file else job_defaults(scenario, asked)
     settings = load({"devices.scenario": reference, **stated})
+    points = [point for each in scenario.devices for point in each.trace]
+    if any(
+        point.battery_fraction is not None or point.temperature_c is not None for point in points
+    ):
+        say(f"scenario {reference} has batteries or heat, which agents publish: here nobody rests")
     for sentence in _what_was_added(asked, settings, reference, stated):
         say(sentence)
     return settings, scenario

@@ -41,6 +41,20 @@ def test_a_job_file_is_not_overlaid_by_what_a_scenario_states_and_what_is_added_
     assert f"the job names no scenario: taking {scenario.name}{stated}" in said[0]
 
 
+def test_batteries_that_a_simulation_does_not_look_at_are_said(tmp_path: Path) -> None:
+    text = "[[devices]]\nname='a'\nslowdown=1\nup_bps=1e6\ndown_bps=1e6\n"
+    text += "trace=[{from_s=5, battery_fraction=0.1}]\n"
+    (tmp_path / "own.toml").write_text(text, encoding="utf-8")
+    said: list[str] = []
+    settings_for(
+        lambda defaults: load_job(None, {"devices.scenario": "own.toml"}, defaults=defaults),
+        base_dir=tmp_path,
+        from_file=True,
+        say=said.append,
+    )
+    assert said[0].startswith("scenario own.toml has batteries or heat, which agents publish")
+
+
 def test_budgets_that_a_simulation_does_not_keep_are_said() -> None:
     said: list[str] = []
     settings_for(
