@@ -12,6 +12,8 @@ from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.latency import cluster_latency_s, phase_seconds, round_s
 from edge_coordinator.planning.plan import CutPrice, InfeasiblePlanError
 from edge_coordinator.planning.wire import WireTable
+from profiles.cuts import LayerCost
+from profiles.device import ComputeState
 from profiles.link import IndependentLinks
 from runtime.wire.codecs.names import TurnCodecs
 from tests.fleets import CUTS, device, random_devices, workload
@@ -105,6 +107,34 @@ def test_no_feasible_cut_is_an_error_with_the_numbers() -> None:
 def test_equal_inputs_give_equal_choices() -> None:
     states = [Fleet.of(random_devices(np.random.default_rng(1), 8))]
     assert chosen(states, num_clusters=4) == chosen(states, num_clusters=4)
+
+
+def test_a_layer_that_changes_nothing_is_priced_as_the_one_before_it() -> None:
+    flat = LayerCost("flat", 0.0, 0.0, 0, (784,), 3_136)
+    table = replace(CUTS, layers=(*CUTS.layers[:2], flat, *CUTS.layers[2:]))
+    speeds = 10 ** np.random.default_rng(2).uniform(7, 9, 8)
+    devices = [
+        replace(
+            device(f"d{k}"),
+            compute=ComputeState.of_device(
+                table, forward_flop_per_s=speed, backward_flop_per_s=speed
+            ),
+        )
+        for k, speed in enumerate(speeds)
+    ]
+    server = ComputeState.of_server(table, forward_flop_per_s=1e10, backward_flop_per_s=1e10)
+    priced = priced_cuts(
+        [Fleet.of(devices)],
+        replace(WORK, cuts=table, server=server),
+        sizes=np.full(4, 2),
+        candidates=range(1, 5),
+        schedule=SHORT,
+        generator=np.random.default_rng(0),
+    )
+    expected_s = {price.cut: price.expected_s for price in priced.prices}
+    assert expected_s[2] == expected_s[3]
+    assert 2 in priced.rounds
+    assert 3 not in priced.rounds
 
 
 def test_training_takes_three_models_and_the_activations_and_their_gradients() -> None:
