@@ -65,6 +65,7 @@ def price_run(run: Path, job: Job, model: EdgeModel) -> list[PricedRound]:
         *(job, cuts),
         server=first.server,
         server_device_s=first.server_device_s,
+        server_part_s=first.server_part_s,
         label_bits=first.label_bits,
     )
     pricing = _Pricing(job, make_task(num_devices=len(first.states)))

@@ -45,6 +45,8 @@ class Workload:
     """
     server_device_s: float = 0.0
     """What a step of the server takes for each device in it, at every cut that has one."""
+    server_part_s: float = 0.0
+    """What each further micro-batch of a device takes the server, however few its samples."""
     cluster_overhead_s: float = 0.0
     """What a cluster's turn takes beyond its phases, as learned; below zero where it takes less."""
     round_overhead_s: float = 0.0
@@ -71,7 +73,6 @@ class Workload:
     """Numbers of micro-batches of a mini-batch to choose from."""
     whole_batches: str = ""
     """Why mini-batches cannot go in parts, where that is asked for and they cannot."""
-
     phi: float = 0.0
     """Share of a mini-batch whose gradients are aggregated over the devices of a cluster; what
     clusters are sampled by, where plans choose it for each."""
@@ -79,7 +80,6 @@ class Workload:
     """Shares that plans choose from, the least first; empty where it is given."""
     plain_cuts: Mapping[int, str] = field(default_factory=dict)
     """Cuts at which plans choose none, and why nothing can be aggregated there."""
-
     energy_weight: float = 0.0
     """Seconds that a joule counts as."""
     batch_sizes: BatchSizes = "equal"

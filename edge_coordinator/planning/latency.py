@@ -142,7 +142,8 @@ def phase_seconds(
     fixed_s *= times
     if not workload.loss_on_device:
         server_s = batch * (workload.server.forward_s[cuts] + workload.server.backward_s[cuts])
-        fixed_s[Phase.SERVER] = times * server_s + micro_batches * workload.server_device_s
+        further_s = (micro_batches - 1) * workload.server_part_s
+        fixed_s[Phase.SERVER] = times * server_s + workload.server_device_s + further_s
     for phase, whole_bits in transfer_bits(workload, cut=cuts).items():
         rate_bps = fleet.down_bps if phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD} else fleet.up_bps
         bits, count = (whole_bits * times, micro_batches) if phase in _PARTED else (whole_bits, 1)

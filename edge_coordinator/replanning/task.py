@@ -3,6 +3,7 @@
 import copy
 import time
 from dataclasses import replace
+from itertools import product
 from time import perf_counter
 
 import numpy as np
@@ -32,6 +33,7 @@ from runtime.models.sequence import layers_of
 from runtime.seeding.torch_generator import forked_generator
 from runtime.wire.commands import Ready
 from runtime.wire.frames import Tensor, TensorSpec
+from runtime.wire.micro_batches import parted
 
 REPETITIONS = 4
 """The first of them warms up and does not count."""
@@ -39,6 +41,8 @@ REST_S = 0.03
 """Pause before a step: caches and clock cool down, as they do while it waits for the devices."""
 
 MAX_TIMED_SAMPLES = 512
+MEASURED_PARTS = 4
+"""Micro-batches of one sample each, beside one of all of them."""
 
 
 def measure_server(
@@ -82,6 +86,33 @@ def measure_step(
     return float(np.median(taken_s[1:]))
 
 
+def measure_part(
+    model: EdgeModel, *, cut: int, smashed_shape: tuple[int, ...], labels: Tensor
+) -> float:
+    """Time what each further micro-batch takes the server at a cut, however few its samples.
+
+    A mini-batch goes in micro-batches of one sample, and in one of all: what a sample takes is in
+    both. The model and torch's random generator stay as they were.
+    """
+    subject = EdgeModel(copy.deepcopy(model.network), model.training)
+    count = len(labels)
+    x = np.random.default_rng(0).standard_normal((count, *smashed_shape)).astype(np.float32)
+    taken_s = np.zeros((REPETITIONS, 2))
+    with forked_generator():
+        turn = subject.turn(cut=cut, round_=0, learning_rate=0.0)
+        for repetition, (place, num_parts) in product(range(REPETITIONS), enumerate((1, count))):
+            turn.begin({"device": count})
+            for rows in parted(count, num_parts):
+                part = slice(rows.start, rows.stop)
+                time.sleep(REST_S)
+                start_s = perf_counter()
+                turn.add("device", rows, Smashed(x[part], labels[part]))
+                taken_s[repetition, place] += perf_counter() - start_s
+            turn.update(["device"])
+    whole_s, parts_s = np.median(taken_s[1:], axis=0)
+    return max(float(parts_s - whole_s), 0.0) / (count - 1)
+
+
 def _layer_seconds(
     network: nn.Sequential, batch: torch.Tensor, accelerator: Accelerator
 ) -> list[list[float]]:
@@ -116,12 +147,15 @@ def make_task(job: Job, model: EdgeModel, *, ready: Ready, num_devices: int) -> 
     cuts = job_cut_table(job, model)
     count = num_clusters(settings, num_devices)
     label = TensorSpec(ready.label_dtype, ready.label_shape)
-    server, server_device_s = _server(job, model, cuts, label, num_devices=-(-num_devices // count))
+    server, device_s, part_s = _server(
+        job, model, cuts, label, num_devices=-(-num_devices // count)
+    )
     return planning_task(
         job,
         cuts,
         server=server,
-        server_device_s=server_device_s,
+        server_device_s=device_s,
+        server_part_s=part_s,
         label_bits=label.num_bytes * BITS_PER_BYTE,
         num_devices=num_devices,
     )
@@ -133,6 +167,7 @@ def planning_task(
     *,
     server: ComputeState,
     server_device_s: float,
+    server_part_s: float,
     label_bits: float,
     num_devices: int,
 ) -> PlanningTask:
@@ -148,6 +183,7 @@ def planning_task(
         medium=SharedLink() if settings.plan.medium == "shared" else IndependentLinks(),
         loss_on_device=job.loss_on_device,
         server_device_s=server_device_s,
+        server_part_s=server_part_s,
         refused_cuts=job.refused_cuts,
         wires=wire_tables(job, cuts),
         micro_batches=job.micro_batches,
@@ -224,15 +260,16 @@ def _learning(layer: nn.Module) -> list[nn.Parameter]:
 
 def _server(
     job: Job, model: EdgeModel, cuts: CutTable, label: TensorSpec, *, num_devices: int
-) -> tuple[ComputeState, float]:
+) -> tuple[ComputeState, float, float]:
     """Take the server's speed as given, or time it on the batch of one cluster.
 
-    Returns also what a step takes for each device beside the layers: loss, update and all else.
+    Returns also what a step takes for each device beside the layers: loss, update and all else;
+    and what each further micro-batch takes.
     """
     given = job.settings.plan.server_flop_per_s
     if given is not None:
         server = ComputeState.of_server(cuts, forward_flop_per_s=given, backward_flop_per_s=given)
-        return server, 0.0
+        return server, 0.0, 0.0
     num_samples = min(job.settings.training.batch_size * num_devices, MAX_TIMED_SAMPLES)
     server = measure_server(
         model.network,
@@ -244,4 +281,15 @@ def _server(
     last = cuts.num_layers - 1  # Where the layers take next to nothing of a step.
     step_s = measure_step(model, cut=last, smashed_shape=job.shapes[last], labels=labels)
     layers_s = num_samples * float(server.forward_s[last] + server.backward_s[last])
-    return server, max(step_s - layers_s, 0.0) / num_devices
+    part_s = _part_seconds(job, model, label)
+    return server, max(step_s - layers_s, 0.0) / num_devices, part_s
+
+
+def _part_seconds(job: Job, model: EdgeModel, label: TensorSpec) -> float:
+    """What each further micro-batch takes the server, at the given cut or one in the middle."""
+    if job.micro_batches == (1,) or job.loss_on_device:
+        return 0.0
+    last = len(job.shapes) - 2  # That has layers above it.
+    cut = last // 2 if job.cut is None else min(job.cut, last)
+    labels = np.zeros((MEASURED_PARTS, *label.shape), dtype=label.dtype)
+    return measure_part(model, cut=cut, smashed_shape=job.shapes[cut], labels=labels)

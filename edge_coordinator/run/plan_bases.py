@@ -34,6 +34,8 @@ class _ServerLine(_BasisPart):
     forward_s: list[float]
     backward_s: list[float]
     device_s: float
+    part_s: float = 0.0
+    """Not in what an earlier version wrote."""
 
 
 class _DeviceLine(_BasisPart):
@@ -88,6 +90,7 @@ class RecordedBasis:
     lessons: int
     server: ComputeState
     server_device_s: float
+    server_part_s: float
     label_bits: float
     cluster_overhead_s: float
     round_overhead_s: float
@@ -100,6 +103,7 @@ class RecordedBasis:
             workload,
             server=self.server,
             server_device_s=self.server_device_s,
+            server_part_s=self.server_part_s,
             label_bits=self.label_bits,
             cluster_overhead_s=self.cluster_overhead_s,
             round_overhead_s=self.round_overhead_s,
@@ -122,6 +126,7 @@ class BasisLines:
             "forward_s": _short(work.server.forward_s),
             "backward_s": _short(work.server.backward_s),
             "device_s": work.server_device_s,
+            "part_s": work.server_part_s,
         }
         devices = {state.device: _fields(state) for state in basis.states}
         tree = {
@@ -173,6 +178,7 @@ def _bases(lines: Sequence[_BasisLine]) -> list[RecordedBasis]:
             lessons=line.lessons,
             server=ComputeState(np.array(server.forward_s), np.array(server.backward_s)),
             server_device_s=server.device_s,
+            server_part_s=server.part_s,
             label_bits=line.label_bits,
             cluster_overhead_s=line.cluster_overhead_s,
             round_overhead_s=line.round_overhead_s,

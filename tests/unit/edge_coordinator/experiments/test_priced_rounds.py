@@ -70,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _planned(job: Job, model: EdgeModel, rounds: range) -> Mapping[int, PlannedRound]:
     cuts = job_cut_table(job, model)
     server = ComputeState.of_server(cuts, forward_flop_per_s=1e10, backward_flop_per_s=1e10)
-    speed = {"server": server, "server_device_s": 1e-4, "label_bits": 64.0}
+    speed = {"server": server, "server_device_s": 1e-4, "server_part_s": 0.0, "label_bits": 64.0}
     planner = Planner(planning_task(job, cuts, num_devices=4, **speed))  # type: ignore[arg-type]
     return {round_: planner.plan(round_, _records(round_)) for round_ in rounds}
 

@@ -159,6 +159,6 @@ def test_a_plan_parts_mini_batches_where_that_gains_and_says_what_it_saves() -> 
     assert plan.predicted_s is not None
     assert plan.lower_bound_s is not None
     assert cluster.whole_batches_s > plan.predicted_s >= plan.lower_bound_s > 0
-    dear = replace(work, server_device_s=10.0)  # Each micro-batch costs the server that much.
+    dear = replace(work, server_part_s=10.0)  # Each micro-batch costs the server that much.
     plan = plan_round(states, dear, grouping=grouping, cut=1, generator=generator)
     assert plan.clusters[0].micro_batches == 1

@@ -158,6 +158,7 @@ class Drawn:
             medium=self.one_of(MEDIA),
             loss_on_device=method == "fl",
             server_device_s=self.number(SECONDS),
+            server_part_s=self.number(SECONDS),
         )
         weight = self.one_of((0.0, 2.0))
         grouping = Grouping(method, num_clusters=2, balance_weight=weight)
