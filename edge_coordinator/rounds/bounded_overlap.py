@@ -59,12 +59,13 @@ class BoundedAccumulatingEdge(BoundedEdge):
 
     async def add(self, micro_batch: MicroBatch) -> Tensor | None:
         """Forward, loss and backward; SpoiltStepError if the gradient is out of bounds."""
-        gradient = await self._accumulating.add(micro_batch)
-        own = {} if gradient is None else {micro_batch.device: gradient}
-        caught = await self._turn.check(partial(self._turn.gradients, own))
-        if caught:
-            raise SpoiltStepError(caught)
-        return gradient
+
+        def check(gradient: Tensor) -> None:
+            caught = self._turn.noted(self._turn.gradients({micro_batch.device: gradient}))
+            if caught:
+                raise SpoiltStepError(caught)
+
+        return await self._accumulating.add(micro_batch, check=check)
 
     async def add_together(self, batch: AggregatedMicroBatch) -> Tensor | None:
         """Forward, loss and backward; what is aggregated is of nobody alone."""

@@ -36,7 +36,10 @@ class TurnBounds:
 
     async def check(self, check: Callable[[], dict[str, str]]) -> dict[str, str]:
         """Find who is out of bounds, and why."""
-        caught = await self.worker.do(check)
+        return self.noted(await self.worker.do(check))
+
+    def noted(self, caught: dict[str, str]) -> dict[str, str]:
+        """Take note of who was out of bounds."""
         self.caught |= caught
         return caught
 

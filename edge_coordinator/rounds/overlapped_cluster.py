@@ -12,8 +12,9 @@ once that of all devices is there, and its gradient is published once, on the cl
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from edge_coordinator.devices.deadlines import Answer
 from edge_coordinator.devices.turn_answers import AnswerTaken, TurnAnswers
@@ -26,6 +27,9 @@ from runtime.protocol.events import Gathered
 from runtime.wire.codecs.turn import together
 from runtime.wire.frames import Frame, FrameKind, Tensor, TensorSpec
 from runtime.wire.micro_batches import FirstSamples, Rows, parted
+
+SMALL_BYTES = 32_000
+"""A thread takes longer to wake up than to encode or decode as much."""
 
 
 class OverlappedCluster(RemoteCluster):
@@ -90,10 +94,7 @@ class OverlappedCluster(RemoteCluster):
         device, index = micro_batch.device, micro_batch.index
         if device not in self._members:
             return
-        plain = self._scaled(gradient, self._num_present)
-        tensors = self._coder.encode(
-            FrameKind.GRADIENT, plain, device=device, epoch=self._epoch, micro_batch=index
-        )
+        tensors = await self._encoded_part(gradient, device=device, index=index)
         self._note_returned(device)
         if device not in self._answers.gone:
             step = self._step(self._epoch).part(index)
@@ -105,18 +106,28 @@ class OverlappedCluster(RemoteCluster):
             for each in batch.parts.values():
                 await self.give_back(each, None)
             return
-        tensors = self._coder.encode(
-            FrameKind.GRADIENT,
-            self._scaled(gradient, self._num_present),
-            device=together(self._members),
-            epoch=self._epoch,
-            micro_batch=batch.index,
-        )
+        all_of_them = together(self._members)
+        tensors = await self._encoded_part(gradient, device=all_of_them, index=batch.index)
         for device in self._members:
             self._note_returned(device)
         present = dict.fromkeys(d for d in self._members if d not in self._answers.gone)
         frame = Frame(FrameKind.GRADIENT, self._step(self._epoch).part(batch.index), tensors)
         self._start(self._channel.publish(present, frame))
+
+    async def _encoded_part(
+        self, gradient: Tensor | None, *, device: str, index: int
+    ) -> tuple[Tensor, ...]:
+        plain, kind = self._scaled(gradient, self._num_present), FrameKind.GRADIENT
+        encode = partial(self._coder.encode, kind, plain, device=device, epoch=self._epoch)
+        return await self._coded(plain, kind, partial(encode, micro_batch=index))
+
+    async def _coded(
+        self, tensors: Sequence[Tensor], kind: FrameKind, code: Callable[[], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """Encode or decode; in a thread if that takes longer than to get there."""
+        is_small = sum(tensor.nbytes for tensor in tensors) <= SMALL_BYTES
+        is_at_once = is_small or self._coder.is_raw(kind)
+        return code() if is_at_once else await asyncio.to_thread(code)
 
     def _note_returned(self, device: str) -> None:
         """Ask a device for what follows as the last of its gradients goes out."""
@@ -212,10 +223,8 @@ class OverlappedCluster(RemoteCluster):
         self._num_taken[device] += 1
         rows = self._rows[device][index]
         kind, specs = FrameKind.SMASHED, self._part_specs(device, rows)
-        if self._coder.is_raw(kind):
-            tensors = frame.tensors
-        else:
-            tensors = await asyncio.to_thread(self._coder.decode, kind, frame.tensors, specs)
+        decode = partial(self._coder.decode, kind, frame.tensors, specs)
+        tensors = await self._coded(frame.tensors, kind, decode)
         return MicroBatch(device, index, rows, Smashed(*tensors))
 
     def _take_news(self) -> None:

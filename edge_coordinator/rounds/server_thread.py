@@ -109,11 +109,23 @@ class OffLoopEdge:
         await self._worker.do(lambda: self._turn.begin(batch_sizes))
         self._step_s = 0.0
 
-    async def add(self, micro_batch: MicroBatch) -> Tensor | None:
-        """Forward, loss and backward of one micro-batch; the device's gradient."""
+    async def add(
+        self, micro_batch: MicroBatch, *, check: Callable[[Tensor], None] | None = None
+    ) -> Tensor | None:
+        """Forward, loss and backward of one micro-batch; the device's gradient.
+
+        `check` looks at it in the same thread: to go there once more would take as long as it.
+        """
         start_s = time.monotonic()
         device, rows = micro_batch.device, micro_batch.rows
-        gradient = await self._worker.do(lambda: self._turn.add(device, rows, micro_batch.smashed))
+
+        def add() -> Tensor | None:
+            gradient = self._turn.add(device, rows, micro_batch.smashed)
+            if gradient is not None and check is not None:
+                check(gradient)
+            return gradient
+
+        gradient = await self._worker.do(add)
         self._step_s += self._note_work(start_s)
         return gradient
 
