@@ -27,6 +27,7 @@ from profiles.units import BITS_PER_BYTE, Counts, Floats
 from runtime.wire.micro_batches import FirstSamples, num_aggregated, parted
 
 _PARTED = (Phase.UPLOAD, Phase.DOWNLOAD)
+_DOWNWARDS = (Phase.DISTRIBUTE, Phase.DOWNLOAD)
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,9 @@ def phase_seconds(
         server_s = batch * (workload.server.forward_s[cuts] + workload.server.backward_s[cuts])
         further_s = (micro_batches - 1) * workload.server_part_s
         fixed_s[Phase.SERVER] = times * server_s + workload.server_device_s + further_s
-    for phase, whole_bits in transfer_bits(workload, cut=cuts).items():
-        rate_bps = fleet.down_bps if phase in {Phase.DISTRIBUTE, Phase.DOWNLOAD} else fleet.up_bps
-        bits, count = (whole_bits * times, micro_batches) if phase in _PARTED else (whole_bits, 1)
-        link_s[phase] = bits / rate_bps
+    for phase, whole in transfer_bits(workload, cut=cuts, micro_batches=micro_batches).items():
+        bits, count = (whole * times, micro_batches) if phase in _PARTED else (whole, 1)
+        link_s[phase] = bits / (fleet.down_bps if phase in _DOWNWARDS else fleet.up_bps)
         num_messages = count * np.ceil(bits / count / (workload.message_bytes * BITS_PER_BYTE))
         delay_s[phase] = (bits > 0) * fleet.round_trip_s / 2
         fixed_s[phase] = delay_s[phase] + num_messages * fleet.message_s
@@ -261,7 +261,9 @@ def _computing_s(seconds: PhasesByShare) -> Floats:
     return with_empty_device(seconds.local_epochs * epoch_s)
 
 
-def transfer_bits(workload: Workload, *, cut: int | Counts) -> dict[Phase, Floats]:
+def transfer_bits(
+    workload: Workload, *, cut: int | Counts, micro_batches: int = 1
+) -> dict[Phase, Floats]:
     """Bits of a device in each phase that goes over its link, of one local epoch.
 
     Shaped as `cut` is: of one device, or [device].
@@ -269,7 +271,10 @@ def transfer_bits(workload: Workload, *, cut: int | Counts) -> dict[Phase, Float
     if workload.wire is not None:
         label_bits = workload.batch_size * workload.label_bits
         return workload.wire.transfer_bits(
-            cut=cut, label_bits=label_bits, loss_on_device=workload.loss_on_device
+            cut=cut,
+            label_bits=label_bits,
+            loss_on_device=workload.loss_on_device,
+            micro_batches=micro_batches,
         )
     model = np.asarray(workload.cuts.device_model_bits[cut])
     models = {Phase.DISTRIBUTE: model, Phase.MODEL_UPLOAD: model}

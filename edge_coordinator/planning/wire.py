@@ -6,7 +6,7 @@ shorter than this, by what its numbers are; a run learns that from its rounds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.codecs.offered import choice_of
 from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.frames import FrameKind, TensorSpec, body_bytes
+from runtime.wire.micro_batches import parted
 
 _FLOAT = "<f4"
 _FLOAT_BYTES = 4
@@ -34,6 +35,11 @@ class WireTable:
     weights_bits: Floats
     encode_flop: Floats
     """Of a mini-batch on the device."""
+    samples: tuple[TensorSpec, ...]
+    """The smashed data of a mini-batch at each cut, [cut]."""
+    _known: dict[int, dict[FrameKind, Floats]] = field(
+        default_factory=dict, init=False, compare=False
+    )
 
     @classmethod
     def of(cls, cuts: CutTable, codecs: TurnCodecs, *, batch_size: int) -> "WireTable":
@@ -51,28 +57,59 @@ class WireTable:
             model_bits=_bits(coder, FrameKind.MODEL, models),
             weights_bits=_bits(coder, FrameKind.WEIGHTS, models),
             encode_flop=values * choice_of(codecs.smashed).codec.flop_per_value,
+            samples=tuple(samples),
         )
 
     def transfer_bits(
-        self, *, cut: int | Counts, label_bits: float, loss_on_device: bool
+        self,
+        *,
+        cut: int | Counts,
+        label_bits: float,
+        loss_on_device: bool,
+        micro_batches: int = 1,
     ) -> dict[Phase, Floats]:
-        """Bits by phase, shaped as `cut` is; `label_bits` are those of a mini-batch."""
+        """Bits by phase, shaped as `cut` is; `label_bits` are those of a mini-batch.
+
+        Of all micro-batches together: each has the numbers that a group of values shares.
+        """
         models = {
             Phase.DISTRIBUTE: np.asarray(self.model_bits[cut]),
             Phase.MODEL_UPLOAD: np.asarray(self.weights_bits[cut]),
         }
         if loss_on_device:
             return models
+        bits = self._parted_bits(micro_batches)
         return models | {
-            Phase.UPLOAD: np.asarray(self.smashed_bits[cut] + label_bits),
-            Phase.DOWNLOAD: np.asarray(self.gradient_bits[cut]),
+            Phase.UPLOAD: np.asarray(bits[FrameKind.SMASHED][cut] + label_bits),
+            Phase.DOWNLOAD: np.asarray(bits[FrameKind.GRADIENT][cut]),
         }
+
+    def _parted_bits(self, micro_batches: int) -> dict[FrameKind, Floats]:
+        """Bits of a mini-batch that goes in so many parts, [cut]."""
+        whole = {FrameKind.SMASHED: self.smashed_bits, FrameKind.GRADIENT: self.gradient_bits}
+        if micro_batches == 1:
+            return whole
+        if micro_batches not in self._known:
+            coder = TurnCoder(self.codecs, seed=0, round_=0)
+            rows = parted(self.samples[0].shape[0], micro_batches)
+            parts = [[_of_rows(each, len(part)) for each in self.samples] for part in rows]
+            self._known[micro_batches] = {
+                kind: np.where(
+                    bits > 0, sum(_bits(coder, kind, [[one] for one in part]) for part in parts), 0
+                )
+                for kind, bits in whole.items()
+            }
+        return self._known[micro_batches]
 
 
 def _bits(coder: TurnCoder, kind: FrameKind, frames: Sequence[Sequence[TensorSpec]]) -> Floats:
     """Bits of a frame's body at each cut, [cut]; of a frame without tensors nothing."""
     sizes = [body_bytes(coder.specs(kind, specs)) if specs else 0 for specs in frames]
     return np.array(sizes, dtype=np.float64) * BITS_PER_BYTE
+
+
+def _of_rows(spec: TensorSpec, count: int) -> TensorSpec:
+    return replace(spec, shape=(count, *spec.shape[1:]))
 
 
 def _sample_spec(cuts: CutTable, cut: int, batch_size: int) -> TensorSpec:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from edge_coordinator.job.file import load_job
 from edge_coordinator.job.job import Job
@@ -80,3 +81,12 @@ def test_a_job_is_over_after_so_many_evaluations_without_a_gain(
     assert said == f"nothing gained since round {gained_in} (patience {patience})"
     earlier, report_before = standing_after(*scores[:-1])
     assert job.why_over(report_before, earlier) == ""
+
+
+def test_what_a_micro_batch_takes_the_server_is_timed_where_there_may_be_several() -> None:
+    for micro_batches, is_timed in ((1, False), (4, True), ("auto", True)):
+        job, model = _prepare(TRAIN, **{"training.micro_batches": micro_batches})
+        before = [each.clone() for each in model.network.parameters()]
+        work = make_task(job, model, ready=READY, num_devices=2).workload
+        assert (work.server_part_s > 0) == is_timed
+        assert all(map(torch.equal, before, model.network.parameters()))

@@ -16,7 +16,7 @@ from profiles.units import Floats
 from profiles.variation import Spread
 from runtime.scenarios.files import load_scenario
 from runtime.wire.micro_batches import parted
-from tests.fleets import random_devices, workload
+from tests.fleets import device, random_devices, workload
 
 PAPER = load_scenario("paper")
 
@@ -162,3 +162,15 @@ def test_a_plan_parts_mini_batches_where_that_gains_and_says_what_it_saves() -> 
     dear = replace(work, server_part_s=10.0)  # Each micro-batch costs the server that much.
     plan = plan_round(states, dear, grouping=grouping, cut=1, generator=generator)
     assert plan.clusters[0].micro_batches == 1
+
+
+def test_each_further_micro_batch_takes_the_server_what_was_measured() -> None:
+    fleet, work = Fleet.of([device("a")]), workload(IndependentLinks())
+    dear = replace(work, server_device_s=0.5, server_part_s=0.25)
+    taken_s = [
+        phase_seconds(fleet, each, cut=1, micro_batches=count).fixed_s[Phase.SERVER, 0]
+        for count in (1, 4)
+        for each in (work, dear)
+    ]
+    assert taken_s[1] - taken_s[0] == pytest.approx(0.5)
+    assert taken_s[3] - taken_s[2] == pytest.approx(0.5 + 3 * 0.25)

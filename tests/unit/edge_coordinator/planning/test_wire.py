@@ -15,11 +15,13 @@ from edge_coordinator.replanning.task import job_cut_table
 from edge_coordinator.run.directory import RunDirectory
 from edge_coordinator.simulation.simulation import Simulation
 from profiles.link import IndependentLinks
+from profiles.phases import Phase
 from runtime.errors import SettingsError
 from runtime.scenarios.files import load_scenario
 from runtime.wire.codecs.names import TurnCodecs
 from runtime.wire.codecs.turn import TurnCoder
 from runtime.wire.frames import FrameKind, encode_body
+from runtime.wire.micro_batches import parted
 from tests.builders import Reports, make_job, same_bits, weights_of
 from tests.fleets import CUTS, device, workload
 from tests.noise import shards
@@ -48,6 +50,28 @@ def test_a_plan_knows_the_bytes_of_encoded_frames_at_every_cut(network: str) -> 
             others = sum(t.nbytes for t in side if t.dtype != np.float32)
             slack = 16 + 10 * others  # Of tensors that are not float32, each has a header more.
             assert len(encode_body(parts)) * 8 == pytest.approx(bits, abs=8 * slack)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 8])
+def test_a_plan_knows_the_bytes_of_a_mini_batch_in_micro_batches(count: int) -> None:
+    job, model = make_job(shards((20,), (1, 28, 28)), {"plan.clusters": 1, "plan.cut": 1})
+    wire = WireTable.of(job_cut_table(job, model), CODECS, batch_size=16)
+    coder = TurnCoder(CODECS, seed=0, round_=1)
+    for cut in range(1, model.num_layers):
+        num_bytes = {Phase.UPLOAD: 0, Phase.DOWNLOAD: 0}
+        for rows in parted(16, count):
+            tensors = [np.ones((len(rows), *job.smashed_shape(cut)), np.float32)]
+            for phase, kind in (
+                (Phase.UPLOAD, FrameKind.SMASHED),
+                (Phase.DOWNLOAD, FrameKind.GRADIENT),
+            ):
+                num_bytes[phase] += len(
+                    encode_body(coder.encode(kind, tensors, device="pi-1", epoch=0))
+                )
+        bits = wire.transfer_bits(
+            cut=cut, label_bits=0.0, loss_on_device=False, micro_batches=count
+        )
+        assert {phase: bits[phase] / 8 for phase in num_bytes} == num_bytes
 
 
 @pytest.mark.parametrize(
