@@ -82,7 +82,7 @@ def _checked_option(value: object, name: str, left: list[int], *, depth: int) ->
             )
         if isinstance(value, dict):
             return {
-                key: _checked_option(each, str(key) if depth == 0 else name, left, depth=depth + 1)
+                str(key): _checked_option(each, name if depth else str(key), left, depth=depth + 1)
                 for key, each in value.items()
             }
         return [_checked_option(each, name, left, depth=depth + 1) for each in value]

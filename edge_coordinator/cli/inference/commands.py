@@ -51,6 +51,8 @@ def _check_asked(flags: argparse.Namespace) -> None:
             "what of? give --data SOURCE to predict, --export FOLDER to write both halves, or "
             "--serve to compute the server half for devices"
         )
+    if flags.device != "cpu" and not flags.serve and flags.data is None:
+        raise SettingsError("--device is for what is computed, and --export computes nothing")
 
 
 def _predict_by_run(

@@ -201,11 +201,11 @@ async def test_a_device_that_keeps_sending_garbage_is_excluded_and_the_plan_says
     assert "sent 20 messages that cannot be used" in disturb.left_out["d1"]
 
 
-async def test_a_claim_of_far_more_data_than_others_have_is_worth_what_they_have() -> None:
+async def test_a_claim_of_far_more_data_than_others_have_is_worth_ten_times_theirs() -> None:
     async def claiming(num_samples: int) -> EdgeModel:
         broker = UnfaithfulBroker(says={"d1": {"num_samples": num_samples}})
         return (await _train(Disturbance(broker=broker)))[0]
 
-    liar, modest, rich = await claiming(2**62), await claiming(30), await claiming(290)
-    assert same_bits(weights_of(liar), weights_of(modest))  # The median of 25, 30 and 40.
-    assert not same_bits(weights_of(rich), weights_of(modest))
+    liar, rich, less = await claiming(2**62), await claiming(300), await claiming(290)
+    assert same_bits(weights_of(liar), weights_of(rich))  # The median of 25, 30 and 40, times ten.
+    assert not same_bits(weights_of(less), weights_of(rich))
