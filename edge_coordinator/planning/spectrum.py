@@ -144,11 +144,12 @@ def allocate_fractions(*, fixed_s: Floats, link_s: Floats, present: Flags) -> Fl
 
     Finishing together at `finish_s` takes shares of `link_s / (finish_s - fixed_s)`, and these
     must sum to 1. The inverse of their sum is concave in `finish_s`, so that Newton's steps
-    from below never overshoot.
+    from below never overshoot. Clusters of nobody, as swaps that are tried leave, have shares too.
     """
     last_s = (fixed_s + link_s).max(axis=-1, keepdims=True)
     # A transfer that vanishes beside the whole would divide by nothing.
-    link_s = np.where(present, np.maximum(link_s, np.maximum(1e-9 * last_s, 1e-12)), 0.0)
+    counts = present | ~present.any(axis=-1, keepdims=True)
+    link_s = np.where(counts, np.maximum(link_s, np.maximum(1e-9 * last_s, 1e-12)), 0.0)
     finish_s = (fixed_s + link_s).max(axis=-1, keepdims=True)
     for _ in range(NEWTON_STEPS):
         shares = link_s / (finish_s - fixed_s)

@@ -136,3 +136,12 @@ def test_more_devices_than_subcarriers_are_refused_with_the_numbers() -> None:
         allocate_shares(waits, present=present, medium=Subcarriers(3), max_exchanges=0)
     with pytest.raises(InfeasiblePlanError, match="4 devices in a cluster, 3 subcarriers"):
         equal_shares(present=present, medium=Subcarriers(3))
+
+
+def test_a_cluster_of_nobody_is_divided_without_a_word_and_changes_no_other() -> None:
+    """Swaps with an empty place are priced before they are ruled out."""
+    fixed_s, link_s = np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[3.0, 1.0], [0.0, 0.0]])
+    present = np.array([[True, True], [False, False]])
+    shares = allocate_fractions(fixed_s=fixed_s, link_s=link_s, present=present)
+    alone = allocate_fractions(fixed_s=fixed_s[:1], link_s=link_s[:1], present=present[:1])
+    assert shares.tolist() == [alone[0].tolist(), [1.0, 1.0]]
