@@ -15,6 +15,7 @@ from edge_coordinator.experiments.runs import RunSpec, check_runs
 from edge_coordinator.experiments.show import shown_methods
 from edge_coordinator.experiments.studies import (
     grouping_of_settings,
+    left_aside,
     numbers_taking_part,
     study,
     with_method,
@@ -152,9 +153,13 @@ def _what_was_run(task: ComparisonTask, costs: Costs, seeds: Sequence[int]) -> s
 
 
 def _of_methods(task: ComparisonTask) -> list[str]:
-    """Say how two methods are trained, where they are among those compared."""
+    """Say how methods are trained otherwise than the job says."""
     training = task.settings.training
-    said = []
+    said = [
+        f"{method}: without {' and '.join(left)}, which it cannot have."
+        for method in task.methods
+        if (left := left_aside(task.settings, method))
+    ]
     if "cl" in task.methods:
         said.append(
             "cl: all devices' samples in one place, "

@@ -8,6 +8,7 @@ from rich.progress import Progress
 from edge_coordinator.experiments.cuts import CutCost, at_costs, cheapest_cut, cut_costs
 from edge_coordinator.experiments.groupings import GroupingStudies, num_steps, study_groupings
 from edge_coordinator.experiments.latencies import Setting
+from edge_coordinator.job.file import value_of
 from edge_coordinator.job.settings import JobSettings, device_names
 from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.plan import InfeasiblePlanError
@@ -101,6 +102,13 @@ def with_method(settings: JobSettings, method: Method) -> JobSettings:
     changes["evaluation"] = {"target_accuracy": None, "patience": None}
     parts = {name: getattr(settings, name).model_copy(update=own) for name, own in changes.items()}
     return settings.model_copy(update=parts)
+
+
+def left_aside(settings: JobSettings, method: Method) -> list[str]:
+    """Name what a job asks for that a method is compared without."""
+    own = with_method(settings, method)
+    keys = ("plan.cuts", "plan.batch_sizes", "training.phi")
+    return [key for key in keys if value_of(settings, key) != value_of(own, key)]
 
 
 def grouping_of_settings(settings: JobSettings, num_devices: int) -> Sequence[int]:

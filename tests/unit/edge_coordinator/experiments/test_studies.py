@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from edge_coordinator.experiments.studies import with_method
+from edge_coordinator.experiments.studies import left_aside, with_method
 from edge_coordinator.job.file import load_job
 from edge_coordinator.planning.form import Method
 
@@ -27,4 +27,7 @@ def test_a_method_is_compared_without_what_it_cannot_have() -> None:
         "cl": ({}, "auto", "auto"),
         "fl": ({}, "equal", 0.0),
     }
+    assert left_aside(settings, "fl") == ["plan.cuts", "plan.batch_sizes", "training.phi"]
+    assert left_aside(settings, "cl") == ["plan.cuts"]
+    assert not left_aside(settings, "cpsl")
     assert with_method(settings, "sl").evaluation.target_accuracy is None
