@@ -69,16 +69,19 @@ class EconomyJob:
     num_rounds: int
     is_simulated: bool
     """Whether seconds are those of the latency model; the training is real all the same."""
+    rates_mbps: Sequence[float] = RATES_MBPS
+    delay_s: float = DELAY_S
 
     def write_scenario(self) -> Path:
         """Write down the emulated devices; where."""
         path = self.output / "links.toml"
         devices = [
             f'[[devices]]\nname = "at-{rate}"\nslowdown = {SLOWDOWN}\nup_bps = {rate}e6\n'
-            f"down_bps = {rate}e6\ndelay_s = {DELAY_S}\n"
-            for rate in RATES_MBPS
+            f"down_bps = {rate}e6\ndelay_s = {self.delay_s}\n"
+            for rate in self.rates_mbps
         ]
-        path.write_text('note = "Links of 3 to 20 Mbit/s."\n\n' + "\n".join(devices))
+        links = f"Links of {min(self.rates_mbps)} to {max(self.rates_mbps)} Mbit/s."
+        path.write_text(f'note = "{links}"\n\n' + "\n".join(devices))
         return path
 
 
@@ -107,7 +110,7 @@ def _command(setting: EconomyJob, variant: Variant, seed: int, folder: Path) -> 
         *(sys.executable, "-m", "edge_coordinator"),
         "simulate" if setting.is_simulated else "local",
         *("--data", f"mnist:{setting.mnist.resolve()}", "--partition", "classes:3"),
-        *("--devices", str(len(RATES_MBPS)), "--rounds", str(setting.num_rounds)),
+        *("--devices", str(len(setting.rates_mbps)), "--rounds", str(setting.num_rounds)),
         *("--scenario", str(setting.write_scenario()), "--seed", str(seed)),
         *("--set", "evaluation.max_samples=2000", "--output", str(folder)),
         *variant.flags,

@@ -22,16 +22,17 @@ OVERLAP = Variant("overlap", ("--micro-batches", "4"))
 BOTH = Variant("overlap+int8", ("--micro-batches", "4", "--codec", "int8"))
 PHI = tuple(Variant(f"phi:{phi}", ("--phi", phi)) for phi in ("0.25", "0.5", "1"))
 """Aggregated gradients; the baseline has none of them."""
+EVERYTHING = Variant(
+    "everything",
+    (
+        *("--codec", "auto", "--micro-batches", "auto", "--batch-sizes", "auto"),
+        *("--phi", "auto", "--set", "plan.cuts=by_device"),
+    ),
+)
 PLANNED = (
     Variant("by-device", ("--set", "plan.cuts=by_device")),
     Variant("shares", ("--batch-sizes", "auto")),
-    Variant(
-        "everything",
-        (
-            *("--codec", "auto", "--micro-batches", "auto", "--batch-sizes", "auto"),
-            *("--phi", "auto", "--set", "plan.cuts=by_device"),
-        ),
-    ),
+    EVERYTHING,
 )
 """What a plan chooses for each device, alone and with all else that it may choose."""
 SHARED = Variant("shared", ("--set", "plan.medium=shared"))
