@@ -84,10 +84,19 @@ async def test_who_comes_in_mid_run_sees_all_of_it_and_then_every_change(
             clusters = " ".join((await page.text("#clusters-table")).split()).replace("\u00a0", " ")
             assert "predicted micro-batches phi who and share" in clusters
             assert "4 0.25 a 50 % with 1 sample, b 50 % with 2 samples" in clusters
+            await publish(bus, TOPICS.round, measured_round(7, "ab"))
+            await page.until("document.querySelector('#map-what').innerText.includes('overlap')")
             await bus.publish(TOPICS.status("c"), b"", retain=True)
             await bus.publish(TOPICS.profile("c"), b"", retain=True)
             await page.until(HAS_DEVICES.format(2))
             assert page.complaints == []
+
+
+async def test_a_label_stays_at_its_tick_where_others_have_none(tmp_path: Path) -> None:
+    """Between five cuts on an axis stand ticks at halves, which are no cuts."""
+    async with by_server(tmp_path) as (_, url), opened(url) as page:
+        ticks = "import('/static/charts.js').then(({ wholeOnly }) => wholeOnly(null, [0, 2.5, 5]))"
+        assert await page.evaluate(ticks) == [0, None, 5]
 
 
 async def test_without_a_history_the_curves_begin_with_what_is_heard(tmp_path: Path) -> None:

@@ -112,7 +112,6 @@ export class Charts {
   options({ chart, box }, lines) {
     const text = this.text(chart);
     const axis = { stroke: color("dim"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line"), width: 1 } };
-    const whole = (plot, splits) => splits.filter(Number.isInteger);
     return {
       width: Math.max(200, box.clientWidth), height: 200,
       legend: { show: lines.length > 1 },
@@ -122,9 +121,9 @@ export class Charts {
         y: { range: (plot, low, high) => padded(chart, low, high, this.cuts) },
       },
       axes: [
-        { ...axis, size: 30, ...(this.over === "round" ? { filter: whole } : { values: (plot, ticks) => ticks.map(seconds) }) },
+        { ...axis, size: 30, ...(this.over === "round" ? { filter: wholeOnly } : { values: (plot, ticks) => ticks.map(seconds) }) },
         { ...axis, size: 68,
-          ...(chart.named || chart.whole ? { filter: whole } : {}),
+          ...(chart.named || chart.whole ? { filter: wholeOnly } : {}),
           values: (plot, ticks) => ticks.map((tick) => (tick === null ? "" : text(tick))) },
       ],
       series: [
@@ -156,6 +155,9 @@ export class Charts {
     }));
   }
 }
+
+/** Ticks at whole numbers; the others keep their places, or labels would move to those before. */
+export const wholeOnly = (plot, splits) => splits.map((split) => (Number.isInteger(split) ? split : null));
 
 function padded(chart, low, high, cuts) {
   if (chart.named) return [-0.5, Math.max(0.5, cuts.length - 0.5)];

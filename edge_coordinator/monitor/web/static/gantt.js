@@ -43,7 +43,9 @@ export class Gantt {
 
   lay() {
     if (!this.round) return;
-    const { predicted, measured, localEpochs, what } = this.round;
+    const { predicted, measured, localEpochs } = this.round;
+    const overlaps = this.round.clusters.some(({ micro_batches: count }) => count > 1);
+    const what = this.round.what + (overlaps ? " In micro-batches phases overlap: here each is drawn after the other." : "");
     const chosen = byId("map-cluster").value;
     const clusters = this.round.clusters.map((cluster, number) => ({ ...cluster, number }))
       .filter(({ number }) => chosen === "" || number === Number(chosen));
