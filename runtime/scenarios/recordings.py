@@ -37,20 +37,25 @@ class RecordingError(ValueError):
 
 def read_recordings(path: Path) -> tuple[tuple[Recording, Recording], ...]:
     """Read a file, or every file of a folder by its name; each gives a link's way up and down."""
-    if not path.is_dir() and not path.is_file():
-        why = (
-            "it is neither a file nor a folder"
-            if path.exists()
-            else "there is no such file or folder"
-        )
-        raise RecordingError(f"recorded = '{path}': {why}")
-    found = [path]
-    if path.is_dir():
-        found = sorted(each for each in path.iterdir() if each.is_file() and each.name[0] != ".")
+    try:
+        found = _files(path)
+    except OSError as error:  # A folder that others may not read, or a link in a circle.
+        raise RecordingError(f"recorded = '{path}' cannot be read: {error.strerror}") from error
     if not 0 < len(found) <= MAX_FILES:
         raise RecordingError(f"recorded = '{path}' holds {len(found)} files, not 1 to {MAX_FILES}")
     links = dict.fromkeys(_ways(each) for each in found)
     return tuple(_read(up) if up == down else (_read(up)[0], _read(down)[1]) for up, down in links)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(each for each in path.iterdir() if each.is_file() and each.name[0] != ".")
+    if path.is_file():
+        return [path]
+    why = (
+        "it is neither a file nor a folder" if path.exists() else "there is no such file or folder"
+    )
+    raise RecordingError(f"recorded = '{path}': {why}")
 
 
 def _ways(path: Path) -> tuple[Path, Path]:

@@ -147,6 +147,8 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     """A device of zeros has no end."""
     with pytest.raises(RecordingError, match="/dev/zero': it is neither a file nor a folder"):
         read_recordings(Path("/dev/zero"))
+    with pytest.raises(RecordingError, match=r"cannot be read: File name too long"):
+        read_recordings(tmp_path / ("x" * 300))
     with pytest.raises(RecordingError, match="holds 0 files"):
         read_recordings(tmp_path)
 
