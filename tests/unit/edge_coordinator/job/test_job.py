@@ -90,3 +90,12 @@ def test_what_a_micro_batch_takes_the_server_is_timed_where_there_may_be_several
         work = make_task(job, model, ready=READY, num_devices=2).workload
         assert (work.server_part_s > 0) == is_timed
         assert all(map(torch.equal, before, model.network.parameters()))
+
+
+def test_layers_that_take_no_random_numbers_leave_a_micro_batch_unpriced() -> None:
+    job, model = _prepare(TRAIN, **{"training.micro_batches": 4})
+    *earlier, _, _ = model.network.parameters()
+    with torch.no_grad():
+        for parameter in earlier:
+            parameter.fill_(torch.nan)
+    assert make_task(job, model, ready=READY, num_devices=2).workload.server_part_s == 0
