@@ -7,9 +7,9 @@ from itertools import accumulate, pairwise, permutations
 
 import numpy as np
 
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import phase_seconds
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.cuts import CutTable, LayerCost
 from profiles.device import ComputeState, DeviceState
 from profiles.link import IndependentLinks, LinkState, Medium

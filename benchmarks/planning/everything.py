@@ -4,7 +4,7 @@ Codecs of an error up to 1 %, whole mini-batches or 2, 4 or 8 micro-batches, the
 device, and how samples are shared out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -86,3 +86,21 @@ def plans_by_speed(seed: int, num_devices: int, medium: Medium) -> Iterator[Plan
         flop_per_s, up_bps = [(1e8, 1e7), (1e9, 3e6)][instance % 2]
         devices = random_devices(generator, num_devices, flop_per_s=flop_per_s, up_bps=up_bps)
         yield plan_round(devices, work, grouping=grouping, cut=2, generator=generator)
+
+
+def plans_of_all(num_devices: int, medium: Medium) -> Iterator[Plan]:
+    """Plan rounds of LeNet with every choice left to the plan, of fleets that differ ever more."""
+    table = lenet()
+    work = everything(table, medium)
+    for seed in range(FLEETS):
+        decades = SPREADS[seed % len(SPREADS)]
+        yield plan(fleet(table, seed, num_devices, decades=decades), work)
+
+
+def above_bound_percent(plans: Iterable[Plan]) -> list[float]:
+    """Say how far each plan is above its bound."""
+    return [
+        100 * (each.predicted_s / each.lower_bound_s - 1)
+        for each in plans
+        if each.predicted_s and each.lower_bound_s
+    ]

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csc_matrix
 
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.units import Counts, Floats
 
 ROWS_AT_ONCE = 4000

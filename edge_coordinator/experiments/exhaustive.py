@@ -6,8 +6,8 @@ from itertools import combinations
 
 import numpy as np
 
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.latency import cluster_latency_s
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.link import Subcarriers
 from profiles.units import Counts, Floats
 

@@ -13,11 +13,11 @@ from edge_coordinator.planning.clusters.clustering import (
     sorted_clusters,
 )
 from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.latency import cluster_latency_s, phase_seconds
 from edge_coordinator.planning.planner import plan_round
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
 from edge_coordinator.simulation.world import drawn_states
 from profiles.device import DeviceState

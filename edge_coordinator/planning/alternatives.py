@@ -1,16 +1,18 @@
 """What a round could have been instead, and one sentence on what was chosen over it."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from edge_coordinator.planning.clusters.clustering import random_clusters
 from edge_coordinator.planning.cuts.cut_layer import CutChoice
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.form import Form, Method, OwnCut, OwnGrouping
 from edge_coordinator.planning.latency import PhasesByShare, round_s
-from edge_coordinator.planning.plan import Alternatives
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.micro_batches import LEAST_GAIN_OF_QUARTER, Flows
+from edge_coordinator.planning.plan import Alternatives, ClusterPlan
 from edge_coordinator.planning.spectrum import equal_shares
 from profiles.units import Counts, Floats
 
@@ -96,3 +98,37 @@ def own_reason(
     if own_cut is not None and choice.prices:
         said += f"; the cut is that of {own_cut.name}"
     return said
+
+
+def parting_reason(clusters: Sequence[ClusterPlan], workload: Workload) -> str:
+    """Say what micro-batches save, or why there are none where they are asked for."""
+    parted = [each for each in clusters if each.whole_batches_s is not None]
+    if parted:
+        saved_s = sum((each.whole_batches_s or 0.0) - (each.predicted_s or 0.0) for each in parted)
+        counts = " or ".join(map(str, sorted({each.micro_batches for each in parted})))
+        return f"; {counts} micro-batches save {saved_s:.3g} s"
+    return f"; mini-batches stay whole: {workload.whole_batches}" if workload.whole_batches else ""
+
+
+def phi_reason(clusters: Sequence[ClusterPlan], flows: Flows, members: Counts) -> str:
+    """Say what it saves to aggregate gradients, or why none are; nothing where no plan chooses.
+
+    `members` are those of the clusters, [cluster, position].
+    """
+    workload = flows.workload
+    if not workload.phis:
+        return ""
+    aggregated = [each for each in clusters if each.plain_s is not None]
+    if aggregated:
+        saved_s = sum((each.plain_s or 0.0) - (each.predicted_s or 0.0) for each in aggregated)
+        shares = " or ".join(f"{phi:g}" for phi in sorted({each.phi or 0.0 for each in aggregated}))
+        where = f"{len(aggregated)} of {len(clusters)} clusters"
+        return f"; phi {shares} in {where} saves {saved_s:.3g} s"
+    if flows.cut in workload.plain_cuts:
+        return f"; phi stays 0: {workload.plain_cuts[flows.cut]}"
+    if flows.are_plain(members).all():
+        return "; phi stays 0: in no cluster do all devices cut at one layer that allows more"
+    return (
+        f"; phi stays 0: it saves less than {LEAST_GAIN_OF_QUARTER:.0%} of any turn for each "
+        "quarter of a mini-batch"
+    )

@@ -7,18 +7,19 @@ compared, sizes are real numbers: as good to compare by, and found for many clus
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from edge_coordinator.planning.clusters.clustering import mixed_clusters
+from edge_coordinator.planning.division.dividing_pricer import DividingPricer
+from edge_coordinator.planning.division.limits import LimitsOf, SampleLimits
+from edge_coordinator.planning.division.pricing import QUICK_EXCHANGES, Pricer
+from edge_coordinator.planning.division.sharing_pricer import SharingPricer
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
-from edge_coordinator.planning.latency import PhasesByShare, phase_seconds
+from edge_coordinator.planning.latency import phase_seconds
 from edge_coordinator.planning.plan import ClusterPlan, Plan
-from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
-from edge_coordinator.planning.spectrum import Flags, Waits, allocate_shares
-from profiles.link import IndependentLinks
 from profiles.units import Counts, Floats
 
 Sharing = Literal["equal", "by_speed", "by_data"]
@@ -27,86 +28,6 @@ MOST_TIMES = 4
 """So many times the job's mini-batch a device takes at most: its speed is measured at that."""
 LEAST_GAIN = 0.02
 """Of a round, that sharing by speed has to save where the plan may leave it."""
-_LEVEL_STEPS = 6
-_LEAST_MISSING = 1e-9
-"""Of mini-batches: what is missing less is there."""
-_SHORTEST_S = 1e-12
-
-
-@dataclass(frozen=True)
-class SharingPricer(Pricer):
-    """Prices clusters whose samples are shared out; sizes are relative to the job's mini-batch."""
-
-    doubled: PhasesByShare
-    """Seconds with twice the samples; `seconds` are those with the job's mini-batches."""
-    most: Floats
-    """Largest size, [device], the empty one last."""
-    least: float
-    """One sample."""
-    num_samples: Floats | None
-    """|D_k|, the empty device last, where samples go by data; None where they go by speed."""
-
-    def shares(self, members: Counts, *, max_exchanges: int) -> Floats:
-        """Divide the link within each cluster, [..., position]."""
-        rows = members.reshape(-1, members.shape[-1])
-        waits = self._waits(rows, self.sample_weights(rows))
-        return self._divided(waits, rows, max_exchanges=max_exchanges).reshape(members.shape)
-
-    def latency_s(self, members: Counts, *, max_exchanges: int) -> Floats:
-        """Seconds of each cluster, [...], with whole mini-batches."""
-        rows = members.reshape(-1, members.shape[-1])
-        weights = self.sample_weights(rows)
-        waits = self._waits(rows, weights)
-        shares = self._divided(waits, rows, max_exchanges=max_exchanges)
-        once_s, doubled_s = self.seconds.server_s[rows], self.doubled.server_s[rows]
-        server_s = (once_s + (weights - 1) * (doubled_s - once_s)).sum(axis=-1)
-        latency_s: Floats = (
-            self.seconds.distributed_s(members=rows, shares=shares)
-            + self.seconds.local_epochs * server_s
-            + waits.total_s(shares)
-        )
-        return np.reshape(latency_s, members.shape[:-1])
-
-    def sample_weights(self, members: Counts, shares: Floats | None = None) -> Floats:
-        """How large the devices' mini-batches are, relative to the job's, [..., position].
-
-        Before the link is divided each device is taken to have an equal share.
-        """
-        present = members >= 0
-        divided_by = present.sum(axis=-1, keepdims=True) if shares is None else 1 / shares
-        if isinstance(self.medium, IndependentLinks):
-            divided_by = np.ones_like(divided_by)
-        fixed_s, sample_s = self.lines(members, divided_by=divided_by)
-        return _levelled(
-            fixed_s,
-            np.where(present, 1 / sample_s, 0.0),
-            least=np.where(present, self.least, 0.0),
-            most=np.where(present, self.most[members], 0.0),
-        )
-
-    def lines(self, members: Counts, *, divided_by: Floats | int) -> tuple[Floats, Floats]:
-        """What a turn takes of a device, and each mini-batch's worth of samples, [..., position].
-
-        By data these are no seconds: what is levelled is the size by |D_k|.
-        """
-        if self.num_samples is not None:
-            sample_s = 1 / np.maximum(self.num_samples[members], 1.0)
-            return -self.least / 2 * sample_s, sample_s
-        once_s, doubled_s = (
-            each.finish[0, members] + each.finish[1, members] * divided_by
-            for each in (self.seconds, self.doubled)
-        )
-        sample_s = np.maximum(doubled_s - once_s, _SHORTEST_S)
-        return once_s - sample_s, sample_s
-
-    def _waits(self, rows: Counts, weights: Floats) -> Waits:
-        return self.seconds.waits.of(rows).between(self.doubled.waits.of(rows), weights - 1)
-
-    def _divided(self, waits: Waits, rows: Counts, *, max_exchanges: int) -> Floats:
-        present = rows >= 0
-        return allocate_shares(
-            waits, present=present, medium=self.medium, max_exchanges=max_exchanges
-        )
 
 
 def sharings(workload: Workload, *, cut: int) -> tuple[Sharing, ...]:
@@ -129,12 +50,18 @@ def pricer_of(
     balance_weight: float = 0.0,
 ) -> Pricer:
     """Price clusters at a cut whose samples are shared out so."""
-    seconds, medium = phase_seconds(fleet, workload, cut=cut), workload.medium
+    batch, medium = workload.batch_size, workload.medium
+    most = _most_samples(fleet, workload, cut=cut) / batch
+    if sharing != "by_data" and workload.partings[-1] > 1:
+        samples = None if sharing == "equal" else _samples(fleet, most, batch=batch)
+        return DividingPricer.of(
+            fleet, workload, cut=cut, samples=samples,
+            label_mix=label_mix, balance_weight=balance_weight,
+        )  # fmt: skip
+    seconds = phase_seconds(fleet, workload, cut=cut)
     if sharing == "equal":
         return Pricer(seconds, medium, label_mix, balance_weight)
-    batch = workload.batch_size
     doubled = np.full(fleet.num_devices, 2.0 * batch)
-    most = _most_samples(fleet, workload, cut=cut) / batch
     return SharingPricer(
         seconds,
         medium,
@@ -147,12 +74,43 @@ def pricer_of(
     )
 
 
+def samples_allowed(
+    fleet: Fleet, workload: Workload, *, cut: int, sharing: Sharing, width: int
+) -> LimitsOf:
+    """Say how many samples devices may have in clusters of up to so many, of mixed cuts or of one.
+
+    None where mini-batches are of one size.
+    """
+    if sharing == "equal":
+        return _own_samples
+    pricer = pricer_of(fleet, workload, cut=cut, sharing=sharing)
+    if isinstance(pricer, DividingPricer):
+        return partial(pricer.samples_of, width)
+    batch = workload.batch_size
+    samples = _samples(fleet, _most_samples(fleet, workload, cut=cut) / batch, batch=batch)
+
+    def any_samples(*, is_mixed: bool) -> SampleLimits:
+        del is_mixed
+        return samples
+
+    return any_samples
+
+
+def _own_samples(*, is_mixed: bool) -> None:
+    del is_mixed
+
+
+def _samples(fleet: Fleet, most: Floats, *, batch: int) -> SampleLimits:
+    devices = np.unique(fleet.devices, return_inverse=True)[1]
+    return SampleLimits(np.minimum(1 / batch, most), most, devices)
+
+
 def best_start(pricer: Pricer, *, alike: Counts) -> Counts:
     """Begin with devices of like finish time, or where samples are shared out mix these if shorter.
 
     Who is slow needs others to take its samples.
     """
-    if not isinstance(pricer, SharingPricer):
+    if not pricer.shares_out:
         return alike
     both = np.stack([alike, mixed_clusters(alike)])
     start: Counts = both[pricer.cost_s(both, max_exchanges=QUICK_EXCHANGES).sum(axis=-1).argmin()]
@@ -164,56 +122,11 @@ def shared_sizes(pricer: Pricer, workload: Workload, members: Counts) -> Floats 
 
     `members` are [cluster, position]. A cluster has B times its devices, or as many as these have.
     """
-    if not isinstance(pricer, SharingPricer):
+    if not pricer.shares_out:
         return None
-    batch = workload.batch_size
-    divided_by = 1 / pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
-    fixed_s, sample_s = pricer.lines(members, divided_by=divided_by)
-    most = np.round(pricer.most[members] * batch).astype(np.int64)
-    sizes = np.zeros(len(pricer.most) - 1)
-    counted = _counted(fixed_s, sample_s / batch, most, present=members >= 0, batch=batch)
-    sizes[members[members >= 0]] = counted[members >= 0]
-    return sizes
-
-
-def _counted(
-    fixed_s: Floats, sample_s: Floats, most: Counts, *, present: Flags, batch: int
-) -> Counts:
-    """Share out whole samples, [cluster, position]: one to each, then by one to the first done.
-
-    All at once: they go to the earliest of all moments at which some device would be done with one
-    more, of equal ones to the first device.
-    """
-    counts = np.arange(2, most.max(initial=1) + 1)
-    done_s = fixed_s[..., np.newaxis] + counts * sample_s[..., np.newaxis]
-    can_be = present[..., np.newaxis] & (counts <= most[..., np.newaxis])
-    done_s = np.where(can_be, done_s, np.inf).reshape(len(most), -1)
-    num_present = present.sum(axis=-1)
-    whole = np.minimum(batch * num_present, np.where(present, most, 0).sum(axis=-1))
-    taken = np.zeros(done_s.shape, np.bool_)
-    first = np.arange(done_s.shape[-1]) < (whole - num_present)[:, np.newaxis]
-    np.put_along_axis(taken, done_s.argsort(axis=-1, kind="stable"), first, axis=-1)
-    sizes: Counts = 1 + taken.reshape(*most.shape, len(counts)).sum(axis=-1)
-    return sizes
-
-
-def _levelled(fixed_s: Floats, pace: Floats, *, least: Floats, most: Floats) -> Floats:
-    """Sizes with which all would be done at once, within bounds, [..., position].
-
-    `pace` is mini-batches a second; sizes sum to the number of devices. Newton's steps towards the
-    common time, most often none: what they leave undone is too little to compare clusters by.
-    """
-    total = (most > 0).sum(axis=-1, keepdims=True)
-    whole_pace = np.maximum(pace.sum(axis=-1, keepdims=True), _SHORTEST_S)
-    level_s = (total + (fixed_s * pace).sum(axis=-1, keepdims=True)) / whole_pace
-    sizes: Floats = np.clip((level_s - fixed_s) * pace, least, most)
-    for _ in range(_LEVEL_STEPS):
-        free = np.where((least < sizes) & (sizes < most), pace, 0.0).sum(axis=-1, keepdims=True)
-        missing = np.where(free > 0, total - sizes.sum(axis=-1, keepdims=True), 0.0)
-        if np.abs(missing).max(initial=0.0) < _LEAST_MISSING:
-            break
-        level_s = level_s + missing / np.maximum(free, _SHORTEST_S)
-        sizes = np.clip((level_s - fixed_s) * pace, least, most)
+    is_there = members >= 0
+    sizes = np.zeros(int(is_there.sum()))
+    sizes[members[is_there]] = pricer.shared_out(members, batch=workload.batch_size)[is_there]
     return sizes
 
 

@@ -81,13 +81,13 @@ class PhasesByShare:
         return with_empty_device(self.fixed_s[phase] + self.link_s[phase])
 
     def distributed_s(self, *, members: Counts, shares: Floats) -> Floats:
-        """Seconds until all devices of each cluster have their model, [...]."""
-        broadcast_s: Floats = self.distribute_s[members].max(axis=-1)
+        """Seconds until each device of the clusters has its model, [..., position]."""
+        broadcast_s: Floats = self.distribute_s[members]
         if self.cuts is None:
             return broadcast_s
         own_s = with_empty_device(self.fixed_s[Phase.DISTRIBUTE])[members]
         own_s = own_s + with_empty_device(self.link_s[Phase.DISTRIBUTE])[members] / shares
-        return np.where(self.are_mixed(members), own_s.max(axis=-1), broadcast_s)
+        return np.where(self.are_mixed(members)[..., np.newaxis], own_s, broadcast_s)
 
     def are_mixed(self, members: Counts) -> NDArray[np.bool_]:
         """Whether the devices of each cluster cut at different layers, [...]."""
@@ -210,7 +210,7 @@ def cluster_latency_s(seconds: PhasesByShare, *, members: Counts, shares: Floats
         return overlapped_s(seconds.parted, members=members, shares=shares, start_s=distribute_s)
     server_s = seconds.step_s(members).sum(axis=-1)
     waited_s = seconds.waits.of(members).total_s(shares)
-    latency_s: Floats = distribute_s + seconds.local_epochs * server_s + waited_s
+    latency_s: Floats = distribute_s.max(axis=-1) + seconds.local_epochs * server_s + waited_s
     return latency_s
 
 

@@ -4,21 +4,24 @@ Into how many micro-batches they go, and where a plan may choose it, which share
 aggregated over the devices: both at once, since each changes what the other is worth.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_coordinator.planning.bound.lower_bound import lower_bound_s, together_s
 from edge_coordinator.planning.clusters.clustering import in_order
 from edge_coordinator.planning.clusters.descent import descended
+from edge_coordinator.planning.division.device_turns import DeviceStages
+from edge_coordinator.planning.division.dividing import divide_link
+from edge_coordinator.planning.division.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.energy import turn_weighed_s
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds, turn_s
+from edge_coordinator.planning.overlap import with_empty_device
 from edge_coordinator.planning.plan import ClusterPlan, StepFlow
-from edge_coordinator.planning.pricing import QUICK_EXCHANGES, THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.spectrum import equal_shares
+from profiles.link import IndependentLinks
 from profiles.phases import SecondsByPhase
 from profiles.units import Counts, Floats
 
@@ -75,12 +78,15 @@ class Flows:
     workload: Workload
     cut: int
     batch_sizes: Floats | None = None
-    """Samples, [device], if not the workload's."""
+    """SampleLimits, [device], if not the workload's."""
     smallest: Floats | None = None
     """Of the device of each one's cluster that has the fewest, [device], if not the workload's."""
     equal_shares: bool = field(default=False, kw_only=True)
     """Divide a shared link evenly."""
     _known: dict[StepFlow, PhasesByShare] = field(default_factory=dict, init=False, compare=False)
+    _stages_by_phi: dict[float, DeviceStages] = field(
+        default_factory=dict, init=False, compare=False
+    )
 
     @property
     def allowed(self) -> tuple[StepFlow, ...]:
@@ -109,11 +115,39 @@ class Flows:
             self.seconds(StepFlow(1, phi)), self.workload.medium, None, balance_weight=0.0
         )
 
-    def shares(self, members: Counts, phi: float, *, max_exchanges: int) -> Floats:
-        """Divide the link as is best with whole mini-batches, [..., position]."""
+    def shares(self, members: Counts, flow: StepFlow, *, max_exchanges: int) -> Floats:
+        """Divide the link, [cluster, position]: as is best in parts, or with wholes if better."""
+        present, medium = members >= 0, self.workload.medium
         if self.equal_shares:
-            return equal_shares(present=members >= 0, medium=self.workload.medium)
-        return self.pricer(phi).shares(members, max_exchanges=max_exchanges)
+            return equal_shares(present=present, medium=medium)
+        whole = self.pricer(flow.phi).shares(members, max_exchanges=max_exchanges)
+        if flow.micro_batches == 1 or isinstance(medium, IndependentLinks):
+            return whole
+        parted = whole.copy()
+        is_mixed = self.seconds(flow).are_mixed(members)
+        for mixed in set(is_mixed.tolist()):
+            rows = members[is_mixed == mixed]
+            parted[is_mixed == mixed] = divide_link(
+                self._stages(flow.phi).turns(flow.micro_batches, is_mixed=mixed).of_devices(rows),
+                with_empty_device(self._times)[rows],
+                present=rows >= 0,
+                medium=medium,
+            )
+        both_s = [self.turns_s(flow, members=members, shares=each) for each in (whole, parted)]
+        return np.where((both_s[1] < both_s[0])[:, np.newaxis], parted, whole)
+
+    @property
+    def _times(self) -> Floats:
+        """Sizes of mini-batches, in the job's, [device]."""
+        if self.batch_sizes is None:
+            return np.ones(self.fleet.num_devices)
+        return self.batch_sizes / self.workload.batch_size
+
+    def _stages(self, phi: float) -> DeviceStages:
+        if phi not in self._stages_by_phi:
+            work = replace(self.workload, phi=phi, phis=())
+            self._stages_by_phi[phi] = DeviceStages.of(self.fleet, work, cut=self.cut)
+        return self._stages_by_phi[phi]
 
     def turns_s(self, flow: StepFlow, *, members: Counts, shares: Floats) -> Floats:
         """Seconds of each cluster's turn, [...]; members and shares are [..., position]."""
@@ -138,18 +172,17 @@ class Flows:
         flows = sorted(among or self.allowed, key=lambda flow: flow[::-1])
         priced = sorted({each for flow in flows for each in (flow, *self._without(flow))})
         shares = {
-            phi: self.shares(members, phi, max_exchanges=THOROUGH_EXCHANGES)
-            for phi in {flow.phi for flow in priced}
+            flow: self.shares(members, flow, max_exchanges=THOROUGH_EXCHANGES) for flow in priced
         }
         turns_s = {
-            flow: self.turns_s(flow, members=members, shares=shares[flow.phi]) for flow in priced
+            flow: self.turns_s(flow, members=members, shares=shares[flow]) for flow in priced
         }
         is_plain = self.are_plain(members)
         costs_s = [
             np.where(
                 is_plain & bool(flow.phi),
                 np.inf,
-                self.costs_s(flow, turns_s[flow], members=members, shares=shares[flow.phi]),
+                self.costs_s(flow, turns_s[flow], members=members, shares=shares[flow]),
             )
             for flow in flows
         ]
@@ -158,7 +191,7 @@ class Flows:
             Parting(
                 flow,
                 self.seconds(flow),
-                shares[flow.phi][row],
+                shares[flow][row],
                 float(turns_s[flow][row]),
                 *(
                     None if other == flow else float(turns_s[other][row])
@@ -219,10 +252,10 @@ def regrouped(pricer: Pricer, flows: Flows, members: Counts) -> Counts:
 
     def prices(rows: Counts) -> Floats:
         shares = {
-            phi: flows.shares(rows, phi, max_exchanges=QUICK_EXCHANGES)
-            for phi in {flow.phi for flow in taken}
+            flow: flows.shares(rows, StepFlow(1, flow.phi), max_exchanges=QUICK_EXCHANGES)
+            for flow in taken
         }
-        own = [flows.turns_s(flow, members=rows, shares=shares[flow.phi]) for flow in taken]
+        own = [flows.turns_s(flow, members=rows, shares=shares[flow]) for flow in taken]
         shortest_s: Floats = np.min(own, axis=0)
         return shortest_s
 
@@ -230,55 +263,3 @@ def regrouped(pricer: Pricer, flows: Flows, members: Counts) -> Counts:
     after = flows.chosen(swapped)
     is_shorter = sum(each.turn_s for each in after) < sum(each.turn_s for each in before)
     return in_order(swapped) if is_shorter else members
-
-
-def round_bound_s(flows: Flows, members: Counts) -> float:
-    """Seconds that no round beats at a cut, in clusters of the sizes of these, [cluster, position].
-
-    In micro-batches no turn ends before each of its devices could have ended it alone, with all of
-    the link. Of gradients, the more is aggregated the less a device waits for its own.
-    """
-    workload, cut = flows.workload, flows.cut
-    if workload.partings == (1,):
-        return lower_bound_s(flows.pricer(workload.phis_at(cut)[-1]), workload, members=members)
-    sizes = (members >= 0).sum(axis=-1)
-    alone = np.arange(flows.fleet.num_devices)[:, np.newaxis]
-    own_s = [
-        flows.turns_s(flow, members=alone, shares=np.ones(alone.shape))
-        for flow in workload.flows(cut)
-    ]
-    return together_s(np.min(own_s, axis=0), sizes=sizes) + workload.round_overhead_s
-
-
-def parting_reason(clusters: Sequence[ClusterPlan], workload: Workload) -> str:
-    """Say what micro-batches save, or why there are none where they are asked for."""
-    parted = [each for each in clusters if each.whole_batches_s is not None]
-    if parted:
-        saved_s = sum((each.whole_batches_s or 0.0) - (each.predicted_s or 0.0) for each in parted)
-        counts = " or ".join(map(str, sorted({each.micro_batches for each in parted})))
-        return f"; {counts} micro-batches save {saved_s:.3g} s"
-    return f"; mini-batches stay whole: {workload.whole_batches}" if workload.whole_batches else ""
-
-
-def phi_reason(clusters: Sequence[ClusterPlan], flows: Flows, members: Counts) -> str:
-    """Say what it saves to aggregate gradients, or why none are; nothing where no plan chooses.
-
-    `members` are those of the clusters, [cluster, position].
-    """
-    workload = flows.workload
-    if not workload.phis:
-        return ""
-    aggregated = [each for each in clusters if each.plain_s is not None]
-    if aggregated:
-        saved_s = sum((each.plain_s or 0.0) - (each.predicted_s or 0.0) for each in aggregated)
-        shares = " or ".join(f"{phi:g}" for phi in sorted({each.phi or 0.0 for each in aggregated}))
-        where = f"{len(aggregated)} of {len(clusters)} clusters"
-        return f"; phi {shares} in {where} saves {saved_s:.3g} s"
-    if flows.cut in workload.plain_cuts:
-        return f"; phi stays 0: {workload.plain_cuts[flows.cut]}"
-    if flows.are_plain(members).all():
-        return "; phi stays 0: in no cluster do all devices cut at one layer that allows more"
-    return (
-        f"; phi stays 0: it saves less than {LEAST_GAIN_OF_QUARTER:.0%} of any turn for each "
-        "quarter of a mini-batch"
-    )

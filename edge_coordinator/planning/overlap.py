@@ -110,7 +110,7 @@ class Stages:
 def overlapped_s(
     seconds: PartedPhases, *, members: Counts, shares: Floats, start_s: Floats
 ) -> Floats:
-    """Seconds of each cluster in micro-batches, [...], from the time when it has the model.
+    """Seconds of each cluster in micro-batches, [...], whose devices begin with their models.
 
     A device that is alone in its cluster has nobody to aggregate with.
     """
@@ -159,13 +159,13 @@ def _stages(seconds: PartedPhases, busy_s: Floats, delay_s: Floats, *, members: 
 
 
 def overlapped_epochs_s(stages: Stages, *, start_s: Floats, local_epochs: int) -> Floats:
-    """When each device has updated for the last time, [..., position]; `start_s` is [...].
+    """When each device has updated for the last time, [..., position]; `start_s` is so too.
 
     The server takes micro-batches in the order in which they come. What a real one gains by
     another order is little unless it is what everybody waits for.
     """
-    free_s = start_s[..., np.newaxis] + np.zeros(stages.forward_s.shape[:-1])
-    updated_s, count = np.zeros_like(start_s), stages.micro_batches
+    free_s, updated_s = start_s, np.zeros(start_s.shape[:-1])
+    count = stages.micro_batches
     forward_s = _sums(stages.forward_s, count)  # All [..., position, micro-batch].
     before_backward_s = _sums(stages.backward_s, count) - stages.backward_s
     whole_backward_s = before_backward_s[..., -1] + stages.backward_s[..., -1]

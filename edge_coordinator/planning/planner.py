@@ -9,16 +9,17 @@ import numpy as np
 from edge_coordinator.planning.alternatives import (
     cuts_reason,
     own_reason,
+    parting_reason,
+    phi_reason,
     price_alternatives,
     reason_of,
 )  # fmt: skip
 from edge_coordinator.planning.batch_shares import (
     planned_sizes,
     sharing_reason,
-    sharings,
 )  # fmt: skip
 from edge_coordinator.planning.bound.lower_bound import bound_reason, given_choices
-from edge_coordinator.planning.bound.shared_batches import shared_bound_s
+from edge_coordinator.planning.bound.round_bound import round_bound_s
 from edge_coordinator.planning.clusters.clustering import (
     CUT_SCHEDULE,
     GibbsSchedule,
@@ -33,9 +34,6 @@ from edge_coordinator.planning.joint.starts import RoundStart
 from edge_coordinator.planning.latency import phase_seconds
 from edge_coordinator.planning.micro_batches import (
     Flows,
-    parting_reason,
-    phi_reason,
-    round_bound_s,
     smallest_of,
 )
 from edge_coordinator.planning.plan import Alternatives, ClusterPlan, Plan, StepFlow
@@ -139,7 +137,7 @@ def _plan(
     alternatives = price_alternatives(
         equal.pricer, priced, workload, choice, start=equal.start, generator=generator
     )
-    bound_s = _bound_s(formed, can_share=sharings(workload, cut=cut) != ("equal",))
+    bound_s = round_bound_s(formed)
     given = given_choices(workload, fleet.cuts_by(cut))
     reason = _reason(start, choice, grouping, formed, equal, other=alternatives)
     return Plan(
@@ -173,12 +171,3 @@ def _reason(
     reason += phi_reason(clusters, formed.flows, formed.members)
     saved_s = equal.predicted_s - formed.predicted_s
     return reason + sharing_reason(clusters, workload, cut=cut, saved_s=saved_s)
-
-
-def _bound_s(formed: Formed, *, can_share: bool) -> float:
-    """Seconds that no clusters of these sizes beat, their samples shared out as is allowed."""
-    flows, members = formed.flows, formed.members
-    if not can_share:
-        return round_bound_s(flows, members)
-    sizes = (members >= 0).sum(axis=-1)
-    return shared_bound_s(flows.fleet, flows.workload, cut=flows.cut, sizes=sizes)

@@ -124,19 +124,29 @@ def allocate_subcarriers(
     devices and all counts that a device could have had to finish with; the first device wins
     a tie.
     """
-    _check_subcarriers(present, num_subcarriers)
-    spare = num_subcarriers - present.sum(axis=-1, keepdims=True)
-    counts = np.arange(1, spare.max(initial=0) + 2)
+    check_subcarriers(present, num_subcarriers)
+    most = num_subcarriers - present.sum(axis=-1).min(initial=num_subcarriers)
+    counts = np.arange(1, most + 2)
     finish_s = fixed_s[..., np.newaxis] + link_s[..., np.newaxis] / counts
-    finish_s[~present] = -np.inf
-    ordered_s = np.sort(finish_s.reshape(len(finish_s), -1), axis=-1)
-    threshold_s = np.take_along_axis(ordered_s, ordered_s.shape[-1] - spare - 1, axis=-1)
-    later = (finish_s > threshold_s[..., np.newaxis]).sum(axis=-1)
-    equal = (finish_s == threshold_s[..., np.newaxis]).sum(axis=-1)
-    left = spare - later.sum(axis=-1, keepdims=True)
+    return given_out(finish_s, present=present, number=num_subcarriers - present.sum(axis=-1))
+
+
+def given_out(last: Floats, *, present: Flags, number: Counts) -> Counts:
+    """Give pieces one at a time to the device that is last, after one to each, [cluster, position].
+
+    `last` says how late a device is that has one, two, and so on, [cluster, position, number],
+    falling; a cluster has so many pieces beyond one for each, [cluster].
+    """
+    number = number[:, np.newaxis]
+    last = np.where(present[..., np.newaxis], last, -np.inf)
+    ordered = np.sort(last.reshape(len(last), -1), axis=-1)
+    threshold = np.take_along_axis(ordered, ordered.shape[-1] - number - 1, axis=-1)
+    later = (last > threshold[..., np.newaxis]).sum(axis=-1)
+    equal = (last == threshold[..., np.newaxis]).sum(axis=-1)
+    left = number - later.sum(axis=-1, keepdims=True)
     ties = np.clip(left - (equal.cumsum(axis=-1) - equal), 0, equal)
-    subcarriers: Counts = present + later + ties
-    return subcarriers
+    pieces: Counts = present + later + ties
+    return pieces
 
 
 def allocate_fractions(*, fixed_s: Floats, link_s: Floats, present: Flags) -> Floats:
@@ -220,13 +230,13 @@ def equal_shares(*, present: Flags, medium: Medium) -> Floats:
         case SharedLink():
             shares = np.broadcast_to(1.0 / num_devices, present.shape)
         case Subcarriers(num_subcarriers):
-            _check_subcarriers(present, num_subcarriers)
+            check_subcarriers(present, num_subcarriers)
             each, rest = np.divmod(num_subcarriers, num_devices)
             shares = (each + (np.cumsum(present, axis=-1) <= rest)) / num_subcarriers
     return np.where(present, shares, 1.0)
 
 
-def _check_subcarriers(present: Flags, num_subcarriers: int) -> None:
+def check_subcarriers(present: Flags, num_subcarriers: int) -> None:
     """InfeasiblePlanError unless every device of each cluster can have a subcarrier."""
     most = int(present.sum(axis=-1).max(initial=0))
     if most > num_subcarriers:

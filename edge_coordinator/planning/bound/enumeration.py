@@ -69,7 +69,7 @@ def _tried(
     """Try all sets of the devices that are cheapest with the link's price, and bound the others."""
     costs_s = costs_of(boxes, prices, link_price_s=link_price_s)
     order = costs_s.argsort(axis=-1, kind="stable")
-    near, sets = order[:, :NUM_TRIED], _sets(min(NUM_TRIED, len(prices)), size)
+    near, sets = order[:, :NUM_TRIED], all_sets(min(NUM_TRIED, len(prices)), size)
     others_s = np.full(len(boxes), np.inf)
     if len(prices) > NUM_TRIED:  # The cheapest set with the cheapest of the others in it.
         cheapest = np.append(np.arange(size - 1), NUM_TRIED)
@@ -87,7 +87,7 @@ def _tried(
 
 
 @cache
-def _sets(num_devices: int, size: int) -> Floats:
+def all_sets(num_devices: int, size: int) -> Floats:
     """All sets of so many of these devices, 1 for those that are in it, [device, set]."""
     members = np.array(list(combinations(range(num_devices), size)))
     sets = np.zeros((num_devices, len(members)))

@@ -19,8 +19,8 @@ from edge_coordinator.planning.bound.pooled_prices import (
     pooled_bound_s,
 )
 from edge_coordinator.planning.bound.relaxation import Boxes, PairedWaits
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.fleet import Workload
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.units import Counts, Floats
 
 SOME_EXCHANGES = 9

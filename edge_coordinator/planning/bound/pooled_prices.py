@@ -36,7 +36,7 @@ WaitedBy = Callable[[Counts], Floats]
 
 
 @dataclass(frozen=True)
-class _Pool:
+class Pool:
     """Clusters of one size, [cluster, device], what each waits, and how many a plan has."""
 
     has: Floats
@@ -45,19 +45,19 @@ class _Pool:
     count: int
 
     @classmethod
-    def of(cls, members: Counts, waited_s: WaitedBy, *, num_devices: int, count: int) -> "_Pool":
+    def of(cls, members: Counts, waited_s: WaitedBy, *, num_devices: int, count: int) -> "Pool":
         """Take clusters, [cluster, position], each once."""
         members = np.unique(members, axis=0)
         has = np.zeros((len(members), num_devices))
         np.put_along_axis(has, members, 1.0, axis=-1)
         return cls(has, waited_s(members), count)
 
-    def with_more(self, members: Counts, waited_s: WaitedBy) -> "_Pool":
+    def with_more(self, members: Counts, waited_s: WaitedBy) -> "Pool":
         """Add clusters, if there are any."""
         if not len(members):
             return self
-        more = _Pool.of(members, waited_s, num_devices=self.has.shape[1], count=self.count)
-        return _Pool(
+        more = Pool.of(members, waited_s, num_devices=self.has.shape[1], count=self.count)
+        return Pool(
             np.concatenate([self.has, more.has]),
             np.concatenate([self.waits_s, more.waits_s]),
             self.count,
@@ -76,10 +76,10 @@ def pooled_bound_s(
 
     `boxes` cover all limits, `prices` are to begin with, [device]; `members` are the plan's.
     """
-    pools, target_s = _first_pools(members, waited_s)
+    pools, target_s = first_pools(members, waited_s)
     warmth_s = WARMEST * target_s / len(members)
     for round_ in range(ROUNDS):
-        prices, warmth_s = _moved(pools, prices, target_s=target_s, warmth_s=warmth_s)
+        prices, warmth_s = moved(pools, prices, target_s=target_s, warmth_s=warmth_s)
         if round_ == ROUNDS - 1:
             break
         boxes, sets = _split(
@@ -94,7 +94,7 @@ def pooled_bound_s(
     return float(prices.sum()) + lowest_s
 
 
-def _first_pools(members: Counts, waited_s: WaitedBy) -> tuple[dict[int, _Pool], float]:
+def first_pools(members: Counts, waited_s: WaitedBy) -> tuple[dict[int, Pool], float]:
     """Take a plan's clusters and all that differ from one of them in a device, by size.
 
     And what those of the plan wait together.
@@ -108,13 +108,13 @@ def _first_pools(members: Counts, waited_s: WaitedBy) -> tuple[dict[int, _Pool],
         near[:, np.arange(len(places)), places] = np.tile(np.arange(num_devices), size)
         near = np.sort(near.reshape(-1, size), axis=-1)
         near = near[(np.diff(near, axis=-1) > 0).all(axis=-1)]
-        pools[size] = _Pool.of(near, waited_s, num_devices=num_devices, count=len(rows))
+        pools[size] = Pool.of(near, waited_s, num_devices=num_devices, count=len(rows))
         whole_s += float(waited_s(rows).sum())
     return pools, whole_s
 
 
-def _moved(
-    pools: dict[int, _Pool], prices: Floats, *, target_s: float, warmth_s: float
+def moved(
+    pools: dict[int, Pool], prices: Floats, *, target_s: float, warmth_s: float
 ) -> tuple[Floats, float]:
     """Give the best of the prices that steps against the pools come by, and how warm the last is.
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from edge_coordinator.planning.clusters.descent import can_descend, descended
 from edge_coordinator.planning.clusters.swaps import Chains, drawn_swaps
-from edge_coordinator.planning.form import Form, GroupingTask, OwnGrouping, StrategyError
-from edge_coordinator.planning.plan import InfeasiblePlanError
-from edge_coordinator.planning.pricing import (
+from edge_coordinator.planning.division.pricing import (
     MAX_REMEMBERED_DEVICES,
     QUICK_EXCHANGES,
     THOROUGH_EXCHANGES,
     Pricer,
 )
+from edge_coordinator.planning.form import Form, GroupingTask, OwnGrouping, StrategyError
+from edge_coordinator.planning.plan import InfeasiblePlanError
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium
 from profiles.units import Counts, Floats

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_coordinator.planning.pricing import Pricer, Prices
+from edge_coordinator.planning.division.pricing import Pricer, Prices
 from profiles.units import Counts, Floats
 
 DRAWN_AT_ONCE = 2**17

@@ -6,8 +6,8 @@ given all of that, in turn for as long as the round gets shorter and the budget 
 is longer than at the common cut.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -114,6 +114,7 @@ class _Search:
     choices: Choices
     schedule: GibbsSchedule
     generator: np.random.Generator
+    _known: dict[Hashable, TurnPrices] = field(default_factory=dict, init=False)
 
     def improved(self, first: _Round) -> _Round:
         """Improve one choice after another as long as rounds get shorter."""
@@ -134,9 +135,16 @@ class _Search:
         """The same with its seconds as all rounds here are compared by."""
         return replace(round_, took_s=self._took_s(round_))
 
+    def _prices(self, workload: Workload, sharing: Sharing) -> TurnPrices:
+        """Price turns; what was once looked up for a codec is known from then on."""
+        key = workload.chosen, sharing, workload.partings, workload.phi, workload.phis
+        if key not in self._known:
+            self._known[key] = TurnPrices(self.fleet, workload, sharing)
+        return self._known[key]
+
     def _took_s(self, round_: _Round) -> float:
         cuts = np.where(round_.members < 0, 0, round_.cuts[round_.members])
-        prices = TurnPrices(self.fleet, round_.workload, round_.sharing)
+        prices = self._prices(round_.workload, round_.sharing)
         return float(prices.turns_s(round_.members, cuts, max_exchanges=_EXCHANGES).sum())
 
     def _with_cuts(self, round_: _Round, *, is_first: bool) -> tuple[_Round, int]:
@@ -145,9 +153,11 @@ class _Search:
         if round_.sharing != "equal":
             choices = choices.without(work.fixed_cuts)
         work = replace(work, phi=0.0 if work.phis else work.phi, phis=())
-        parted = [replace(work, micro_batches=(count,)) for count in work.partings]
-        parted.sort(key=lambda one: self._took_s(replace(round_, workload=one)))
-        prices = TurnPrices(self.fleet, parted[0], round_.sharing)
+        prices = self._prices(work, round_.sharing)
+        if not prices.looks_up:
+            parted = [replace(work, micro_batches=(count,)) for count in work.partings]
+            parted.sort(key=lambda one: self._took_s(replace(round_, workload=one)))
+            prices = TurnPrices(self.fleet, parted[0], round_.sharing)
         descent = _Descent(prices, choices, round_.members)
         cuts = descent.improved(round_.cuts, is_first=is_first)
         return self.priced(replace(round_, cuts=cuts)), descent.num_turns

@@ -23,6 +23,7 @@ from edge_coordinator.planning.clusters.clustering import (
     gibbs_clusters,
     mixed_clusters,
 )
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES
 from edge_coordinator.planning.energy import weighed_s
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.joint.starts import RoundStart, starts_at
@@ -30,7 +31,6 @@ from edge_coordinator.planning.joint.turn_prices import TurnPrices
 from edge_coordinator.planning.latency import round_s
 from edge_coordinator.planning.micro_batches import Flows, gain_asked, smallest_of
 from edge_coordinator.planning.plan import CutPrice
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES
 from profiles.units import Counts, Floats
 
 REACH = 0.25
@@ -230,12 +230,12 @@ def _sampled(
         schedule=schedule,
         generator=np.random.default_rng(seed),
     )
-    shares = pricer.shares(members, max_exchanges=THOROUGH_EXCHANGES)
     batch_sizes = shared_sizes(pricer, workload, members)
     flows = Flows(fleet, workload, cut, batch_sizes, smallest_of(members, batch_sizes))
     rounds = []
     for flow in flows.allowed:
         seconds = flows.seconds(flow)
+        shares = flows.shares(members, flow, max_exchanges=THOROUGH_EXCHANGES)
         took_s = float(round_s(seconds, workload, members=members, shares=shares))
         energy_s = weighed_s(
             fleet, workload, seconds, members=members, shares=shares, round_s=took_s

@@ -30,6 +30,8 @@ from edge_coordinator.planning.clusters.clustering import (
 )
 from edge_coordinator.planning.clusters.descent import descended
 from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.division.dividing_pricer import DividingPricer
+from edge_coordinator.planning.division.pricing import Pricer
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.form import OwnGrouping
 from edge_coordinator.planning.joint.starts import RoundStart, clearly_longer, first_start, recoded
@@ -37,7 +39,6 @@ from edge_coordinator.planning.joint.turn_prices import TurnPrices
 from edge_coordinator.planning.latency import device_phase_s
 from edge_coordinator.planning.micro_batches import Flows, regrouped, smallest_of
 from edge_coordinator.planning.plan import ClusterPlan, StepFlow
-from edge_coordinator.planning.pricing import Pricer
 from profiles.corrections import by_phase
 from profiles.device import DeviceState
 from profiles.link import SharedLink
@@ -147,7 +148,7 @@ def _form(
     else:
         named = "planned" if isinstance(form, OwnGrouping) else form
         members = clusters_as(pricer, named, start=start, schedule=schedule, generator=generator)
-    if swaps:
+    if swaps and not isinstance(pricer, DividingPricer):
         members = _regrouped(pricer, fleet, workload, members, cut=cut, sharing=sharing)
     batch_sizes = shared_sizes(pricer, workload, members)
     flows = Flows(

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from edge_coordinator.planning.batch_shares import Sharing
 from edge_coordinator.planning.clusters.clustering import mixed_clusters, sorted_clusters
-from edge_coordinator.planning.fleet import Fleet, Workload
-from edge_coordinator.planning.joint.turn_prices import TurnPrices, listed_devices
-from edge_coordinator.planning.micro_batches import Flows
-from edge_coordinator.planning.pricing import (
+from edge_coordinator.planning.division.pricing import (
     MAX_REMEMBERED_DEVICES,
     QUICK_EXCHANGES,
 )
+from edge_coordinator.planning.fleet import Fleet, Workload
+from edge_coordinator.planning.joint.turn_prices import TurnPrices, listed_devices
+from edge_coordinator.planning.micro_batches import Flows
+from edge_coordinator.planning.plan import StepFlow
 from profiles.units import Counts, Floats
 
 LEAST_GAIN = 0.01
@@ -168,7 +169,7 @@ def _sorted(fleet: Fleet, workload: Workload, cuts: Counts, *, at: int, sizes: C
     if len(workload.wires) < 2 and not workload.phis:
         return _Sorted(members, *np.zeros((2, num_choices)))
     flat = np.concatenate(rows)
-    shares = flows.shares(flat, workload.phi, max_exchanges=QUICK_EXCHANGES)
+    shares = flows.shares(flat, StepFlow(1, workload.phi), max_exchanges=QUICK_EXCHANGES)
     ways = flows.workload.flows(at)
     turns_s = np.stack([flows.turns_s(flow, members=flat, shares=shares) for flow in ways])
     costs_s = np.stack(

@@ -5,14 +5,15 @@ plan would give it. Each position of each turn is looked at as a device of its o
 which differ in one device, or in one device's cut, are priced side by side.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from edge_coordinator.planning.batch_shares import Sharing, pricer_of
+from edge_coordinator.planning.division.pricing import QUICK_EXCHANGES, Pricer
 from edge_coordinator.planning.fleet import Fleet, Workload
 from edge_coordinator.planning.micro_batches import Flows, gain_asked, smallest_of
-from edge_coordinator.planning.pricing import QUICK_EXCHANGES
+from edge_coordinator.planning.plan import StepFlow
 from profiles.units import Counts, Floats
 
 _BY_DEVICE = (
@@ -29,12 +30,21 @@ class TurnPrices:
     fleet: Fleet
     workload: Workload
     sharing: Sharing
+    _known: list[tuple[Counts, Pricer]] = field(default_factory=list, init=False, compare=False)
+    """Prices of devices at cuts, for which numbers stand, in order."""
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether the micro-batches that suit turns are found as clusters are looked up."""
+        return self.sharing != "by_data" and self.workload.partings[-1] > 1
 
     def turns_s(
         self, members: Counts, cuts: Counts, *, max_exchanges: int = QUICK_EXCHANGES
     ) -> Floats:
         """Seconds of each turn, [turn]; members and their cuts are [turn, position]."""
         present = members >= 0
+        if self.looks_up:
+            return self._divided_s(members, cuts)
         listed = listed_devices(self.fleet, members[present], cuts=cuts[present])
         places = np.where(present, present.cumsum().reshape(present.shape) - 1, -1)
         work = self.workload
@@ -50,7 +60,7 @@ class TurnPrices:
         every = flows.allowed
         shares = {
             phi: divided if phi == work.phi
-            else flows.shares(places, phi, max_exchanges=max_exchanges)
+            else flows.shares(places, StepFlow(1, phi), max_exchanges=max_exchanges)
             for phi in {flow.phi for flow in every}
         }  # fmt: skip
         turns_s = np.stack(
@@ -61,6 +71,21 @@ class TurnPrices:
         costs_s[aggregates & flows.are_plain(places)] = np.inf
         chosen_s: Floats = turns_s[costs_s.argmin(axis=0), np.arange(turns_s.shape[1])]
         return chosen_s
+
+    def _divided_s(self, members: Counts, cuts: Counts) -> Floats:
+        """Look clusters up, each device at each of its cuts once."""
+        is_there, count = members >= 0, self.workload.cuts.num_layers + 1
+        pairs = members * count + cuts
+        found = np.unique(pairs[is_there])
+        known = next((each for each in self._known if np.isin(found, each[0]).all()), None)
+        if known is None:
+            listed = listed_devices(self.fleet, found // count, cuts=found % count)
+            cut = int(found[0] % count)
+            known = found, pricer_of(listed, self.workload, cut=cut, sharing=self.sharing)
+            self._known.append(known)
+        places = np.where(is_there, np.searchsorted(known[0], pairs), -1)
+        turns_s: Floats = known[1].latency_s(places, max_exchanges=0)
+        return np.maximum(turns_s + self.workload.cluster_overhead_s, 0.0)
 
 
 def listed_devices(fleet: Fleet, rows: Counts, *, cuts: Counts) -> Fleet:

@@ -7,16 +7,17 @@ from itertools import product
 import numpy as np
 import pytest
 
-from edge_coordinator.planning.batch_shares import Sharing, SharingPricer, pricer_of, shared_sizes
+from edge_coordinator.planning.batch_shares import Sharing, pricer_of, shared_sizes
 from edge_coordinator.planning.bound.shared_batches import shared_bound_s
 from edge_coordinator.planning.clusters.grouping import Grouping
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer
+from edge_coordinator.planning.division.sharing_pricer import SharingPricer
 from edge_coordinator.planning.fleet import Fleet, Workload, device_memory_bytes
 from edge_coordinator.planning.form import BatchSizes
 from edge_coordinator.planning.latency import phase_seconds, round_s
 from edge_coordinator.planning.micro_batches import smallest_of
 from edge_coordinator.planning.plan import Plan
 from edge_coordinator.planning.planner import plan_round
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.device import DeviceState
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers
 from profiles.units import Counts, Floats

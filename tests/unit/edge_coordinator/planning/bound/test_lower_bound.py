@@ -12,9 +12,9 @@ from edge_coordinator.planning.clusters.clustering import (
     sorted_clusters,
 )
 from edge_coordinator.planning.clusters.grouping import Grouping, cluster_sizes
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.form import Method
 from edge_coordinator.planning.planner import plan_round
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers
 from profiles.units import Counts
 from tests.fleets import random_devices, random_pricer, workload

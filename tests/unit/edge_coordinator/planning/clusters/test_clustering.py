@@ -15,9 +15,9 @@ from edge_coordinator.planning.clusters.clustering import (
 )
 from edge_coordinator.planning.clusters.grouping import cluster_sizes
 from edge_coordinator.planning.clusters.swaps import least_gain_s
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer, imbalance
 from edge_coordinator.planning.fleet import Fleet
 from edge_coordinator.planning.latency import PhasesByShare, phase_seconds
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer, imbalance
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers
 from profiles.phases import Phase
 from profiles.units import Counts

@@ -9,7 +9,7 @@ import pytest
 from edge_coordinator.planning.clusters.clustering import random_clusters, sorted_clusters
 from edge_coordinator.planning.clusters.descent import can_descend, descended
 from edge_coordinator.planning.clusters.grouping import cluster_sizes
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES
 from profiles.link import IndependentLinks, Medium, SharedLink, Subcarriers
 from tests.fleets import random_pricer
 

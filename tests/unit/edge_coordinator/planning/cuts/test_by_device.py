@@ -8,11 +8,11 @@ import pytest
 
 from edge_coordinator.planning.clusters.grouping import Grouping
 from edge_coordinator.planning.cuts.cut_layer import CutChoice
+from edge_coordinator.planning.division.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.planning.fleet import Fleet
 from edge_coordinator.planning.latency import phase_seconds
 from edge_coordinator.planning.plan import InfeasiblePlanError, Plan
 from edge_coordinator.planning.planner import plan_round
-from edge_coordinator.planning.pricing import THOROUGH_EXCHANGES, Pricer
 from edge_coordinator.replanning.cut_schedule import TwoTimescales
 from edge_coordinator.replanning.device_states import KnownDevice
 from profiles.device import DeviceState

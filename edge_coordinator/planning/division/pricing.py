@@ -50,7 +50,7 @@ class Pricer:
         shares = allocate_shares(
             waits, present=rows >= 0, medium=self.medium, max_exchanges=max_exchanges
         )
-        latency_s: Floats = self.seconds.distributed_s(members=rows, shares=shares)
+        latency_s: Floats = self.seconds.distributed_s(members=rows, shares=shares).max(axis=-1)
         latency_s = latency_s + waits.total_s(shares)
         latency_s += self._server_s[rows].sum(axis=-1)
         return latency_s.reshape(members.shape[:-1])
@@ -74,6 +74,15 @@ class Pricer:
             return latency_s
         mix = imbalance(self.label_mix, members, weights=self.sample_weights(members))
         return latency_s * (1 + self.balance_weight * mix)
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether mini-batches are of several sizes."""
+        return False
+
+    def shared_out(self, members: Counts, *, batch: int) -> Counts:
+        """Say how many samples each device has, [cluster, position]; a mini-batch is so many."""
+        return batch * (members >= 0)
 
     def sample_weights(self, members: Counts, shares: Floats | None = None) -> Floats:
         """How large the devices' mini-batches are, relative to the job's, [..., position].
