@@ -27,7 +27,7 @@ from profiles.link import IndependentLinks, Medium, Subcarriers
 from profiles.units import Counts, Floats
 
 NUM_LEVELS = 28
-PRICES = np.concatenate([[0.0, 0.05], np.geomspace(0.15, 4.0, 13)])
+PRICES = np.concatenate([[0.0, 0.1], np.geomspace(0.3, 6.0, 13)])
 """Of the whole link, in mini-batches of a cluster's devices."""
 NUM_TIMES = 40
 """To find the levels among."""
@@ -52,7 +52,7 @@ class Levels:
     @classmethod
     def of(
         cls, turns: DeviceTurns, medium: Medium, levels_s: Floats, *, samples: SampleLimits | None,
-        width: int,
+        width: int, prices: Floats = PRICES,
     ) -> "Levels":  # fmt: skip
         """Look all devices up; samples stay as they are if they are None."""
         if samples is None:
@@ -61,7 +61,7 @@ class Levels:
             worth, whole = _own_line_worth(turns, levels_s, samples)
         else:
             least_share = 1 / medium.num_subcarriers if isinstance(medium, Subcarriers) else 0.0
-            prices = width * PRICES
+            prices = width * prices
             blocks = [
                 _shared_worth(
                     turns.of_devices(block), levels_s, samples.of_devices(block), prices,
@@ -75,6 +75,10 @@ class Levels:
             whole = np.broadcast_to(prices, (len(levels_s), len(prices)))
         empty = np.zeros((len(levels_s), 1, worth.shape[-1]))
         return cls(levels_s, np.concatenate([worth, empty], axis=1), whole)
+
+    def of_levels(self, rows: Counts) -> "Levels":
+        """Pick some of them."""
+        return Levels(self.levels_s[rows], self.worth[rows], self.whole[rows])
 
     def joined(self, other: "Levels") -> "Levels":
         """Take others in."""
