@@ -25,10 +25,10 @@ from edge_coordinator.planning.division.pricing import QUICK_EXCHANGES, Pricer
 from edge_coordinator.planning.fleet import Fleet, Workload
 from profiles.units import Counts, Floats
 
-ROUNDS = 4
+ROUNDS = 3
 WARMEST = 0.02
 """Of a cluster's mean seconds: how far above the cheapest a cluster still counts at first."""
-SPLITS = 6
+SPLITS = 4
 SPLIT_AT_ONCE = 8
 """Levels, the lowest, that are split."""
 NEAR = 0.05

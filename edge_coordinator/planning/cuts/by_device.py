@@ -35,6 +35,8 @@ MOST_TURNS = 20_000
 """That are priced to find cuts; a sweep that is begun is ended."""
 LEAST_GAIN = 0.02
 """Of a round's seconds: less is no reason to cut elsewhere, nor to go on."""
+FAR = 4.0
+"""Of the best cut's rounds: cuts whose rounds are longer than that are not looked at."""
 _EXCHANGES = 9
 """Enough to compare whole rounds by."""
 _OWN_WEIGHT = 1e-3
@@ -68,6 +70,7 @@ def choose_cuts(
         choice = None
     choices = Choices.of(states[0], workload.of_each_device(), candidates, devices)
     cut = choices.widest if choice is None else choice.cut
+    choices = choices.without(_far(priced))
     search = _Search(states[0], choices, schedule, generator)
     first = search.priced(_first(states[0], workload, priced, choices, cut, sizes=sizes))
     best = search.improved(first)
@@ -76,6 +79,13 @@ def choose_cuts(
     if choice is None:
         return CutChoice(cut, (), elsewhere)
     return CutChoice(cut, choice.prices, elsewhere, own_saved_s=first.took_s - best.took_s)
+
+
+def _far(priced: PricedCuts) -> frozenset[int]:
+    """Name the cuts at which rounds are so much longer that hardly a device is better off there."""
+    costs_s = {each.cut: each.cost_s for each in priced.prices if each.expected_s is not None}
+    most_s = FAR * min(costs_s.values(), default=0.0)
+    return frozenset(cut for cut, cost_s in costs_s.items() if cost_s > most_s)
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,11 @@ class LimitsOf(Protocol):
 
 def done_by(turns: DeviceTurns, times_s: Floats, *, share: float) -> Floats:
     """Samples that are done in these times with a share, in mini-batches, [time, device]."""
-    forms = DeviceTurns(*(each[:, np.newaxis, :, np.newaxis] for each in turns.parts))
-    shares = np.full((len(times_s), turns.num_devices, 1), share)
-    done, _ = done_within(forms, times_s[:, np.newaxis, np.newaxis], shares)
-    return done[..., 0]
+    done = np.full((len(times_s), turns.num_devices), np.inf)
+    for fixed_s, sample_s, link_s, sample_link_s in zip(*turns.parts, strict=True):
+        room_s = times_s[:, np.newaxis] - (fixed_s + link_s / share)
+        np.minimum(done, room_s / np.maximum(sample_s + sample_link_s / share, TINY), out=done)
+    return done
 
 
 def shares_within(turns: DeviceTurns, within_s: Floats, sizes: Floats) -> Floats:
