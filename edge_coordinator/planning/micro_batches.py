@@ -4,7 +4,7 @@ Into how many micro-batches they go, and where a plan may choose it, which share
 aggregated over the devices: both at once, since each changes what the other is worth.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -78,13 +78,17 @@ class Flows:
     workload: Workload
     cut: int
     batch_sizes: Floats | None = None
-    """SampleLimits, [device], if not the workload's."""
+    """Samples, [device], if not the workload's."""
     smallest: Floats | None = None
     """Of the device of each one's cluster that has the fewest, [device], if not the workload's."""
     equal_shares: bool = field(default=False, kw_only=True)
     """Divide a shared link evenly."""
     _known: dict[StepFlow, PhasesByShare] = field(default_factory=dict, init=False, compare=False)
     _stages_by_phi: dict[float, DeviceStages] = field(
+        default_factory=dict, init=False, compare=False
+    )
+
+    _shares_of_whole: dict[Hashable, Floats] = field(
         default_factory=dict, init=False, compare=False
     )
 
@@ -120,7 +124,7 @@ class Flows:
         present, medium = members >= 0, self.workload.medium
         if self.equal_shares:
             return equal_shares(present=present, medium=medium)
-        whole = self.pricer(flow.phi).shares(members, max_exchanges=max_exchanges)
+        whole = self._whole_shares(members, flow.phi, max_exchanges=max_exchanges)
         if flow.micro_batches == 1 or isinstance(medium, IndependentLinks):
             return whole
         parted = whole.copy()
@@ -136,6 +140,14 @@ class Flows:
         both_s = [self.turns_s(flow, members=members, shares=each) for each in (whole, parted)]
         return np.where((both_s[1] < both_s[0])[:, np.newaxis], parted, whole)
 
+    def _whole_shares(self, members: Counts, phi: float, *, max_exchanges: int) -> Floats:
+        """Divide the link as is best with whole mini-batches: dear, and asked for by each flow."""
+        key = phi, max_exchanges, members.shape, members.tobytes()
+        if key not in self._shares_of_whole:
+            divided = self.pricer(phi).shares(members, max_exchanges=max_exchanges)
+            self._shares_of_whole[key] = divided
+        return self._shares_of_whole[key]
+
     @property
     def _times(self) -> Floats:
         """Sizes of mini-batches, in the job's, [device]."""
@@ -146,7 +158,9 @@ class Flows:
     def _stages(self, phi: float) -> DeviceStages:
         if phi not in self._stages_by_phi:
             work = replace(self.workload, phi=phi, phis=())
-            self._stages_by_phi[phi] = DeviceStages.of(self.fleet, work, cut=self.cut)
+            once = self.seconds(StepFlow(1, phi)) if self.batch_sizes is None else None
+            stages = DeviceStages.of(self.fleet, work, cut=self.cut, once=once)
+            self._stages_by_phi[phi] = stages
         return self._stages_by_phi[phi]
 
     def turns_s(self, flow: StepFlow, *, members: Counts, shares: Floats) -> Floats:

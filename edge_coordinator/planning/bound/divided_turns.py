@@ -28,7 +28,7 @@ from profiles.units import Counts, Floats
 ROUNDS = 3
 WARMEST = 0.02
 """Of a cluster's mean seconds: how far above the cheapest a cluster still counts at first."""
-SPLITS = 4
+SPLITS = 6
 SPLIT_AT_ONCE = 8
 """Levels, the lowest, that are split."""
 NEAR = 0.05
@@ -119,6 +119,8 @@ def _clusters_s(kinds: list[ClusterKind], members: Counts) -> float:
         bound_s = max(bound_s, float(prices.sum() + counts @ least_s))
         for place, kind in enumerate(kinds):
             above_s = (values_s[place] - least_s[:, np.newaxis]).min(axis=0)
+            if above_s.min() > 0:
+                continue  # Another kind's clusters are cheaper.
             between = kind.between(above_s.argsort(kind="stable")[:SPLIT_AT_ONCE])
             times_s = np.concatenate([kind.levels.levels_s, between.levels.levels_s])
             order = times_s.argsort(kind="stable")
@@ -138,12 +140,11 @@ def _moved_prices(
     for round_ in range(ROUNDS):
         prices, warmth_s = moved(pools, prices, target_s=target_s, warmth_s=warmth_s)
         for size in [*pools] if round_ < ROUNDS - 1 else []:
-            for kind in kinds:
-                lowest = kind.lowest(prices, size=size)
-                values_s = lowest.beyond_s + kind.low_s
-                near = values_s <= values_s.min() + NEAR * cluster_s
-                found = lowest.devices[near & (lowest.devices[:, 0] >= 0)]
-                pools[size] = pools[size].with_more(np.sort(found, axis=-1), turns_s)
+            lowest = kinds[-1].lowest(prices, size=size)  # Of all devices.
+            values_s = lowest.beyond_s + kinds[-1].low_s
+            near = values_s <= values_s.min() + NEAR * cluster_s
+            found = lowest.devices[near & (lowest.devices[:, 0] >= 0)]
+            pools[size] = pools[size].with_more(np.sort(found, axis=-1), turns_s)
     return prices
 
 

@@ -26,6 +26,8 @@ from profiles.units import Counts, Floats
 
 MOST_ALTERNATIONS = 2
 """Of cuts, codec and shares, and clusters."""
+MOST_LOOKED_UP = 1
+"""The same where turns are looked up: clusters formed for all cuts at once leave little to find."""
 MOST_STEPS = 4
 """Each changes one device of each cluster."""
 MOST_CHOICES = 4
@@ -129,7 +131,8 @@ class _Search:
     def improved(self, first: _Round) -> _Round:
         """Improve one choice after another as long as rounds get shorter."""
         best, priced = first, 0
-        for _ in range(MOST_ALTERNATIONS):
+        looks_up = self._prices(first.workload, first.sharing).looks_up
+        for _ in range(MOST_LOOKED_UP if looks_up else MOST_ALTERNATIONS):
             tried, num_turns = self._with_cuts(best, is_first=best is first)
             priced += num_turns
             if (tried.cuts != best.cuts).any():

@@ -88,12 +88,13 @@ class DeviceStages:
     local_epochs: int
 
     @classmethod
-    def of(cls, fleet: Fleet, workload: Workload, *, cut: int) -> "DeviceStages":
-        """Work them out, the empty device last."""
+    def of(
+        cls, fleet: Fleet, workload: Workload, *, cut: int, once: PhasesByShare | None = None
+    ) -> "DeviceStages":
+        """Work them out, the empty device last; `once` are of whole mini-batches, if known."""
         batch_sizes = np.full(fleet.num_devices, 2.0 * workload.batch_size)
-        once, parted = (
-            phase_seconds(fleet, workload, cut=cut, micro_batches=count) for count in (1, 2)
-        )
+        once = phase_seconds(fleet, workload, cut=cut) if once is None else once
+        parted = phase_seconds(fleet, workload, cut=cut, micro_batches=2)
         doubled = phase_seconds(fleet, workload, cut=cut, batch_sizes=batch_sizes)
         whole_s = _stages(once)
         sample_s, message_s = _stages(doubled) - whole_s, _stages(parted) - whole_s

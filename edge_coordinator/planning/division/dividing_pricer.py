@@ -51,11 +51,13 @@ class DividingPricer(Pricer):
     ) -> "DividingPricer":  # fmt: skip
         """Price clusters at a cut, with nothing aggregated where plans choose whether."""
         work = replace(workload, phi=0.0, phis=()) if workload.phis else workload
+        once = phase_seconds(fleet, work, cut=cut)
         return cls(
-            phase_seconds(fleet, work, cut=cut), work.medium, label_mix, balance_weight,
-            DeviceStages.of(fleet, work, cut=cut), [count for count in work.partings if count > 1],
-            samples, work.batch_size,
-        )  # fmt: skip
+            *(once, work.medium, label_mix, balance_weight),
+            DeviceStages.of(fleet, work, cut=cut, once=once),
+            [count for count in work.partings if count > 1],
+            *(samples, work.batch_size),
+        )
 
     def latency_s(self, members: Counts, *, max_exchanges: int) -> Floats:
         """Seconds of each cluster, [...]."""
