@@ -168,3 +168,15 @@ def test_clusters_of_several_sizes_and_little_data_are_shared_out_whole() -> Non
     shares = pricer.shares(members, max_exchanges=0)
     assert shares[0].sum() == pytest.approx(1)
     assert shares[1, :2].sum() == pytest.approx(1)
+
+
+def test_turns_that_were_learned_to_take_nothing_are_planned() -> None:
+    """What is learned of turns besides may be as much below zero as they take."""
+    plain = replace(work(SharedLink()), cluster_overhead_s=-1e3)
+    devices = random_devices(np.random.default_rng(1), 6)
+    plan = plan_round(
+        devices, plain, cut=None, grouping=Grouping("cpsl", cluster_size=3, cuts_by_device=True),
+        generator=np.random.default_rng(0),
+    )  # fmt: skip
+    assert plan.predicted_s is not None
+    assert 0 < plan.predicted_s < np.inf
