@@ -39,9 +39,8 @@ LEAST_GAIN = 0.02
 """Of a round's seconds: less is no reason to cut elsewhere, nor to go on."""
 FAR = 4.0
 """Of the best cut's rounds: cuts whose rounds are longer than that are not looked at."""
-_SHORTEST_S = 1e-9
-_EXCHANGES = 9
-"""Enough to compare whole rounds by."""
+_SHORTEST_S, _EXCHANGES = 1e-9, 9
+"""Enough exchanges to compare whole rounds by."""
 _OWN_WEIGHT = 1e-3
 """What a device's own seconds count beside its cluster's: of several that are waited for, one after
 another has to get faster."""
@@ -242,8 +241,8 @@ class _Descent:
         forms_s, rows = self._ranked_s(forms), np.arange(len(devices))
         near_s = forms_s[2:]
         best = np.stack([np.zeros_like(rows), 2 + near_s.argmin(axis=0), np.ones_like(rows)])
-        shortest_s = np.maximum(near_s.min(axis=0), _SHORTEST_S)
-        order = (near_s / shortest_s).sum(axis=-1).argsort(kind="stable")
+        times = near_s / np.maximum(near_s.min(axis=0), _SHORTEST_S)
+        order = times.sum(axis=-1).argsort(kind="stable")
         where, often = np.unique(first, return_counts=True)
         frequent = where[(-often).argsort(kind="stable")[:MOST_CHOICES]]
         tried = np.union1d(every[order[:MOST_CHOICES]], frequent)
