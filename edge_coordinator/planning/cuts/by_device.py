@@ -2,8 +2,8 @@
 
 It begins at the common cut, with the clusters, the codec and the shares of samples that were found
 for it. Then cuts are changed given these clusters, codec and shares given the cuts, and clusters
-given all of that, in turn for as long as the round gets shorter and the budget lasts. So no round
-is longer than at the common cut.
+given all of that, in turn for as long as the round gets shorter and the budget lasts (once, where
+turns are looked up). So no round is longer than at the common cut.
 """
 
 from collections.abc import Hashable, Sequence
